@@ -1,0 +1,62 @@
+"""Entry point of `emseg`: dispatches to subcommands and turns every error into one sentence and an exit code.
+
+A subcommand is a module in this package with `add_parser(subparsers)`, which sets `handler=` to a function
+`(argparse.Namespace) -> int`. Heavy imports belong inside the handler, so that `emseg --help` stays quick.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from emseg import __version__
+from emseg.cli import chapters, data, records, run, sharpness
+from emseg.errors import InputError, UsageError
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="emseg", description="From Wafer to Membrane: run the book's chapters and use its tools.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"emseg {__version__}")
+    parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (run, chapters, records, data, sharpness):
+        module.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 1 failed, 2 wrongly asked."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--debug" in arguments:  # allowed before and after the subcommand
+        arguments.remove("--debug")
+        return _handler(arguments)
+    try:
+        return _handler(arguments)
+    except UsageError as error:
+        return _complain(error, EXIT_USAGE)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone; that is no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+    except (InputError, OSError) as error:
+        return _complain(error, EXIT_FAILURE)
+    except KeyboardInterrupt:
+        return _complain("interrupted; finished results are kept", EXIT_INTERRUPTED)
+    except Exception as error:
+        return _complain(f"{type(error).__name__}: {error} (run again with --debug to see where)", EXIT_FAILURE)
+
+
+def _handler(arguments: list[str]) -> int:
+    namespace = build_parser().parse_args(arguments)
+    return int(namespace.handler(namespace))
+
+
+def _complain(message: object, code: int) -> int:
+    print(f"emseg: {message}", file=sys.stderr)
+    return code
