@@ -21,7 +21,9 @@ EXIT_INTERRUPTED = 130
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
-        prog="emseg", description="From Wafer to Membrane: run the book's chapters and use its tools.", allow_abbrev=False
+        prog="emseg",
+        description="From Wafer to Membrane: run the book's chapters and use its tools.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"emseg {__version__}")
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")

@@ -1,0 +1,196 @@
+"""Running one chapter: parameters in, an executed notebook and a run record out.
+
+Papermill does the running. Around it stands what it lacks: parameters are checked before a kernel starts; a failed cell
+or a killed kernel is told from success by what was executed, not by the notebook's own metadata (papermill 2.7 leaves
+"completed" there when the kernel is killed); and the record is written last, atomically, so that it exists only for a
+run that went through.
+"""
+
+import contextlib
+import os
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from emseg.errors import InputError
+from emseg.runs.digest import library_digest, notebook_digest
+from emseg.runs.environment import git_state
+from emseg.runs.project import Chapter
+from emseg.runs.record import SCHEMA_VERSION, new_run_id, timestamp, write_atomically, write_record
+from emseg.runs.session import METADATA_KEY
+
+KERNEL = "python3"
+
+
+class ChapterFailedError(InputError):
+    """A chapter did not run through; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run left its executed notebook and its record."""
+
+    notebook: Path
+    record: Path
+
+
+def run_files(out: Path, chapter: Chapter, name: str) -> RunFiles:
+    """Return the files of the run called `name`: OUT/chapter/name.ipynb and .json."""
+    folder = out / chapter.name
+    return RunFiles(folder / f"{name}.ipynb", folder / f"{name}.json")
+
+
+def run_chapter(
+    chapter: Chapter,
+    parameters: dict[str, Any],
+    *,
+    root: Path,
+    profile: str,
+    out: Path,
+    name: str | None = None,
+    progress: bool = True,
+) -> RunFiles:
+    """Run `chapter` with resolved `parameters` and return its files below `out`.
+
+    `name` names the two files; by default it is the run's unique id, so that runs side by side never meet. A chapter
+    that fails raises `ChapterFailedError` and leaves no record; what it did until then is kept as `NAME.failed.ipynb`.
+    """
+    started = datetime.now(UTC)
+    run_id = new_run_id(chapter.name, profile, started)
+    files = run_files(out, chapter, name or run_id)
+    prepare_folder(files.record.parent)
+    source = chapter.read()
+    digests = {"notebook": notebook_digest(source), "library": library_digest(source)}
+    code = git_state(root)
+
+    working = files.notebook.with_name(f".{run_id}.running.ipynb")
+    failed = files.notebook.with_suffix(".failed.ipynb")
+    try:
+        reason = _execute(chapter, parameters, working, progress)
+        executed = _read_if_any(working)
+        reason = reason or what_is_missing(executed)
+        if reason:
+            if executed is not None:
+                write_atomically(failed, nbformat.writes(_cleaned(executed)))
+            kept = f" What it did until then is in {failed}." if executed is not None else ""
+            raise ChapterFailedError(f"chapter {chapter.name} failed: {reason}. No record was written.{kept}")
+        payload = find_payload(executed, chapter.name)
+        finished = datetime.now(UTC)
+        record = {
+            "schema": SCHEMA_VERSION,
+            "run_id": run_id,
+            "chapter": chapter.name,
+            "profile": profile,
+            "parameters": parameters,
+            "seeds": payload["seeds"],
+            "data": payload["data"],
+            "digests": digests,
+            "code": code,
+            "environment": payload["environment"],
+            "started": timestamp(started),
+            "finished": timestamp(finished),
+            "wall_s": round((finished - started).total_seconds(), 2),
+            "peak_memory": payload["peak_memory"],
+            "metrics": payload["metrics"],
+        }
+        write_atomically(files.notebook, nbformat.writes(_cleaned(executed)))
+        write_record(files.record, record)
+        failed.unlink(missing_ok=True)
+    finally:
+        working.unlink(missing_ok=True)
+    return files
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make `folder` and make sure, before any long work, that it can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder} must be a folder, and a file is in the way. Choose another --out.") from None
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error.strerror}. Choose another --out.") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder} is not writable. Choose another --out, or mend its permissions.")
+
+
+def what_is_missing(notebook: Any) -> str | None:
+    """Return why an executed notebook did not run through, or None when every code cell did, without an error."""
+    if notebook is None:
+        return "it stopped before its first cell"
+    for position, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        where = f"cell {position} ({cell.get('id', 'no id')})"
+        for output in cell.outputs:
+            if output.output_type == "error":
+                return f"{where} raised {output.ename}: {_one_line(output.evalue)}"
+        if cell.execution_count is None:
+            return f"{where} was not executed, for the kernel died or was killed before it"
+    return None
+
+
+def find_payload(notebook: Any, chapter: str) -> dict[str, Any]:
+    """Return what the notebook's `Run` published; a notebook that published nothing is a defect of the chapter."""
+    for cell in reversed(notebook.cells):
+        for output in cell.get("outputs", ()):
+            payload = output.get("metadata", {}).get(METADATA_KEY)
+            if payload:
+                if payload["chapter"] != chapter:
+                    raise InputError(f"chapter {chapter} calls itself {payload['chapter']!r}; mend its `Run(...)`.")
+                return dict(payload)
+    raise InputError(f"chapter {chapter} published no numbers; its last code cell must end with its `Run`.")
+
+
+def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progress: bool) -> str | None:
+    """Run the notebook into `working`; return why it stopped, or None when papermill saw nothing wrong."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    with _quiet_papermill():
+        try:
+            papermill.execute_notebook(
+                str(chapter.path),
+                str(working),
+                parameters=parameters,
+                kernel_name=KERNEL,
+                progress_bar=progress,
+                cwd=str(chapter.path.parent),
+                log_output=False,
+            )
+        except PapermillExecutionError as error:
+            return f"cell {error.cell_index + 1} raised {error.ename}: {_one_line(error.evalue)}"
+        except DeadKernelError:
+            return "its kernel died or was killed (often for want of memory)"
+        except RuntimeError as error:
+            return f"its kernel could not run: {_one_line(str(error))}"
+    return None
+
+
+@contextlib.contextmanager
+def _quiet_papermill() -> Any:
+    """Silence what papermill's own imports warn of; warnings of the chapters show in their notebooks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _read_if_any(path: Path) -> Any:
+    return nbformat.read(path, as_version=4) if path.exists() else None
+
+
+def _cleaned(notebook: Any) -> Any:
+    """Return the notebook without papermill's notes of paths and times: the record holds what matters of them."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+    return notebook
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:400] or "no message"

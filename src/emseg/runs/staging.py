@@ -1,0 +1,99 @@
+"""Staging: a copy of the book whose notebooks carry their outputs, with the records its pages quote.
+
+Notebooks are kept without outputs. The staged copy takes prose and code from the source and outputs from the executed
+notebook, cell by cell, so that a change of prose reaches the page without another run. Beside it lie `records/`, every
+run record a page may quote, and `build.json`, which says what this build is.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from emseg.errors import InputError
+from emseg.runs.digest import library_digest
+from emseg.runs.environment import git_state
+from emseg.runs.execute import RunFiles
+from emseg.runs.parameters import PARAMETERS_TAG
+from emseg.runs.project import Chapter, find_chapter
+from emseg.runs.record import RESULTS_FOLDER, read_record, timestamp, write_atomically
+
+BUILD_FILE = "build.json"
+RECORDS_FOLDER = "records"
+_INJECTED_TAG = "injected-parameters"
+_FOLDED = "hide-input"  # myst-nb's tag: parameters are one click away, not in the reader's way
+_NOT_STAGED = shutil.ignore_patterns("*.ipynb", "results", "profiles", "__pycache__", ".ipynb_checkpoints", "_build")
+
+
+def stage_book(root: Path, target: Path, profile: str, runs: Mapping[str, RunFiles]) -> Path:
+    """Make the staged book of `profile` at `target` from the chapters' `runs` and return its path.
+
+    Whatever was at `target` is replaced; a chapter of the book without a run raises `InputError`.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(root / "book", target / "book", ignore=_NOT_STAGED)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy2(root / name, target / name)
+    for name, files in runs.items():
+        chapter = find_chapter(root, name)
+        staged = merge_outputs(chapter.read(), _read_executed(chapter, files.notebook))
+        write_atomically(target / "book" / f"{name}.ipynb", nbformat.writes(staged))
+    records = {name: read_record(files.record) for name, files in runs.items()}
+    _stage_records(root, target, records)
+    write_atomically(target / BUILD_FILE, json.dumps(_build_facts(root, profile, records), indent=1) + "\n")
+    return target
+
+
+def merge_outputs(source: Any, executed: Any) -> Any:
+    """Return `source` with the outputs of `executed`, matched by cell id, and the cell of injected parameters.
+
+    Code that differs between the two raises `InputError`: its outputs would belong to something else.
+    """
+    by_id = {cell.get("id"): cell for cell in executed.cells}
+    injected = [cell for cell in executed.cells if _INJECTED_TAG in cell.metadata.get("tags", [])]
+    cells = []
+    for cell in source.cells:
+        cells.append(cell)
+        if cell.cell_type != "code":
+            continue
+        ran = by_id.get(cell.get("id"))
+        if ran is None or ran.source != cell.source:
+            raise InputError(f"cell {cell.get('id')} has changed since it was executed; run the chapter again.")
+        cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+        if PARAMETERS_TAG in cell.metadata.get("tags", []):
+            cells += injected
+    for cell in cells:
+        tags = cell.metadata.get("tags", [])
+        if {PARAMETERS_TAG, _INJECTED_TAG} & set(tags):
+            cell.metadata["tags"] = sorted({*tags, _FOLDED})
+    source.cells = cells
+    return source
+
+
+def _read_executed(chapter: Chapter, path: Path) -> Any:
+    if not path.exists():
+        raise InputError(f"chapter {chapter.name} has not been run: {path} is missing.")
+    return nbformat.read(path, as_version=4)
+
+
+def _stage_records(root: Path, target: Path, records: Mapping[str, dict[str, Any]]) -> None:
+    folder = target / RECORDS_FOLDER
+    committed = [read_record(path) for path in sorted((root / RESULTS_FOLDER).rglob("*.json"))]
+    for record in [*committed, *records.values()]:
+        write_atomically(folder / f"{record['run_id']}.json", json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _build_facts(root: Path, profile: str, records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    committed = {record["chapter"] for record in map(read_record, sorted((root / RESULTS_FOLDER).rglob("*.json")))}
+    present = {name: library_digest(find_chapter(root, name).read()) for name in sorted({*records, *committed})}
+    return {
+        "profile": profile,
+        **git_state(root),
+        "built": timestamp(datetime.now(UTC)),
+        "current_runs": {name: record["run_id"] for name, record in records.items()},
+        "library_digests": present,
+    }
