@@ -7,6 +7,8 @@ run record a page may quote, and `build.json`, which says what this build is.
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,3 +99,27 @@ def _build_facts(root: Path, profile: str, records: Mapping[str, dict[str, Any]]
         "current_runs": {name: record["run_id"] for name, record in records.items()},
         "library_digests": present,
     }
+
+
+def book_sources(root: Path) -> list[Path]:
+    """Return the files that the pages are made of, besides the runs: a change in one of them makes a new build."""
+    book = [path for path in (root / "book").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    library = [path for package in ("reported", "runs") for path in (root / "src" / "emseg" / package).glob("*.*")]
+    return sorted([root / "_config.yml", root / "_toc.yml", *book, *library])
+
+
+def build_book(root: Path, profile: str, runs: Mapping[str, RunFiles], staged: Path, html: Path) -> None:
+    """Stage the book of `profile` at `staged` and build its HTML at `html`, with warnings as errors.
+
+    The HTML is built beside `html` and moved there when it is whole, so that a failed build leaves the last good one.
+    """
+    stage_book(root, staged, profile, runs)
+    with (staged / "conf.py").open("w", encoding="utf-8") as file:
+        subprocess.run([sys.executable, "-m", "jupyter_book", "config", "sphinx", str(staged)], stdout=file, check=True)
+    fresh = html.with_name(f".{html.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "-n", "--keep-going", "-q", str(staged), str(fresh)]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise InputError("the book was not built, for Sphinx warned (see above); warnings are errors here.")
+    shutil.rmtree(html, ignore_errors=True)
+    fresh.rename(html)

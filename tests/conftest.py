@@ -1,0 +1,21 @@
+"""Shapes are checked while testing: jaxtyping's annotations on tensors are enforced by beartype, and only here."""
+
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+from jaxtyping import install_import_hook
+
+mpl.use("Agg")
+# Modules whose signatures carry tensor shapes; numba's kernels cannot be wrapped and are left out.
+install_import_hook(["emseg.frequency"], "beartype.beartype")
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of the real images; tests that need it skip aloud where it is absent."""
+    folder = os.environ.get("EMSEG_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("the real images are not here: set EMSEG_DATA to the folder that holds isbi2012/ and magc_wafer/")
+    return Path(folder)

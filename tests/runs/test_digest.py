@@ -1,0 +1,86 @@
+"""A digest changes when behaviour changes, and only then."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from emseg.runs.digest import code_tree, imported_modules, library_digest, notebook_digest
+
+BASE = "def f(x):\n    return x + 1\n"
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        "def f(x):\n    '''Explain.'''\n    return x + 1  # why\n",
+        "# a comment\n\n\ndef f( x ):\n    return (x + 1)\n",
+        '"""Module docstring."""\ndef f(x):\n    return x + 1\n',
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_count(same):
+    assert code_tree(same) == code_tree(BASE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "def f(x):\n    return x + 2\n",
+        "def f(y):\n    return y + 1\n",
+        "def f(x, /):\n    return x + 1\n",
+        BASE + "f(1)\n",
+    ],
+)
+def test_behaviour_counts(other):
+    assert code_tree(other) != code_tree(BASE)
+
+
+def _package(tmp_path: Path) -> Path:
+    root = tmp_path / "emseg"
+    (root / "sharp").mkdir(parents=True)
+    (root / "__init__.py").write_text("")
+    (root / "sharp" / "__init__.py").write_text("from emseg.sharp.indices import f\n")
+    (root / "sharp" / "indices.py").write_text("def f():\n    from emseg.deep import g\n    return g()\n")
+    (root / "sharp" / "table.csv").write_text("a,b\n")
+    (root / "deep.py").write_text("def g():\n    return 1\n")
+    (root / "other.py").write_text("h = 1\n")
+    return root
+
+
+def _notebook(source: str):
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+
+
+def test_imports_are_followed_through_packages_and_functions(tmp_path: Path):
+    """An import inside a function counts, as do the packages above a module; modules never imported do not."""
+    found = imported_modules(["%matplotlib inline\nfrom emseg.sharp import f"], _package(tmp_path))
+    assert found == ["emseg", "emseg.deep", "emseg.sharp", "emseg.sharp.indices"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "changes"),
+    [
+        ("deep.py", "def g():\n    return 2\n", True),
+        ("deep.py", "def g():\n    return 1  # still one\n", False),
+        ("other.py", "h = 2\n", False),
+        ("sharp/table.csv", "a,c\n", True),
+    ],
+)
+def test_the_library_digest_covers_just_what_is_imported(tmp_path: Path, file, text, changes):
+    root = _package(tmp_path)
+    notebook = _notebook("from emseg.sharp import f")
+    before = library_digest(notebook, root)
+    (root / file).write_text(text)
+    import os
+
+    os.utime(root / file, ns=(1, 1))  # a cached tree must not hide the change, however coarse the clock
+    assert (library_digest(notebook, root) != before) is changes
+
+
+def test_prose_does_not_change_the_notebook_digest():
+    notebook = _notebook("x = 1")
+    before = notebook_digest(notebook)
+    notebook.cells.append(nbformat.v4.new_markdown_cell("More words."))
+    assert notebook_digest(notebook) == before
+    notebook.cells[0].source = "x = 2"
+    assert notebook_digest(notebook) != before

@@ -1,0 +1,97 @@
+"""Only a chapter that ran through leaves a record; a failed one says where and why, and keeps what it did."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from emseg.runs.execute import ChapterFailedError, run_chapter, what_is_missing
+from emseg.runs.profiles import load_profile
+from emseg.runs.project import find_chapter
+from emseg.runs.record import read_record
+from emseg.runs.state import resolve_at
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # papermill's and the kernel's own; the chapters' are in notebooks
+PUBLISH = 'from emseg.runs.session import Run\nrun = Run("part/first", seed=0)\nrun.metric("m", 1, n=1, label="M")\n'
+
+
+def _run(project: Path, out: Path, **options):
+    chapter = find_chapter(project, "part/first")
+    parameters = resolve_at(chapter, load_profile(project, "smoke"))
+    return run_chapter(chapter, parameters, root=project, profile="smoke", out=out, progress=False, **options)
+
+
+def test_a_run_leaves_a_valid_record_and_an_executed_notebook(project: Path, tmp_path: Path):
+    files = _run(project, tmp_path / "out")
+    record = read_record(files.record)
+    assert record["metrics"]["scaled"]["value"] == 2.0 * 3.0  # the profile's scale, the default levels
+    assert record["parameters"]["scale"] == 2.0
+    assert record["data"][0]["kind"] == "synthetic"
+    assert record["environment"]["device_kind"] == "cpu"
+    assert record["peak_memory"]["host"] > 10
+    assert what_is_missing(nbformat.read(files.notebook, as_version=4)) is None
+    assert str(tmp_path) not in files.notebook.read_text()  # an executed notebook is published: no paths in it
+    assert sorted(path.name for path in files.record.parent.iterdir()) == [files.notebook.name, files.record.name]
+
+
+def test_a_failed_cell_is_named_and_leaves_no_record(project: Path, tmp_path: Path, rewrite):
+    rewrite(project / "book" / "part" / "first.ipynb", "part/first", body=PUBLISH + "1 / 0")
+    with pytest.raises(
+        ChapterFailedError, match=r"chapter part/first failed: cell \d+ .*ZeroDivisionError: division by"
+    ):
+        _run(project, tmp_path / "out", name="book")
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["book.failed.ipynb"]
+
+
+@pytest.mark.parametrize("in_last_cell", [False, True])
+def test_a_killed_kernel_leaves_no_record(project: Path, tmp_path: Path, rewrite, in_last_cell):
+    """Killed before the numbers or after all of them: papermill's own metadata would call the notebook completed."""
+    kill = "import os\nos.kill(os.getpid(), 9)\n"
+    kill_when_shown = f"class Run(Run):\n    def _repr_mimebundle_(self, **_):\n        {kill.replace(chr(10), ';')}\n"
+    body = PUBLISH + (kill_when_shown + "run.__class__ = Run" if in_last_cell else kill)
+    rewrite(project / "book" / "part" / "first.ipynb", "part/first", body=body)
+    with pytest.raises(ChapterFailedError, match=r"kernel died|killed"):
+        _run(project, tmp_path / "out", name="book")
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_a_notebook_that_publishes_nothing_is_a_defect(project: Path, tmp_path: Path, rewrite):
+    rewrite(project / "book" / "part" / "first.ipynb", "part/first", body="run = 1")
+    with pytest.raises(ValueError, match="published no numbers; its last code cell must end with its `Run`"):
+        _run(project, tmp_path / "out")
+
+
+def test_an_older_record_outlives_a_failed_run(project: Path, tmp_path: Path, rewrite):
+    first = _run(project, tmp_path / "out", name="book")
+    before = first.record.read_text()
+    rewrite(project / "book" / "part" / "first.ipynb", "part/first", body="raise SystemError('no')")
+    with pytest.raises(ChapterFailedError):
+        _run(project, tmp_path / "out", name="book")
+    assert first.record.read_text() == before
+
+
+@pytest.mark.slow
+def test_concurrent_runs_lose_no_record(project: Path, tmp_path: Path):
+    """Four runs of one chapter at once leave four records, each with its own parameters."""
+    command = [sys.executable, "-m", "emseg", "run", "part/first", "--profile", "smoke", "--quiet"]
+    jobs = [
+        subprocess.Popen([*command, "--out", str(tmp_path / "out"), "-p", "seed", str(seed)], stdout=subprocess.DEVNULL)
+        for seed in range(4)
+    ]
+    assert [job.wait(timeout=300) for job in jobs] == [0, 0, 0, 0]
+    records = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("*.json")]
+    assert sorted(record["parameters"]["seed"] for record in records) == [0, 1, 2, 3]
+    assert len({record["run_id"] for record in records}) == 4
+
+
+def test_plain_papermill_runs_a_chapter_and_keeps_its_numbers(project: Path, tmp_path: Path):
+    import papermill
+
+    notebook = papermill.execute_notebook(
+        "book/part/first.ipynb", str(tmp_path / "out.ipynb"), parameters={"scale": 3.0}, progress_bar=False
+    )
+    payload = notebook.cells[-1].outputs[0].metadata["emseg"]
+    assert payload["metrics"]["scaled"]["value"] == 9.0
