@@ -53,8 +53,9 @@ class DisplayTable:
             for row_id, (first, *rest) in zip(self.row_ids, self.rows, strict=True)
         )
         caption = html.escape(self.caption)
+        label = html.escape(self.caption.split(". ")[0].removesuffix("."))
         return (
-            f'<div class="emseg-table" role="region" aria-label="{caption}" tabindex="0">'
+            f'<div class="emseg-table" role="region" aria-label="{label}" tabindex="0">'
             f'<table class="{self.css_class}"><caption>{caption}</caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
@@ -184,7 +185,7 @@ def _data_markup(row: Judged) -> str:
 
 def _chips(kinds: Iterable[str]) -> str:
     chips = [f'<span class="emseg-kind emseg-kind-{html.escape(kind)}">{html.escape(kind)}</span>' for kind in kinds]
-    return " ".join(chips) or "no data"
+    return " ".join(chips) or '<span class="emseg-kind emseg-kind-none">no data</span>'
 
 
 def _with_unit(value: float, unit: str) -> str:

@@ -67,10 +67,11 @@ def read_cells(table: Table, columns: Collection[str]) -> Iterator[dict[str, Cel
     many cells, a cell with a line break, and text with blanks at either end.
     """
     try:
-        lines = table.read_text(encoding="utf-8").splitlines()
+        lines = table.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise InputError(f"{table.name} must be UTF-8 text; byte {error.start} is not. Save it as UTF-8.") from error
-    if not lines:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{table.name}, line {line}: must be UTF-8 text. Save the file as UTF-8.") from error
+    if lines == [""]:
         raise InputError(f"{table.name}, line 1: the file is empty. Give it the header {','.join(columns)}.")
     header = next(csv.reader([lines[0]]))
     _check_header(table.name, header, columns)

@@ -1,0 +1,139 @@
+"""Each claim is checkable, short, and has its tolerances declared; a broken row is refused where it breaks."""
+
+from pathlib import Path
+
+import pytest
+
+from emseg.errors import InputError, UsageError
+from emseg.reported import load_claims, read_claims
+from emseg.reported.claims import COLUMNS, QUOTATION_WORDS, RELATIONS
+
+BOOK = Path(__file__).parents[2] / "book"
+CHAPTERS_WITH_CLAIMS = ("fanet/dct_derivation", "urisc/sharpness_analysis")
+GOOD = {
+    "id": "raw-brenner-falls",
+    "paper": "urisc2022",
+    "place": "Discussion",
+    "quotation": "We confirmed the quality reduction",
+    "statement": "The sum falls.",
+    "chapter": "urisc/sharpness_analysis",
+    "metric": "brenner_ratio",
+    "relation": "below",
+    "value": "1",
+    "upper": "",
+    "match_tolerance": "0",
+    "close_tolerance": "0.05",
+    "unit": "1",
+    "data": "licensed",
+    "note": "",
+}
+
+
+def table(folder: Path, *rows: dict[str, str]) -> Path:
+    """Write claims as a file and return its path."""
+    path = folder / "small.csv"
+    lines = [",".join(COLUMNS), *(",".join(row[column] for column in COLUMNS) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_ids_are_unique_and_each_chapter_has_its_claims():
+    claims = load_claims()
+    assert len({claim.id for claim in claims}) == len(claims)
+    for chapter in CHAPTERS_WITH_CLAIMS:
+        assert len(load_claims(chapter)) >= 6
+        assert all(claim.chapter == chapter for claim in load_claims(chapter))
+
+
+def test_each_chapter_named_by_a_claim_exists():
+    for claim in load_claims():
+        assert (BOOK / f"{claim.chapter}.ipynb").is_file(), f"{claim.id} names {claim.chapter}"
+
+
+def test_a_metric_decides_its_claims_in_one_unit():
+    units: dict[tuple[str, str], str] = {}
+    for claim in load_claims():
+        assert units.setdefault((claim.chapter, claim.metric), claim.unit) == claim.unit, claim.id
+
+
+def test_the_papers_judgements_of_sharpness_are_about_licensed_images():
+    """No run on images that we can have may pass for a check on U-RISC itself."""
+    falls = [claim for claim in load_claims("urisc/sharpness_analysis") if "quality reduction" in claim.quotation]
+    assert falls
+    assert {claim.data for claim in falls} == {"licensed"}
+
+
+def test_an_unknown_chapter_is_refused_with_the_known_ones():
+    with pytest.raises(
+        UsageError, match=r"no claim belongs to chapter 'urisc/sharpness'. Did you mean 'urisc/sharpness_"
+    ):
+        load_claims("urisc/sharpness")
+
+
+def test_a_good_row_is_read_as_it_stands(tmp_path):
+    (claim,) = read_claims(table(tmp_path, GOOD))
+    assert (claim.relation, claim.value, claim.upper, claim.close_tolerance) == ("below", 1.0, None, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "message"),
+    [
+        ("id", "Raw Brenner", "must look like eq3-lowest-frequency-is-gap; got 'Raw Brenner'"),
+        ("chapter", "sharpness", "must look like fanet/dct_derivation; got 'sharpness'"),
+        ("metric", "brenner ratio", "must look like round_trip_error; got 'brenner ratio'"),
+        ("quotation", "", "the cell must not be empty"),
+        ("quotation", "word " * QUOTATION_WORDS + "word", "must hold at most 25 words; got 26"),
+        ("statement", "", "the cell must not be empty"),
+        ("relation", "bellow", "must be one of .*got 'bellow'. Did you mean 'below'"),
+        ("value", "", "must be a finite number; got ''"),
+        ("value", "inf", "must be a finite number; got 'inf'"),
+        ("match_tolerance", "", "must be a finite number; got ''"),
+        ("close_tolerance", "", "must be a finite number; got ''"),
+        ("match_tolerance", "-0.1", "must not be negative"),
+        ("match_tolerance", "0.1", None),
+        ("upper", "2", "must be given for the relation between, and for no other"),
+        ("relation", "between", None),
+        ("unit", "", "the cell must not be empty"),
+        ("data", "licenced", "must be one of any, synthetic, real, licensed; got 'licenced'. Did you mean 'licensed'"),
+    ],
+)
+def test_a_broken_cell_is_refused_with_file_line_and_column(tmp_path, column, text, message):
+    named = {"0.1": "close_tolerance", "between": "upper"}.get(text, column)
+    message = message or {"close_tolerance": "must not be below", "upper": "must be given for the relation"}[named]
+    path = table(tmp_path, GOOD | {"id": "first", "metric": "first"}, GOOD | {column: text})
+    with pytest.raises(InputError, match=f"small.csv, line 3, column `{named}`: {message}"):
+        read_claims(path)
+
+
+def test_a_range_must_run_upwards(tmp_path):
+    path = table(tmp_path, GOOD | {"relation": "between", "value": "1.7", "upper": "1.3"})
+    with pytest.raises(InputError, match="line 2, column `upper`: must not be below `value`"):
+        read_claims(path)
+
+
+def test_two_rows_may_share_neither_an_id_nor_one_test_of_one_metric(tmp_path):
+    with pytest.raises(InputError, match="line 3, column `id`: line 2 has the same"):
+        read_claims(table(tmp_path, GOOD, GOOD | {"metric": "other"}))
+    with pytest.raises(InputError, match="line 3, column `metric`: line 2 has the same"):
+        read_claims(table(tmp_path, GOOD, GOOD | {"id": "other"}))
+    assert len(read_claims(table(tmp_path, GOOD, GOOD | {"id": "other", "relation": "above"}))) == 2
+
+
+def test_an_empty_table_of_claims_is_refused(tmp_path):
+    with pytest.raises(InputError, match="line 2: the table must hold at least one claim"):
+        read_claims(table(tmp_path))
+
+
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_a_claim_made_in_code_is_checked_like_a_row(tmp_path, relation):
+    """`Claim` refuses by itself what `read_claims` refuses with a place."""
+    row = GOOD | {"relation": relation, "upper": "2" if relation == "between" else ""}
+    (claim,) = read_claims(table(tmp_path, row))
+    fields = vars(claim)
+    with pytest.raises(UsageError, match=r"0 <= match_tolerance <= close_tolerance; got 0.1 and 0.05"):
+        type(claim)(**(fields | {"match_tolerance": 0.1}))
+    with pytest.raises(UsageError, match="`upper` belongs to the relation `between` alone"):
+        type(claim)(**(fields | {"upper": None if relation == "between" else 2.0}))
+    if relation == "between":
+        with pytest.raises(UsageError, match="`upper` must not be below `value`; got 3 to 2"):
+            type(claim)(**(fields | {"value": 3.0}))
