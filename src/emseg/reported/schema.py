@@ -69,8 +69,8 @@ def read_cells(table: Table, columns: Collection[str]) -> Iterator[dict[str, Cel
     try:
         lines = table.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(f"{table.name}, line {line}: must be UTF-8 text. Save the file as UTF-8.") from error
+        broken_line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{table.name}, line {broken_line}: must be UTF-8 text. Save the file as UTF-8.") from error
     if lines == [""]:
         raise InputError(f"{table.name}, line 1: the file is empty. Give it the header {','.join(columns)}.")
     header = next(csv.reader([lines[0]]))
