@@ -18,8 +18,8 @@ CONTENTS = {f"train/image/{number}.png": bytes([number]) * (20_000 + number) for
 class Server(ThreadingHTTPServer):
     """Serves `contents` by path; `moods[path]` lists what to do instead, once each, before it behaves.
 
-    A mood is "cut" (half the body, then the connection closes), "silent" (no answer for a while), "endless" (a body
-    without end), a status code, or the bytes to send in place of the right ones.
+    A mood is "cut" (half the body, then the connection closes), "silent" (no answer for a while), "slow" (a few bytes
+    at a time), "endless" (a body without end), a status code, or the bytes to send in place of the right ones.
     """
 
     daemon_threads = True
@@ -86,6 +86,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
+        if mood == "slow":
+            for start in range(0, len(content), 100):
+                self.wfile.write(content[start : start + 100])
+                time.sleep(0.02)
+            return
         self.wfile.write(content[: len(content) // 2] if mood == "cut" else content)
         if mood == "cut":
             self.wfile.flush()

@@ -3,10 +3,12 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from data_sets.local_server import CONTENTS, Server, closed_address, make_datase
 from emseg.data import Patience, check, dataset_path, fetch
 from emseg.errors import InputError, UsageError
 
-HASTY = Patience(n_attempts=3, pause_s=0.0, connect_timeout_s=2.0, read_timeout_s=0.3)
+HASTY = Patience(n_attempts=3, pause_s=0.0)
+DEAF = replace(HASTY, read_timeout_s=0.3)  # for the tests of silence alone: a busy machine is slow to answer too
 SECOND = "train/image/2.png"
 STAND_IN = "emseg.membrane.synthesize_tissue"
 
@@ -24,6 +27,18 @@ STAND_IN = "emseg.membrane.synthesize_tissue"
 def files_under(folder: Path) -> dict[str, bytes]:
     """Every file under `folder`, temporary ones too."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def fetch_in_another_process(server: Server) -> subprocess.Popen[str]:
+    """Start a Python that fetches the small set and prints its folder."""
+    program = (
+        "from data_sets.local_server import make_dataset\n"
+        "from emseg.data import fetch\n"
+        f"print(fetch(make_dataset({server.base_url!r})))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", program], stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
 def test_a_fetched_set_has_exactly_the_files_of_the_registry_byte_for_byte(server: Server, cache: Path) -> None:
@@ -80,7 +95,7 @@ def test_nothing_is_shown_where_stderr_is_no_terminal(
 @pytest.mark.parametrize("mood", ["cut", "silent", 500, 503, 429])
 def test_what_may_pass_is_tried_again(server: Server, cache: Path, mood: object) -> None:
     server.spoil(SECOND, mood, mood)
-    fetch(make_dataset(server.base_url), patience=HASTY)
+    fetch(make_dataset(server.base_url), patience=DEAF if mood == "silent" else HASTY)
     assert files_under(cache / "small") == CONTENTS
     assert server.asked()[SECOND] == 3
 
@@ -153,15 +168,24 @@ def test_the_next_source_is_asked_where_the_first_has_no_such_file(server: Serve
 def test_a_server_that_stays_silent_is_named_as_silent(server: Server, cache: Path) -> None:
     server.spoil(SECOND, *["silent"] * 3)
     with pytest.raises(InputError, match=rf"{SECOND} failed 3 times \(no byte for 0\.3 s, from"):
-        fetch(make_dataset(server.base_url), patience=HASTY)
+        fetch(make_dataset(server.base_url), patience=DEAF)
 
 
-@pytest.mark.parametrize("source", [closed_address(), "http://no-such-host.invalid/"], ids=["refused", "no such host"])
-def test_offline_is_one_sentence_that_names_the_stand_in_and_comes_at_once(cache: Path, source: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (closed_address(), r"127\.0\.0\.1 cannot be reached \(Connection refused\): "),
+        ("http://no-such-host.invalid/", r"no-such-host\.invalid cannot be reached \(its name is not known"),
+    ],
+    ids=["refused", "no such host"],
+)
+def test_offline_is_one_sentence_that_names_the_stand_in_and_comes_at_once(
+    cache: Path, source: str, reason: str
+) -> None:
     start = time.perf_counter()
-    with pytest.raises(InputError, match="cannot be reached") as caught:
+    with pytest.raises(InputError, match=reason) as caught:
         fetch(make_dataset(source))  # with the patience of a real fetch
-    assert time.perf_counter() - start < 3
+    assert time.perf_counter() - start < 5
     message = str(caught.value)
     assert STAND_IN in message
     assert "EMSEG_DATA" in message
@@ -182,29 +206,24 @@ def test_with_emseg_data_set_nothing_is_downloaded(
 
 
 def test_two_processes_that_fetch_the_same_set_at_once_leave_it_right(server: Server, cache: Path) -> None:
-    program = (
-        "import sys\n"
-        "from data_sets.local_server import make_dataset\n"
-        "from emseg.data import fetch\n"
-        "sys.stdin.readline()\n"
-        f"print(fetch(make_dataset({server.base_url!r})))\n"
-    )
-    tests = Path(__file__).parents[1]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), *sys.path])}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        for _ in range(2)
-    ]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+    processes = [fetch_in_another_process(server) for _ in range(2)]
     printed = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert printed == [f"{cache / 'small'}\n"] * 2
     assert files_under(cache / "small") == CONTENTS
+
+
+def test_an_interrupt_ends_a_fetch_soon_and_leaves_no_temporary_file(server: Server, cache: Path) -> None:
+    for path in CONTENTS:
+        server.spoil(path, "slow")
+    process = fetch_in_another_process(server)
+    while not server.requests:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=10)[1]
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode != 0
+    assert files_under(cache) == {}
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(

@@ -208,7 +208,8 @@ def _unreachable(error: "requests.RequestException") -> str | None:
         return "its certificate cannot be verified"
     cause = getattr(error.args[0], "reason", None) if error.args else None
     if isinstance(cause, NewConnectionError):
-        return str(cause).split(": ", 1)[-1]
+        said = str(cause).rsplit("] ", 1)[-1].rstrip(")")  # "...: [Errno 111] Connection refused"
+        return f"its name is not known: {said}" if "resolve" in str(cause) else said
     if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):
         return None
     return f"{type(error).__name__}: {error}"
