@@ -1,0 +1,303 @@
+"""The discrete cosine transform of a feature map: FANet's Eqs. 1 to 4 and their exact inverse.
+
+Every map is a sum of cosines, and each coefficient says how much of one cosine it holds:
+
+    f_hw = a_h a_w sum_u sum_v x_uv cos(pi h (2u + 1) / 2H) cos(pi w (2v + 1) / 2W)         (Eq. 1; a = 1)
+    x_uv = sum_h sum_w b_h b_w f_hw cos(pi h (2u + 1) / 2H) cos(pi w (2v + 1) / 2W)         (the exact inverse)
+
+    x  [..., height, width]   map; u is the row, v the column
+    f  [..., height, width]   coefficients; index h counts half periods down the map, w half periods across it
+
+    normalization   a_0       a_k (k > 0)   b_0       b_k (k > 0)   what it is
+    "none"          1         1             1/N       2/N           Eq. 1 as printed; f_00 = H W GAP(x), Eq. 3
+    "mean"          1/N       1/N           1         2             f_00 = GAP(x), the average that SENet pools
+    "ortho"         sqrt 1/N  sqrt 2/N      sqrt 1/N  sqrt 2/N      keeps energy; scipy's norm="ortho", FcaNet's choice
+
+Deviation: Eq. 2 of FANet prints the inverse with b = 1 throughout. That is no inverse under any of the three
+normalisations, because the zero frequencies need half the weight of the others: see `printed_inverse`.
+
+Source: Sun et al. 2021 (FANet), Eqs. 1 to 4, Table 1; Qin et al. 2021 (FcaNet) for the order of Table 1 and the
+scaled index.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emseg.errors import InputError, UsageError, suggest
+from emseg.frequency.fast_dct import AxisWeight, dct2_by_fft, idct2_by_fft
+
+Normalization = Literal["none", "mean", "ortho"]
+Indexing = Literal["raw", "scaled"]
+
+# Table 1 of FANet, which is FcaNet's top 16 in FcaNet's order: (h, w), rows first.
+TOP16: tuple[tuple[int, int], ...] = (
+    (0, 0), (0, 1), (6, 0), (0, 5), (0, 2), (1, 0), (1, 2), (4, 0),
+    (5, 0), (1, 6), (3, 0), (0, 4), (0, 6), (0, 3), (3, 5), (2, 2),
+)  # fmt: skip
+
+# The 7 x 7 division of the frequency plane (FANet, section 4.3).
+PARTS = 7
+
+# Up to this many rows and columns, two matrix products beat the Fourier transform (measured: benchmarks/dct.py).
+MATRIX_LIMIT = 256
+
+_WORKING_DTYPE = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+}
+
+
+def require_map(x: object, name: str = "x") -> None:
+    """Raise `InputError` unless `x` is a tensor of real floating-point maps [..., height, width] that hold pixels.
+
+    NaN and infinity are let through: a transform is a sum, so they show in its result, and testing for them would make
+    an accelerator wait at every layer.
+    """
+    if not isinstance(x, Tensor):
+        raise InputError(f"`{name}` must be a torch tensor; got {type(x).__name__}. Use torch.as_tensor({name}).")
+    if x.dtype not in _WORKING_DTYPE:
+        raise InputError(
+            f"`{name}` must hold float16, bfloat16, float32 or float64 numbers; got {x.dtype}. Use {name}.float()."
+        )
+    if x.ndim < 2:
+        raise InputError(
+            f"`{name}` must have the shape (..., height, width); got shape {tuple(x.shape)}. "
+            f"Use {name}[None, :] for one row."
+        )
+    if x.shape[-1] == 0 or x.shape[-2] == 0:
+        raise InputError(
+            f"`{name}` must have at least one row and one column; got shape {tuple(x.shape)}. "
+            "Check the crop that made it."
+        )
+
+
+def require_size(size: int, name: str = "size") -> int:
+    """Return `size` as an int, or raise `UsageError` unless it is a whole number of at least 1."""
+    try:
+        number = operator.index(size)
+    except TypeError:
+        raise UsageError(f"`{name}` must be a whole number; got {size!r}. Round it first.") from None
+    if isinstance(size, bool) or number < 1:
+        raise UsageError(f"`{name}` must be at least 1; got {size!r}. Give the number of pixels along the axis.")
+    return number
+
+
+def require_index(frequency: int, size: int, name: str = "frequency") -> int:
+    """Return `frequency` as an int, or raise `UsageError` unless it is a whole number from 0 to size - 1."""
+    try:
+        number = operator.index(frequency)
+    except TypeError:
+        number = -1
+    if isinstance(frequency, bool) or not 0 <= number < size:
+        raise UsageError(
+            f"`{name}` must be a whole number from 0 to {size - 1}, as many as the axis has pixels; "
+            f"got {frequency!r}. Use a larger map or a lower frequency."
+        )
+    return number
+
+
+def _require_choice(value: str, allowed: tuple[str, ...], name: str) -> None:
+    if value not in allowed:
+        hint = suggest(value, allowed) if isinstance(value, str) else ""
+        raise UsageError(f"`{name}` must be one of {', '.join(map(repr, allowed))}; got {value!r}.{hint}")
+
+
+def forward_weight(size: int, normalization: Normalization) -> AxisWeight:
+    """Return (a_0, a_k) of one axis: see the table at the top of this module."""
+    _require_choice(normalization, get_args(Normalization), "normalization")
+    if normalization == "none":
+        return 1.0, 1.0
+    if normalization == "mean":
+        return 1.0 / size, 1.0 / size
+    return math.sqrt(1.0 / size), math.sqrt(2.0 / size)
+
+
+def inverse_weight(size: int, normalization: Normalization) -> AxisWeight:
+    """Return (b_0, b_k) of one axis: 1/N and 2/N divided by the forward weights."""
+    zero, other = forward_weight(size, normalization)
+    return 1.0 / (size * zero), 2.0 / (size * other)
+
+
+def scaled_index(frequency: int, size: int, parts: int = PARTS) -> int:
+    """Return FcaNet's index on a map of `size` pixels for the index `frequency` of a `parts`-fold division.
+
+    FcaNet reads (h, w) of its 7 x 7 division as h * (size // 7): on 7 pixels that is h itself, on 56 pixels 8 h.
+    FANet's Eq. 4 uses h as it is. Both are offered everywhere (`indexing="raw"` or `"scaled"`), since they are not
+    the same frequency.
+    """
+    size, parts = require_size(size), require_size(parts, "parts")
+    if size < parts:
+        raise UsageError(
+            f"a scaled index needs at least {parts} pixels along each axis, one for each part; got {size}. "
+            'Use indexing="raw" on so small a map.'
+        )
+    return require_index(frequency, parts) * (size // parts)
+
+
+def resolve_frequencies(
+    frequencies: Sequence[tuple[int, int]], height: int, width: int, indexing: Indexing = "raw"
+) -> tuple[tuple[int, int], ...]:
+    """Return the pairs (h, w) as indices on a map of height x width, after checking that the map has them."""
+    _require_choice(indexing, get_args(Indexing), "indexing")
+    pairs = list(frequencies)
+    if not pairs:
+        raise UsageError("`frequencies` must hold at least one pair (h, w); got none. Use TOP16 for Table 1.")
+    resolved = []
+    for pair in pairs:
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            raise UsageError(f"each of `frequencies` must be a pair (h, w); got {pair!r}. Write [(0, 0), (0, 1)].")
+        h, w = pair
+        if indexing == "scaled":
+            h, w = scaled_index(h, height), scaled_index(w, width)
+        resolved.append((require_index(h, height, "frequency h"), require_index(w, width, "frequency w")))
+    return tuple(resolved)
+
+
+def dct_basis(
+    size: int,
+    frequencies: Sequence[int] | None = None,
+    *,
+    normalization: Normalization = "none",
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str | None = None,
+) -> Float[Tensor, "frequency position"]:
+    """Return the cosines a_k cos(pi k (2u + 1) / 2N) of an axis of `size` pixels, one row a frequency.
+
+    `frequencies` defaults to all of 0 .. size - 1. The coefficients of one axis are `dct_basis(size) @ x`. The angle
+    is reduced modulo 2 pi in whole numbers before the cosine is taken, so high frequencies of long axes keep all
+    their digits.
+    """
+    size = require_size(size)
+    if dtype not in _WORKING_DTYPE:
+        raise UsageError(
+            f"`dtype` must be float16, bfloat16, float32 or float64; got {dtype}. Cosines are no integers."
+        )
+    zero, other = forward_weight(size, normalization)
+    chosen = range(size) if frequencies is None else [require_index(k, size) for k in frequencies]
+    index = torch.tensor(chosen, dtype=torch.int64)
+    turns = (index[:, None] * (2 * torch.arange(size) + 1)) % (4 * size)
+    weight = torch.full((len(chosen),), other, dtype=torch.float64).masked_fill_(index == 0, zero)
+    cosines = weight[:, None] * torch.cos(turns.to(torch.float64) * (math.pi / (2 * size)))
+    return cosines.to(dtype).to(device or "cpu")
+
+
+@lru_cache(maxsize=64)
+def cached_basis(
+    size: int,
+    frequencies: tuple[int, ...] | None,
+    normalization: Normalization,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Float[Tensor, "frequency position"]:
+    """Return `dct_basis`, kept from call to call. The tensor is shared: read it, never write to it."""
+    with torch.inference_mode(False):  # a table that inference mode had made could never be used in training
+        return dct_basis(size, frequencies, normalization=normalization, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=64)
+def _inverse_basis(
+    size: int, normalization: Normalization, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "frequency position"]:
+    """Return b_k cos(pi k (2u + 1) / 2N), all frequencies of a small axis. Shared: read only."""
+    zero, other = inverse_weight(size, normalization)
+    with torch.inference_mode(False):
+        basis = dct_basis(size)
+        basis[0] *= zero
+        basis[1:] *= other
+        return basis.to(dtype).to(device)
+
+
+def dct2(
+    x: Float[Tensor, "*batch height width"], *, normalization: Normalization = "none"
+) -> Float[Tensor, "*batch height width"]:
+    """Return all coefficients of each map: Eq. 1 over the last two axes, any batch axes before them.
+
+    The result has the dtype and device of `x`. Half precision is summed in float32, also under autocast, and rounded
+    once at the end; under "none" a coefficient past float16's 65,504 then becomes infinite, as f_00 of a 256 x 256
+    map of mean 1 does. Coefficients of two maps may be compared under "none" only if the maps have one size.
+    """
+    require_map(x)
+    height, width = x.shape[-2:]
+    weights = forward_weight(height, normalization), forward_weight(width, normalization)
+    work = x.to(_WORKING_DTYPE[x.dtype])
+    with torch.autocast(x.device.type, enabled=False):
+        if max(height, width) > MATRIX_LIMIT:
+            return dct2_by_fft(work, *weights).to(x.dtype)
+        rows = cached_basis(height, None, normalization, work.dtype, x.device)
+        columns = cached_basis(width, None, normalization, work.dtype, x.device)
+        return (rows @ (work @ columns.mT)).to(x.dtype)
+
+
+def idct2(
+    f: Float[Tensor, "*batch height width"], *, normalization: Normalization = "none"
+) -> Float[Tensor, "*batch height width"]:
+    """Return the maps whose coefficients under `normalization` are `f`: the exact inverse of `dct2`."""
+    require_map(f, "f")
+    height, width = f.shape[-2:]
+    weights = forward_weight(height, normalization), forward_weight(width, normalization)
+    work = f.to(_WORKING_DTYPE[f.dtype])
+    with torch.autocast(f.device.type, enabled=False):
+        if max(height, width) > MATRIX_LIMIT:
+            return idct2_by_fft(work, *weights).to(f.dtype)
+        rows = _inverse_basis(height, normalization, work.dtype, f.device)
+        columns = _inverse_basis(width, normalization, work.dtype, f.device)
+        return (rows.mT @ (work @ columns)).to(f.dtype)
+
+
+def dct_coefficients(
+    x: Float[Tensor, "*batch height width"],
+    frequencies: Sequence[tuple[int, int]] = TOP16,
+    *,
+    normalization: Normalization = "mean",
+    indexing: Indexing = "raw",
+) -> Float[Tensor, "*batch frequency"]:
+    """Return Eq. 4 for every map and every pair (h, w), by two thin matrix products instead of a whole transform.
+
+    The default "mean" makes (0, 0) the global average that SENet pools. `indexing="scaled"` reads each pair as FcaNet
+    does (`scaled_index`). Half precision is summed in float32; the result has the dtype of `x`.
+    """
+    require_map(x)
+    height, width = x.shape[-2:]
+    pairs = resolve_frequencies(frequencies, height, width, indexing)
+    row_set, column_set = sorted({h for h, _ in pairs}), sorted({w for _, w in pairs})
+    work = x.to(_WORKING_DTYPE[x.dtype])
+    rows = cached_basis(height, tuple(row_set), normalization, work.dtype, x.device)
+    columns = cached_basis(width, tuple(column_set), normalization, work.dtype, x.device)
+    with torch.autocast(x.device.type, enabled=False):
+        plane = rows @ (work @ columns.mT)
+    h = torch.tensor([row_set.index(pair[0]) for pair in pairs], device=x.device)
+    w = torch.tensor([column_set.index(pair[1]) for pair in pairs], device=x.device)
+    return plane[..., h, w].to(x.dtype)
+
+
+def printed_inverse(f: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+    """Return Eq. 2 of FANet as it is printed: the sum of all cosines, every coefficient with weight one.
+
+    Applied to the coefficients of Eq. 1 it does not return the map x but, with x's means along rows and columns,
+
+        H W / 4 (x_uv + mean_u x_uv + mean_v x_uv + mean_uv x_uv),
+
+    for b_k = 2/N (1 - [k = 0] / 2) was dropped as if it were the constant 2/N: each axis then adds the mean once more.
+    """
+    require_map(f, "f")
+    work = f.to(_WORKING_DTYPE[f.dtype])
+    rows = cached_basis(f.shape[-2], None, "none", work.dtype, f.device)
+    columns = cached_basis(f.shape[-1], None, "none", work.dtype, f.device)
+    with torch.autocast(f.device.type, enabled=False):
+        return (rows.mT @ (work @ columns)).to(f.dtype)
+
+
+def printed_inverse_closed_form(x: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+    """Return what `printed_inverse(dct2(x))` comes to: H W / 4 (x + column means + row means + grand mean)."""
+    require_map(x)
+    down = x + x.mean(dim=-2, keepdim=True)
+    return (x.shape[-2] * x.shape[-1] / 4.0) * (down + down.mean(dim=-1, keepdim=True))
