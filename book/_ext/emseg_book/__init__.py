@@ -1,0 +1,46 @@
+"""The book's own Sphinx pieces: numbers, badges, the ledger and the table of claims, all read from run records.
+
+    {result}         role: a number of a run record in prose or a table, linked to its run       (result.py)
+    {reported}       role: a number that one of the papers prints                                 (reported.py)
+    {ledger}         directive: every run record                                                  (ledger.py)
+    {claims-ledger}  directive: every claim of the papers with its verdicts                       (claims.py)
+    the badge below each page's title: which run made the page, or that none did                  (badge.py)
+    roles in the bibliography that screen readers understand                                      (bibliography.py)
+
+Everything comes from the staged book (`build.json` and `records/`, see evidence.py). When one of those changes, Sphinx
+reads all pages again, so that no page keeps an old number.
+"""
+
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+from emseg_book.badge import add_badge
+from emseg_book.bibliography import name_roles
+from emseg_book.claims import ClaimsLedger
+from emseg_book.evidence import digest_of
+from emseg_book.ledger import Ledger
+from emseg_book.reported import ReportedRole
+from emseg_book.result import ResolveResults, ResultRole, result_node
+
+DIGEST_VALUE = "emseg_evidence_digest"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the roles, the directives, the badge and the digest that makes changed records rebuild the book."""
+    app.add_config_value(DIGEST_VALUE, "", "env", [str])
+    app.connect("config-inited", _set_digest)
+    app.add_node(result_node)
+    app.add_role("result", ResultRole())
+    app.add_role("reported", ReportedRole())
+    app.add_post_transform(ResolveResults)
+    app.add_directive("ledger", Ledger)
+    app.add_directive("claims-ledger", ClaimsLedger)
+    app.connect("doctree-resolved", add_badge)
+    app.connect("html-page-context", name_roles)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _set_digest(app: Sphinx, config: Config) -> None:
+    config[DIGEST_VALUE] = digest_of(app.srcdir)

@@ -1,0 +1,128 @@
+"""The evidence a staged book carries: which build it is, and every run record.
+
+The build writes beside `_config.yml`
+
+    build.json       profile, commit, tree_clean, built, current_runs {chapter: run id}, library_digests {chapter: hex}
+    records/*.json   run records: those of this build, and the committed ones
+
+`Evidence.find` answers the one question that a page asks: which record holds this number?
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from emseg.errors import InputError, UsageError, suggest
+from emseg.runs.record import read_record
+from emseg.runs.staging import BUILD_FILE, RECORDS_FOLDER
+
+TEST_PROFILE = "smoke"  # its runs show that the code works; as evidence they count only where there is no other
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a page asks for: `chapter#metric`, with `@profile` when it is not the present build's run."""
+
+    chapter: str
+    metric: str
+    profile: str | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The present build and all records, oldest first."""
+
+    build: dict[str, Any]
+    records: tuple[Record, ...]
+
+    @property
+    def profile(self) -> str:
+        """The profile at which this book was built."""
+        return str(self.build["profile"])
+
+    @property
+    def chapters(self) -> tuple[str, ...]:
+        """All chapters that have a record."""
+        return tuple(dict.fromkeys(record["chapter"] for record in self.records))
+
+    def current(self, chapter: str) -> Record | None:
+        """Return the record of the present build's run of `chapter`, or None when the build has none."""
+        run_id = self.build["current_runs"].get(chapter)
+        return next((record for record in self.records if record["run_id"] == run_id), None)
+
+    def find(self, key: Key) -> Record:
+        """Return the record that holds the number; raises `UsageError` naming the nearest known key otherwise."""
+        if key.chapter not in self.chapters:
+            raise UsageError(
+                f"no run record of a chapter {key.chapter!r}.{suggest(key.chapter, self.chapters)} "
+                f"Chapters with records: {', '.join(self.chapters) or 'none'}."
+            )
+        record = self.current(key.chapter) if key.profile is None else self._newest(key.chapter, key.profile)
+        if record is None:
+            raise UsageError(
+                f"this build has no run of {key.chapter}. Run the chapter, or name a profile: "
+                f"{key.chapter}#{key.metric}@{self._profiles(key.chapter)[-1]}."
+            )
+        if key.metric not in record["metrics"]:
+            metrics = list(record["metrics"])
+            raise UsageError(
+                f"run {record['run_id']} has no metric {key.metric!r}.{suggest(key.metric, metrics)} "
+                f"It has: {', '.join(metrics) or 'none'}."
+            )
+        return record
+
+    def _newest(self, chapter: str, profile: str) -> Record:
+        found = [one for one in self.records if one["chapter"] == chapter and one["profile"] == profile]
+        if not found:
+            profiles = self._profiles(chapter)
+            raise UsageError(
+                f"no record of {chapter} at profile {profile!r}.{suggest(profile, profiles)} "
+                f"Profiles with records: {', '.join(profiles)}. Commit a record to book/results/, or name another."
+            )
+        return found[-1]
+
+    def _profiles(self, chapter: str) -> list[str]:
+        return list(dict.fromkeys(record["profile"] for record in self.records if record["chapter"] == chapter))
+
+    def is_older_code(self, record: Record) -> bool | None:
+        """Return whether the library's code has changed since the run; None when the chapter is no longer there."""
+        digest = self.build["library_digests"].get(record["chapter"])
+        return None if digest is None else bool(digest != record["digests"]["library"])
+
+    def by_weight(self) -> tuple[Record, ...]:
+        """Return the records with the weightiest last: test runs first, then the others from oldest to newest."""
+        return tuple(sorted(self.records, key=lambda record: record["profile"] != TEST_PROFILE))
+
+
+def read_evidence(source: Path) -> Evidence:
+    """Return the evidence of the staged book at `source`; raises `InputError` when it was not staged or is broken."""
+    return _read(Path(source), digest_of(source))
+
+
+def digest_of(source: Path) -> str:
+    """Return a digest of `build.json` and all records; the empty string when the book was not staged."""
+    digest = hashlib.sha256()
+    if not (Path(source) / BUILD_FILE).exists():
+        return ""
+    for path in [Path(source) / BUILD_FILE, *_record_files(source)]:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _record_files(source: Path) -> list[Path]:
+    return sorted((Path(source) / RECORDS_FOLDER).glob("*.json"))
+
+
+@lru_cache(maxsize=2)
+def _read(source: Path, digest: str) -> Evidence:
+    if not digest:
+        raise InputError(
+            f"numbers of runs need a staged book, and this source has no {BUILD_FILE}. Build the book with `make book`."
+        )
+    build = json.loads((source / BUILD_FILE).read_text(encoding="utf-8"))
+    records = [read_record(path) for path in _record_files(source)]
+    return Evidence(build, tuple(sorted(records, key=lambda record: (record["finished"], record["run_id"]))))

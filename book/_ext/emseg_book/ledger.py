@@ -1,0 +1,144 @@
+"""The directive `{ledger}`: a table of all run records, and below it each run with everything that was recorded.
+
+The numbers of the book link to the run's section here, so the section opens with what a reader must know of a number:
+the kind of data, the device, the commit, and whether the code has changed since.
+"""
+
+import json
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from emseg.errors import InputError
+from emseg.runs.session import format_number
+from emseg_book.evidence import Evidence, Record, read_evidence
+from emseg_book.markup import chip_html, data_kinds, details_html, facts_html, link_html, number_html, table_html
+from emseg_book.wording import code_age, commit_html, device, duration, peak_memory, run_anchor, when
+
+logger = logging.getLogger(__name__)
+COLUMNS = ("Run", "Profile", "Data", "Device", "When", "Time", "Peak memory", "Commit", "Code", "Numbers")
+
+
+class Ledger(SphinxDirective):
+    """Lists every run record, newest first within its chapter."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table, then a section a chapter with a section a run."""
+        try:
+            evidence = read_evidence(self.env.srcdir)
+        except InputError as error:
+            logger.warning("{ledger}: %s", error, location=self.get_location(), type="emseg")
+            return []
+        repository = str(self.config.html_theme_options.get("repository_url", ""))
+        newest_first = tuple(reversed(evidence.records))
+        records = sorted(newest_first, key=lambda record: record["chapter"])
+        table = nodes.raw("", ledger_table_html(evidence, records, repository), format="html")
+        chapters = [self._chapter(name, evidence, records, repository) for name in sorted(evidence.chapters)]
+        return [table, *chapters]
+
+    def _chapter(self, name: str, evidence: Evidence, records: list[Record], repository: str) -> nodes.section:
+        section = nodes.section("", nodes.title("", name), ids=[f"runs-of-{nodes.make_id(name)}"], names=[name])
+        for record in records:
+            if record["chapter"] == name:
+                anchor = run_anchor(record["run_id"])
+                heading = f"{record['profile']}, {when(record['finished'])}"
+                body = nodes.raw("", run_html(evidence, record, repository, self._page_of(name)), format="html")
+                section += nodes.section(
+                    "", nodes.title("", heading), body, ids=[anchor], names=[anchor], classes=["emseg-run"]
+                )
+        return section
+
+    def _page_of(self, chapter: str) -> str:
+        page = f"book/{chapter}"
+        if page not in self.env.found_docs:
+            return ""
+        return str(self.env.app.builder.get_relative_uri(self.env.docname, page))
+
+
+def ledger_table_html(evidence: Evidence, records: Iterable[Record], repository: str) -> str:
+    """Return the table of all records, each row's header linked to its run below."""
+    rows = [
+        (
+            link_html(f"#{run_anchor(record['run_id'])}", escape(record["chapter"])),
+            escape(record["profile"]),
+            chip_html(data_kinds(record)),
+            escape(device(record["environment"])),
+            when(record["finished"]),
+            duration(record["wall_s"]),
+            peak_memory(record),
+            commit_html(record["code"], repository),
+            code_age(evidence, record),
+            str(len(record["metrics"])),
+        )
+        for record in records
+    ]
+    return table_html(f"All runs: {len(rows)}", COLUMNS, rows, css_class="emseg-ledger")
+
+
+def run_html(evidence: Evidence, record: Record, repository: str, page: str = "") -> str:
+    """Return the facts of one run, its numbers, and the rest that was recorded; `page` is its chapter's address."""
+    chapter = escape(record["chapter"])
+    current = " (this build)" if evidence.build["current_runs"].get(record["chapter"]) == record["run_id"] else ""
+    facts = [
+        ("Run", f"<code>{escape(record['run_id'])}</code>{current}"),
+        ("Chapter", link_html(page, chapter) if page else chapter),
+        ("Data", _data_html(record)),
+        ("Device", escape(device(record["environment"]))),
+        ("Cost", f"{duration(record['wall_s'])}, {peak_memory(record)}"),
+        ("Commit", f"{commit_html(record['code'], repository)}; {code_age(evidence, record)}"),
+        ("Seeds", escape(", ".join(str(seed) for seed in record["seeds"]) or "none")),
+    ]
+    return (
+        facts_html(facts)
+        + details_html(f"Numbers ({len(record['metrics'])})", _metrics_html(record))
+        + details_html("Parameters", _mapping_html("Parameters", record["parameters"]))
+        + details_html("Environment and digests", _mapping_html("Environment", _environment(record)))
+    )
+
+
+def _data_html(record: Record) -> str:
+    if not record["data"]:
+        return chip_html([])
+    uses = []
+    for use in record["data"]:
+        details = [f"{use['n_images']} images"] if use.get("n_images") else []
+        details += [f"{format_number(use['pixel_size_nm'])} nm a pixel"] if use.get("pixel_size_nm") else []
+        details += [f"fingerprint <code>{escape(use['fingerprint'])}</code>"]
+        uses.append(f"{escape(use['name'])} {chip_html([use['kind']])} ({', '.join(details)})")
+    return "<br>".join(uses)
+
+
+def _metrics_html(record: Record) -> str:
+    rows = []
+    for name, metric in record["metrics"].items():
+        interval, spread = metric.get("interval"), metric.get("spread")
+        uncertainty = f"± {number_html(spread)}" if spread is not None else ""
+        if interval is not None:
+            uncertainty = f"{number_html(interval[0])} to {number_html(interval[1])}"
+        number = f'<span title="{metric["value"]!r}">{number_html(metric["value"], metric["unit"], ".6g")}</span>'
+        label = f"{escape(metric['label'])}<br><code>{escape(name)}</code>"
+        rows.append((label, number, uncertainty, str(metric["n"])))
+    head = ("Quantity", "Value", "Spread or interval", "n")
+    return table_html(f"Numbers of {record['run_id']}", head, rows, css_class="emseg-metrics")
+
+
+def _environment(record: Record) -> dict[str, Any]:
+    environment = dict(record["environment"])
+    packages = {f"package {name}": version for name, version in environment.pop("packages", {}).items()}
+    digests = {f"digest of the {name}": value for name, value in record["digests"].items()}
+    return {**environment, **packages, **digests, "started": record["started"], "finished": record["finished"]}
+
+
+def _mapping_html(caption: str, mapping: dict[str, Any]) -> str:
+    rows = [
+        (f"<code>{escape(name)}</code>", f"<code>{escape(_plain(value))}</code>") for name, value in mapping.items()
+    ]
+    return table_html(caption, ("Name", "Value"), rows, css_class="emseg-mapping") if rows else "<p>None.</p>"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

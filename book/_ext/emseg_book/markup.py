@@ -1,0 +1,71 @@
+"""Small pieces of HTML that the badge, the ledger and the tables of claims share; all text is escaped here."""
+
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from emseg.runs.session import DATA_KINDS, format_number
+
+THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
+_POWER = re.compile(r"10\^(\N{MINUS SIGN}?\d+)")
+_EXPONENT = re.compile(r"([\d.,]+)e([+-]\d+)", re.IGNORECASE)
+DEFAULT_DIGITS = 3
+
+
+def number_html(value: float, unit: str = "1", spec: str | None = None) -> str:
+    """Return a number with its unit as HTML: `spec` is a Python format specification; without it three digits count.
+
+    Raises `ValueError` when `spec` is no format specification.
+    """
+    text = format_number(value, DEFAULT_DIGITS) if spec is None else _typeset(format(value, spec))
+    return _POWER.sub(r"10<sup>\1</sup>", escape(text)) + (THIN_SPACE + escape(unit) if unit != "1" else "")
+
+
+def _typeset(text: str) -> str:
+    text = _EXPONENT.sub(lambda found: f"{found[1]} × 10^{int(found[2])}", text)
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def data_kinds(record: dict[str, Any]) -> list[str]:
+    """Return the kinds of data of a run, each once, in the usual order."""
+    return [kind for kind in DATA_KINDS if any(use["kind"] == kind for use in record["data"])]
+
+
+def chip_html(kinds: Sequence[str]) -> str:
+    """Return the text chips that name the kinds of data: word, colour and border differ from kind to kind."""
+    chips = [f'<span class="emseg-kind emseg-kind-{escape(kind)}">{escape(kind)}</span>' for kind in kinds]
+    return " ".join(chips) or '<span class="emseg-kind emseg-kind-none">no data</span>'
+
+
+def link_html(target: str, inner_html: str, title: str = "") -> str:
+    """Return a link; `inner_html` is HTML already."""
+    tooltip = f' title="{escape(title)}"' if title else ""
+    return f'<a href="{escape(target)}"{tooltip}>{inner_html}</a>'
+
+
+def table_html(
+    caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, css_class: str, ids: Sequence[str] = ()
+) -> str:
+    """Return a table in its focusable scrolling container; cells are HTML, the first of each row is its header."""
+    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = []
+    for index, (first, *others) in enumerate(rows):
+        anchor = f' id="{escape(ids[index])}"' if ids else ""
+        cells = "".join(f"<td>{cell}</td>" for cell in others)
+        body.append(f'<tr{anchor}><th scope="row">{first}</th>{cells}</tr>')
+    return (
+        f'<div class="emseg-table" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        f'<table class="{css_class}"><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{columns}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def facts_html(facts: Iterable[tuple[str, str]]) -> str:
+    """Return pairs of term and HTML as a description list."""
+    return '<dl class="emseg-facts">' + "".join(f"<dt>{escape(a)}</dt><dd>{b}</dd>" for a, b in facts) + "</dl>"
+
+
+def details_html(summary: str, inner_html: str) -> str:
+    """Return a part that opens on a click."""
+    return f'<details class="emseg-details"><summary>{escape(summary)}</summary>{inner_html}</details>'

@@ -1,0 +1,8 @@
+// A link to a run opens its numbers: the reader came for one of them.
+function openTargetedRun() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const numbers = target?.matches("section.emseg-run") ? target.querySelector("details") : null;
+  if (numbers) numbers.open = true;
+}
+window.addEventListener("DOMContentLoaded", openTargetedRun);
+window.addEventListener("hashchange", openTargetedRun);

@@ -1,0 +1,41 @@
+"""The built book, the browser and what the browser sees, each made once."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from book.browser import Seen, find_browser, find_html, inspect_page, install_browser, launch, may_install, serve
+from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="session")
+def html() -> Path:
+    """The folder of the built book."""
+    folder = find_html()
+    if folder is None or not (folder / "index.html").exists():
+        pytest.skip("NO BUILT BOOK: run `make book`, or name the folder of its HTML in EMSEG_HTML")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chrome or Chromium, installed from Debian where that is allowed."""
+    executable = find_browser() or (install_browser() if may_install() else None)
+    if executable is None:
+        pytest.skip("NO BROWSER: install Chrome or Chromium, or name it in CHROME; the pages were not looked at")
+    with launch(executable) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def site(html: Path) -> Iterator[str]:
+    """The address at which the built book is served."""
+    with serve(html) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def look(site: str, browser: Browser) -> Callable[[str, str], Seen]:
+    """What the browser sees of a page in a colour scheme; each is opened once."""
+    return cache(lambda page, scheme: inspect_page(browser, site + page, scheme))

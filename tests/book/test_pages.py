@@ -1,0 +1,159 @@
+"""Every page of the built book, in a real browser: light and dark, from a phone to a desk."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin
+
+import pytest
+from book.browser import SCHEMES, WIDTHS, Seen, find_html, inspect_page, list_pages, serve
+from playwright.sync_api import Browser
+
+Look = Callable[[str, str], Seen]
+pytestmark = pytest.mark.browser
+HTML = find_html()
+PAGES = list_pages(HTML) if HTML else []
+TEXT_PAGES = [page for page in PAGES if page.startswith("book/")]
+every_page = pytest.mark.parametrize("page", PAGES or ["no built book"])
+every_text_page = pytest.mark.parametrize("page", TEXT_PAGES or ["no built book"])
+in_both_schemes = pytest.mark.parametrize("scheme", SCHEMES)
+FAULTY_PAGE = """<!DOCTYPE html><html lang="en"><head><title>Faulty</title>
+<link rel="stylesheet" href="http://fonts.example.org/font.css"></head><body><main><article><h1>Faulty</h1>
+<img src="figures/plot.png" alt="figures/plot.png"><p style="color:#bbb;background:#fff">faint</p>
+<div style="width:900px">wide</div><script>console.error("broken")</script></article></main></body></html>"""
+
+
+def has_useful_alt(image: dict[str, str | bool | None]) -> bool:
+    """Return whether an image has alternative text, and not its own path in place of one."""
+    alt, source = image["alt"], str(image["source"])
+    if alt is None or (image["in_article"] and not str(alt).strip()):
+        return False
+    return str(alt) not in source and not re.search(r"\.(png|svg|jpe?g|gif|webp)$", str(alt).strip())
+
+
+@every_page
+@in_both_schemes
+def test_a_page_opens_without_errors_in_the_console(page: str, scheme: str, look: Look) -> None:
+    """Neither a script nor a missing file makes the console complain."""
+    assert look(page, scheme).errors == []
+
+
+@every_page
+@in_both_schemes
+def test_a_page_asks_no_other_machine_for_anything(page: str, scheme: str, look: Look) -> None:
+    """Fonts, MathJax, style sheets and scripts all come from the book itself."""
+    assert look(page, scheme).external_requests == []
+
+
+@every_page
+def test_every_image_has_alternative_text(page: str, look: Look) -> None:
+    """A figure without `alt` would show its path as text; that counts as missing."""
+    assert [image for image in look(page, "light").images if not has_useful_alt(image)] == []
+
+
+@every_page
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_page_never_scrolls_sideways(page: str, width: int, look: Look) -> None:
+    """Wide tables, formulas and code scroll in their own boxes."""
+    assert look(page, "light").too_wide[width] == []
+
+
+@every_page
+@in_both_schemes
+def test_axe_finds_no_serious_violation(page: str, scheme: str, look: Look) -> None:
+    """Contrast, names, order of headings and the rest, with every fold opened."""
+    assert look(page, scheme).violations == []
+
+
+@every_text_page
+def test_a_page_says_where_it_comes_from(page: str, html: Path) -> None:
+    """Exactly one badge stands on a page, below its title."""
+    text = (html / page).read_text(encoding="utf-8")
+    assert text.count('class="emseg-badge"') == 1
+    assert text.index("<h1") < text.index('class="emseg-badge"')
+
+
+@every_page
+def test_every_link_within_the_book_leads_somewhere(page: str, html: Path) -> None:
+    """Pages, files and anchors exist: above all those of the runs that the numbers link to."""
+    dead = []
+    for link in _read(html / page).links:
+        path, anchor = urldefrag(link)
+        if re.match(r"[a-z]+:", path) or "?" in path:
+            continue
+        target = html / unquote(urljoin(page, path) if path else page)
+        if not target.exists() or (anchor and target.suffix == ".html" and unquote(anchor) not in _read(target).ids):
+            dead.append(link)
+    assert dead == []
+
+
+@every_text_page
+def test_figures_are_numbered_and_described(page: str, html: Path) -> None:
+    """Each figure's caption begins with its number, and says something."""
+    text = (html / page).read_text(encoding="utf-8")
+    for figure in re.findall(r"<figure.*?</figure>", text, re.DOTALL):
+        assert re.search(r'<span class="caption-number">Fig\. [\d.]+ </span>', figure), figure[:200]
+        assert len(re.sub(r"<[^>]+>", "", figure.split('class="caption-text">')[1])) > 20
+
+
+def test_the_download_of_a_chapter_is_its_executed_notebook(html: Path) -> None:
+    """The notebook behind the download button carries the outputs that the page shows."""
+    notebooks = sorted((html / "_sources").rglob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+        assert all(cell["execution_count"] for cell in cells), path.name
+        assert any(cell["outputs"] for cell in cells), path.name
+        page = path.relative_to(html / "_sources").with_suffix(".html")
+        assert f"_sources/{path.relative_to(html / '_sources').as_posix()}" in (html / page).read_text("utf-8")
+
+
+def test_a_number_leads_to_its_open_record(html: Path, site: str, browser: Browser) -> None:
+    """One click on a number shows its run: the kind of data, the commit, and the numbers unfolded."""
+    start = next(page for page in TEXT_PAGES if 'class="emseg-result"' in (html / page).read_text("utf-8"))
+    page = browser.new_page()
+    page.goto(site + start)
+    page.locator("a.emseg-result").first.click()
+    run = page.locator("section.emseg-run:target")
+    facts = run.locator("dl.emseg-facts")
+    assert facts.is_visible()
+    assert {"Run", "Data", "Device", "Cost", "Commit"} <= set(facts.locator("dt").all_inner_texts())
+    assert run.locator("table.emseg-metrics").is_visible()
+    page.close()
+
+
+def test_the_inspection_sees_each_kind_of_fault(tmp_path: Path, browser: Browser) -> None:
+    """A page with one fault of each kind is caught on all counts, so the tests above can fail."""
+    (tmp_path / "faulty.html").write_text(FAULTY_PAGE, encoding="utf-8")
+    with serve(tmp_path) as address:
+        seen = inspect_page(browser, address + "faulty.html", "light")
+    assert "broken" in seen.errors
+    assert set(seen.external_requests) == {"http://fonts.example.org/font.css"}
+    assert not has_useful_alt(seen.images[0])
+    assert seen.too_wide[360]
+    assert not seen.too_wide[1280]
+    assert any(violation.startswith("color-contrast") for violation in seen.violations)
+
+
+class _Reader(HTMLParser):
+    """Collects the ids and the links of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" and value:
+                self.ids.add(value)
+            if value and name in ("href", "src") and value != "#":
+                self.links.append(value)
+
+
+def _read(path: Path) -> _Reader:
+    reader = _Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    return reader
