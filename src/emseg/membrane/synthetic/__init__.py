@@ -1,0 +1,27 @@
+from emseg.membrane.synthetic.fraction import tissue_with_membrane_fraction
+from emseg.membrane.synthetic.micrograph import Micrograph, fingerprint, synthesize_tissue
+from emseg.membrane.synthetic.parameters import (
+    ISBI_IMAGING,
+    ISBI_LIKE,
+    ISBI_PIXEL_SIZE_NM,
+    URISC_IMAGING,
+    URISC_LIKE,
+    URISC_PIXEL_SIZE_NM,
+    Imaging,
+    Tissue,
+)
+
+__all__ = [
+    "ISBI_IMAGING",
+    "ISBI_LIKE",
+    "ISBI_PIXEL_SIZE_NM",
+    "URISC_IMAGING",
+    "URISC_LIKE",
+    "URISC_PIXEL_SIZE_NM",
+    "Imaging",
+    "Micrograph",
+    "Tissue",
+    "fingerprint",
+    "synthesize_tissue",
+    "tissue_with_membrane_fraction",
+]
