@@ -6,7 +6,9 @@ PROFILE ?= laptop
 CORES ?= all
 VENV_PYTHON := .venv/bin/python
 HTML := _build/html/$(PROFILE)
-SNAKEMAKE := $(VENV_PYTHON) -m snakemake --cores $(CORES) --nolock --rerun-incomplete --rerun-triggers mtime --keep-going
+# Results are written atomically, so one that is there is whole even if the build was killed right after.
+SNAKEMAKE := $(VENV_PYTHON) -m snakemake --cores $(CORES) --nolock --ignore-incomplete --rerun-triggers mtime --keep-going \
+	--quiet host rules
 
 export PYTHONWARNINGS ?= default
 

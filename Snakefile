@@ -24,6 +24,8 @@ STATES = BUILD / "state" / PROFILE
 HTML = BUILD / "html" / PROFILE
 FILES_NAME = "book"  # `emseg run --name`: a build has one run of each chapter
 
+RESOURCES = {"mem_mb": 8000, **({"gpu": 1} if PROFILE in ("gpu", "paper") else {})}
+
 profile = load_profile(ROOT, PROFILE)
 CHAPTERS = {chapter.name: chapter for chapter in list_chapters(ROOT)}
 RUN_FILES = {name: run_files(RUNS, chapter, FILES_NAME) for name, chapter in CHAPTERS.items()}
@@ -63,9 +65,8 @@ rule chapter:
         record=RUNS / "{chapter}" / f"{FILES_NAME}.json",
     threads: 1
     resources:
-        mem_mb=8000,
         runtime=minutes,
-        gpu=1 if PROFILE in ("gpu", "paper") else 0,
+        **RESOURCES,
     shell:
         "{sys.executable} -m emseg run {wildcards.chapter} --profile {PROFILE} --out {RUNS} --name {FILES_NAME} --quiet"
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 from jaxtyping import install_import_hook
+from runs.mini_project import project, rewrite
+
+__all__ = ["project", "real_data", "rewrite"]  # the fixtures of all tests
 
 mpl.use("Agg")
 # Modules whose signatures carry tensor shapes; numba's kernels cannot be wrapped and are left out.

@@ -1,7 +1,8 @@
 """Make `.venv` with the exact packages of requirements.lock and install `emseg` from src/ into it.
 
 Run by `make setup`, with any Python: it needs the standard library alone, and says in one sentence what is wrong when
-Python is too old, the disk too full or the package index out of reach. A second call with an unchanged lock does nothing.
+Python is too old, the disk too full or the package index out of reach. With an unchanged lock, a second call does
+nothing.
 """
 
 import hashlib
@@ -60,7 +61,10 @@ def disk_complaint(free):
     """Return why the disk will not do, or None; `free` is in GB."""
     if free >= NEEDED_GB:
         return None
-    return f"the environment needs about {NEEDED_GB} GB of disk; {free:.1f} GB are free here. Free some space and try again."
+    return (
+        f"the environment needs about {NEEDED_GB} GB of disk; {free:.1f} GB are free here. "
+        "Free some space and try again."
+    )
 
 
 def free_gb(folder):

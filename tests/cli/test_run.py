@@ -7,8 +7,6 @@ import pytest
 
 from emseg.cli import main
 
-pytest_plugins = ["runs.conftest"]
-
 
 def _fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     code = main(list(arguments))

@@ -51,9 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
         _show(chapter.name, profile.name, parameters)
         return 0
 
-    from emseg.runs.execute import run_chapter
+    from emseg.runs.execute import prepare_folder, run_chapter
 
     out = arguments.out or root / DEFAULT_OUT / profile.name
+    prepare_folder(out)
+    minutes = profile.of(chapter.name).expected_minutes
+    expected = "" if minutes is None else f" (about {minutes:g} min on two cores, or on the profile's GPU)"
+    print(f"{chapter.name}: running at profile {profile.name}{expected}", file=sys.stderr, flush=True)
     files = run_chapter(
         chapter,
         parameters,
@@ -63,8 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
         name=name,
         progress=not arguments.quiet and sys.stderr.isatty(),
     )
-    print(f"notebook: {files.notebook}\nrecord:   {files.record}")
+    print(f"{chapter.name}: executed notebook {_short(files.notebook)}, record {_short(files.record)}")
     return 0
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _checked_name(name: str | None) -> str | None:

@@ -24,6 +24,8 @@ from emseg.runs.record import SCHEMA_VERSION, new_run_id, timestamp, write_atomi
 from emseg.runs.session import METADATA_KEY
 
 KERNEL = "python3"
+# Kernels announce on stderr that they talk over local TCP; the build's progress should not drown in that.
+_KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=50"]
 
 
 class ChapterFailedError(InputError):
@@ -161,6 +163,7 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progre
                 progress_bar=progress,
                 cwd=str(chapter.path.parent),
                 log_output=False,
+                extra_arguments=_KERNEL_ARGUMENTS,
             )
         except PapermillExecutionError as error:
             return f"cell {error.cell_index + 1} raised {error.ename}: {_one_line(error.evalue)}"
