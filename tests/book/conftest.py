@@ -1,12 +1,16 @@
 """The built book, the browser and what the browser sees, each made once."""
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 from book.browser import Seen, find_browser, find_html, inspect_page, install_browser, launch, may_install, serve
+from book.staged import ROOT
 from playwright.sync_api import Browser
+
+sys.path.insert(0, str(ROOT / "book" / "_ext"))  # the book's Sphinx pieces, as _config.yml finds them
 
 
 @pytest.fixture(scope="session")

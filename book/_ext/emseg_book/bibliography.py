@@ -1,7 +1,7 @@
 """Roles in the bibliography that screen readers understand.
 
-Docutils marks a bibliography as a list whose entries have the role `doc-biblioentry`. ARIA has deprecated that role, and no
-longer counts it as an entry of a list, so the list is announced as empty. `listitem` says the same and is valid.
+Docutils marks a bibliography as a list whose entries have the role `doc-biblioentry`. ARIA has deprecated that role and
+no longer counts it as an entry of a list, so the list is announced as empty. `listitem` says the same and is valid.
 """
 
 from typing import Any

@@ -20,7 +20,7 @@ from emseg_book.result import LEDGER_PAGE
 from emseg_book.wording import run_anchor
 
 logger = logging.getLogger(__name__)
-COLUMNS = ("Claim", "Where", "Expected", "Measured", "Data", "Verdict", "Chapter")
+COLUMNS = ("Claim", "Verdict", "Measured", "Expected", "Data", "Where", "Chapter")
 VERDICTS_MEASURED = [verdict for verdict in VERDICTS if verdict != "not run"]
 
 
@@ -47,16 +47,16 @@ class ClaimsLedger(SphinxDirective):
         cells = [
             (
                 f"{escape(row.claim.statement)}{_quotation_html(row)}",
-                escape(row.claim.place),
-                expected_html(row),
-                self._measured(row),
-                chip_html(row.measured.data_kinds) if row.measured else "–",
                 verdict_html(row),
+                self._measured(row),
+                expected_html(row),
+                chip_html(row.measured.data_kinds) if row.measured else "–",
+                escape(row.claim.place),
                 self._chapter(row.claim.chapter),
             )
             for row in rows
         ]
-        return table_html(f"{title} and what the runs say", COLUMNS, cells, css_class="emseg-claims")
+        return table_html(f"{title} and what the runs say", COLUMNS, cells, css_class="emseg-claim-ledger")
 
     def _measured(self, row: Judged) -> str:
         if row.measured is None:

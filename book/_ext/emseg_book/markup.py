@@ -5,21 +5,26 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from emseg.runs.session import DATA_KINDS, format_number
+from emseg.runs.session import DATA_KINDS
 
 THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
 _POWER = re.compile(r"10\^(\N{MINUS SIGN}?\d+)")
 _EXPONENT = re.compile(r"([\d.,]+)e([+-]\d+)", re.IGNORECASE)
-DEFAULT_DIGITS = 3
+LARGEST_WHOLE = 1e7  # a larger whole number is written as a power of ten
 
 
 def number_html(value: float, unit: str = "1", spec: str | None = None) -> str:
-    """Return a number with its unit as HTML: `spec` is a Python format specification; without it three digits count.
+    """Return a number with its unit as HTML: `spec` is a Python format specification (three digits without it).
 
     Raises `ValueError` when `spec` is no format specification.
     """
-    text = format_number(value, DEFAULT_DIGITS) if spec is None else _typeset(format(value, spec))
+    text = _typeset(_three_digits(float(value)) if spec is None else format(value, spec))
     return _POWER.sub(r"10<sup>\1</sup>", escape(text)) + (THIN_SPACE + escape(unit) if unit != "1" else "")
+
+
+def _three_digits(value: float) -> str:
+    """Return three significant digits, trailing zeros included: 1.2034 is 1.20; whole numbers stay whole."""
+    return f"{int(value):,}" if value.is_integer() and abs(value) < LARGEST_WHOLE else f"{value:#.3g}".rstrip(".")
 
 
 def _typeset(text: str) -> str:
