@@ -7,7 +7,9 @@ NaN or infinity. Colour, palette and 1-bit images are refused rather than conver
 the owner's choice; every message says how. A TIFF whose zero means white is inverted, so that large is always bright.
 """
 
+import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,15 @@ _FOREIGN_SIGNATURES = (
     (b"version https://git-lfs", "a Git LFS pointer, not the image itself"),
 )
 _GRAY_MODES = {"L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I;16L": np.uint16, "F": np.float32}
-_TIFF_ERRORS = (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, EOFError, ZeroDivisionError)
+_DECODER_ERRORS = (  # what tifffile and Pillow were seen to raise on damaged files
+    *(OSError, ValueError, TypeError, SyntaxError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError),
+    *(UserWarning, struct.error, zlib.error),
+)
 _FINITE_BLOCK_PIXELS = 1 << 20
+_PIXELS_PER_BYTE = 2_000
+"""No compression below packs more (deflate 1,032, LZW 1,365): a damaged header is found before memory is asked for."""
+_BOUNDED_FORMATS = ("PNG", "JPEG", "BMP", "PPM")
+_BOUNDED_COMPRESSIONS = ("NONE", "LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "JPEG")
 _TO_GRAY = 'Convert it to grey first, for example PIL.Image.open(name).convert("L").'
 
 
@@ -72,7 +81,7 @@ def count_pages(path: str | Path) -> int:
     try:
         with tifffile.TiffFile(path) as tiff:
             return len(_full_size_pages(tiff))
-    except _TIFF_ERRORS as error:
+    except _DECODER_ERRORS as error:
         raise _damaged(path, "TIFF", error) from error
 
 
@@ -169,6 +178,15 @@ def _damaged(path: Path, kind: str, error: BaseException) -> InputError:
     return InputError(f"{path} is a truncated or damaged {kind} file ({reason}). Copy it again from its source.")
 
 
+def _require_plausible(path: Path, height: int, width: int) -> None:
+    size = path.stat().st_size
+    if height * width > _PIXELS_PER_BYTE * size:
+        raise InputError(
+            f"{path} is a damaged file: it announces {height} x {width} pixels, which its {size} bytes cannot hold. "
+            "Copy it again from its source."
+        )
+
+
 def _supported(image: NDArray[Any]) -> NDArray[Any]:
     """The image in one of the four supported types; types that are refused pass through to be named."""
     if not (np.issubdtype(image.dtype, np.integer) or np.issubdtype(image.dtype, np.floating)):
@@ -188,12 +206,14 @@ def _read_by_pillow(path: Path, kind: str) -> NDArray[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             with path.open("rb") as file, factory(file, str(path)) as image:
+                if kind in _BOUNDED_FORMATS:
+                    _require_plausible(path, image.height, image.width)
                 _require_gray_mode(path, image)
                 image.load()
                 pixels = np.asarray(image)
-    except InputError:
+    except (InputError, UsageError):
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, UserWarning) as error:
+    except _DECODER_ERRORS as error:
         raise _damaged(path, kind, error) from error
     if image.mode == "I":  # 16-bit PGM
         return pixels.astype(np.uint16)
@@ -223,9 +243,9 @@ def _read_tiff(path: Path, page: int | None, memory_map: bool) -> NDArray[Any]:
                 dtype = np.dtype(chosen.dtype).newbyteorder(tiff.byteorder)
                 return np.memmap(path, dtype, "r", offset=offset, shape=(chosen.imagelength, chosen.imagewidth))
             pixels = _decode(path, chosen)
-    except InputError:
+    except (InputError, UsageError):
         raise
-    except _TIFF_ERRORS as error:
+    except _DECODER_ERRORS as error:
         raise _damaged(path, "TIFF", error) from error
     if not inverted:
         return pixels
@@ -263,6 +283,8 @@ def _require_gray_page(path: Path, page: Any) -> None:
 
 def _require_complete(path: Path, page: Any) -> None:
     """Refuse a file that ends before the pixels it announces; some decoders would fill the rest with zeros."""
+    if getattr(page.compression, "name", "") in _BOUNDED_COMPRESSIONS:
+        _require_plausible(path, page.imagelength, page.imagewidth)
     size = path.stat().st_size
     if not page.dataoffsets or 0 in page.databytecounts:
         raise InputError(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def textbook_indices(image: NDArray[Any]) -> dict[str, float]:
-    """Return every index of a small image by nested loops over `f[y][x]`; exact for integers up to the last division."""
+    """Return every index of a small image by nested loops over `f[y][x]`; exact for integers."""
     f = image.tolist()
     height, width = image.shape
     n_pixels = height * width
@@ -29,7 +29,7 @@ def textbook_indices(image: NDArray[Any]) -> dict[str, float]:
 
 
 def numpy_indices(image: NDArray[Any]) -> dict[str, float]:
-    """Return every index by the plain float64 array formulas: what one would write first, and the benchmark's baseline."""
+    """Return every index by the plain float64 array formulas: what one would write first; the benchmark's baseline."""
     f = image.astype(np.float64)
     mu = f.mean()
     return {

@@ -95,8 +95,8 @@ def _walk(
 
 def _lines(image: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
     """The pixel `index` of every line, as Python-safe wide numbers."""
-    ends: NDArray[Any] = np.take(image, index, axis=axis)
-    return ends.astype(np.int64 if np.issubdtype(ends.dtype, np.unsignedinteger) else np.float64)
+    ends = image[index] if axis == 0 else image[:, index]  # np.take would copy a strided image whole
+    return np.asarray(ends).astype(np.int64 if np.issubdtype(ends.dtype, np.unsignedinteger) else np.float64)
 
 
 def _exact(image: NDArray[Any], bands: Iterator[NDArray[Any]], axis: int) -> IndexSums:

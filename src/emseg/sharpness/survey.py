@@ -59,10 +59,10 @@ def find_images(names: Iterable[str], *, recursive: bool = False) -> tuple[list[
     return sorted(found, key=natural_key), problems
 
 
-def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
+def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     """Return a sorting key that compares the numbers in a name as numbers."""
     parts = re.split(r"([0-9]+)", str(path))
-    return tuple((1, int(part), part) if part.isdigit() else (0, 0, part.casefold()) for part in parts)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part.casefold()) for part in parts], str(path)
 
 
 def survey(
