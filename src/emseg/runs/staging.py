@@ -17,7 +17,7 @@ from typing import Any
 import nbformat
 
 from emseg.errors import InputError
-from emseg.runs.digest import library_digest
+from emseg.runs.digest import code_tree, library_digest
 from emseg.runs.environment import git_state
 from emseg.runs.execute import RunFiles
 from emseg.runs.parameters import PARAMETERS_TAG
@@ -63,7 +63,7 @@ def merge_outputs(source: Any, executed: Any) -> Any:
         if cell.cell_type != "code":
             continue
         ran = by_id.get(cell.get("id"))
-        if ran is None or ran.source != cell.source:
+        if ran is None or code_tree(ran.source) != code_tree(cell.source):
             raise InputError(f"cell {cell.get('id')} has changed since it was executed; run the chapter again.")
         cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
         if PARAMETERS_TAG in cell.metadata.get("tags", []):
