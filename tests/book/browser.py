@@ -48,6 +48,8 @@ _TOO_WIDE = """() => {
   }
   return found;
 }"""
+_NOT_TYPESET = """() => [...document.querySelectorAll(".math")].filter(formula =>
+  !formula.querySelector("mjx-container") || formula.querySelector("mjx-merror")).map(formula => formula.textContent)"""
 _SETTLED = """async () => {
   if (window.MathJax?.startup?.promise) await window.MathJax.startup.promise;
   await document.fonts.ready;
@@ -67,6 +69,7 @@ class Seen:
     errors: list[str]
     external_requests: list[str]
     images: list[dict[str, Any]]
+    not_typeset: list[str]
     too_wide: dict[int, list[str]]
     violations: list[str]
 
@@ -142,7 +145,7 @@ def opened(browser: Browser, address: str, scheme: str, width: int = WIDTHS[-1])
     """Open a page, wait for its formulas and fonts, and yield it with the errors and requests seen so far."""
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": HEIGHT})
     local = "/".join(address.split("/")[:3]) + "/"
-    seen = Seen(errors=[], external_requests=[], images=[], too_wide={}, violations=[])
+    seen = Seen(errors=[], external_requests=[], images=[], not_typeset=[], too_wide={}, violations=[])
 
     def refuse_elsewhere(route: Any) -> None:
         if route.request.url.startswith((local, "data:", "blob:")):
@@ -169,6 +172,7 @@ def inspect_page(browser: Browser, address: str, scheme: str) -> Seen:
             page.set_viewport_size({"width": width, "height": HEIGHT})
             seen.too_wide[width] = page.evaluate(_TOO_WIDE)
         seen.images.extend(page.evaluate(_IMAGES))
+        seen.not_typeset.extend(page.evaluate(_NOT_TYPESET))
         page.add_style_tag(content=_STILL)
         page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
         page.evaluate(Path(AXE_FILE_PATH).read_text(encoding="utf-8"))

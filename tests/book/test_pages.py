@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin
 
 import pytest
-from book.browser import SCHEMES, WIDTHS, Seen, find_html, inspect_page, list_pages, serve
+import yaml
+from book.browser import ROOT, SCHEMES, WIDTHS, Seen, find_html, inspect_page, list_pages, opened, serve
 from playwright.sync_api import Browser
 
 Look = Callable[[str, str], Seen]
@@ -22,7 +23,8 @@ in_both_schemes = pytest.mark.parametrize("scheme", SCHEMES)
 FAULTY_PAGE = """<!DOCTYPE html><html lang="en"><head><title>Faulty</title>
 <link rel="stylesheet" href="http://fonts.example.org/font.css"></head><body><main><article><h1>Faulty</h1>
 <img src="figures/plot.png" alt="figures/plot.png"><p style="color:#bbb;background:#fff">faint</p>
-<div style="width:900px">wide</div><script>console.error("broken")</script></article></main></body></html>"""
+<div style="width:900px">wide</div><span class="math">\\(x\\)</span>
+<script>console.error("broken")</script></article></main></body></html>"""
 
 
 def has_useful_alt(image: dict[str, str | bool | None]) -> bool:
@@ -51,6 +53,12 @@ def test_a_page_asks_no_other_machine_for_anything(page: str, scheme: str, look:
 def test_every_image_has_alternative_text(page: str, look: Look) -> None:
     """A figure without `alt` would show its path as text; that counts as missing."""
     assert [image for image in look(page, "light").images if not has_useful_alt(image)] == []
+
+
+@every_page
+def test_every_formula_is_typeset(page: str, look: Look) -> None:
+    """MathJax found its files and understood each formula."""
+    assert look(page, "light").not_typeset == []
 
 
 @every_page
@@ -110,6 +118,28 @@ def test_the_download_of_a_chapter_is_its_executed_notebook(html: Path) -> None:
         assert f"_sources/{path.relative_to(html / '_sources').as_posix()}" in (html / page).read_text("utf-8")
 
 
+@every_text_page
+def test_a_page_offers_its_source(page: str, html: Path) -> None:
+    """The repository, the page to edit and the file to download; for a notebook also a place to run it."""
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["repository"]
+    (source,) = (html / "_sources").glob(f"{page.removesuffix('.html')}.*")
+    path = source.relative_to(html / "_sources").as_posix()
+    links = _read(html / page).links
+    assert repository["url"] in links
+    assert f"{repository['url']}/edit/{repository['branch']}/{path}" in links
+    assert any(link.endswith(f"_sources/{path}") for link in links)
+    launches = [link for link in links if link.startswith("https://mybinder.org/")]
+    assert [link.endswith(f"urlpath=lab/tree/{path}") for link in launches] == [True] * (source.suffix == ".ipynb")
+
+
+def test_the_search_finds_words_without_a_server(site: str, browser: Browser) -> None:
+    """The index is part of the book."""
+    with opened(browser, site + "search.html?q=membrane", "light") as (page, seen):
+        page.wait_for_selector("ul.search li")
+        assert page.locator("ul.search li").count() > 0
+    assert seen.errors == seen.external_requests == []
+
+
 def test_a_number_leads_to_its_open_record(html: Path, site: str, browser: Browser) -> None:
     """One click on a number shows its run: the kind of data, the commit, and the numbers unfolded."""
     start = next(page for page in TEXT_PAGES if 'class="emseg-result"' in (html / page).read_text("utf-8"))
@@ -132,6 +162,7 @@ def test_the_inspection_sees_each_kind_of_fault(tmp_path: Path, browser: Browser
     assert "broken" in seen.errors
     assert set(seen.external_requests) == {"http://fonts.example.org/font.css"}
     assert not has_useful_alt(seen.images[0])
+    assert seen.not_typeset == ["\\(x\\)"]
     assert seen.too_wide[360]
     assert not seen.too_wide[1280]
     assert any(violation.startswith("color-contrast") for violation in seen.violations)

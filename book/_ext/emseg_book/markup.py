@@ -19,7 +19,12 @@ def number_html(value: float, unit: str = "1", spec: str | None = None) -> str:
     Raises `ValueError` when `spec` is no format specification.
     """
     text = _typeset(_three_digits(float(value)) if spec is None else format(value, spec))
-    return _POWER.sub(r"10<sup>\1</sup>", escape(text)) + (THIN_SPACE + escape(unit) if unit != "1" else "")
+    return text_html(text) + (THIN_SPACE + escape(unit) if unit != "1" else "")
+
+
+def text_html(text: str) -> str:
+    """Return text as HTML with its powers of ten, written 10^n, as superscripts."""
+    return _POWER.sub(r"10<sup>\1</sup>", escape(text))
 
 
 def _three_digits(value: float) -> str:
