@@ -53,22 +53,27 @@ def tissue_with_membrane_fraction(
         return abs(value) <= TOLERANCE * fraction
 
     low, high = math.log(smallest), math.log(LARGEST_CELL_NM)
-    x = min(max(math.log(FRACTION_LAW * tissue.membrane_thickness_nm / fraction), low), high)
-    value = excess(x)
+    guess = min(max(math.log(FRACTION_LAW * tissue.membrane_thickness_nm / fraction), low), high)
+    x, value = guess, excess(guess)
     previous, previous_value = x, value
-    for _ in range(MAX_STEPS):  # walk downhill until the sign changes
-        if close_enough(value) or value * previous_value < 0.0:
-            break
-        previous, previous_value = x, value
-        x = min(max(x + math.copysign(math.log(STEP), value), low), high)
-        if x == previous:
-            raise UsageError(
-                f"`membrane_fraction` must be within reach of this window; got {fraction:g}, while cells from "
-                f"{min(seen):.0f} to {max(seen):.0f} nm across give {min(seen.values()):.3f} to "
-                f"{max(seen.values()):.3f}. Change the "
-                f"membrane's thickness (now {tissue.membrane_thickness_nm:g} nm) or the window."
-            )
-        value = excess(x)
+    ends = {1: (x, value), -1: (x, value)}
+    while not close_enough(value) and value * previous_value > 0.0:  # look outwards from the guess for a change of sign
+        for direction in (1, -1):
+            previous, previous_value = ends[direction]
+            x = min(max(previous + direction * math.log(STEP), low), high)
+            if x != previous:
+                value = excess(x)
+                ends[direction] = (x, value)
+                if close_enough(value) or value * previous_value < 0.0:
+                    break
+        else:
+            if ends[1][0] == high and ends[-1][0] == low:
+                raise UsageError(
+                    f"`membrane_fraction` must be within reach of this window; got {fraction:g}, while cells from "
+                    f"{min(seen):.0f} to {max(seen):.0f} nm across give {min(seen.values()):.3f} to "
+                    f"{max(seen.values()):.3f}. Change the membrane's thickness "
+                    f"(now {tissue.membrane_thickness_nm:g} nm) or the window."
+                )
     side = 0
     for _ in range(MAX_STEPS):
         if close_enough(value):
