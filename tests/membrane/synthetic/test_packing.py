@@ -7,6 +7,8 @@ import pytest
 from reference.capsule_tissue import capsule_gap, distance_to_boundary, nearest_capsule
 
 from emseg.membrane.synthetic import ISBI_LIKE, URISC_LIKE, Imaging, synthesize_tissue
+from emseg.membrane.synthetic.drawing import kernels
+from emseg.membrane.synthetic.drawing.window import LARGEST_STRETCH, field_numbers
 from emseg.membrane.synthetic.packing import pack_cells
 
 SIDE_NM = 3000.0
@@ -103,3 +105,14 @@ def test_mitochondria_lie_inside_their_capsule():
         along = np.clip((rim_y - cy) * ay + (rim_x - cx) * ax, -half_length, half_length)
         depth = radius - np.hypot(rim_y - cy - along * ay, rim_x - cx - along * ax)
         assert depth.min() > 0.5 * STILL.membrane_thickness_nm
+
+
+@pytest.mark.parametrize("tissue", [URISC_LIKE, replace(ISBI_LIKE, cell_diameter_nm=100.0)])
+def test_the_warp_never_folds_and_stretches_no_more_than_the_search_allows(tissue):
+    numbers = field_numbers(replace(tissue, waviness=1.0), Imaging())
+    fields = kernels.node_fields(7, -150, 900, 300, 300, numbers)
+    slopes = fields[..., [kernels.DYY, kernels.DYX, kernels.DXY, kernels.DXX]].reshape(-1, 2, 2)
+    assert np.linalg.det(slopes).min() > 0.05
+    assert np.linalg.svd(slopes, compute_uv=False).max() < LARGEST_STRETCH
+    rows = np.arange(-150, 150)[:, None] * kernels.NODE_NM
+    assert np.abs(fields[..., kernels.YW] - rows).max() < numbers[1] + numbers[3]

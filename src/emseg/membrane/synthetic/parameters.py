@@ -34,21 +34,21 @@ def require_number(name: str, value: object, low: float, high: float, unit: str 
 class Tissue:
     """What lies in the section. Lengths in nm, densities per square micrometre, shares in [0, 1]."""
 
-    cell_diameter_nm: float = 1095.0
+    cell_diameter_nm: float = 1070.0
     """Diameter of the disc that has the mean cell's area (reached within about 10 %)."""
-    large_cells: float = 0.7
+    large_cells: float = 0.85
     """How readily large profiles (dendrites, boutons) take their place among the small ones; 0: all cells alike."""
-    elongation: float = 1.6
+    elongation: float = 2.2
     """Largest ratio of a process's straight middle to its width; 0: round cells."""
-    waviness: float = 0.6
+    waviness: float = 0.85
     """How far membranes wander from arcs of circles."""
     membrane_thickness_nm: float = 30.0
     """Thickness of the labelled membrane: both leaflets and the cleft between the two cells."""
-    mitochondria_per_um2: float = 0.9
+    mitochondria_per_um2: float = 1.2
     """Mitochondria asked for per area of cell; those that would not fit inside their cell are left out."""
-    vesicle_pools: float = 0.3
+    vesicle_pools: float = 0.4
     """Share of cells that hold a pool of vesicles."""
-    reticulum: float = 0.5
+    reticulum: float = 0.7
     """Share of cells that hold cisternae of the endoplasmic reticulum."""
     synapses: float = 0.35
     """How much of the membrane carries a density; 0: none."""
@@ -95,7 +95,7 @@ class Imaging:
     """Grey by which staining drifts over tens of micrometres, and over a fifth of that."""
     section_thickness_nm: float = 45.0
     """Thickness of the section: a membrane tilted by `a` is smeared over thickness * tan(a)."""
-    tilt_degrees: float = 20.0
+    tilt_degrees: float = 24.0
     """Typical (root mean square) tilt of membranes; 0: all stand upright and none is smeared."""
     point_spread_nm: float = 3.0
     """Standard deviation of the microscope's Gaussian point spread; 0: none."""
