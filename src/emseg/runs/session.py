@@ -187,9 +187,10 @@ def _as_html(run: Run) -> str:
         for label, value, uncertainty, n in _rows(run)
     )
     return (
+        f'<details class="emseg-numbers"><summary>All {len(run.metrics)} numbers of this run</summary>'
         '<div class="emseg-table" tabindex="0"><table class="emseg-metrics">'
-        f"<caption>Numbers of this run. Data: {html.escape(_data_sentence(run))}.</caption>"
+        f"<caption>Data: {html.escape(_data_sentence(run))}.</caption>"
         '<thead><tr><th scope="col">Quantity</th><th scope="col">Value</th>'
         '<th scope="col">Spread or interval</th><th scope="col">n</th></tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f"<tbody>{body}</tbody></table></div></details>"
     )
