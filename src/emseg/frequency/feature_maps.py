@@ -74,9 +74,7 @@ def rectified_maps(
     return (maps - values.kthvalue(rank).values).clamp(min=0)
 
 
-def attention_inputs(
-    images: Float[Tensor, "image 1 height width"], seed: int
-) -> list[Float[Tensor, "map height width"]]:
+def attention_inputs(images: Float[Tensor, "image 1 height width"], seed: int) -> list[Float[Tensor, "_ _ _"]]:
     """Return the maps that channel attention would read in the last block of each ResNet-34 stage, random weights.
 
     One tensor a stage, image and channel flattened into `map`. Every channel is normalised over the batch, as in
@@ -95,7 +93,7 @@ def attention_inputs(
     kept: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        kept.append(output.flatten(0, 1))
+        kept.append(output.flatten(0, 1).clone())  # the residual sum is written over the output
 
     for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
         stage[-1].bn2.register_forward_hook(keep)
@@ -103,3 +101,11 @@ def attention_inputs(
     with torch.no_grad():
         network(standard.to(torch.float32).expand(-1, 3, -1, -1))
     return kept
+
+
+def section_drawing(size: int) -> Float[Tensor, "size size"]:
+    """Return a drawing of one bright, tilted section on a dark wafer, values 0 and 1, float64: a map to look at."""
+    position = (torch.arange(require_size(size), dtype=torch.float64) + 0.5) / size
+    row, column = position[:, None] - 0.42, position[None, :] - 0.56
+    along, across = 0.94 * column + 0.34 * row, 0.94 * row - 0.34 * column
+    return ((along.abs() < 0.2) & (across.abs() < 0.12 + 0.2 * along)).to(torch.float64)

@@ -17,7 +17,7 @@ beside FANet's of the same entry.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -46,6 +46,7 @@ class Stage:
         return f"{self.height} × {self.width} to {self.pooled}"
 
 
+@runtime_checkable
 class Reports(Protocol):
     """What a run offers: `emseg.runs.session.Run`."""
 
@@ -89,6 +90,11 @@ def same_entry(stage: Stage, alpha: float) -> Agreement:
     return expected_agreement(spectrum, (stage.pooled,) * 2, index, TOP16)
 
 
+def n_same_entries(stages: Sequence[Stage], alpha: float) -> list[int]:
+    """Return, for each stage, how many entries of Table 1 share more than half of their variance between the two."""
+    return [int((same_entry(stage, alpha).r_squared > 0.5).sum()) for stage in stages]
+
+
 def expected_loss(
     stages: Sequence[Stage], alphas: Sequence[float], indexing: Indexing
 ) -> Float[Tensor, "alpha stage frequency"]:
@@ -98,7 +104,7 @@ def expected_loss(
 
 
 def measured_loss(
-    maps_by_stage: Sequence[Float[Tensor, "map height width"]], indexing: Indexing
+    maps_by_stage: Sequence[Float[Tensor, "_ _ _"]], indexing: Indexing
 ) -> Float[Tensor, "stage frequency"]:
     """Return 1 - r_squared measured on the maps of the four stages."""
     if len(maps_by_stage) != len(FCANET_SIZES):
