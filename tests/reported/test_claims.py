@@ -1,5 +1,7 @@
 """Each claim is checkable, short, and has its tolerances declared; a broken row is refused where it breaks."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,14 @@ def test_ids_are_unique_and_each_chapter_has_its_claims():
 def test_each_chapter_named_by_a_claim_exists():
     for claim in load_claims():
         assert (BOOK / f"{claim.chapter}.ipynb").is_file(), f"{claim.id} names {claim.chapter}"
+
+
+def test_each_chapter_measures_what_its_claims_ask_for():
+    """A metric that a chapter never names would leave its claim "not run" for ever, and nobody would notice."""
+    for claim in load_claims():
+        cells = json.loads((BOOK / f"{claim.chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
+        source = "\n".join("".join(cell["source"]) for cell in cells)
+        assert re.search(rf"\b{claim.metric}\b", source), f"{claim.chapter} never names {claim.metric}"
 
 
 def test_a_metric_decides_its_claims_in_one_unit():
