@@ -324,6 +324,10 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"origin_nm": (1e12, 0.0)}, r"`origin_nm\[0\]` must be a finite number"),
         ({"tissue": Imaging()}, r"`tissue` must be of type Tissue; got Imaging"),
         ({"imaging": None}, r"`imaging` must be of type Imaging; got NoneType"),
+        (
+            {"shape": (30_000, 30_000), "pixel_size_nm": 64.0, "tissue": replace(ISBI_LIKE, cell_diameter_nm=80.0)},
+            r"at most; this one has .* Use larger cells",
+        ),
         ({"membrane_fraction": 0.0}, r"`membrane_fraction` must be a finite number"),
         ({"membrane_fraction": 1.5}, r"`membrane_fraction` must be a finite number"),
         ({"membrane_fraction": NAN}, r"`membrane_fraction` must be a finite number"),

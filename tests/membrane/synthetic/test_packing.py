@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from reference.capsule_tissue import capsule_gap, distance_to_boundary, nearest_capsule
 
-from emseg.membrane.synthetic import ISBI_LIKE, URISC_LIKE, Imaging, synthesize_tissue
-from emseg.membrane.synthetic.drawing import kernels
-from emseg.membrane.synthetic.drawing.window import LARGEST_STRETCH, field_numbers
-from emseg.membrane.synthetic.packing import pack_cells
+from emseg.membrane.synthetic import ISBI_LIKE, URISC_LIKE, Imaging, kernels, synthesize_tissue
+from emseg.membrane.synthetic.cells import pack_cells
+from emseg.membrane.synthetic.field_numbers import LARGEST_STRETCH, field_numbers
 
 SIDE_NM = 3000.0
 STILL = replace(ISBI_LIKE, waviness=0.0)  # no warp: the packing's plane is the section's plane
@@ -55,6 +54,16 @@ def test_every_place_belongs_to_the_nearest_capsule():
     expected = cells.key[nearest_capsule(y, x, cells.site)]
     free = ~picture.membrane
     assert free.mean() > 0.5
+    np.testing.assert_array_equal(picture.cell_keys[picture.cells][free], expected[free])
+
+
+def test_coarse_pixels_meet_the_same_cells_though_many_are_near():
+    tissue = replace(STILL, cell_diameter_nm=100.0, membrane_thickness_nm=8.0)
+    cells = pack(tissue, high=(2000.0, 2000.0))
+    picture = synthesize_tissue((31, 31), pixel_size_nm=64.0, seed=5, tissue=tissue)
+    y, x = np.meshgrid((np.arange(31) + 0.5) * 64.0, (np.arange(31) + 0.5) * 64.0, indexing="ij")
+    expected = cells.key[nearest_capsule(y, x, cells.site)]
+    free = ~picture.membrane
     np.testing.assert_array_equal(picture.cell_keys[picture.cells][free], expected[free])
 
 

@@ -9,8 +9,8 @@ import math
 from dataclasses import replace
 
 from emseg.errors import UsageError
-from emseg.membrane.synthetic.drawing import draw_window
 from emseg.membrane.synthetic.parameters import SMALLEST_CELL_IN_THICKNESSES, Imaging, Tissue, require_number
+from emseg.membrane.synthetic.window import draw_window
 
 # |fraction reached - fraction asked| <= TOLERANCE * fraction asked, on the sampling grid.
 TOLERANCE = 0.03

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emseg.errors import UsageError
-from emseg.membrane.synthetic.drawing import draw_window
 from emseg.membrane.synthetic.fraction import tissue_with_membrane_fraction
 from emseg.membrane.synthetic.parameters import (
     URISC_IMAGING,
@@ -30,6 +29,7 @@ from emseg.membrane.synthetic.parameters import (
     Tissue,
     require_number,
 )
+from emseg.membrane.synthetic.window import draw_window
 
 # Raised whenever the same parameters give another picture; part of every fingerprint.
 GENERATOR_VERSION = 1

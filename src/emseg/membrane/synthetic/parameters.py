@@ -3,8 +3,8 @@
 `Tissue` says what lies in the section, `Imaging` how stain, section and microscope turn it into grey. The two pairs of
 presets imitate the two data sets of the book: U-RISC (rabbit retina, 2.18 nm/px, 5.10 +- 2 % membrane, lines about 13.6
 px = 30 nm wide) and ISBI 2012 (Drosophila nerve cord, 4 nm/px, 22 % membrane on its 30 labelled images). Their cell
-diameters were solved for those fractions with `tissue_with_membrane_fraction`; the other values were chosen by eye and
-by spectrum.
+diameters were chosen so that the mean over many windows reaches those fractions (a test holds them to it), the other
+values by eye and by the power spectrum of the ISBI images.
 """
 
 import math

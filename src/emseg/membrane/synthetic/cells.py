@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emseg.membrane.synthetic import kernels as ground
-from emseg.membrane.synthetic import tables
-from emseg.membrane.synthetic.packing import kernels
+from emseg.errors import UsageError
+from emseg.membrane.synthetic import kernels
 from emseg.membrane.synthetic.parameters import Imaging, Tissue
 
 # Radii of the five levels of the packing in units of its scale: pitch, smallest radius, largest radius, stretch,
@@ -37,6 +36,7 @@ DIAMETER_OVER_SCALE = (
 ORGANELLE_CLEARANCE_NM = 14.0
 MITOCHONDRION_MINOR_NM = (75.0, 170.0)  # semi-axis across
 MAX_MITOCHONDRIA_PER_CELL = 6
+MAX_CANDIDATES = 20_000_000  # 1.3 GB
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def pack_cells(
 ) -> Cells:
     """Return all cells that reach within `reach` nm of the box [low, high] (warped coordinates, nm).
 
-    Which cells exist depends on the seed and the place only, never on the box.
+    Which cells exist depends on the seed and the place only, never on the box. Raises `UsageError` when the box would
+    hold more cells than memory should.
     """
     scale = packing_scale_nm(tissue)
     levels = np.array(LEVELS)
@@ -79,9 +80,15 @@ def pack_cells(
         last = [int(np.floor((edge + margin) / pitch)) for edge in high]
         boxes[level] = (*first, last[0] - first[0] + 1, last[1] - first[1] + 1)
         margin = max(margin + span[level] + span[max(level - 1, 0)], reach + span[max(level - 1, 0)])
+    candidates = int((boxes[:, 2] * boxes[:, 3]).sum())
+    if candidates > MAX_CANDIDATES:
+        raise UsageError(
+            f"a window may look at {MAX_CANDIDATES:.0e} possible cells at most; this one has {candidates:.1e}. "
+            f"Use larger cells (`cell_diameter_nm` is {tissue.cell_diameter_nm:g}), smaller pixels or a smaller `shape`."
+        )
     site, address = kernels.pack_capsules(seed, levels, boxes, 3.0 * scale)
-    around = reach + site[:, ground.RADIUS] + site[:, ground.HALF_LENGTH]
-    y, x = site[:, ground.SITE_Y], site[:, ground.SITE_X]
+    around = reach + site[:, kernels.RADIUS] + site[:, kernels.HALF_LENGTH]
+    y, x = site[:, kernels.SITE_Y], site[:, kernels.SITE_X]
     seen = (y > low[0] - around) & (y < high[0] + around) & (x > low[1] - around) & (x < high[1] + around)
     site, address = np.ascontiguousarray(site[seen]), np.ascontiguousarray(address[seen])
     random = kernels.cell_random(seed, address)
@@ -105,21 +112,21 @@ def _keys(address: NDArray[np.int64]) -> NDArray[np.int64]:
 def _looks(
     site: NDArray[np.float64], random: NDArray[np.float64], tissue: Tissue, imaging: Imaging
 ) -> NDArray[np.float64]:
-    look = np.zeros((len(site), tables.N_CELL))
+    look = np.zeros((len(site), kernels.N_CELL))
     # Sum of uniforms: a bell shape with a bounded tail; one cell in twelve is a dark one (glia, or a sick cell).
     bell = random[:, 0] + random[:, 1] + random[:, 2] - 1.5
     dark = (random[:, 3] < 0.08) * (0.5 + random[:, 4])
-    look[:, tables.CELL_GREY] = imaging.cytoplasm_grey + imaging.cell_variation * (2.0 * bell - 2.0 * dark)
-    look[:, tables.CELL_GRAIN] = imaging.grain * (0.75 + 0.5 * random[:, 5])
-    look[:, tables.CELL_SHIFT_Y] = np.floor(random[:, 6] * tables.TEXTURE_SIZE)
-    look[:, tables.CELL_SHIFT_X] = np.floor(random[:, 7] * tables.TEXTURE_SIZE)
-    radius, half_length = site[:, ground.RADIUS], site[:, ground.HALF_LENGTH]
+    look[:, kernels.CELL_GREY] = imaging.cytoplasm_grey + imaging.cell_variation * (2.0 * bell - 2.0 * dark)
+    look[:, kernels.CELL_GRAIN] = imaging.grain * (0.75 + 0.5 * random[:, 5])
+    look[:, kernels.CELL_SHIFT_Y] = np.floor(random[:, 6] * kernels.TEXTURE_SIZE)
+    look[:, kernels.CELL_SHIFT_X] = np.floor(random[:, 7] * kernels.TEXTURE_SIZE)
+    radius, half_length = site[:, kernels.RADIUS], site[:, kernels.HALF_LENGTH]
     along = (2.0 * random[:, 8] - 1.0) * half_length
-    look[:, tables.POOL_Y] = site[:, ground.SITE_Y] + along * site[:, ground.AXIS_Y]
-    look[:, tables.POOL_X] = site[:, ground.SITE_X] + along * site[:, ground.AXIS_X]
+    look[:, kernels.POOL_Y] = site[:, kernels.SITE_Y] + along * site[:, kernels.AXIS_Y]
+    look[:, kernels.POOL_X] = site[:, kernels.SITE_X] + along * site[:, kernels.AXIS_X]
     pool = np.minimum(radius * (0.8 + 0.9 * random[:, 9]), 900.0)
-    look[:, tables.POOL_RADIUS] = np.where(random[:, 10] < tissue.vesicle_pools, pool, 0.0)
-    look[:, tables.CELL_RETICULUM] = random[:, 11] < tissue.reticulum
+    look[:, kernels.POOL_RADIUS] = np.where(random[:, 10] < tissue.vesicle_pools, pool, 0.0)
+    look[:, kernels.CELL_RETICULUM] = random[:, 11] < tissue.reticulum
     return look
 
 
@@ -127,8 +134,8 @@ def _place_mitochondria(
     site: NDArray[np.float64], random: NDArray[np.float64], tissue: Tissue
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return starts per cell and the table of mitochondria; each lies inside its capsule, clear of its neighbours."""
-    radius, half_length = site[:, ground.RADIUS], site[:, ground.HALF_LENGTH]
-    axis_y, axis_x = site[:, ground.AXIS_Y], site[:, ground.AXIS_X]
+    radius, half_length = site[:, kernels.RADIUS], site[:, kernels.HALF_LENGTH]
+    axis_y, axis_x = site[:, kernels.AXIS_Y], site[:, kernels.AXIS_X]
     room = radius - 0.5 * tissue.membrane_thickness_nm - ORGANELLE_CLEARANCE_NM
     area_um2 = (np.pi * radius**2 + 4.0 * radius * half_length) * 1e-6
     wanted = np.floor(tissue.mitochondria_per_um2 * area_um2 + random[:, 12])
@@ -148,21 +155,21 @@ def _place_mitochondria(
         turn = np.where(half_length > 0.3 * radius, 0.0, (v[:, 1] - 0.5) * np.pi)
         fits_round = np.abs(across) + np.abs(along) * (half_length <= 0.3 * radius) + major <= room
         turn = np.where(fits_round, turn, 0.0)
-        y = site[:, ground.SITE_Y] + along * axis_y - across * axis_x
-        x = site[:, ground.SITE_X] + along * axis_x + across * axis_y
+        y = site[:, kernels.SITE_Y] + along * axis_y - across * axis_x
+        x = site[:, kernels.SITE_X] + along * axis_x + across * axis_y
         good = (slot < wanted) & (minor >= 0.8 * smallest)
         apart = np.hypot(taken[:, :, 0] - y[:, None], taken[:, :, 1] - x[:, None]) - taken[:, :, 2]
         good &= np.all((apart > 1.1 * major[:, None] + 20.0) | (taken[:, :, 2] == 0.0), axis=1)
         taken[good, slot] = np.stack([y, x, 1.1 * major], axis=1)[good]
-        table = np.empty((len(site), tables.N_MITO))
-        table[:, tables.MITO_Y], table[:, tables.MITO_X] = y, x
-        table[:, tables.MITO_AXIS_Y] = axis_y * np.cos(turn) + axis_x * np.sin(turn)
-        table[:, tables.MITO_AXIS_X] = axis_x * np.cos(turn) - axis_y * np.sin(turn)
-        table[:, tables.MITO_A], table[:, tables.MITO_B] = major, minor
-        table[:, tables.MITO_BEND] = 0.1 * (2.0 * v[:, 2] - 1.0)
-        table[:, tables.MITO_PERIOD] = 30.0 + 14.0 * u[:, 1]
-        table[:, tables.MITO_PHASE] = 6.0 * v[:, 1]
-        table[:, tables.MITO_KEY] = np.floor(u[:, 2] * 2.0**40)
+        table = np.empty((len(site), kernels.N_MITO))
+        table[:, kernels.MITO_Y], table[:, kernels.MITO_X] = y, x
+        table[:, kernels.MITO_AXIS_Y] = axis_y * np.cos(turn) + axis_x * np.sin(turn)
+        table[:, kernels.MITO_AXIS_X] = axis_x * np.cos(turn) - axis_y * np.sin(turn)
+        table[:, kernels.MITO_A], table[:, kernels.MITO_B] = major, minor
+        table[:, kernels.MITO_BEND] = 0.1 * (2.0 * v[:, 2] - 1.0)
+        table[:, kernels.MITO_PERIOD] = 30.0 + 14.0 * u[:, 1]
+        table[:, kernels.MITO_PHASE] = 6.0 * v[:, 1]
+        table[:, kernels.MITO_KEY] = np.floor(u[:, 2] * 2.0**40)
         placed.append(table[good])
         owner.append(np.flatnonzero(good))
     owners = np.concatenate(owner)

@@ -1,29 +1,25 @@
 """Draw a window of the tissue band by band: smooth fields, cells and organelles, then optics, noise, grey levels."""
 
-import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emseg.membrane.synthetic.drawing import kernels
-from emseg.membrane.synthetic.drawing.stain import (
+from emseg.membrane.synthetic.cells import Cells, pack_cells, packing_scale_nm
+from emseg.membrane.synthetic.exposure import normal_table, point_spread_taps
+from emseg.membrane.synthetic.field_numbers import LARGEST_STRETCH, field_numbers
+from emseg.membrane.synthetic.kernels import NODE_NM, blur_columns, bucket_sites, draw_band, expose_rows, node_fields
+from emseg.membrane.synthetic.parameters import Imaging, Tissue
+from emseg.membrane.synthetic.stain import (
     LARGEST_SMEAR_NM,
     N_SMEARS,
     grain_texture,
     influence_nm,
     membrane_profile,
 )
-from emseg.membrane.synthetic.packing import Cells, pack_cells, packing_scale_nm
-from emseg.membrane.synthetic.packing.kernels import bucket_sites
-from emseg.membrane.synthetic.parameters import Imaging, Tissue
 
-BAND_NODES = 8
-LARGEST_STRETCH = 2.0  # of the warp, locally; the heights in `field_numbers` keep it under this (a test measures it)
-RIPPLE_NM = 240.0
-SHADING_NM = 9_000.0
-RETICULUM_NM = 230.0
+BAND_NODES, MIN_BAND_ROWS = 8, 16
 SYNAPSE_STAIN = 0.34
 VESICLE_STAIN = 0.75  # of `organelle_stain`
 RETICULUM_STAIN = 0.75
@@ -54,7 +50,7 @@ def draw_window(
     halo = len(taps) // 2
     corner = np.array(origin_nm, np.float64) - halo * pixel_size_nm
     n_rows, n_cols = height + 2 * halo, width + 2 * halo
-    node = kernels.NODE_NM
+    node = NODE_NM
     first = np.floor(corner / node).astype(np.int64) - 1
     last = np.floor((corner + np.array([n_rows, n_cols]) * pixel_size_nm) / node).astype(np.int64) + 1
     numbers = field_numbers(tissue, imaging)
@@ -90,7 +86,7 @@ def draw_window(
     )
     ids = np.zeros(len(cells.site), np.int32)
     next_id = 1
-    step = max(BAND_NODES, math.ceil(64 * pixel_size_nm / node))
+    step = max(BAND_NODES, math.ceil(MIN_BAND_ROWS * pixel_size_nm / node))
     most_rows = math.ceil(step * node / pixel_size_nm) + 1
     grey = np.empty((most_rows, n_cols), np.float32)
     blurred = np.empty((most_rows + 2 * halo, width), np.float32)
@@ -99,9 +95,9 @@ def draw_window(
         end = min(math.ceil(((band + step) * node - corner[0]) / pixel_size_nm - 0.5), n_rows)
         if end <= row:
             continue
-        fields = kernels.node_fields(seed, band, first[1], step + 1, last[1] - first[1] + 1, numbers)
+        fields = node_fields(seed, band, first[1], step + 1, last[1] - first[1] + 1, numbers)
         rows = grey[: end - row]
-        next_id = kernels.draw_band(
+        next_id = draw_band(
             seed,
             fields,
             np.array([band, first[1]]),
@@ -126,12 +122,12 @@ def draw_window(
             ids,
             next_id,
         )
-        kernels.blur_columns(rows, taps, blurred[waiting : waiting + len(rows)])
+        blur_columns(rows, taps, blurred[waiting : waiting + len(rows)])
         waiting += len(rows)
         row = end
         ready = waiting - 2 * halo
         if ready > 0:
-            kernels.expose_rows(
+            expose_rows(
                 seed,
                 blurred[:waiting],
                 taps,
@@ -150,28 +146,6 @@ def draw_window(
     return Drawing(drawing.image, drawing.membrane, drawing.cells, drawing.organelles, keys)
 
 
-def field_numbers(tissue: Tissue, imaging: Imaging) -> NDArray[np.float64]:
-    """Return the parameters of `kernels.node_fields`."""
-    warp_nm = 0.8 * packing_scale_nm(tissue)
-    common = tissue.synapses  # share of the plane, roughly, where the field passes its threshold
-    return np.array(
-        [
-            warp_nm,
-            0.33 * tissue.waviness * warp_nm,
-            RIPPLE_NM,
-            0.13 * tissue.waviness * RIPPLE_NM,
-            imaging.section_thickness_nm,
-            math.radians(imaging.tilt_degrees),
-            LARGEST_SMEAR_NM,
-            SHADING_NM,
-            2.0 * imaging.unevenness,
-            0.5 - 0.55 * common if common > 0.0 else 10.0,
-            RETICULUM_NM,
-            0.10,
-        ]
-    )
-
-
 def _cells_and_buckets(
     seed: int,
     tissue: Tissue,
@@ -180,40 +154,19 @@ def _cells_and_buckets(
     high: NDArray[np.float64],
     numbers: NDArray[np.float64],
     pixel_size_nm: float,
-) -> tuple[Cells, tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], float, NDArray[np.int64]]]:
+) -> tuple[Cells, tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], float, NDArray[np.int64], int]]:
     """Return the cells near a box of the section and, for each square of a grid, those that can be nearest in it."""
     scale = packing_scale_nm(tissue)
     moved = 1.1 * (numbers[1] + numbers[3])  # how far the warp may carry a point
     low, high = low - moved, high + moved
     pitch = max(0.12 * scale, 90.0)
     cutoff = 2.0 * LARGEST_STRETCH * influence_nm(tissue.membrane_thickness_nm, pixel_size_nm)
-    slack = 2.0 * LARGEST_STRETCH * math.sqrt(0.5) * kernels.NODE_NM + math.sqrt(2.0) * pitch + cutoff
+    slack = 2.0 * LARGEST_STRETCH * math.sqrt(0.5) * NODE_NM + math.sqrt(2.0) * pitch + cutoff
     n = np.ceil((high - low) / pitch).astype(np.int64) + 1
     reach = 0.5 * scale + slack
     while True:
         cells = pack_cells(seed, tissue, imaging, (low[0], low[1]), (high[0] + pitch, high[1] + pitch), reach)
         start, index, furthest = bucket_sites(cells.site, low, pitch, n[0], n[1], slack, reach)
         if furthest + slack <= reach:
-            return cells, (start, index, low, pitch, n)
+            return cells, (start, index, low, pitch, n, int(np.diff(start).max()))
         reach = 1.5 * reach  # a hole in the packing: look further
-
-
-def point_spread_taps(sigma: float) -> NDArray[np.float32]:
-    """Return a Gaussian of this standard deviation (pixels), averaged over each pixel, that sums to 1."""
-    if sigma <= 0.0:
-        return np.ones(1, np.float32)
-    radius = math.ceil(3.2 * sigma + 0.5)
-    edges = (np.arange(-radius, radius + 2) - 0.5) / (sigma * math.sqrt(2.0))
-    taps = np.diff([math.erf(edge) for edge in edges])
-    return np.asarray(taps / taps.sum(), np.float32)
-
-
-@functools.lru_cache(maxsize=1)
-def normal_table() -> NDArray[np.float32]:
-    """Return 4096 normal quantiles of variance 1/2: two of them, picked by independent bits, add up to a deviate."""
-    from scipy.special import ndtri
-
-    table = ndtri((np.arange(4096) + 0.5) / 4096)
-    table = np.asarray(table / table.std() * math.sqrt(0.5), np.float32)
-    table.flags.writeable = False
-    return table

@@ -12,8 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from emseg.membrane.synthetic.kernels import hash_grid
-from emseg.membrane.synthetic.tables import TEXTURE_NM, TEXTURE_SIZE
+from emseg.membrane.synthetic.kernels import TEXTURE_NM, TEXTURE_SIZE, hash_grid
 
 LARGEST_SMEAR_NM = 80.0
 N_SMEARS = 33

@@ -1,3 +1,0 @@
-from emseg.membrane.synthetic.drawing.window import Drawing, draw_window
-
-__all__ = ["Drawing", "draw_window"]
