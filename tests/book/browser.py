@@ -103,7 +103,7 @@ def find_html() -> Path | None:
     named = os.environ.get("EMSEG_HTML")
     if named:
         return Path(named).resolve()
-    built = [path.parent for path in (ROOT / "_build" / "html").glob("*/index.html")]
+    built = [path.parent for path in (ROOT / "_build" / "html").glob("[!.]*/index.html")]
     return max(built, key=lambda folder: (folder / "index.html").stat().st_mtime, default=None)
 
 
