@@ -65,6 +65,13 @@ def test_every_paper_with_numbers_or_claims_is_in_the_bibliography(bibliography)
     assert papers <= set(bibliography.entries)
 
 
+def test_every_data_set_cites_a_paper_of_the_bibliography(bibliography):
+    registry = (ROOT / "src/emseg/data/registry.json").read_text(encoding="utf-8")
+    cited = set(re.findall(r'"citation":\s*"([^"]+)"', registry))
+    assert cited
+    assert cited <= set(bibliography.entries)
+
+
 def test_the_citation_file_agrees_with_the_package():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
