@@ -84,7 +84,8 @@ def pack_cells(
     if candidates > MAX_CANDIDATES:
         raise UsageError(
             f"a window may look at {MAX_CANDIDATES:.0e} possible cells at most; this one has {candidates:.1e}. "
-            f"Use larger cells (`cell_diameter_nm` is {tissue.cell_diameter_nm:g}), smaller pixels or a smaller `shape`."
+            f"Use larger cells (`cell_diameter_nm` is {tissue.cell_diameter_nm:g}), smaller pixels or a smaller "
+            "`shape`."
         )
     site, address = kernels.pack_capsules(seed, levels, boxes, 3.0 * scale)
     around = reach + site[:, kernels.RADIUS] + site[:, kernels.HALF_LENGTH]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emseg.membrane.synthetic.cells import packing_scale_nm
+from emseg.membrane.synthetic.kernels import NOISE_DEVIATION
 from emseg.membrane.synthetic.parameters import Imaging, Tissue
 from emseg.membrane.synthetic.stain import LARGEST_SMEAR_NM
 
@@ -29,7 +30,7 @@ def field_numbers(tissue: Tissue, imaging: Imaging) -> NDArray[np.float64]:
             math.radians(imaging.tilt_degrees),
             LARGEST_SMEAR_NM,
             SHADING_NM,
-            2.0 * imaging.unevenness,
+            imaging.unevenness / (math.sqrt(1.25) * NOISE_DEVIATION),  # of two layers, the second half as high
             0.5 - 0.55 * common if common > 0.0 else 10.0,
             RETICULUM_NM,
             0.10,

@@ -39,6 +39,7 @@ NODE_NM = 32.0
 # synapses, distance from a cisterna's middle (nm), strength of the reticulum.
 YW, XW, DYY, DYX, DXY, DXX, SMEAR, SHADE, SYNAPSE, RETICULUM, RETICULUM_HERE = range(11)
 N_FIELDS = 11
+NOISE_DEVIATION = 0.175  # of `gradient_noise`; measured
 S_WARP_Y, S_WARP_X, S_WAVE_Y, S_WAVE_X, S_TILT, S_SHADE, S_SYNAPSE, S_RETICULUM, S_RETICULUM_HERE = range(7, 16)
 S_FINE = 500  # added to a stream for a finer layer of the same field
 PITCH_OF_TILT_NM, PITCH_OF_SYNAPSES_NM, PITCH_OF_RETICULUM_HERE_NM = 450.0, 330.0, 700.0
@@ -82,7 +83,7 @@ def hash_grid(seed: int, stream: int, n: int) -> NDArray[np.uint64]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def gradient_noise(seed: int, stream: int, y: float, x: float) -> float:
-    """Return Perlin's noise with a quintic fade: smooth, zero at the lattice, standard deviation about 0.25."""
+    """Return Perlin's noise with a quintic fade: smooth, zero at the lattice, standard deviation `NOISE_DEVIATION`."""
     i, j = math.floor(y), math.floor(x)
     fy, fx = y - i, x - j
     wy = fy * fy * fy * (fy * (fy * 6.0 - 15.0) + 10.0)
@@ -282,8 +283,9 @@ def node_fields(
 ) -> NDArray[np.float64]:
     """Return the smooth fields on nodes, [n_i, n_j, N_FIELDS].
 
-    `p`: pitch and height of the warp, pitch and height of the ripple, section thickness, tilt (radians), largest smear,
-    pitch and height of the shading, threshold of synapses, pitch and threshold of the reticulum.
+    `p`: pitch and height of the warp, pitch and height of the ripple, section thickness, root mean square tilt
+    (radians), largest smear, pitch and height of the shading, threshold of synapses, pitch and threshold of the
+    reticulum.
     """
     out = np.zeros((n_i, n_j, N_FIELDS))
     raw = np.empty((n_i + 2, n_j + 2, 3))  # warped y, warped x, reticulum; one node more on each side for slopes
@@ -306,7 +308,9 @@ def node_fields(
             node[DYX] = (raw[a + 1, b + 2, 0] - raw[a + 1, b, 0]) / (2.0 * NODE_NM)
             node[DXY] = (raw[a + 2, b + 1, 1] - raw[a, b + 1, 1]) / (2.0 * NODE_NM)
             node[DXX] = (raw[a + 1, b + 2, 1] - raw[a + 1, b, 1]) / (2.0 * NODE_NM)
-            angle = 4.0 * abs(gradient_noise(seed, S_TILT, y / PITCH_OF_TILT_NM, x / PITCH_OF_TILT_NM)) * p[5]
+            angle = (
+                p[5] / NOISE_DEVIATION * abs(gradient_noise(seed, S_TILT, y / PITCH_OF_TILT_NM, x / PITCH_OF_TILT_NM))
+            )
             node[SMEAR] = min(p[4] * math.tan(min(angle, 1.3)), p[6])
             node[SHADE] = p[8] * (
                 gradient_noise(seed, S_SHADE, y / p[7], x / p[7])

@@ -91,12 +91,12 @@ class Imaging:
     """How much darker than cytoplasm the membranes of organelles are."""
     contrast: float = 1.0
     """Factor on every difference from `cytoplasm_grey`; 0.5 halves the staining contrast."""
-    unevenness: float = 0.05
-    """Grey by which staining drifts over tens of micrometres, and over a fifth of that."""
+    unevenness: float = 0.02
+    """Standard deviation of the grey by which staining drifts over some ten micrometres, and over a fifth of that."""
     section_thickness_nm: float = 45.0
     """Thickness of the section: a membrane tilted by `a` is smeared over thickness * tan(a)."""
-    tilt_degrees: float = 24.0
-    """Typical (root mean square) tilt of membranes; 0: all stand upright and none is smeared."""
+    tilt_degrees: float = 17.0
+    """Root mean square tilt of membranes; 0: all stand upright and none is smeared."""
     point_spread_nm: float = 3.0
     """Standard deviation of the microscope's Gaussian point spread; 0: none."""
     dose_per_nm2: float | None = 30.0
@@ -143,5 +143,5 @@ ISBI_IMAGING = Imaging(
     organelle_stain=0.40,
     point_spread_nm=2.8,
     dose_per_nm2=40.0,
-    tilt_degrees=27.0,
+    tilt_degrees=19.0,
 )
