@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import nbformat
 import pytest
 from runs.mini_project import make_notebook
 
@@ -147,12 +146,3 @@ def test_a_change_of_the_sharpness_indices_runs_the_sharpness_chapter_and_not_th
     again = planned(copy, **environment)
     assert "urisc/sharpness_analysis" in again
     assert "fanet/dct_derivation" not in again
-
-
-def test_the_notebooks_are_kept_without_outputs():
-    for path in (ROOT / "book").rglob("*.ipynb"):
-        if "_build" in path.parts or ".ipynb_checkpoints" in path.parts:
-            continue
-        for cell in nbformat.read(path, as_version=4).cells:
-            assert not cell.get("outputs"), f"{path.name}, cell {cell.id}: clear the outputs before committing"
-            assert cell.get("execution_count") is None, f"{path.name}, cell {cell.id}"

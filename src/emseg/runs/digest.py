@@ -90,12 +90,20 @@ def _render(node: Any) -> str:
             f"{name}={_render(value)}"
             for name, value in ast.iter_fields(node)
             if value not in (None, []) and name not in ("ctx", "kind", "type_comment", "type_ignores", "type_params")
-            for value in [_without_docstring(node, value) if name == "body" else value]
+            for value in [_normalised(node, name, value)]
         ]
         return f"{type(node).__name__}({','.join(fields)})"
     if isinstance(node, list):
         return f"[{','.join(_render(item) for item in node)}]"
     return repr(node)
+
+
+def _normalised(node: ast.AST, name: str, value: Any) -> Any:
+    if name == "body":
+        return _without_docstring(node, value)
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 ends a format such as {x:>{width}} with an empty text
+        return [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
+    return value
 
 
 def _without_docstring(node: ast.AST, body: Any) -> Any:
