@@ -48,7 +48,8 @@ def _package(tmp_path: Path) -> Path:
     (root / "__init__.py").write_text("")
     (root / "sharp" / "__init__.py").write_text("from emseg.sharp.indices import f\n")
     (root / "sharp" / "indices.py").write_text("def f():\n    from emseg.deep import g\n    return g()\n")
-    (root / "sharp" / "table.csv").write_text("a,b\n")
+    (root / "sharp" / "table.csv").write_text("a,b\n1,2\n")
+    (root / "sharp" / "claims.csv").write_text("id,chapter\nours,part/first\ntheirs,part/second\n")
     (root / "deep.py").write_text("def g():\n    return 1\n")
     (root / "other.py").write_text("h = 1\n")
     return root
@@ -70,18 +71,20 @@ def test_imports_are_followed_through_packages_and_functions(tmp_path: Path):
         ("deep.py", "def g():\n    return 2\n", True),
         ("deep.py", "def g():\n    return 1  # still one\n", False),
         ("other.py", "h = 2\n", False),
-        ("sharp/table.csv", "a,c\n", True),
+        ("sharp/table.csv", "a,b\n1,3\n", True),
+        ("sharp/claims.csv", "id,chapter\nours,part/first\nchanged,part/second\nnew,part/third\n", False),
+        ("sharp/claims.csv", "id,chapter\nchanged,part/first\ntheirs,part/second\n", True),
     ],
 )
 def test_the_library_digest_covers_just_what_is_imported(tmp_path: Path, file, text, changes):
     root = _package(tmp_path)
     notebook = _notebook("from emseg.sharp import f")
-    before = library_digest(notebook, root)
+    before = library_digest(notebook, "part/first", root)
     (root / file).write_text(text)
     import os
 
     os.utime(root / file, ns=(1, 1))  # a cached tree must not hide the change, however coarse the clock
-    assert (library_digest(notebook, root) != before) is changes
+    assert (library_digest(notebook, "part/first", root) != before) is changes
 
 
 def test_prose_does_not_change_the_notebook_digest():

@@ -6,7 +6,9 @@ digest of the library covers the `emseg` modules that a notebook imports, transi
 """
 
 import ast
+import csv
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -31,8 +33,12 @@ def notebook_digest(notebook: Any) -> str:
     return digest_of(*(f"{cell.metadata.get('tags', [])}{code_tree(cell.source)}" for cell in code_cells(notebook)))
 
 
-def library_digest(notebook: Any, package_root: Path = PACKAGE_ROOT) -> str:
-    """Return the digest of the `emseg` modules and package data that a notebook imports, transitively."""
+def library_digest(notebook: Any, chapter: str, package_root: Path = PACKAGE_ROOT) -> str:
+    """Return the digest of the `emseg` modules and package data that a chapter's notebook imports, transitively.
+
+    Of a table with a column `chapter`, such as the claims, only the rows of this `chapter` count: a claim that another
+    chapter tests makes no result of this one old.
+    """
     modules = imported_modules([cell.source for cell in code_cells(notebook)], package_root)
     parts = []
     for module in modules:
@@ -41,8 +47,17 @@ def library_digest(notebook: Any, package_root: Path = PACKAGE_ROOT) -> str:
     for folder in folders:
         for file in sorted(folder.iterdir()):
             if file.suffix in _DATA_SUFFIXES:
-                parts += [file.name, hashlib.sha256(file.read_bytes()).hexdigest()]
+                parts += [file.name, _data_text(file, chapter)]
     return digest_of(*parts)
+
+
+def _data_text(file: Path, chapter: str) -> str:
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+        if rows and "chapter" in rows[0]:
+            return repr([row for row in rows if row["chapter"] == chapter])
+    return text
 
 
 def imported_modules(sources: Iterable[str], package_root: Path = PACKAGE_ROOT) -> list[str]:

@@ -66,7 +66,7 @@ def run_chapter(
     files = run_files(out, chapter, name or run_id)
     prepare_folder(files.record.parent)
     source = chapter.read()
-    digests = {"notebook": notebook_digest(source), "library": library_digest(source)}
+    digests = {"notebook": notebook_digest(source), "library": library_digest(source, chapter.name)}
     code = git_state(root)
 
     working = files.notebook.with_name(f".{run_id}.running.ipynb")

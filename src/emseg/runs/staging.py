@@ -6,6 +6,7 @@ run record a page may quote, and `build.json`, which says what this build is.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def _stage_records(root: Path, target: Path, records: Mapping[str, dict[str, Any
 
 def _build_facts(root: Path, profile: str, records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     committed = {record["chapter"] for record in map(read_record, sorted((root / RESULTS_FOLDER).rglob("*.json")))}
-    present = {name: library_digest(find_chapter(root, name).read()) for name in sorted({*records, *committed})}
+    present = {name: library_digest(find_chapter(root, name).read(), name) for name in sorted({*records, *committed})}
     return {
         "profile": profile,
         **git_state(root),
@@ -114,12 +115,14 @@ def build_book(root: Path, profile: str, runs: Mapping[str, RunFiles], staged: P
     The HTML is built beside `html` and moved there when it is whole, so that a failed build leaves the last good one.
     """
     stage_book(root, staged, profile, runs)
-    with (staged / "conf.py").open("w", encoding="utf-8") as file:
-        subprocess.run([sys.executable, "-m", "jupyter_book", "config", "sphinx", str(staged)], stdout=file, check=True)
+    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    subprocess.run([*jupyter_book, "config", "sphinx", str(staged)], stdout=subprocess.DEVNULL, check=True)
     fresh = html.with_name(f".{html.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "-n", "--keep-going", "-q", str(staged), str(fresh)]
-    if subprocess.run(command, check=False).returncode != 0:
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "-n", "--keep-going", "-q"]
+    command += ["-d", str(staged / ".doctrees"), str(staged), str(fresh)]
+    extensions = os.pathsep.join(filter(None, [str(staged / "book" / "_ext"), os.environ.get("PYTHONPATH")]))
+    if subprocess.run(command, env={**os.environ, "PYTHONPATH": extensions}, check=False).returncode != 0:
         raise InputError("the book was not built, for Sphinx warned (see above); warnings are errors here.")
     shutil.rmtree(html, ignore_errors=True)
     fresh.rename(html)

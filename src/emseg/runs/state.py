@@ -34,7 +34,7 @@ def chapter_state(chapter: Chapter, profile: Profile) -> dict[str, Any]:
         "profile": profile.name,
         "parameters": parameters,
         "notebook": notebook_digest(notebook),
-        "library": library_digest(notebook),
+        "library": library_digest(notebook, chapter.name),
         "data": _data_state(parameters),
     }
 
