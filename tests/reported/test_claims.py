@@ -27,6 +27,7 @@ GOOD = {
     "close_tolerance": "0.05",
     "unit": "1",
     "data": "licensed",
+    "declared": "before",
     "note": "",
 }
 

@@ -1,6 +1,7 @@
 """Claims and verdicts read the same on a page, in Markdown and in a console, and never by colour alone."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from emseg.errors import UsageError
 from emseg.reported import Measured, claims_table, judged_table, load_claims, verdict_table
 from emseg.reported.claims import Claim
+from emseg.reported.display import tolerance_text
 from emseg.reported.verdicts import VERDICTS, Judged
 from emseg.runs.session import Run
 
@@ -184,3 +186,10 @@ def test_one_claim_on_two_kinds_of_data_gets_two_rows_with_ids_of_their_own():
     table = judged_table(rows, "Two.")
     assert len(set(table.row_ids)) == 2
     assert "no data" in repr(judged_table([judged()], "One."))
+
+
+def test_a_tolerance_declared_after_a_result_says_so_wherever_it_is_shown():
+    """Declared beforehand is the rule; a row that breaks it must not look like the others."""
+    claim = load_claims()[0]
+    assert "declared after" not in tolerance_text(replace(claim, declared="before"))
+    assert tolerance_text(replace(claim, declared="after")).endswith("(declared after a first result)")

@@ -2,7 +2,8 @@
 
 The quotation is the paper's; the statement is our reading of it, in words that name a measurement; `metric` is the
 number of the chapter's run record that decides. Between them stands a relation, with two tolerances that are declared
-here, and so committed, before any run:
+here, and so committed, before any run of it; `declared` says `after` where a result had been seen by then, and every
+table that shows such a row says so:
 
     relation   equals, at_most, at_least, below, above a `value`, or between `value` and `upper`
     tolerances absolute and in `unit`: how far the measured number may lie outside and still match, or still be close
@@ -22,9 +23,11 @@ from emseg.errors import InputError, UsageError, suggest
 from emseg.reported.schema import Cell, Table, read_cells
 
 Relation = Literal["equals", "at_most", "at_least", "below", "above", "between"]
+Declared = Literal["before", "after"]
 ClaimData = Literal["any", "synthetic", "real", "licensed"]
 
 RELATIONS: tuple[Relation, ...] = ("equals", "at_most", "at_least", "below", "above", "between")
+DECLARED: tuple[Declared, ...] = ("before", "after")
 CLAIM_DATA: tuple[ClaimData, ...] = ("any", "synthetic", "real", "licensed")
 QUOTATION_WORDS = 25  # a short quotation; more is the paper's text, not a reference to it
 COLUMNS = (
@@ -42,6 +45,7 @@ COLUMNS = (
     "close_tolerance",
     "unit",
     "data",
+    "declared",
     "note",
 )
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -67,6 +71,7 @@ class Claim:
     close_tolerance: float
     unit: str
     data: ClaimData
+    declared: Declared = "before"
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -161,5 +166,6 @@ def _claim(cells: Mapping[str, Cell]) -> Claim:
         close_tolerance=numbers["close_tolerance"],
         unit=cells["unit"].words(),
         data=cast(ClaimData, cells["data"].choice(CLAIM_DATA)),
+        declared=cast(Declared, cells["declared"].choice(DECLARED)),
         note=cells["note"].text,
     )

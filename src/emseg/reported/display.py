@@ -16,8 +16,8 @@ from emseg.reported.verdicts import Judged, RunLike, count_verdicts, verdicts_of
 _RELATION_WORDS = {"equals": "", "at_most": "at most ", "at_least": "at least ", "below": "below ", "above": "above "}
 _MINUS = "\N{MINUS SIGN}"
 _LEGEND = (
-    "Match: within the first tolerance declared before any run; close: within the second; differs: beyond both; "
-    "not run: nothing was measured."
+    "Match: within the first tolerance, declared before any run unless a row says otherwise; close: within the second; "
+    "differs: beyond both; not run: nothing was measured."
 )
 
 
@@ -80,7 +80,8 @@ def claims_table(chapter: str) -> DisplayTable:
     """
     claims = load_claims(chapter)
     return DisplayTable(
-        caption=f"The {len(claims)} claims that this chapter tests. Tolerances were declared before any run.",
+        caption=f"The {len(claims)} claims that this chapter tests. Tolerances were declared before any run, "
+        "unless a row says otherwise.",
         header=("Claim", "The paper says", "Checked as", "Expected", "Tolerance: match, close"),
         rows=tuple(
             (
@@ -151,9 +152,13 @@ def expected_text(claim: Claim) -> str:
 
 
 def tolerance_text(claim: Claim) -> str:
-    """Return the two declared tolerances, such as "±0.01, ±0.05", or one where both are the same."""
+    """Return the two declared tolerances, such as "±0.01, ±0.05", or one where both are the same.
+
+    Tolerances that were declared after a result had been seen say so.
+    """
     tolerances = dict.fromkeys((claim.match_tolerance, claim.close_tolerance))
-    return ", ".join("none" if tolerance == 0 else f"±{_with_unit(tolerance, claim.unit)}" for tolerance in tolerances)
+    text = ", ".join("none" if tolerance == 0 else f"±{_with_unit(tolerance, claim.unit)}" for tolerance in tolerances)
+    return text if claim.declared == "before" else f"{text} (declared after a first result)"
 
 
 def measured_text(row: Judged) -> str:
