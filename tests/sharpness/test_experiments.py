@@ -115,7 +115,7 @@ def test_a_ratio_of_sums_is_pixel_count_times_the_ratio_per_pixel(resampling):
 
 
 def test_a_crop_of_a_periodic_image_loses_nothing_but_pixels():
-    """Tiles of one texture: the sums fall with the area, so the share is 1; but for Vollath's edge, whose share grows."""
+    """Tiles of one texture: the sums fall with the area, so the share is 1; but Vollath's edge grows."""
     tile = np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8)
     found = resample([np.tile(tile, (50, 50))], 5.0)
     share = dict(zip(INDEX_NAMES, found.pixel_count_share[:, -1], strict=True))
