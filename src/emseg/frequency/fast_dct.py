@@ -80,7 +80,10 @@ def dct2_by_fft(
     paired = spectrum * row_twiddle
     paired.addcmul_(spectrum.index_select(-2, _mirrored_rows(height, x.device)), row_twiddle.conj().resolve_conj())
     paired *= _twiddle(width, half, column_weight, spectrum.dtype, x.device) * 0.5
-    return torch.cat([paired.real, paired.imag[..., 1 : (width + 1) // 2].flip(-1).neg()], dim=-1)
+    f = torch.empty_like(x, memory_format=torch.contiguous_format)
+    f[..., :half] = paired.real
+    f[..., half:] = paired.imag[..., 1 : (width + 1) // 2].flip(-1).neg_()
+    return f
 
 
 def idct2_by_fft(
