@@ -10,8 +10,6 @@ HTML := _build/html/$(PROFILE)
 SNAKEMAKE := $(VENV_PYTHON) -m snakemake --cores $(CORES) --nolock --ignore-incomplete --rerun-triggers mtime --keep-going \
 	--quiet host rules
 
-export PYTHONWARNINGS ?= default
-
 .DEFAULT_GOAL := help
 .PHONY: help setup book test lint pages-test lab bench lock screenshots clean
 
