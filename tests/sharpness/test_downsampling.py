@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emseg.errors import InputError, UsageError
-from emseg.sharpness import RESAMPLING_KERNELS, TRACK_REDUCTION, downsample, reduced_shape
+from emseg.sharpness import RESAMPLING_KERNELS, TRACK_FACTOR, downsample, reduced_shape
 
 POINT_SAMPLING = ("nearest", "bilinear", "bicubic")
 AVERAGING = ("area", "bilinear_antialiased", "lanczos")
@@ -22,9 +22,9 @@ def test_a_flat_image_stays_flat_and_keeps_its_type(kernel, dtype):
 @pytest.mark.parametrize("kernel", RESAMPLING_KERNELS)
 def test_a_ramp_keeps_its_place(kernel):
     """Corners align: pixel i of the small image lies at (i + 1/2) r - 1/2 of the large one. Nearest may be half off."""
-    reduction = 9
+    factor = 9
     ramp = np.tile(np.arange(90, dtype=np.float32), (90, 1))
-    expected = (np.arange(10) + 0.5) * reduction - 0.5
+    expected = (np.arange(10) + 0.5) * factor - 0.5
     inner = downsample(ramp, (10, 10), kernel)[5, 3:-3]
     np.testing.assert_allclose(inner, expected[3:-3], atol=0.01)
 
@@ -43,7 +43,7 @@ def test_nearest_takes_the_pixel_at_the_centre_of_each_block():
 def test_averaging_kernels_remove_white_noise_and_point_sampling_keeps_it(kernel):
     """A mean over a block of 9.72 x 9.72 pixels divides the noise's variance by about 94, one over 4 pixels by 4."""
     noise = np.random.default_rng(0).normal(100, 10, (1945, 1945)).astype(np.float32)
-    remaining = downsample(noise, reduced_shape(noise.shape, TRACK_REDUCTION), kernel).var() / 100
+    remaining = downsample(noise, reduced_shape(noise.shape, TRACK_FACTOR), kernel).var() / 100
     if kernel in AVERAGING:
         assert remaining < 0.02
     else:
@@ -61,8 +61,8 @@ def test_integers_do_not_wrap_around_where_a_kernel_overshoots(kernel):
     assert (np.diff(small[20].astype(int)) >= -6_000).all()
 
 
-def test_the_competitions_reduction_takes_track_1_to_track_2():
-    assert reduced_shape((9958, 9959), TRACK_REDUCTION) == (1024, 1024)
+def test_the_competitions_factor_takes_track_1_to_track_2():
+    assert reduced_shape((9958, 9959), TRACK_FACTOR) == (1024, 1024)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_competitions_reduction_takes_track_1_to_track_2():
         (lambda: downsample(np.zeros((9, 9), np.uint8), (0, 3)), UsageError, "got 0 x 3"),
         (lambda: downsample(np.zeros((9, 9, 3), np.uint8), (3, 3)), InputError, "must be grey"),
         (lambda: downsample(np.full((9, 9), np.nan), (3, 3)), InputError, "81 NaN"),
-        (lambda: reduced_shape((9, 9), 0.5), UsageError, "reduction must be at least 1"),
+        (lambda: reduced_shape((9, 9), 0.5), UsageError, "factor must be at least 1"),
     ],
 )
 def test_a_wrong_request_is_refused_by_name(call, error, message):

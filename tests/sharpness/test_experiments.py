@@ -32,7 +32,7 @@ N_INDICES = len(INDEX_NAMES)
 
 @pytest.fixture(scope="module")
 def images():
-    return load_images("synthetic", n_images=2, image_size=640, pixel_size_nm=4.0, seed=3)
+    return load_images("synthetic", n_images=2, image_size=640, crop_size=300, pixel_size_nm=4.0, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -167,20 +167,22 @@ def test_synthetic_images_differ_and_come_with_and_without_noise(images):
     assert (images.images[0] != images.images[1]).any()
     assert len(set(images.fingerprint.split())) == 2
     assert list(images.versions(0)) == ["without noise", "with shot noise"]
-    step = np.diff(images.images[0].astype(float)).std()
-    assert step > 1.3 * np.diff(images.clean[0].astype(float)).std()
+    clean, noisy = (image.astype(float) for image in images.versions(0).values())
+    assert np.diff(noisy).std() > 1.3 * np.diff(clean).std()
+    assert abs((noisy - clean).mean()) < 0.5  # the same place
+    assert np.corrcoef(clean.ravel(), noisy.ravel())[0, 1] > 0.7
 
 
 def test_an_unknown_source_or_too_many_sections_are_refused():
     with pytest.raises(UsageError, match="synthetic or isbi2012"):
-        load_images("isbi", n_images=1, image_size=64, pixel_size_nm=4.0, seed=0)
+        load_images("isbi", n_images=1, image_size=64, crop_size=64, pixel_size_nm=4.0, seed=0)
     with pytest.raises(UsageError, match="30 labelled sections; got n_images=31"):
-        load_images("isbi2012", n_images=31, image_size=64, pixel_size_nm=4.0, seed=0)
+        load_images("isbi2012", n_images=31, image_size=64, crop_size=64, pixel_size_nm=4.0, seed=0)
 
 
 @pytest.mark.real_data
 def test_the_real_sections_are_spread_over_the_stack(real_data):
-    found = load_images("isbi2012", n_images=3, image_size=64, pixel_size_nm=9.0, seed=0)
+    found = load_images("isbi2012", n_images=3, image_size=64, crop_size=64, pixel_size_nm=9.0, seed=0)
     assert (found.kind, found.pixel_size_nm, len(found.images)) == ("real", 4.0, 3)
-    assert found.images[0].shape == (512, 512)
+    assert (found.images[0].shape, found.clean[0].shape) == ((512, 512), (64, 64))
     assert list(found.versions(0)) == ["as recorded"]

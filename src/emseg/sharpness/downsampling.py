@@ -1,12 +1,12 @@
 """Downsampling as between the tracks of the U-RISC competition, by six resampling kernels.
 
-Track 1 keeps 9,958 x 9,959 pixels, Track 2 has 1,024 x 1,024: a reduction of 9.72 along each axis. The paper does not
+Track 1 keeps 9,958 x 9,959 pixels, Track 2 has 1,024 x 1,024: a factor of 9.72 along each axis. The paper does not
 name the kernel. The six below are what the common tools do when asked to resize, and fall into two kinds:
 
     nearest, bilinear, bicubic            read the 1, 4 or 16 source pixels nearest to each new pixel (OpenCV)
     area, bilinear_antialiased, lanczos   average over all source pixels a new pixel covers (OpenCV, Pillow, Pillow)
 
-At a reduction of 9.72 the first kind ignores most of the image: it keeps the contrast and the noise of single pixels
+At a factor of 9.72 the first kind ignores most of the image: it keeps the contrast and the noise of single pixels
 and folds fine structure into coarse (aliasing). The second kind averages noise and fine structure away. All align the
 corners of the image, not the centres of its corner pixels.
 """
@@ -36,7 +36,7 @@ KERNEL_LABELS = {
 
 TRACK_1_SHAPE = (9958, 9959)
 TRACK_2_SHAPE = (1024, 1024)
-TRACK_REDUCTION = 9958 / 1024
+TRACK_FACTOR = 9958 / 1024
 """Source pixels for each new pixel, along one axis."""
 
 _OPENCV = {
@@ -48,11 +48,11 @@ _OPENCV = {
 _PILLOW = {"bilinear_antialiased": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
 
 
-def reduced_shape(shape: tuple[int, int], reduction: float) -> tuple[int, int]:
-    """Return the shape (rows, columns) after dividing each side by `reduction`, rounded, at least one pixel."""
-    if not 1 <= reduction < np.inf:
-        raise UsageError(f"reduction must be at least 1 (source pixels for each new one); got {reduction}.")
-    return max(round(shape[0] / reduction), 1), max(round(shape[1] / reduction), 1)
+def reduced_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Return the shape (rows, columns) after dividing each side by `factor`, rounded, at least one pixel."""
+    if not 1 <= factor < np.inf:
+        raise UsageError(f"factor must be at least 1 (source pixels for each new one); got {factor}.")
+    return max(round(shape[0] / factor), 1), max(round(shape[1] / factor), 1)
 
 
 def downsample(image: NDArray[Any], shape: tuple[int, int], kernel: ResamplingKernel = "area") -> NDArray[Any]:

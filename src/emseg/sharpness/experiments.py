@@ -33,7 +33,7 @@ ImageSource = Literal["synthetic", "isbi2012"]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Micrographs of one pixel size. `clean` holds them without shot noise; real images stand for their own."""
+    """Micrographs of one pixel size, and in `clean` the centre of each, drawn without shot noise where it can be."""
 
     name: str
     kind: str
@@ -48,10 +48,11 @@ class ImageSet:
         return self.kind == "synthetic"
 
     def versions(self, index: int) -> dict[str, NDArray[np.uint8]]:
-        """Return one image as it is and, where it was drawn, without noise as well, by a title for each."""
+        """Return one image's centre as it is and, where it was drawn, without noise as well, by a title for each."""
+        clean = self.clean[index]
         if not self.is_synthetic:
-            return {"as recorded": self.images[index]}
-        return {"without noise": self.clean[index], "with shot noise": self.images[index]}
+            return {"as recorded": clean}
+        return {"without noise": clean, "with shot noise": central_crop(self.images[index], clean.shape)}
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,17 @@ class Resampling:
         return np.asarray(np.log(self.count.mean()) / logarithm)
 
 
-def load_images(source: ImageSource, *, n_images: int, image_size: int, pixel_size_nm: float, seed: int) -> ImageSet:
+def load_images(
+    source: ImageSource, *, n_images: int, image_size: int, crop_size: int, pixel_size_nm: float, seed: int
+) -> ImageSet:
     """Return `n_images` micrographs: drawn, square and at `pixel_size_nm`, or the real ones at theirs.
 
-    Drawn images have the seeds `seed`, `seed + 1` and so on. The real ones are the first of the labelled ISBI 2012
-    sections, 512 x 512 px at 4 nm; raises InputError when they are not on this machine.
+    Drawn images have the seeds `seed`, `seed + 1` and so on. The real ones are sections of ISBI 2012, spread evenly
+    over the labelled stack, 512 x 512 px at 4 nm; raises InputError when they are not on this machine. The centres in
+    `clean` have `crop_size` pixels a side, or the image's where that is less.
     """
     if source == "isbi2012":
-        return _isbi2012(n_images)
+        return _isbi2012(n_images, crop_size)
     if source != "synthetic":
         raise UsageError(f"data must be synthetic or isbi2012; got {source!r}.")
     from emseg.membrane.synthetic import URISC_IMAGING, fingerprint, synthesize_tissue
@@ -112,6 +116,8 @@ def load_images(source: ImageSource, *, n_images: int, image_size: int, pixel_si
     shape = (image_size, image_size)
     seeds = range(seed, seed + n_images)
     noise_free = dataclasses.replace(URISC_IMAGING, dose_per_nm2=None)
+    side = min(crop_size, image_size)
+    corner_nm = (image_size - side) // 2 * pixel_size_nm
     return ImageSet(
         name="synthetic tissue",
         kind="synthetic",
@@ -119,12 +125,19 @@ def load_images(source: ImageSource, *, n_images: int, image_size: int, pixel_si
         pixel_size_nm=pixel_size_nm,
         images=tuple(synthesize_tissue(shape, pixel_size_nm=pixel_size_nm, seed=one).image for one in seeds),
         clean=tuple(
-            synthesize_tissue(shape, pixel_size_nm=pixel_size_nm, seed=one, imaging=noise_free).image for one in seeds
+            synthesize_tissue(
+                (side, side),
+                pixel_size_nm=pixel_size_nm,
+                seed=one,
+                imaging=noise_free,
+                origin_nm=(corner_nm, corner_nm),
+            ).image
+            for one in seeds
         ),
     )
 
 
-def _isbi2012(n_images: int) -> ImageSet:
+def _isbi2012(n_images: int, crop_size: int) -> ImageSet:
     from emseg.data import dataset, fingerprint
     from emseg.data.isbi2012 import N_SLICES, load_isbi2012
 
@@ -134,7 +147,8 @@ def _isbi2012(n_images: int) -> ImageSet:
     entry = dataset("isbi2012")
     assert entry.pixel_size_nm is not None
     images = tuple(load_isbi2012("train", chosen)[0])
-    return ImageSet("ISBI 2012", entry.kind, fingerprint("isbi2012"), entry.pixel_size_nm, images, images)
+    centres = tuple(central_crop(image, (crop_size, crop_size)) for image in images)
+    return ImageSet("ISBI 2012", entry.kind, fingerprint("isbi2012"), entry.pixel_size_nm, images, centres)
 
 
 def central_crop(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
@@ -223,10 +237,10 @@ def misled_share(response: Response) -> Float64[np.ndarray, " index"]:
     return wrong / n_pairs
 
 
-def equivalent_blur_nm(response: Response, factor: float) -> Float64[np.ndarray, " index"]:
-    """Return the blur that lowers each index as much as `factor` on the contrast does; NaN beyond the range tried."""
+def equivalent_blur_nm(response: Response, contrast: float) -> Float64[np.ndarray, " index"]:
+    """Return the blur that lowers each index as much as a contrast of `contrast` does; NaN beyond the range tried."""
     curves = response.relative()[:, :, 0].mean(axis=1)
-    target = 2 * np.log(factor)
+    target = 2 * np.log(contrast)
     blurs = np.array(response.blurs_nm)
     found = np.full(len(curves), np.nan)
     for index, curve in enumerate(curves):
@@ -237,14 +251,14 @@ def equivalent_blur_nm(response: Response, factor: float) -> Float64[np.ndarray,
     return found
 
 
-def resample(images: Sequence[NDArray[Any]], reduction: float) -> Resampling:
+def resample(images: Sequence[NDArray[Any]], factor: float) -> Resampling:
     """Return the indices after downsampling each image by each kernel, and by cropping, over those before."""
     methods = (*RESAMPLING_KERNELS, CROP)
     after = np.empty((len(INDEX_NAMES), len(methods), len(images)))
     before = np.empty((len(INDEX_NAMES), len(images)))
     count = np.empty(len(images))
     for i, image in enumerate(images):
-        shape = reduced_shape((image.shape[0], image.shape[1]), reduction)
+        shape = reduced_shape((image.shape[0], image.shape[1]), factor)
         count[i] = shape[0] * shape[1] / image.size
         before[:, i] = _per_pixel(image)
         for m, kernel in enumerate(RESAMPLING_KERNELS):

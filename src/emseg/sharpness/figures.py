@@ -116,11 +116,11 @@ def plot_smoothing(blurs_nm: Sequence[float], smoothed: NDArray[np.float64], mis
     return figure
 
 
-def plot_downsampled(image: NDArray[Any], pixel_size_nm: float, reduction: float, side_nm: float) -> Figure:
+def plot_downsampled(image: NDArray[Any], pixel_size_nm: float, factor: float, side_nm: float) -> Figure:
     """Draw one place as it is, after each kernel, and what a crop of as few pixels would keep, in one grey range."""
     size = round(side_nm / pixel_size_nm)
     place = central_crop(image, (size, size))
-    small = reduced_shape((place.shape[0], place.shape[1]), reduction)
+    small = reduced_shape((place.shape[0], place.shape[1]), factor)
     grey_range = (float(np.quantile(place, 0.002)), float(np.quantile(place, 0.998)))
     figure, axes = plt.subplots(2, 4, figsize=(PAGE_WIDTH_IN, 4.1))
     show_image(axes[0, 0], place, pixel_size_nm, title="original", grey_range=grey_range)
