@@ -22,7 +22,7 @@ from emseg.runs.digest import code_tree, library_digest
 from emseg.runs.environment import git_state
 from emseg.runs.execute import RunFiles
 from emseg.runs.parameters import PARAMETERS_TAG
-from emseg.runs.project import Chapter, find_chapter
+from emseg.runs.project import Chapter, find_chapter, list_chapters
 from emseg.runs.record import RESULTS_FOLDER, read_record, timestamp, write_atomically
 
 BUILD_FILE = "build.json"
@@ -91,8 +91,10 @@ def _stage_records(root: Path, target: Path, records: Mapping[str, dict[str, Any
 
 
 def _build_facts(root: Path, profile: str, records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    committed = {record["chapter"] for record in map(read_record, sorted((root / RESULTS_FOLDER).rglob("*.json")))}
-    present = {name: library_digest(find_chapter(root, name).read(), name) for name in sorted({*records, *committed})}
+    present = {
+        chapter.name: library_digest(chapter.read(), chapter.name)
+        for chapter in list_chapters(root)  # a committed record may outlive its chapter
+    }
     return {
         "profile": profile,
         **git_state(root),
