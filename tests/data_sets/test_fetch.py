@@ -32,6 +32,8 @@ def files_under(folder: Path) -> dict[str, bytes]:
 def fetch_in_another_process(server: Server) -> subprocess.Popen[str]:
     """Start a Python that fetches the small set and prints its folder."""
     program = (
+        "import signal\n"  # a shell's background job ignores interrupts, and its children with it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from data_sets.local_server import make_dataset\n"
         "from emseg.data import fetch\n"
         f"print(fetch(make_dataset({server.base_url!r})))\n"
