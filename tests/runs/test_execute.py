@@ -64,6 +64,14 @@ def test_a_notebook_that_publishes_nothing_is_a_defect(project: Path, tmp_path: 
         _run(project, tmp_path / "out")
 
 
+def test_a_relative_data_folder_means_the_same_in_the_notebook(project: Path, tmp_path: Path, rewrite, monkeypatch):
+    """The kernel starts in the notebook's folder; `EMSEG_DATA=../data` is meant from where the command was given."""
+    body = PUBLISH + f"import os\nassert os.environ['EMSEG_DATA'] == {str(project.parent / 'data')!r}\n"
+    rewrite(project / "book" / "part" / "first.ipynb", "part/first", body=body)
+    monkeypatch.setenv("EMSEG_DATA", "../data")
+    _run(project, tmp_path / "out")
+
+
 def test_an_older_record_outlives_a_failed_run(project: Path, tmp_path: Path, rewrite):
     first = _run(project, tmp_path / "out", name="book")
     before = first.record.read_text()

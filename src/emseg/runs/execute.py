@@ -9,6 +9,7 @@ run that went through.
 import contextlib
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from emseg.runs.record import SCHEMA_VERSION, new_run_id, timestamp, write_atomi
 from emseg.runs.session import METADATA_KEY
 
 KERNEL = "python3"
+_FOLDER_VARIABLES = ("EMSEG_DATA", "EMSEG_CACHE", "EMSEG_PROJECT")
 # Kernels announce on stderr that they talk over local TCP; the build's progress should not drown in that.
 _KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=50"]
 
@@ -153,7 +155,7 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progre
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    with _quiet_papermill():
+    with _quiet_papermill(), _absolute_folders():
         try:
             papermill.execute_notebook(
                 str(chapter.path),
@@ -175,11 +177,22 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progre
 
 
 @contextlib.contextmanager
-def _quiet_papermill() -> Any:
+def _quiet_papermill() -> Iterator[None]:
     """Silence what papermill's own imports warn of; warnings of the chapters show in their notebooks."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextlib.contextmanager
+def _absolute_folders() -> Iterator[None]:
+    """Make relative folders in the environment absolute: the kernel starts in the notebook's folder, not in ours."""
+    relative = {name: value for name in _FOLDER_VARIABLES if (value := os.environ.get(name))}
+    os.environ.update({name: str(Path(value).resolve()) for name, value in relative.items()})
+    try:
+        yield
+    finally:
+        os.environ.update(relative)
 
 
 def _read_if_any(path: Path) -> Any:
@@ -196,4 +209,4 @@ def _cleaned(notebook: Any) -> Any:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:400] or "no message"
+    return " ".join(text.split())[:400].rstrip(".") or "no message"
