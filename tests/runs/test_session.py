@@ -5,7 +5,7 @@ import math
 import pytest
 
 from emseg.errors import UsageError
-from emseg.runs.session import METADATA_KEY, Run, format_number
+from emseg.runs.session import METADATA_KEY, Run
 
 
 def _run() -> Run:
@@ -58,11 +58,3 @@ def test_what_cannot_be_a_number_of_a_record_is_refused(arguments, message):
 def test_a_data_kind_outside_the_three_is_refused():
     with pytest.raises(UsageError, match=r"must be one of synthetic, real, licensed; got 'reel'.* Did you mean 'real'"):
         _run().uses("x", kind="reel", fingerprint="x")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(3.0, "3"), (12345.0, "12,345"), (0.123456, "0.1235"), (-0.5, "−0.5"), (1.5e-13, "1.5 × 10^−13"), (0.0, "0")],
-)
-def test_numbers_are_written_for_people(value, text):
-    assert format_number(value) == text

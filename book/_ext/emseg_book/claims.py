@@ -14,8 +14,9 @@ from sphinx.util.docutils import SphinxDirective
 from emseg.errors import InputError
 from emseg.reported import VERDICTS, Judged, count_verdicts, load_claims, verdict_markup, verdicts_from_records
 from emseg.reported.display import expected_text, tolerance_text
+from emseg.wording import as_html
 from emseg_book.evidence import read_evidence
-from emseg_book.markup import chip_html, link_html, number_html, table_html, text_html
+from emseg_book.markup import chip_html, link_html, number_html, table_html
 from emseg_book.result import LEDGER_PAGE
 from emseg_book.wording import run_anchor
 
@@ -90,7 +91,7 @@ def counts_html(judged: Sequence[Judged]) -> str:
 def expected_html(row: Judged) -> str:
     """Return what the claim expects, with the tolerances that were declared for it."""
     tolerances = f"match, close: {tolerance_text(row.claim)}"
-    return f'{text_html(expected_text(row.claim))}<br><span class="emseg-note">{text_html(tolerances)}</span>'
+    return f'{as_html(expected_text(row.claim))}<br><span class="emseg-note">{as_html(tolerances)}</span>'
 
 
 def verdict_html(row: Judged) -> str:

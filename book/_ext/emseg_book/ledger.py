@@ -14,7 +14,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from emseg.errors import InputError
-from emseg.runs.session import format_number
+from emseg.wording import format_number
 from emseg_book.evidence import Evidence, Record, read_evidence
 from emseg_book.markup import chip_html, data_kinds, details_html, facts_html, link_html, number_html, table_html
 from emseg_book.wording import code_age, commit_html, device, duration, peak_memory, run_anchor, when

@@ -1,16 +1,13 @@
 """Small pieces of HTML that the badge, the ledger and the tables of claims share; all text is escaped here."""
 
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
 from emseg.runs.session import DATA_KINDS
+from emseg.wording import THIN_SPACE, as_html, format_number, typeset
 
-THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
-_POWER = re.compile(r"10\^(\N{MINUS SIGN}?\d+)")
-_EXPONENT = re.compile(r"([\d.,]+)e([+-]\d+)", re.IGNORECASE)
-LARGEST_WHOLE = 1e7  # a larger whole number is written as a power of ten
+DEFAULT_DIGITS = 3
 
 
 def number_html(value: float, unit: str = "1", spec: str | None = None) -> str:
@@ -18,23 +15,9 @@ def number_html(value: float, unit: str = "1", spec: str | None = None) -> str:
 
     Raises `ValueError` when `spec` is no format specification.
     """
-    text = _typeset(_three_digits(float(value)) if spec is None else format(value, spec))
-    return text_html(text) + (THIN_SPACE + escape(unit) if unit != "1" else "")
-
-
-def text_html(text: str) -> str:
-    """Return text as HTML with its powers of ten, written 10^n, as superscripts."""
-    return _POWER.sub(r"10<sup>\1</sup>", escape(text))
-
-
-def _three_digits(value: float) -> str:
-    """Return three significant digits, trailing zeros included: 1.2034 is 1.20; whole numbers stay whole."""
-    return f"{int(value):,}" if value.is_integer() and abs(value) < LARGEST_WHOLE else f"{value:#.3g}".rstrip(".")
-
-
-def _typeset(text: str) -> str:
-    text = _EXPONENT.sub(lambda found: f"{found[1]} × 10^{int(found[2])}", text)
-    return text.replace("-", "\N{MINUS SIGN}")
+    number = float(value)
+    text = format_number(number, DEFAULT_DIGITS, trailing_zeros=True) if spec is None else typeset(format(value, spec))
+    return as_html(text) + (THIN_SPACE + escape(unit) if unit != "1" else "")
 
 
 def data_kinds(record: dict[str, Any]) -> list[str]:

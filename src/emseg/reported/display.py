@@ -6,15 +6,14 @@ book's style sheet add a colour that suits light and dark. The kind of data stan
 """
 
 import html
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from emseg.reported.claims import Claim, load_claims
 from emseg.reported.verdicts import Judged, RunLike, count_verdicts, verdicts_of_run
+from emseg.wording import as_html, format_number
 
 _RELATION_WORDS = {"equals": "", "at_most": "at most ", "at_least": "at least ", "below": "below ", "above": "above "}
-_MINUS = "\N{MINUS SIGN}"
 _LEGEND = (
     "Match: within the first tolerance, declared before any run unless a row says otherwise; close: within the second; "
     "differs: beyond both; not run: nothing was measured."
@@ -31,7 +30,7 @@ class Shown:
     @property
     def html(self) -> str:
         """What a page shows."""
-        return self.markup or _escaped(self.text)
+        return self.markup or as_html(self.text)
 
 
 @dataclass(frozen=True)
@@ -168,9 +167,9 @@ def measured_text(row: Judged) -> str:
     measured = row.measured
     text = _with_unit(measured.value, measured.unit)
     if measured.interval is not None:
-        text += f" ({_number(measured.interval[0], 3)} to {_number(measured.interval[1], 3)})"
+        text += f" ({format_number(measured.interval[0], 3)} to {format_number(measured.interval[1], 3)})"
     elif measured.spread is not None:
-        text += f" ± {_number(measured.spread, 2)}"
+        text += f" ± {format_number(measured.spread, 2)}"
     return text if measured.n is None else f"{text}, n = {measured.n}"
 
 
@@ -195,21 +194,4 @@ def _chips(kinds: Iterable[str]) -> str:
 
 def _with_unit(value: float, unit: str) -> str:
     shown = "" if unit == "1" else " " + unit.replace("^2", "²")
-    return _number(value, 4) + shown
-
-
-def _number(value: float, digits: int) -> str:
-    """Return `value` with `digits` significant digits, whole numbers whole, powers of ten as 10^n."""
-    if float(value).is_integer() and abs(value) < 1e7:
-        return f"{int(value):,}".replace("-", _MINUS)
-    text = f"{value:.{digits}g}"
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        power = f"10^{int(exponent)}"
-        text = power if mantissa == "1" else f"{mantissa} × {power}"
-    return text.replace("-", _MINUS)
-
-
-def _escaped(text: str) -> str:
-    """Return `text` safe for HTML, its powers of ten as superscripts."""
-    return re.sub(rf"10\^({_MINUS}?\d+)", r"10<sup>\1</sup>", html.escape(text))
+    return format_number(value, 4) + shown

@@ -15,6 +15,7 @@ from typing import Any
 
 from emseg.errors import UsageError, suggest
 from emseg.runs.environment import describe_environment, peak_memory_mib
+from emseg.wording import as_html, format_number
 
 METADATA_KEY = "emseg"
 DATA_KINDS = ("synthetic", "real", "licensed")
@@ -135,18 +136,6 @@ def _plain(metric: Metric) -> dict[str, Any]:
     return plain
 
 
-def format_number(value: float, digits: int = 4) -> str:
-    """Return `value` with `digits` significant digits, whole numbers whole, the minus sign typographic."""
-    if float(value).is_integer() and abs(value) < 1e7:
-        text = f"{int(value):,}"
-    else:
-        text = f"{value:.{digits}g}"
-        if "e" in text:
-            mantissa, exponent = text.split("e")
-            text = f"{mantissa} × 10^{int(exponent)}"
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
 def _uncertainty(metric: Metric) -> str:
     if metric.interval is not None:
         return f"{format_number(metric.interval[0], 3)} to {format_number(metric.interval[1], 3)}"
@@ -176,14 +165,10 @@ def _as_text(run: Run) -> str:
     return "\n".join([f"Data: {_data_sentence(run)}", *lines])
 
 
-def _superscript(text: str) -> str:
-    return re.sub(r"10\^(\N{MINUS SIGN}?\d+)", r"10<sup>\1</sup>", html.escape(text))
-
-
 def _as_html(run: Run) -> str:
     body = "".join(
-        f'<tr><th scope="row">{html.escape(label)}</th><td>{_superscript(value)}</td>'
-        f"<td>{_superscript(uncertainty)}</td><td>{n}</td></tr>"
+        f'<tr><th scope="row">{html.escape(label)}</th><td>{as_html(value)}</td>'
+        f"<td>{as_html(uncertainty)}</td><td>{n}</td></tr>"
         for label, value, uncertainty, n in _rows(run)
     )
     return (

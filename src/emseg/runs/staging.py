@@ -107,7 +107,7 @@ def _build_facts(root: Path, profile: str, records: Mapping[str, dict[str, Any]]
 def book_sources(root: Path) -> list[Path]:
     """Return the files that the pages are made of, besides the runs: a change in one of them makes a new build."""
     book = [path for path in (root / "book").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    library = [path for package in ("reported", "runs") for path in (root / "src" / "emseg" / package).glob("*.*")]
+    library = [path for package in (".", "reported", "runs") for path in (root / "src" / "emseg" / package).glob("*.*")]
     return sorted([root / "_config.yml", root / "_toc.yml", *book, *library])
 
 
