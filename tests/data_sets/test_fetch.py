@@ -225,7 +225,8 @@ def test_an_interrupt_ends_a_fetch_soon_and_leaves_no_temporary_file(server: Ser
     errors = process.communicate(timeout=10)[1]
     assert "KeyboardInterrupt" in errors
     assert process.returncode != 0
-    assert files_under(cache) == {}
+    whole = {f"small/{path}": content for path, content in CONTENTS.items()}  # one may just have come through
+    assert files_under(cache).items() <= whole.items()
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
