@@ -40,8 +40,8 @@ def membrane_profile(thickness_nm: float, pixel_size_nm: float) -> NDArray[np.fl
     edges = np.concatenate([fine - 0.125, [fine[-1] + 0.125]])
     profile = np.zeros((N_SMEARS, reach + 2), np.float32)
     offsets = np.linspace(-0.5, 0.5, 9) * pixel_size_nm
-    for row, width in enumerate(np.linspace(0.0, LARGEST_SMEAR_NM, N_SMEARS)):
-        width = max(float(width), 0.5)
+    for row, smear in enumerate(np.linspace(0.0, LARGEST_SMEAR_NM, N_SMEARS)):
+        width = max(float(smear), 0.5)
         places = np.arange(reach)[:, None] + offsets
         upper = np.interp(places + width / 2, edges, total)
         lower = np.interp(places - width / 2, edges, total)
