@@ -1,0 +1,194 @@
+"""Weighted sums over whole maps, one separable weight for each group of channels, and their adjoint.
+
+    y_bc   = sum_u sum_v R_gu K_gv x_bcuv          `Project`: reads the map once
+    x_bcuv = y_bc R_gu K_gv                        `Spread`: its adjoint, so each is the other's derivative
+
+    x  [batch, channel, height, width]   maps; the channels fall into `group` equal parts in order, g = g(c)
+    R  [group, height]                   weight of each row        (for a cosine transform: `dct_basis`)
+    K  [group, width]                    weight of each column
+    y  [batch, channel]                  in the dtype of R and K, float32 for maps in half precision
+
+The sums are matrix products, arranged so that memory is streamed once and no temporary is as large as the map:
+
+    contiguous      K on every row, then R on what is left; for small maps R K^T first, one product for both axes
+    channels last   a pixel's channels lie together: R K^T of all groups on each pixel, then each group keeps its own
+    half precision  a block at a time is converted to float32, so that sums and weights are float32
+    other strides   a group at a time is copied
+
+The vector stands to the left of the matrix, since that way round the product reads rows at the speed of memory.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# Up to this many pixels, and from this many channels a group, one product with R K^T beats two (measured:
+# benchmarks/channel_attention.py). R K^T is then at least that many times smaller than the map.
+JOINT_PIXELS = 64 * 64
+JOINT_CHANNELS = 8
+
+# Channels a group from which picking a group's channels out of each pixel beats computing all groups for all channels.
+WIDE_GROUP = 32
+
+# A map in half precision is converted to float32 in about so many blocks.
+BLOCKS = 16
+
+
+def project(
+    x: Float[Tensor, "batch channel height width"],
+    rows: Float[Tensor, "group height"],
+    columns: Float[Tensor, "group width"],
+) -> Float[Tensor, "batch channel"]:
+    """Return the weighted sum of each map, in the dtype of the weights. Plain products: no derivative of its own."""
+    if is_channels_last(x):
+        return _project_channels_last(x, rows, columns)
+    if x.dtype == rows.dtype and x.is_contiguous():
+        return project_contiguous(x, rows, columns)
+    return project_in_blocks(x, rows, columns)
+
+
+def project_contiguous(
+    x: Float[Tensor, "batch channel height width"],
+    rows: Float[Tensor, "group height"],
+    columns: Float[Tensor, "group width"],
+) -> Float[Tensor, "batch channel"]:
+    """Return the same for a contiguous map in the dtype of the weights."""
+    batch, channels, height, width = x.shape
+    groups, joint = rows.shape[0], channels >= JOINT_CHANNELS * rows.shape[0]
+    matrices, group_channels = batch * groups, channels // groups
+    if not torch.compiler.is_exporting() and joint and height * width <= JOINT_PIXELS:
+        weights = (rows[:, :, None] * columns[:, None, :]).view(groups, 1, height * width)
+        left = weights.repeat(batch, 1, 1)
+        return torch.bmm(left, x.view(matrices, group_channels, height * width).mT).view(batch, channels)
+    left = columns[:, None].repeat(batch, 1, 1)
+    by_row = torch.bmm(left, x.reshape(matrices, group_channels * height, width).mT)
+    left = rows[:, None].repeat(batch, 1, 1)
+    return torch.bmm(left, by_row.view(matrices, group_channels, height).mT).view(batch, channels)
+
+
+def project_in_blocks(
+    x: Float[Tensor, "batch channel height width"],
+    rows: Float[Tensor, "group height"],
+    columns: Float[Tensor, "group width"],
+) -> Float[Tensor, "batch channel"]:
+    """Return the same for a map of any strides and dtype, a few channels at a time."""
+    parts = [
+        project_contiguous(block.to(rows.dtype).contiguous(), rows[group, None], columns[group, None])
+        for group, block in _blocks_of_channels(x, rows.shape[0])
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def _project_channels_last(
+    x: Float[Tensor, "batch channel height width"],
+    rows: Float[Tensor, "group height"],
+    columns: Float[Tensor, "group width"],
+) -> Float[Tensor, "batch channel"]:
+    batch, channels, height, width = x.shape
+    groups, group_channels = rows.shape[0], channels // rows.shape[0]
+    pixels = x.permute(0, 2, 3, 1)  # contiguous
+    step = height if x.dtype == rows.dtype else -(-height // BLOCKS)
+    total = torch.zeros((), dtype=rows.dtype, device=x.device)
+    for top in range(0, height, step):
+        block = pixels[:, top : top + step].to(rows.dtype).view(batch, -1, channels)
+        weights = (rows[:, top : top + step, None] * columns[:, None, :]).flatten(1)
+        if group_channels >= WIDE_GROUP:
+            own = block.split(group_channels, dim=2)
+            left = weights[:, None, None].expand(groups, batch, 1, -1)
+            total = total + torch.cat([torch.bmm(left[g], own[g]) for g in range(groups)], dim=2)[:, 0]
+        else:
+            every = torch.matmul(weights, block).view(batch, groups, groups, group_channels)
+            total = total + every.diagonal(dim1=1, dim2=2).mT.reshape(batch, channels)
+    return total
+
+
+def spread(
+    y: Float[Tensor, "batch channel"],
+    rows: Float[Tensor, "group height"],
+    columns: Float[Tensor, "group width"],
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> Float[Tensor, "batch channel height width"]:
+    """Return y_bc R_gu K_gv in `dtype` and in the asked memory format, each product rounded once."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    shape = (*y.shape, rows.shape[1], columns.shape[1])
+    out = torch.empty(shape, dtype=dtype, device=y.device, memory_format=layout)
+    per_row = y.unflatten(1, (rows.shape[0], -1))[..., None] * rows[:, None]
+    if dtype == rows.dtype:
+        torch.mul(per_row[..., None], columns[:, None, None], out=out.unflatten(1, (rows.shape[0], -1)))
+        return out
+    for part, source, weight in zip(out.chunk(rows.shape[0], dim=1), per_row.unbind(1), columns, strict=True):
+        part.copy_(source[..., None] * weight)
+    return out
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Tell whether a pixel's channels lie together in memory, and only then."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _blocks_of_channels(x: Tensor, groups: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield (group, some of its channels): blocks in order that never cross a border between groups."""
+    group_channels = x.shape[1] // groups
+    step = -(-group_channels // max(1, BLOCKS // groups))
+    for group, own in enumerate(x.split(group_channels, dim=1)):
+        for block in own.split(step, dim=1):
+            yield group, block
+
+
+class Project(torch.autograd.Function):
+    """`project`, with `Spread` as its derivative: gradients are written in one pass, in the layout of the map."""
+
+    @staticmethod
+    def forward(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return project(x, rows, columns)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, rows, columns = inputs
+        ctx.save_for_backward(rows, columns)
+        ctx.save_for_forward(rows, columns)
+        ctx.dtype, ctx.channels_last = x.dtype, is_channels_last(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return Spread.apply(grad, *ctx.saved_tensors, ctx.dtype, ctx.channels_last), None, None  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # type: ignore[override]
+        return Project.apply(tangent, *ctx.saved_tensors)  # type: ignore[no-any-return, no-untyped-call]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, *weights: Tensor) -> tuple[Tensor, int]:
+        maps = x.movedim(in_dims[0] or 0, 0)
+        return Project.apply(maps.flatten(0, 1), *weights).unflatten(0, maps.shape[:2]), 0  # type: ignore[no-untyped-call]
+
+
+class Spread(torch.autograd.Function):
+    """`spread`, with `Project` as its derivative."""
+
+    @staticmethod
+    def forward(y: Tensor, rows: Tensor, columns: Tensor, dtype: torch.dtype, channels_last: bool) -> Tensor:
+        return spread(y, rows, columns, dtype, channels_last)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:3])
+        ctx.save_for_forward(*inputs[1:3])
+        ctx.dtype, ctx.channels_last = inputs[3:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+        return Project.apply(grad, *ctx.saved_tensors), None, None, None, None  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # type: ignore[override]
+        return Spread.apply(tangent, *ctx.saved_tensors, ctx.dtype, ctx.channels_last)  # type: ignore[no-any-return, no-untyped-call]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], y: Tensor, *weights: Any) -> tuple[Tensor, int]:
+        values = y.movedim(in_dims[0] or 0, 0)
+        return Spread.apply(values.flatten(0, 1), *weights).unflatten(0, values.shape[:2]), 0  # type: ignore[no-untyped-call]
