@@ -74,7 +74,7 @@ def dct_pool(
             return exported(x, rows, columns).to(x.dtype)
         if torch.compiler.is_compiling():
             return _fused(x, rows, columns).to(x.dtype)
-        total: Tensor = Project.apply(x, rows, columns)  # type: ignore[no-untyped-call]
+        total: Tensor = Project.apply(x, rows, columns)
     return total.to(x.dtype)
 
 
@@ -93,7 +93,9 @@ def _fused(
     columns: Float[Tensor, "group width"],
 ) -> Float[Tensor, "batch channel"]:
     """Return the sums as products written out, which a compiler turns into one pass: nothing of x's size is stored."""
-    grouped = x.unflatten(1, (rows.shape[0], -1)).to(rows.dtype)
+    batch, channels, height, width = x.shape
+    groups = rows.shape[0]
+    grouped = x.reshape(batch, groups, channels // groups, height, width).to(rows.dtype)
     by_row = (grouped * columns[:, None, None]).sum(dim=-1)
     return (by_row * rows[:, None]).sum(dim=-1).flatten(1)
 
@@ -109,7 +111,8 @@ def _table(
     if torch.compiler.is_exporting():
         return cosines(size, frequencies, normalization, dtype, like.device)
     if torch.compiler.is_compiling():
-        return _opaque_table(size, frequencies, normalization, dtype, like.device)
+        table: Tensor = _opaque_table(size, frequencies, normalization, dtype, like.device)
+        return table
     if type(like) not in (Tensor, torch.nn.Parameter):
         return cosines(size, frequencies, normalization, dtype, like.device)
     return cached_basis(size, frequencies, normalization, dtype, like.device)
@@ -119,7 +122,7 @@ def _table(
 def _opaque_table(
     size: int, frequencies: Sequence[int], normalization: str, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    return cached_basis(size, tuple(frequencies), normalization, dtype, device).clone()  # type: ignore[arg-type]
+    return cached_basis(size, tuple(frequencies), normalization, dtype, device).clone()
 
 
 @_opaque_table.register_fake

@@ -87,7 +87,7 @@ def _project_channels_last(
     rows: Float[Tensor, "group height"],
     columns: Float[Tensor, "group width"],
 ) -> Float[Tensor, "batch channel"]:
-    batch, channels, height, width = x.shape
+    batch, channels, height, _ = x.shape
     groups, group_channels = rows.shape[0], channels // rows.shape[0]
     pixels = x.permute(0, 2, 3, 1)  # contiguous
     step = height if x.dtype == rows.dtype else -(-height // BLOCKS)
@@ -96,7 +96,7 @@ def _project_channels_last(
         block = pixels[:, top : top + step].to(rows.dtype).view(batch, -1, channels)
         weights = (rows[:, top : top + step, None] * columns[:, None, :]).flatten(1)
         if group_channels >= WIDE_GROUP:
-            own = block.split(group_channels, dim=2)
+            own = torch.split(block, group_channels, dim=2)
             left = weights[:, None, None].expand(groups, batch, 1, -1)
             total = total + torch.cat([torch.bmm(left[g], own[g]) for g in range(groups)], dim=2)[:, 0]
         else:
@@ -114,13 +114,14 @@ def spread(
 ) -> Float[Tensor, "batch channel height width"]:
     """Return y_bc R_gu K_gv in `dtype` and in the asked memory format, each product rounded once."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
+    batch, groups = y.shape[0], rows.shape[0]
     shape = (*y.shape, rows.shape[1], columns.shape[1])
     out = torch.empty(shape, dtype=dtype, device=y.device, memory_format=layout)
-    per_row = y.unflatten(1, (rows.shape[0], -1))[..., None] * rows[:, None]
+    per_row = y.reshape(batch, groups, -1, 1) * rows[:, None]
     if dtype == rows.dtype:
-        torch.mul(per_row[..., None], columns[:, None, None], out=out.unflatten(1, (rows.shape[0], -1)))
+        torch.mul(per_row[..., None], columns[:, None, None], out=out.view(batch, groups, -1, *shape[2:]))
         return out
-    for part, source, weight in zip(out.chunk(rows.shape[0], dim=1), per_row.unbind(1), columns, strict=True):
+    for part, source, weight in zip(out.chunk(groups, dim=1), per_row.unbind(1), columns, strict=True):
         part.copy_(source[..., None] * weight)
     return out
 
@@ -134,8 +135,8 @@ def _blocks_of_channels(x: Tensor, groups: int) -> Iterator[tuple[int, Tensor]]:
     """Yield (group, some of its channels): blocks in order that never cross a border between groups."""
     group_channels = x.shape[1] // groups
     step = -(-group_channels // max(1, BLOCKS // groups))
-    for group, own in enumerate(x.split(group_channels, dim=1)):
-        for block in own.split(step, dim=1):
+    for group, own in enumerate(torch.split(x, group_channels, dim=1)):
+        for block in torch.split(own, step, dim=1):
             yield group, block
 
 
@@ -144,27 +145,32 @@ class Project(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return `project`."""
         return project(x, rows, columns)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the weights and what the map looked like."""
         x, rows, columns = inputs
         ctx.save_for_backward(rows, columns)
         ctx.save_for_forward(rows, columns)
         ctx.dtype, ctx.channels_last = x.dtype, is_channels_last(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return Spread.apply(grad, *ctx.saved_tensors, ctx.dtype, ctx.channels_last), None, None  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return the adjoint of the gradient."""
+        return Spread.apply(grad, *ctx.saved_tensors, ctx.dtype, ctx.channels_last), None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # type: ignore[override]
-        return Project.apply(tangent, *ctx.saved_tensors)  # type: ignore[no-any-return, no-untyped-call]
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Any:
+        """Return the same sums of the tangent, since they are linear."""
+        return Project.apply(tangent, *ctx.saved_tensors)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, *weights: Tensor) -> tuple[Tensor, int]:
+        """Run over the extra axis as over more maps of the batch."""
         maps = x.movedim(in_dims[0] or 0, 0)
-        return Project.apply(maps.flatten(0, 1), *weights).unflatten(0, maps.shape[:2]), 0  # type: ignore[no-untyped-call]
+        return Project.apply(maps.flatten(0, 1), *weights).unflatten(0, maps.shape[:2]), 0
 
 
 class Spread(torch.autograd.Function):
@@ -172,23 +178,28 @@ class Spread(torch.autograd.Function):
 
     @staticmethod
     def forward(y: Tensor, rows: Tensor, columns: Tensor, dtype: torch.dtype, channels_last: bool) -> Tensor:
+        """Return `spread`."""
         return spread(y, rows, columns, dtype, channels_last)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the weights and what the map looked like."""
         ctx.save_for_backward(*inputs[1:3])
         ctx.save_for_forward(*inputs[1:3])
         ctx.dtype, ctx.channels_last = inputs[3:]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
-        return Project.apply(grad, *ctx.saved_tensors), None, None, None, None  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """Return the adjoint of the gradient."""
+        return Project.apply(grad, *ctx.saved_tensors), None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # type: ignore[override]
-        return Spread.apply(tangent, *ctx.saved_tensors, ctx.dtype, ctx.channels_last)  # type: ignore[no-any-return, no-untyped-call]
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Any:
+        """Return the same sums of the tangent, since they are linear."""
+        return Spread.apply(tangent, *ctx.saved_tensors, ctx.dtype, ctx.channels_last)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], y: Tensor, *weights: Any) -> tuple[Tensor, int]:
+        """Run over the extra axis as over more maps of the batch."""
         values = y.movedim(in_dims[0] or 0, 0)
-        return Spread.apply(values.flatten(0, 1), *weights).unflatten(0, values.shape[:2]), 0  # type: ignore[no-untyped-call]
+        return Spread.apply(values.flatten(0, 1), *weights).unflatten(0, values.shape[:2]), 0
