@@ -162,7 +162,7 @@ class Project(torch.autograd.Function):
         return Spread.apply(grad, *ctx.saved_tensors, ctx.dtype, ctx.channels_last), None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Any:
+    def jvp(ctx: Any, tangent: Tensor, *_: object) -> Any:
         """Return the same sums of the tangent, since they are linear."""
         return Project.apply(tangent, *ctx.saved_tensors)
 
@@ -194,7 +194,7 @@ class Spread(torch.autograd.Function):
         return Project.apply(grad, *ctx.saved_tensors), None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Any:
+    def jvp(ctx: Any, tangent: Tensor, *_: object) -> Any:
         """Return the same sums of the tangent, since they are linear."""
         return Spread.apply(tangent, *ctx.saved_tensors, ctx.dtype, ctx.channels_last)
 
