@@ -12,7 +12,7 @@ section tells the class.
 Crop number i of a seed is a function of (seed, i, size) alone, so any part of a set can be made by itself. Its class is
 i modulo 4: every run of four crops holds each class once.
 
-Source for the classes: Sun et al. 2021 (FANet), section 4.1 and Fig. 2. The ranges are ours, set by eye after the figure.
+Source for the classes: Sun et al. 2021 (FANet), section 4.1 and Fig. 2. The ranges are ours, set by eye.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class CropSet:
     @property
     def pixel_size_nm(self) -> float:
         """Side of a pixel on the wafer."""
-        return 1000.0 * CROP_WIDTH_UM / self.images.shape[-1]
+        return 1000.0 * CROP_WIDTH_UM / int(self.images.shape[-1])
 
     def fingerprint(self) -> str:
         """Return a short digest of the images and classes."""
@@ -117,7 +117,7 @@ def _section_frame(size: int, rng: np.random.Generator) -> tuple[Plane, Plane]:
 
 
 def _coverage(field: Plane, size: int) -> Plane:
-    return np.clip(field * np.float32(size) + np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(field * np.float32(size) + np.float32(0.5), 0, 1))
 
 
 def _clouds(size: int, grain: int, rng: np.random.Generator) -> Plane:
@@ -192,7 +192,8 @@ def _exposed(image: Plane, rng: np.random.Generator) -> UInt8[np.ndarray, "size 
     for _ in range(int(rng.integers(0, 6))):
         row, column = (int(place) for place in rng.integers(0, size, 2))
         speck = np.zeros_like(image)
-        cv2.circle(speck, (column, row), round(rng.uniform(0.006, 0.024) * size), _signed(rng, 0.15, 0.4), thickness=-1)
+        radius, grey = round(rng.uniform(0.006, 0.024) * size), _signed(rng, 0.15, 0.4)
+        cv2.circle(speck, (column, row), radius, (grey,), thickness=-1)
         image = image + speck
     image = cv2.GaussianBlur(image, (0, 0), 0.009 * size)
     image = image + np.float32(rng.uniform(0.01, 0.03)) * rng.standard_normal((size, size), dtype=np.float32)

@@ -55,7 +55,7 @@ class Fold:
 
     def side(self, along: Plane, across: Plane) -> Plane:
         """Return the distance of each point from the strip's middle line: negative before it, positive beyond."""
-        a, b = np.float32(self.normal)
+        a, b = (np.float32(part) for part in self.normal)
         beside = b * along - a * across
         return np.asarray(a * along + b * across - np.float32(self.offset) - np.float32(self.bend) * beside * beside)
 
@@ -63,7 +63,7 @@ class Fold:
         """Return where on the flat section each point was, and how far inside the strip it now lies."""
         side = self.side(along, across)
         hidden = np.where(side > 0, np.float32(self.width), np.float32(-self.width))
-        a, b = np.float32(self.normal)
+        a, b = (np.float32(part) for part in self.normal)
         return along + a * hidden, across + b * hidden, np.float32(0.5 * self.width) - np.abs(side)
 
 
@@ -139,7 +139,7 @@ def _tear(quad: Quad, along: Plane, across: Plane, rng: np.random.Generator) -> 
         np.float32(rng.uniform(25, 55)) * depth + np.float32(rng.uniform(0, 2 * math.pi))
     )
     half_width = np.float32(mouth) * (1 - np.maximum(depth, 0) / np.float32(length)) + np.float32(0.002)
-    return np.maximum(np.abs(beside - crook) - half_width, depth - np.float32(length))
+    return np.asarray(np.maximum(np.abs(beside - crook) - half_width, depth - np.float32(length)))
 
 
 def _outside_disc(
@@ -155,7 +155,7 @@ def _outside_disc(
     u, v = along - np.float32(point[0]), across - np.float32(point[1])
     x, y = c * u + s * v, (c * v - s * u) / np.float32(squeeze)
     ragged = 1 + np.float32(0.18) * np.sin(3 * np.arctan2(y, x) + np.float32(rng.uniform(0, 2 * math.pi)))
-    return np.sqrt(x * x + y * y) - np.float32(radius) * ragged
+    return np.asarray(np.sqrt(x * x + y * y) - np.float32(radius) * ragged)
 
 
 def _border_point(quad: Quad, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[Any]]:

@@ -107,7 +107,9 @@ def held_out_crops(training: Training) -> CropSet:
 
 def single_frequency(pair: Frequency, design: NetworkDesign) -> NetworkDesign:
     """Return `design` with one frequency for all channels; (0, 0), the mean, is the squeeze-and-excitation."""
-    return replace(design, attention="se") if pair == (0, 0) else replace(design, attention="fanet", frequencies=(pair,))
+    return (
+        replace(design, attention="se") if pair == (0, 0) else replace(design, attention="fanet", frequencies=(pair,))
+    )
 
 
 def attention_layer(design: NetworkDesign, channels: int) -> nn.Module:
@@ -154,8 +156,8 @@ def as_input(images: Tensor) -> Float[Tensor, "crop 1 size size"]:
 def train_network(
     design: NetworkDesign, training: Training, crops: CropSet, *, seed: int, device: str = "cpu"
 ) -> ResNet:
-    """Return the network of `seed` after `training.n_steps` steps of AdamW with a warm-up and a cosine, in eval mode."""
-    network = build_network(design, seed).to(device, memory_format=torch.channels_last).train()
+    """Return the network of `seed`, trained with AdamW under a warm-up and a cosine, in eval mode."""
+    network = build_network(design, seed).to(device).to(memory_format=torch.channels_last).train()
     images = torch.from_numpy(crops.images).to(device)
     labels = torch.from_numpy(crops.labels).to(device)
     optimizer = torch.optim.AdamW(
@@ -171,14 +173,15 @@ def train_network(
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    return network.eval()
+    network.eval()
+    return network
 
 
 def score_network(network: ResNet, crops: CropSet, *, device: str = "cpu", seconds: float = 0.0) -> Score:
     """Return the scores of a trained network on `crops`."""
     labels = torch.from_numpy(crops.labels)
     with torch.no_grad(), one_core(device):
-        parts = torch.from_numpy(crops.images).split(TEST_BATCH)
+        parts = torch.split(torch.from_numpy(crops.images), TEST_BATCH)
         logits = torch.cat([network(as_input(part.to(device))).float().cpu() for part in parts])
     right = (logits.argmax(dim=1) == labels).to(torch.float64)
     present = [right[labels == label] for label in range(len(SECTION_CLASSES))]
