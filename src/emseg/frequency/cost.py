@@ -24,6 +24,7 @@ from emseg.frequency.dct import TOP16, dct_basis
 from emseg.frequency.feature_maps import stage_sizes
 from emseg.frequency.pooling import dct_pool
 from emseg.reported.display import DisplayTable, Shown
+from emseg.runs.session import Run
 
 CHANNELS = (256, 512, 1024, 2048)
 DEVICES = ("cpu", "cuda")
@@ -113,6 +114,39 @@ def cost_table(costs: list[StageCost]) -> DisplayTable:
         css_class="emseg-metrics",
         row_ids=tuple(f"cost-{cost.device}-stage-{cost.stage}" for cost in costs),
     )
+
+
+def report_costs(run: Run, costs: list[StageCost], rounds: int) -> None:
+    """Note the ratios over all four stages together, as `cpu_pooling_ratio`, `cpu_stored_ratio`, `cpu_fanet_ratio`, ...
+
+    Of a device that is not here nothing is noted.
+    """
+    for device in DEVICES:
+        measured = [cost for cost in costs if cost.device == device and cost.pooling_ms]
+        if not measured:
+            continue
+        pooling = {name: sum(cost.pooling_ms[name] for cost in measured) for name in POOLINGS}
+        whole = {name: sum(cost.attention_ms[name] for cost in measured) for name in ATTENTIONS[1:]}
+        title = device.upper()
+        run.metric(
+            f"{device}_pooling_ratio",
+            pooling["dct_pool"] / pooling["mean"],
+            n=rounds,
+            label=f"{title}: time of `dct_pool` over that of the mean",
+        )
+        run.metric(
+            f"{device}_stored_ratio",
+            pooling["stored cosines"] / pooling["mean"],
+            n=rounds,
+            label=f"{title}: time with stored cosines over that of the mean",
+        )
+        for name in ATTENTIONS[2:]:
+            run.metric(
+                f"{device}_{name}_ratio",
+                whole[name] / whole["se"],
+                n=rounds,
+                label=f"{title}: time of {name}'s attention over SE's",
+            )
 
 
 def _poolings(x: Tensor) -> dict[str, Call]:

@@ -83,8 +83,8 @@ def order_correlation(frequencies: Sequence[Frequency], accuracy: Accuracy, *, s
     """
     ranks = table1_ranks(frequencies)
     listed = ranks > 0
-    merit, means = -ranks[listed], accuracy[listed].mean(axis=1)
-    return _rearranged(lambda order: spearman(merit[order], means), len(means), seed)
+    merit, means = _standard_ranks(-ranks[listed]), _standard_ranks(accuracy[listed].mean(axis=1))
+    return _rearranged(lambda orders: merit[orders] @ means, len(means), seed)
 
 
 def listed_advantage(frequencies: Sequence[Frequency], accuracy: Accuracy, *, seed: int) -> Tested:
@@ -93,7 +93,8 @@ def listed_advantage(frequencies: Sequence[Frequency], accuracy: Accuracy, *, se
     if listed.all() or not listed.any():
         raise UsageError("the frequencies must hold some that Table 1 lists and some that it does not.")
     means = accuracy.mean(axis=1)
-    return _rearranged(lambda order: _advantage(means, listed[order]), len(means), seed)
+    weights = np.where(listed, 1 / listed.sum(), -1 / (~listed).sum())
+    return _rearranged(lambda orders: weights[orders] @ means, len(means), seed)
 
 
 def reliability(accuracy: Accuracy) -> float:
@@ -153,10 +154,7 @@ def mirror_ceiling(frequencies: Sequence[Frequency]) -> float:
 
 def spearman(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Return Spearman's rank correlation, ties at their mean rank; 0 where one of the two is constant."""
-    x, y = (stats.rankdata(values) for values in (a, b))
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / scale if scale > 0 else 0.0
+    return float(_standard_ranks(a) @ _standard_ranks(b))
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> Difference:
@@ -181,16 +179,19 @@ def effective_dimension(description: Float64[np.ndarray, "image channel"]) -> fl
     return float(np.trace(correlation) ** 2 / np.square(correlation).sum())
 
 
-def _advantage(means: NDArray[np.float64], listed: NDArray[np.bool_]) -> float:
-    return float(means[listed].mean() - means[~listed].mean())
+def _standard_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the ranks with mean 0 and sum of squares 1, so that a product of two is Spearman's correlation."""
+    ranks = stats.rankdata(values) - (len(values) + 1) / 2
+    length = np.sqrt(ranks @ ranks)
+    return np.asarray(ranks / length if length > 0 else ranks, dtype=np.float64)
 
 
-def _rearranged(statistic: Callable[[NDArray[np.int64]], float], n: int, seed: int) -> Tested:
-    rng = np.random.default_rng(seed)
-    measured = statistic(np.arange(n))
-    return Tested(
-        measured, _share(np.array([statistic(rng.permutation(n)) for _ in range(N_REARRANGEMENTS)]), measured), n
-    )
+def _rearranged(statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]], n: int, seed: int) -> Tested:
+    """Return the statistic of the order as it is; `statistic` takes orders [order, n] and gives a number for each."""
+    as_it_is = np.arange(n)[None]
+    measured = float(statistic(as_it_is)[0])
+    orders = np.random.default_rng(seed).permuted(np.repeat(as_it_is, N_REARRANGEMENTS, axis=0), axis=1)
+    return Tested(measured, _share(statistic(orders), measured), n)
 
 
 def _share(rearranged: NDArray[np.float64], measured: float) -> float:

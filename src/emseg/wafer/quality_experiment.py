@@ -21,11 +21,9 @@ from emseg.wafer.section_quality import (
     NetworkDesign,
     Training,
     build_network,
-    held_out_crops,
     n_attention_parameters,
     n_parameters,
     single_frequency,
-    training_crops,
 )
 
 LABELS = {
@@ -90,16 +88,19 @@ class Outcome:
     n_networks: int
     n_kept: int
     seconds_each: float
-    crops: tuple[CropSet, CropSet]
 
     def difference(self, name: str, other: str) -> Difference:
         """Return the paired difference of two attentions over the seeds."""
         return paired_difference(self.compared[name], self.compared[other])
 
 
-def run_experiment(experiment: Experiment, folder: Path | None, *, n_workers: int) -> Outcome:
-    """Train, or take from `folder`, all networks of both experiments, and return their accuracies."""
-    crops = training_crops(experiment.training), held_out_crops(experiment.training)
+def run_experiment(
+    experiment: Experiment, folder: Path | None, *, n_workers: int, crops: tuple[CropSet, CropSet] | None = None
+) -> Outcome:
+    """Train, or take from `folder`, all networks of both experiments, and return their accuracies.
+
+    `crops` are those to learn from and those held out, where they are at hand already.
+    """
     single, compared = experiment.single_cells(), experiment.comparison_cells()
     cells = [cell for group in (*compared.values(), *single) for cell in group]
     scores: Scores = score_cells(cells, folder, n_workers=n_workers, crops=crops)
@@ -109,7 +110,6 @@ def run_experiment(experiment: Experiment, folder: Path | None, *, n_workers: in
         n_networks=len(scores.by_cell),
         n_kept=scores.n_kept,
         seconds_each=float(np.median([score.seconds for score in scores.by_cell.values()])),
-        crops=crops,
     )
 
 

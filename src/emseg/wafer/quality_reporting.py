@@ -94,6 +94,8 @@ def report_comparison(run: Run, outcome: Outcome, counts: Mapping[str, tuple[int
         gap = outcome.difference(name, other)
         label = f"Accuracy, {LABELS[name]} minus {LABELS[other]}"
         run.metric(metric, gap.mean, n=gap.n, interval=gap.interval, label=label)
+        run.metric(f"{metric}_low", gap.low, n=gap.n, label=f"{label}, lower end of the interval")
+        run.metric(f"{metric}_high", gap.high, n=gap.n, label=f"{label}, upper end of the interval")
     run.metric(
         "fanet_parameters_over_se",
         counts["fanet"][1] / counts["se"][1],
@@ -103,6 +105,8 @@ def report_comparison(run: Run, outcome: Outcome, counts: Mapping[str, tuple[int
     run.metric(
         "attention_parameter_share", counts["se"][1] / counts["se"][0], n=1, label="SE's share of the parameters"
     )
+    n_comparison = len(outcome.compared["se"])
+    run.metric("n_comparison", n_comparison, n=n_comparison, label="Seeds of each attention")
     run.metric("n_networks", outcome.n_networks, n=outcome.n_networks, label="Networks trained")
     run.metric("n_networks_kept", outcome.n_kept, n=outcome.n_networks, label="Of these, scores kept by an earlier run")
     run.metric(

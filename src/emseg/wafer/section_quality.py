@@ -37,7 +37,7 @@ from emseg.wafer.section_crops import SECTION_CLASSES, CropSet, section_crops
 
 POOLED_SIZE = 7  # of FcaNet's attention here
 FIRST_HELD_OUT = 2**30
-GREY_MEAN, GREY_SPREAD = 105.0, 45.0  # of the crops, roughly
+GREY_MEAN, GREY_SPREAD = 98.0, 42.0  # of the crops, roughly
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 TEST_BATCH = 250
 
