@@ -24,8 +24,8 @@ from emseg.frequency import projection as projection_module
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 NORMALIZATIONS = ("none", "mean", "ortho")
 LAYOUTS = ("contiguous", "channels last", "sliced", "transposed")
-# Channels a group that take each of the ways to compute, on either side of JOINT_CHANNELS and of WIDE_GROUP.
-GROUP_SIZES = (1, 3, projection_module.JOINT_CHANNELS, projection_module.WIDE_GROUP)
+# Channels a group on either side of JOINT_CHANNELS and of WIDE_GROUP, which BLOCKS divides and does not.
+GROUP_SIZES = (1, 3, projection_module.JOINT_CHANNELS, projection_module.WIDE_GROUP + 1)
 
 seeds = st.integers(min_value=0, max_value=2**32 - 1)
 
@@ -43,17 +43,19 @@ def noise(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0, layout
     return x.to(memory_format=torch.channels_last) if layout == "channels last" else x
 
 
-def scipy_pool(x: torch.Tensor, frequencies: tuple[tuple[int, int], ...], normalization: str) -> torch.Tensor:
-    """Eq. 5 by scipy's transform of every map; scipy's unnormalised transform is twice Eq. 1 along each axis."""
+def scipy_transform(x: torch.Tensor, normalization: str = "mean") -> torch.Tensor:
+    """Eq. 1 by scipy for every map; scipy's unnormalised transform is twice Eq. 1 along each axis."""
     values = x.to(torch.float64).numpy()
     if normalization == "ortho":
-        whole = np.asarray(scipy.fft.dctn(values, axes=(-2, -1), norm="ortho"))
-    else:
-        pixels = values.shape[-2] * values.shape[-1]
-        whole = np.asarray(scipy.fft.dctn(values, axes=(-2, -1))) / (4 * (pixels if normalization == "mean" else 1))
-    part = values.shape[1] // len(frequencies)
-    chosen = [whole[:, i * part : (i + 1) * part, h, w] for i, (h, w) in enumerate(frequencies)]
-    return torch.from_numpy(np.concatenate(chosen, axis=1))
+        return torch.from_numpy(np.asarray(scipy.fft.dctn(values, axes=(-2, -1), norm="ortho")))
+    pixels = values.shape[-2] * values.shape[-1] if normalization == "mean" else 1
+    return torch.from_numpy(np.asarray(scipy.fft.dctn(values, axes=(-2, -1)))) / (4 * pixels)
+
+
+def chosen(whole: torch.Tensor, frequencies: tuple[tuple[int, int], ...]) -> torch.Tensor:
+    """Eq. 5 from the whole transform of every map."""
+    parts = whole.chunk(len(frequencies), dim=1)
+    return torch.cat([part[:, :, h, w] for part, (h, w) in zip(parts, frequencies, strict=True)], dim=1)
 
 
 def assert_close(got: torch.Tensor, wanted: torch.Tensor, tolerance: float) -> None:
@@ -63,18 +65,20 @@ def assert_close(got: torch.Tensor, wanted: torch.Tensor, tolerance: float) -> N
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("group_size", GROUP_SIZES)
-@pytest.mark.parametrize("shape", [(9, 14), (80, 71)])
+@pytest.mark.parametrize(
+    ("shape", "group_size"), [((9, 14), 1), ((20, 31), 33), ((40, 31), 8), ((150, 131), 3), ((131, 150), 8)]
+)
 def test_each_frequency_equals_scipys(shape: tuple[int, int], group_size: int, layout: str, dtype: torch.dtype) -> None:
     """Every entry of Table 1, in every layout and dtype, on maps on both sides of JOINT_PIXELS; half precision is
     wrong by the rounding of the result only.
     """
     x = noise(2, group_size * 4, *shape, dtype=dtype, layout=layout)
+    whole = scipy_transform(x)
     for first in range(1, len(TOP16), 3):
         frequencies = ((0, 0), *TOP16[first : first + 3])
         got = dct_pool(x, frequencies)
         assert got.dtype == dtype
-        assert_close(got, scipy_pool(x, frequencies, "mean"), TOLERANCE[dtype])
+        assert_close(got, chosen(whole, frequencies), TOLERANCE[dtype])
 
 
 @given(
@@ -92,7 +96,7 @@ def test_any_size_from_call_to_call(
 ) -> None:
     """Odd, even and oblong sizes one after another, any batch: equal to scipy under every normalisation."""
     x = noise(batch, 16 * group_size, height, width, seed=seed, layout=layout)
-    assert_close(dct_pool(x, normalization=normalization), scipy_pool(x, TOP16, normalization), 1e-13)
+    assert_close(dct_pool(x, normalization=normalization), chosen(scipy_transform(x, normalization), TOP16), 1e-13)
 
 
 def test_eq5_equals_the_double_sum_of_a_textbook() -> None:
@@ -113,7 +117,7 @@ def test_the_lowest_frequency_is_the_mean(shape: tuple[int, ...], layout: str) -
 def test_scaled_indices_are_raw_ones_times_the_seventh() -> None:
     """On 56 x 35 pixels the scaled index (h, w) is (8 h, 5 w)."""
     x = noise(2, 16, 56, 35)
-    wanted = scipy_pool(x, tuple((8 * h, 5 * w) for h, w in TOP16), "ortho")
+    wanted = chosen(scipy_transform(x, "ortho"), tuple((8 * h, 5 * w) for h, w in TOP16))
     assert_close(dct_pool(x, normalization="ortho", indexing="scaled"), wanted, 1e-13)
 
 
@@ -201,7 +205,7 @@ def test_autocast_does_not_reduce_the_sums() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = dct_pool(x)
     assert got.dtype == torch.float32
-    assert_close(got, scipy_pool(x, TOP16, "mean"), 1e-5)
+    assert_close(got, chosen(scipy_transform(x, "mean"), TOP16), 1e-5)
 
 
 def test_inference_mode_does_not_spoil_later_training() -> None:
@@ -221,7 +225,7 @@ def test_tensors_without_values_do_not_enter_the_cache() -> None:
     with FakeTensorMode() as mode:
         assert dct_pool(mode.from_tensor(noise(2, 16, 31, 37))).shape == (2, 16)
     x = noise(2, 16, 31, 37)
-    assert_close(dct_pool(x), scipy_pool(x, TOP16, "mean"), 1e-13)
+    assert_close(dct_pool(x), chosen(scipy_transform(x, "mean"), TOP16), 1e-13)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -255,14 +259,14 @@ def largest_memory(call: object, x: torch.Tensor) -> float:
 @pytest.mark.parametrize("layout", ["contiguous", "channels last", "sliced"])
 @pytest.mark.parametrize("shape", [(2, 256, 64, 64), (1, 64, 128, 128)])
 def test_no_temporary_is_as_large_as_the_map(shape: tuple[int, ...], layout: str, dtype: torch.dtype) -> None:
-    """Forward holds at most three tenths of the map at a time, all temporaries together; forward and backward that
-    and the gradient.
+    """Forward holds at most two fifths of the map at a time, all temporaries together; forward and backward that and
+    the gradient.
     """
     x = noise(*shape, dtype=dtype, layout=layout)
     dct_pool(x)
-    assert largest_memory(lambda: dct_pool(x), x) < 0.3
+    assert largest_memory(lambda: dct_pool(x), x) < 0.4
     x.requires_grad_()
-    assert largest_memory(lambda: torch.autograd.grad(dct_pool(x).sum(), x), x) < 1.3
+    assert largest_memory(lambda: torch.autograd.grad(dct_pool(x).sum(), x), x) < 1.4
 
 
 def run_alone(script: str) -> None:

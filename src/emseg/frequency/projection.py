@@ -11,11 +11,13 @@
 The sums are matrix products, arranged so that memory is streamed once and no temporary is as large as the map:
 
     contiguous      K on every row, then R on what is left; for small maps R K^T first, one product for both axes
-    channels last   a pixel's channels lie together: R K^T of all groups on each pixel, then each group keeps its own
+    channels last   a pixel's channels lie together: R K^T on each group's own; or, where groups are narrow, of all
+                    groups on all channels, of which each keeps its own
     half precision  a block at a time is converted to float32, so that sums and weights are float32
-    other strides   a group at a time is copied
+    other strides   a block at a time is copied
 
-The vector stands to the left of the matrix, since that way round the product reads rows at the speed of memory.
+The vector stands to the left of the large matrix, since that way round the product reads rows at the speed of memory.
+Every product is one call: on a busy machine each start of several threads costs more than the arithmetic.
 """
 
 from collections.abc import Iterator
@@ -27,14 +29,14 @@ from torch import Tensor
 
 # Up to this many pixels, and from this many channels a group, one product with R K^T beats two (measured:
 # benchmarks/channel_attention.py). R K^T is then at least that many times smaller than the map.
-JOINT_PIXELS = 64 * 64
+JOINT_PIXELS = 128 * 128
 JOINT_CHANNELS = 8
 
-# Channels a group from which picking a group's channels out of each pixel beats computing all groups for all channels.
+# Channels a group from which, channels last, picking out each group's own beats computing all groups for all channels.
 WIDE_GROUP = 32
 
-# A map in half precision is converted to float32 in about so many blocks.
-BLOCKS = 16
+# A map in half precision, or of odd strides, is converted in about so many blocks.
+BLOCKS = 8
 
 
 def project(
@@ -60,13 +62,13 @@ def project_contiguous(
     groups, joint = rows.shape[0], channels >= JOINT_CHANNELS * rows.shape[0]
     matrices, group_channels = batch * groups, channels // groups
     if not torch.compiler.is_exporting() and joint and height * width <= JOINT_PIXELS:
-        weights = (rows[:, :, None] * columns[:, None, :]).view(groups, 1, height * width)
-        left = weights.repeat(batch, 1, 1)
+        weights = rows[:, :, None].expand(batch, groups, height, 1) * columns[:, None, :]
+        left = weights.view(matrices, 1, height * width)
         return torch.bmm(left, x.view(matrices, group_channels, height * width).mT).view(batch, channels)
     left = columns[:, None].repeat(batch, 1, 1)
     by_row = torch.bmm(left, x.reshape(matrices, group_channels * height, width).mT)
-    left = rows[:, None].repeat(batch, 1, 1)
-    return torch.bmm(left, by_row.view(matrices, group_channels, height).mT).view(batch, channels)
+    right = rows[:, :, None].repeat(batch, 1, 1)
+    return torch.bmm(by_row.view(matrices, group_channels, height), right).view(batch, channels)
 
 
 def project_in_blocks(
@@ -76,8 +78,8 @@ def project_in_blocks(
 ) -> Float[Tensor, "batch channel"]:
     """Return the same for a map of any strides and dtype, a few channels at a time."""
     parts = [
-        project_contiguous(block.to(rows.dtype).contiguous(), rows[group, None], columns[group, None])
-        for group, block in _blocks_of_channels(x, rows.shape[0])
+        project_contiguous(block.to(rows.dtype).contiguous(), rows[groups], columns[groups])
+        for groups, block in _blocks_of_channels(x, rows.shape[0])
     ]
     return torch.cat(parts, dim=1)
 
@@ -89,20 +91,20 @@ def _project_channels_last(
 ) -> Float[Tensor, "batch channel"]:
     batch, channels, height, _ = x.shape
     groups, group_channels = rows.shape[0], channels // rows.shape[0]
+    wide = group_channels >= WIDE_GROUP
     pixels = x.permute(0, 2, 3, 1)  # contiguous
     step = height if x.dtype == rows.dtype else -(-height // BLOCKS)
     total = torch.zeros((), dtype=rows.dtype, device=x.device)
     for top in range(0, height, step):
-        block = pixels[:, top : top + step].to(rows.dtype).view(batch, -1, channels)
         weights = (rows[:, top : top + step, None] * columns[:, None, :]).flatten(1)
-        if group_channels >= WIDE_GROUP:
-            own = torch.split(block, group_channels, dim=2)
-            left = weights[:, None, None].expand(groups, batch, 1, -1)
-            total = total + torch.cat([torch.bmm(left[g], own[g]) for g in range(groups)], dim=2)[:, 0]
+        block = pixels[:, top : top + step].to(rows.dtype).view(batch, -1, groups, group_channels)
+        if wide:
+            part = torch.stack([torch.bmm(weights[:, None], image.transpose(0, 1)) for image in block])
         else:
-            every = torch.matmul(weights, block).view(batch, groups, groups, group_channels)
-            total = total + every.diagonal(dim1=1, dim2=2).mT.reshape(batch, channels)
-    return total
+            part = torch.matmul(weights, block.flatten(2)).view(batch, groups, groups, group_channels)
+        total = total + part
+        del block  # before the next is made
+    return (total if wide else total.diagonal(dim1=1, dim2=2).mT).reshape(batch, channels)
 
 
 def spread(
@@ -131,13 +133,17 @@ def is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
-def _blocks_of_channels(x: Tensor, groups: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield (group, some of its channels): blocks in order that never cross a border between groups."""
+def _blocks_of_channels(x: Tensor, groups: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (groups, their channels) in order: several whole groups a block, or some channels of one group."""
     group_channels = x.shape[1] // groups
-    step = -(-group_channels // max(1, BLOCKS // groups))
+    if groups >= BLOCKS:
+        n_groups = -(-groups // BLOCKS)
+        for first, block in enumerate(torch.split(x, n_groups * group_channels, dim=1)):
+            yield slice(first * n_groups, (first + 1) * n_groups), block
+        return
     for group, own in enumerate(torch.split(x, group_channels, dim=1)):
-        for block in torch.split(own, step, dim=1):
-            yield group, block
+        for block in torch.split(own, -(-group_channels // (BLOCKS // groups)), dim=1):
+            yield slice(group, group + 1), block
 
 
 class Project(torch.autograd.Function):
