@@ -36,7 +36,8 @@ def plot_one_mean(maps: Mapping[str, Float[Tensor, "size size"]]) -> Figure:
         below[number].sharey(below[0])
         below[number].tick_params(labelleft=number == 0)
     below[0].set_ylabel("component")
-    figure.supxlabel("entry of Table 1", fontsize=9)
+    for axis in below:
+        axis.set_xlabel("entry of Table 1")
     return figure
 
 
@@ -59,6 +60,10 @@ def plot_channel_groups(maps: Float[Tensor, "group height width"], frequencies: 
         grid[row, column].imshow(maps[number], cmap="gray", vmin=-largest, vmax=largest)
         grid[row, column].set_title(f"({h},{w})", fontsize=8)
         grid[row + 1, column].imshow(cosine, cmap="gray", vmin=-1, vmax=1)
+        grid[row + 1, column].set_axis_on()
+        grid[row + 1, column].set(xticks=[], yticks=[])
+        grid[row + 1, column].spines[:].set_visible(True)
+        grid[row + 1, column].spines[:].set_color(COLOURS["grey"])
         share = f"{float(components[number] / scale[number]):+.2f}".replace("-", "\N{MINUS SIGN}")
         grid[row + 1, column].set_title(share, fontsize=8, color=COLOURS["blue"])
     return figure
@@ -72,6 +77,7 @@ def plot_spectra(spectra: Mapping[str, Float[Tensor, "height width"]], shown: in
     rows, columns = zip(*[pair for pair in TOP16 if max(pair) < shown], strict=True)
     for axis, (title, values) in zip(axes.flat, percent.items(), strict=True):
         floor = np.maximum(values, 1e-3 * largest)
+        floor[0, 0] = np.nan
         image = axis.imshow(np.log10(floor), cmap="viridis", vmin=np.log10(1e-3 * largest), vmax=np.log10(largest))
         axis.plot(columns, rows, "o", ms=3.5, mfc="white", mec="black", mew=0.6)
         axis.set_title(title)

@@ -18,10 +18,10 @@ from emseg.wafer.section_crops import SECTION_CLASSES, CropSet
 SEED_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def plot_crops(crops: CropSet, n_each: int = 6) -> Figure:
+def plot_crops(crops: CropSet, n_each: int = 5) -> Figure:
     """Draw the first crops of each class, a row a class."""
     n_classes = len(SECTION_CLASSES)
-    figure, grid = plt.subplots(n_classes, n_each, figsize=(PAGE_WIDTH_IN, 1.13 * n_classes + 0.2), squeeze=False)
+    figure, grid = plt.subplots(n_classes, n_each, figsize=(PAGE_WIDTH_IN, 1.38 * n_classes + 0.2), squeeze=False)
     for label, axes in enumerate(grid):
         for axis, image in zip(axes, crops.images[crops.labels == label], strict=False):
             show_image(axis, image, crops.pixel_size_nm if axis is grid[-1, 0] else None, grey_range=(0, 255))

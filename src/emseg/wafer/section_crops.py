@@ -109,7 +109,7 @@ def draw_section_crop(quality: str, size: int, rng: np.random.Generator) -> Sect
 def _section_frame(size: int, rng: np.random.Generator) -> tuple[Plane, Plane]:
     """Return each pixel's place in the frame of a section that lies at any angle somewhere near the centre."""
     position = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
-    down, right = rng.uniform(-0.05, 0.05, 2).astype(np.float32)
+    down, right = rng.uniform(-0.04, 0.04, 2).astype(np.float32)
     angle = rng.uniform(0, 2 * math.pi)
     c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     u, v = position[:, None] - down, position[None, :] - right

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 Plane = Float32[np.ndarray, "height width"]
 
-HALF_LENGTH = 0.32  # of a section of the usual size
-HALF_WIDTH = 0.235
+HALF_LENGTH = 0.31  # of a section of the usual size
+HALF_WIDTH = 0.225
 NOWHERE = np.float32(10.0)  # a field that no border cuts
 
 
@@ -69,7 +69,7 @@ class Fold:
 
 def draw_quad(rng: np.random.Generator) -> Quad:
     """Draw a section's quad: its size, its proportions and how far each side leans all vary."""
-    size = rng.uniform(0.88, 1.12)
+    size = rng.uniform(0.86, 1.08)
     proportion = rng.uniform(0.93, 1.08)
     half = np.array([HALF_LENGTH * proportion, HALF_WIDTH / proportion]) * size
     angle = np.deg2rad(np.array([0.0, 90.0, 180.0, 270.0]) + rng.normal(0.0, 2.5, 4))

@@ -66,7 +66,7 @@ class NetworkDesign:
 class Training:
     """How long and on what a network learns."""
 
-    n_steps: int = 250
+    n_steps: int = 200
     batch: int = 32
     learning_rate: float = 0.01
     weight_decay: float = 0.01
@@ -133,7 +133,8 @@ def build_network(design: NetworkDesign, seed: int) -> ResNet:
         depths=design.depths, base_channels=design.base_channels, in_channels=1, n_classes=len(SECTION_CLASSES)
     )
     generator = torch.Generator().manual_seed(seed)
-    return ResNet(shape, lambda channels, stage: attention_layer(design, channels), generator=generator)
+    with torch.random.fork_rng(devices=[]):  # layers draw from the global state before the generator sets them
+        return ResNet(shape, lambda channels, stage: attention_layer(design, channels), generator=generator)
 
 
 def n_parameters(network: nn.Module) -> int:
