@@ -6,7 +6,7 @@
 
 The maps are the four stages of a ResNet-50 on an image of 1024 x 1024 pixels, batch 2 on the CPU and 8 on a GPU. The
 variants of a row take turns, round after round, so that whatever else the machine does hits all of them; every time is
-a median over the rounds, every ratio one of medians. `memory` is the most that a call holds beside the map, over the
+a median over the rounds, every ratio one of medians. Programs that share the cores distort what is short. `memory` is the most that a call holds beside the map, over the
 size of the map. On a GPU, times are those of CUDA events, and `of copy` is the bandwidth at which the map is read, over
 that of a copy of the map. Rows of a device that is not here are listed as "not run".
 """
@@ -180,6 +180,7 @@ class Pyramid(nn.Module):
         self.pyramid = FeaturePyramidNetwork(list(network.design.out_channels), self.out_channels)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return one map a stage, all of 256 channels."""
         return self.pyramid({str(stage): maps for stage, maps in enumerate(self.network.features(images))})
 
 
@@ -268,7 +269,7 @@ def main() -> None:
             for row in {"pooling": pooling, "attention": attention, "training": training}[section](
                 device, arguments.rounds * (1 if device == "cpu" else 5)
             ):
-                rows.append({**row, "status": "measured"})
+                rows.append({**row, "status": "measured", "load": os.getloadavg()[0]})
                 print(line(row), flush=True)
     print(f"load {os.getloadavg()[0]:.1f}")
     if arguments.json:

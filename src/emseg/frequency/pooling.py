@@ -19,6 +19,7 @@ Source: Sun et al. 2021 (FANet), Eqs. 4 and 5, Table 1.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -62,15 +63,11 @@ def dct_pool(
             f"`x` must have the shape (batch, channel, height, width); got shape {tuple(x.shape)}. "
             "Use x[None] for the maps of one image."
         )
-    channels, height, width = x.shape[1:]
-    pairs = resolve_frequencies(frequencies, height, width, indexing)
-    require_groups(channels, len(pairs))
-    dtype = working_dtype(x.dtype)
+    rows, columns = _weights(x, frequencies, normalization, indexing)
+    require_groups(x.shape[1], rows.shape[0])
     with torch.autocast(x.device.type, enabled=False):
-        rows = _table(height, tuple(h for h, _ in pairs), normalization, dtype, x)
-        columns = _table(width, tuple(w for _, w in pairs), normalization, dtype, x)
         if torch.compiler.is_exporting():
-            exported = project_contiguous if x.dtype == dtype else project_in_blocks
+            exported = project_contiguous if x.dtype == rows.dtype else project_in_blocks
             return exported(x, rows, columns).to(x.dtype)
         if torch.compiler.is_compiling():
             return _fused(x, rows, columns).to(x.dtype)
@@ -100,22 +97,41 @@ def _fused(
     return (by_row * rows[:, None]).sum(dim=-1).flatten(1)
 
 
-def _table(
-    size: int, frequencies: tuple[int, ...], normalization: Normalization, dtype: torch.dtype, like: Tensor
-) -> Float[Tensor, "group position"]:
-    """Return the cosines of one axis, from the cache where there is one to use.
+def _weights(
+    x: Tensor, frequencies: Sequence[tuple[int, int]], normalization: Normalization, indexing: Indexing
+) -> tuple[Tensor, Tensor]:
+    """Return the cosines of both axes, [group, height] and [group, width], from the cache where there is one to use.
 
     An exporter has to see the arithmetic, since its sizes may be open. A compiler must not: it would work the cosines
     out anew for every pixel. Tensors that only stand for others, as in tracing, must not enter the cache.
     """
-    if torch.compiler.is_exporting():
-        return cosines(size, frequencies, normalization, dtype, like.device)
-    if torch.compiler.is_compiling():
-        table: Tensor = _opaque_table(size, frequencies, normalization, dtype, like.device)
-        return table
-    if type(like) not in (Tensor, torch.nn.Parameter):
-        return cosines(size, frequencies, normalization, dtype, like.device)
-    return cached_basis(size, frequencies, normalization, dtype, like.device)
+    height, width = x.shape[-2:]
+    dtype = working_dtype(x.dtype)
+    compiled = torch.compiler.is_compiling()
+    if not compiled and type(x) in (Tensor, torch.nn.Parameter):
+        given = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in frequencies)
+        return _cached_weights(given, height, width, normalization, indexing, dtype, x.device)
+    pairs = resolve_frequencies(frequencies, height, width, indexing)
+    table = _opaque_table if compiled and not torch.compiler.is_exporting() else cosines
+    h, w = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return table(height, h, normalization, dtype, x.device), table(width, w, normalization, dtype, x.device)
+
+
+@lru_cache(maxsize=64)
+def _cached_weights(
+    frequencies: tuple[tuple[int, int], ...],
+    height: int,
+    width: int,
+    normalization: Normalization,
+    indexing: Indexing,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Return the same, with all its checks made once for each size; a small map costs less than its checks."""
+    pairs = resolve_frequencies(frequencies, height, width, indexing)
+    h, w = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+    rows = cached_basis(height, h, normalization, dtype, device)
+    return rows, cached_basis(width, w, normalization, dtype, device)
 
 
 @torch.library.custom_op("emseg::cosines", mutates_args=())
