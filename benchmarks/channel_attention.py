@@ -6,9 +6,10 @@
 
 The maps are the four stages of a ResNet-50 on an image of 1024 x 1024 pixels, batch 2 on the CPU and 8 on a GPU. The
 variants of a row take turns, round after round, so that whatever else the machine does hits all of them; every time is
-a median over the rounds, every ratio one of medians. Programs that share the cores distort what is short. `memory` is the most that a call holds beside the map, over the
-size of the map. On a GPU, times are those of CUDA events, and `of copy` is the bandwidth at which the map is read, over
-that of a copy of the map. Rows of a device that is not here are listed as "not run".
+a median over the rounds, every ratio one of medians. Programs that share the cores distort what is short. `memory` is
+the most that a call holds beside the map, over the size of the map. On a GPU, times are those of CUDA events, and `of
+copy` is the bandwidth at which the map is read, over that of a copy of the map. Rows of a device that is not here are
+listed as "not run".
 """
 
 import argparse
