@@ -87,7 +87,7 @@ def cost_table(costs: list[StageCost]) -> DisplayTable:
     """Return the costs as a table, a row a stage and device."""
     rows = []
     for cost in costs:
-        cells = [f"{cost.device.upper()}, stage {cost.stage}", " × ".join(str(length) for length in cost.shape)]
+        cells = [f"{cost.device.upper()} {cost.stage}", " × ".join(str(length) for length in cost.shape[1:])]
         if cost.pooling_ms:
             cells += [f"{cost.pooling_ms['mean']:.2f} ms"]
             cells += [f"{cost.pooling_ratio(name):.2f} ×" for name in POOLINGS[1:]]
@@ -97,14 +97,14 @@ def cost_table(costs: list[StageCost]) -> DisplayTable:
             cells += ["not run"] * (len(POOLINGS) + len(ATTENTIONS) - 1)
         rows.append(tuple(Shown(cell) for cell in cells))
     return DisplayTable(
-        caption="Forward times of this run, float32, median of rounds in turns. Poolings over the mean, whole "
-        "attentions over SE. Not run: this machine has no such device.",
+        caption=f"Forward times of this run at the four stages, float32, batch {costs[0].shape[0]}, median of "
+        "rounds in turns. Poolings over the mean, whole attentions over SE. Not run: this machine has no such device.",
         header=(
-            "Device, stage",
+            "Stage",
             "Maps",
             "mean",
             "dct_pool",
-            "stored cosines",
+            "stored",
             "SE",
             "ECA",
             "FcaNet",

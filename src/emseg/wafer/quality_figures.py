@@ -39,9 +39,10 @@ def plot_heat_map(frequencies: Sequence[Frequency], accuracy: Accuracy) -> Figur
     spread = 100 * accuracy.std(axis=1, ddof=1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.7), sharey=True)
     bound = float(np.abs(points).max()) or 1.0
+    most = max(bound, float(spread.max()))
     panels = (
         (left, points, "accuracy minus that of (0,0)", "points", {"cmap": "RdBu", "vmin": -bound, "vmax": bound}),
-        (right, spread, "spread over seeds", "points", {"cmap": "YlOrBr", "vmin": 0.0, "vmax": bound}),
+        (right, spread, "spread over seeds", "points", {"cmap": "YlOrBr", "vmin": 0.0, "vmax": most}),
     )
     for axis, values, title, unit, look in panels:
         plane = np.full((PARTS, PARTS), np.nan)
@@ -49,7 +50,7 @@ def plot_heat_map(frequencies: Sequence[Frequency], accuracy: Accuracy) -> Figur
             plane[h, w] = value
         shown = axis.imshow(plane, **look)
         for (h, w), value in zip(frequencies, values, strict=True):
-            dark = abs(value) > 0.65 * bound
+            dark = abs(value) > 0.65 * float(values.max() if axis is right else bound)
             text = f"{value:+.1f}" if axis is left else f"{value:.1f}"
             axis.text(
                 w,
