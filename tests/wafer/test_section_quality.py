@@ -165,10 +165,10 @@ def experiment(**changes) -> Experiment:
 
 
 def test_the_experiment_trains_each_network_once(tmp_path, crops):
-    """Four frequencies with two seeds and six attentions with three; SE's first two seeds are those of (0, 0)."""
+    """Four frequencies with two seeds and seven attentions with three; SE's first two seeds are those of (0, 0)."""
     plan = experiment()
     distinct = {cell for group in (*plan.single_cells(), *plan.comparison_cells().values()) for cell in group}
-    assert len(distinct) == 4 * 2 + 6 * 3 - 2
+    assert len(distinct) == 4 * 2 + 7 * 3 - 2
     outcome = run_experiment(plan, tmp_path, n_workers=1, crops=crops)
     assert outcome.n_networks == len(distinct)
     assert outcome.compared["se"][:2] == outcome.single[0].tolist()
@@ -179,7 +179,7 @@ def test_every_claim_of_the_chapter_finds_its_metric(crops):
     """All but the two that the notebook itself measures."""
     rng = np.random.default_rng(0)
     plan = experiment()
-    names = ("none", "se", "eca", "fca", "fanet", "own")
+    names = ("none", "se", "eca", "fca", "fanet", "fanet_ortho", "own")
     outcome = Outcome(rng.random((4, 2)), {name: rng.random(3).tolist() for name in names}, 24, 0, 1.0)
     run = Run(CHAPTER, seed=0)
     report_single_frequencies(run, plan.frequencies, outcome, seed=0)

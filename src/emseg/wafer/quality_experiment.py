@@ -1,7 +1,8 @@
 """Two experiments on section quality: one frequency at a time, and one attention against another.
 
     single frequencies   a network for each (h, w) of a grid and each seed: accuracy [frequency, seed]
-    attentions           networks for none, SE, ECA, FcaNet, FANet and a choice of your own: accuracy {name: by seed}
+    attentions           networks for none, SE, ECA, FcaNet, FANet, FANet with FcaNet's normalisation, and a choice of
+                         your own: accuracy {name: by seed}
 
 Both are lists of cells of one training, so they are trained together and share what they have in common: the single
 frequency (0, 0) is SE.
@@ -32,6 +33,7 @@ LABELS = {
     "eca": "ECA: the mean, k weights",
     "fca": "FcaNet: 16, pooled first",
     "fanet": "FANet: 16, full map",
+    "fanet_ortho": "FANet, orthonormal",
     "own": "your own choice",
 }
 
@@ -60,7 +62,8 @@ class Experiment:
             )
         designs = {name: replace(self.design, attention=name) for name in ("none", "se", "eca", "fca", "fanet")}
         own = replace(self.design, attention="fanet", frequencies=self.own_frequencies)
-        object.__setattr__(self, "designs", designs | {"own": own})
+        ortho = replace(designs["fanet"], normalization="ortho")
+        object.__setattr__(self, "designs", designs | {"fanet_ortho": ortho, "own": own})
 
     def single_cells(self) -> list[list[Cell]]:
         """Return the cells of each frequency, by seed."""

@@ -89,6 +89,8 @@ def report_comparison(run: Run, outcome: Outcome, counts: Mapping[str, tuple[int
         ("fca_minus_se", "fca", "se"),
         ("fanet_minus_se", "fanet", "se"),
         ("fanet_minus_fcanet", "fanet", "fca"),
+        ("ortho_minus_fanet", "fanet_ortho", "fanet"),
+        ("fca_minus_ortho", "fca", "fanet_ortho"),
         ("own_minus_se", "own", "se"),
     ):
         gap = outcome.difference(name, other)

@@ -32,6 +32,7 @@ from emseg.frequency.attention import (
     FcaAttention,
     SqueezeExcite,
 )
+from emseg.frequency.dct import Normalization
 from emseg.frequency.resnet import ResNet, ResNetDesign
 from emseg.wafer.section_crops import SECTION_CLASSES, CropSet, section_crops
 
@@ -46,10 +47,14 @@ Frequency = tuple[int, int]
 
 @dataclass(frozen=True)
 class NetworkDesign:
-    """A residual network by its attention; `frequencies` are those of "fanet" and "fca", Table 1's by default."""
+    """A residual network by its attention; `frequencies` are those of "fanet" and "fca", Table 1's by default.
+
+    `normalization` is that of "fanet"; FcaNet's is always "ortho".
+    """
 
     attention: str = "none"
     frequencies: tuple[Frequency, ...] = TOP16
+    normalization: Normalization = "mean"
     base_channels: int = 16
     depths: tuple[int, ...] = (1, 1)
     reduction: int = 4
@@ -122,7 +127,12 @@ def attention_layer(design: NetworkDesign, channels: int) -> nn.Module:
         case "fca":
             return FcaAttention(channels, POOLED_SIZE, reduction=design.reduction, frequencies=design.frequencies)
         case "fanet":
-            return FanetAttention(channels, reduction=design.reduction, frequencies=design.frequencies)
+            return FanetAttention(
+                channels,
+                reduction=design.reduction,
+                frequencies=design.frequencies,
+                normalization=design.normalization,
+            )
         case _:
             return nn.Identity()
 
