@@ -11,7 +11,7 @@ from emseg.reported import load_claims, read_claims
 from emseg.reported.claims import COLUMNS, QUOTATION_WORDS, RELATIONS
 
 BOOK = Path(__file__).parents[2] / "book"
-CHAPTERS_WITH_CLAIMS = ("fanet/dct_derivation", "urisc/sharpness_analysis")
+CHAPTERS_WITH_CLAIMS = ("fanet/dct_derivation", "fanet/channel_attention", "urisc/sharpness_analysis")
 GOOD = {
     "id": "raw-brenner-falls",
     "paper": "urisc2022",

@@ -48,6 +48,9 @@ PARTS = 7
 # Up to this many rows and columns, two matrix products beat the Fourier transform (measured: benchmarks/dct.py).
 MATRIX_LIMIT = 256
 
+# A size that a compiler or exporter leaves open is a SymInt, and must not be asked for its value.
+_WHOLE = (int, torch.SymInt)
+
 _WORKING_DTYPE = {
     torch.float16: torch.float32,
     torch.bfloat16: torch.float32,
@@ -80,10 +83,15 @@ def require_map(x: object, name: str = "x") -> None:
         )
 
 
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which maps of `dtype` are summed: float32 for half precision, else `dtype` itself."""
+    return _WORKING_DTYPE[dtype]
+
+
 def require_size(size: int, name: str = "size") -> int:
     """Return `size` as an int, or raise `UsageError` unless it is a whole number of at least 1."""
     try:
-        number = operator.index(size)
+        number = size if isinstance(size, _WHOLE) else operator.index(size)
     except TypeError:
         raise UsageError(f"`{name}` must be a whole number; got {size!r}. Round it first.") from None
     if isinstance(size, bool) or number < 1:
@@ -94,7 +102,7 @@ def require_size(size: int, name: str = "size") -> int:
 def require_index(frequency: int, size: int, name: str = "frequency") -> int:
     """Return `frequency` as an int, or raise `UsageError` unless it is a whole number from 0 to size - 1."""
     try:
-        number = operator.index(frequency)
+        number = frequency if isinstance(frequency, _WHOLE) else operator.index(frequency)
     except TypeError:
         number = -1
     if isinstance(frequency, bool) or not 0 <= number < size:
@@ -157,8 +165,9 @@ def resolve_frequencies(
             raise UsageError(f"each of `frequencies` must be a pair (h, w); got {pair!r}. Write [(0, 0), (0, 1)].")
         h, w = pair
         if indexing == "scaled":
-            h, w = scaled_index(h, height), scaled_index(w, width)
-        resolved.append((require_index(h, height, "frequency h"), require_index(w, width, "frequency w")))
+            resolved.append((scaled_index(h, height), scaled_index(w, width)))
+        else:
+            resolved.append((require_index(h, height, "frequency h"), require_index(w, width, "frequency w")))
     return tuple(resolved)
 
 
@@ -181,13 +190,24 @@ def dct_basis(
         raise UsageError(
             f"`dtype` must be float16, bfloat16, float32 or float64; got {dtype}. Cosines are no integers."
         )
-    zero, other = forward_weight(size, normalization)
     chosen = range(size) if frequencies is None else [require_index(k, size) for k in frequencies]
-    index = torch.tensor(chosen, dtype=torch.int64)
+    return cosines(size, chosen, normalization, dtype, device)
+
+
+def cosines(
+    size: int,
+    frequencies: Sequence[int],
+    normalization: Normalization,
+    dtype: torch.dtype,
+    device: torch.device | str | None,
+) -> Float[Tensor, "frequency position"]:
+    """Return `dct_basis` without its checks, which nobody can decide while a size is left open."""
+    zero, other = forward_weight(size, normalization)
+    index = torch.tensor(frequencies, dtype=torch.int64)
     turns = (index[:, None] * (2 * torch.arange(size) + 1)) % (4 * size)
-    weight = torch.full((len(chosen),), other, dtype=torch.float64).masked_fill_(index == 0, zero)
-    cosines = weight[:, None] * torch.cos(turns.to(torch.float64) * (math.pi / (2 * size)))
-    return cosines.to(dtype).to(device or "cpu")
+    weight = torch.full((len(frequencies),), other, dtype=torch.float64).masked_fill_(index == 0, zero)
+    table = weight[:, None] * torch.cos(turns.to(torch.float64) * (math.pi / (2 * size)))
+    return table.to(dtype).to(device or "cpu")
 
 
 @lru_cache(maxsize=64)
