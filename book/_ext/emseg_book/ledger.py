@@ -14,10 +14,9 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from emseg.errors import InputError
-from emseg.wording import format_number
 from emseg_book.evidence import Evidence, Record, read_evidence
 from emseg_book.markup import chip_html, data_kinds, details_html, facts_html, link_html, number_html, table_html
-from emseg_book.wording import code_age, commit_html, device, duration, peak_memory, run_anchor, when
+from emseg_book.wording import code_age, commit_html, device, duration, peak_memory, pixel_size, run_anchor, when
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("Run", "Profile", "Data", "Device", "When", "Time", "Peak memory", "Commit", "Code", "Numbers")
@@ -106,7 +105,7 @@ def _data_html(record: Record) -> str:
     uses = []
     for use in record["data"]:
         details = [f"{use['n_images']} images"] if use.get("n_images") else []
-        details += [f"{format_number(use['pixel_size_nm'])} nm a pixel"] if use.get("pixel_size_nm") else []
+        details += [f"{pixel_size(use['pixel_size_nm'])} a pixel"] if use.get("pixel_size_nm") else []
         details += [f"fingerprint <code>{escape(use['fingerprint'])}</code>"]
         uses.append(f"{escape(use['name'])} {chip_html([use['kind']])} ({', '.join(details)})")
     return "<br>".join(uses)

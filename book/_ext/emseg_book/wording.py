@@ -4,10 +4,12 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from emseg.wording import format_number
 from emseg_book.evidence import Evidence, Record
 from emseg_book.markup import link_html
 
 MIB_PER_GIB = 1024
+NM_PER_UM = 1000
 SHORT_HASH = 7
 
 
@@ -45,6 +47,13 @@ def peak_memory(record: Record) -> str:
     peak = record["peak_memory"]
     gpu = "" if peak.get("gpu") is None else f" + {memory(peak['gpu'])} GPU"
     return memory(peak.get("host")) + gpu
+
+
+def pixel_size(nanometres: float) -> str:
+    """Return a pixel size such as "2.18 nm", or "35.71 µm" for the pictures of whole wafers."""
+    if nanometres < NM_PER_UM:
+        return f"{format_number(nanometres)} nm"
+    return f"{format_number(nanometres / NM_PER_UM)} µm"
 
 
 def device(environment: dict[str, Any]) -> str:
