@@ -77,6 +77,16 @@ def test_an_output_folder_that_is_a_file_is_refused_before_the_run(project, caps
     assert "must be a folder, and a file is in the way" in text
 
 
+def test_missing_data_are_named_before_anything_runs(project, capsys, monkeypatch):
+    """Two seconds of a kernel's start are nothing; an hour of training before the first image is read would be."""
+    monkeypatch.delenv("EMSEG_DATA", raising=False)
+    monkeypatch.setenv("EMSEG_CACHE", str(project / "empty"))
+    code, text = _fails(capsys, "run", "part/first", "-p", "data", "isbi2012")
+    assert code == 1
+    assert "isbi2012 is not on this machine: run `emseg data fetch isbi2012`" in text
+    assert not (project / "_build").exists()
+
+
 def test_outside_a_project_the_repair_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EMSEG_PROJECT", str(tmp_path))
     code, text = _fails(capsys, "chapters")

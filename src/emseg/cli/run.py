@@ -52,7 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
 
     from emseg.runs.execute import prepare_folder, run_chapter
+    from emseg.runs.state import require_data
 
+    require_data(parameters)
     out = arguments.out or root / DEFAULT_OUT / profile.name
     prepare_folder(out)
     minutes = profile.of(chapter.name).expected_minutes

@@ -51,6 +51,15 @@ def write_states(root: Path, profile: Profile, folder: Path) -> dict[str, Path]:
     return files
 
 
+def require_data(parameters: dict[str, Any]) -> None:
+    """Raise `InputError`, with the repair, when the data set that the parameter `data` names is not on this machine."""
+    from emseg.data import dataset_path
+    from emseg.data.places import ABSENT
+
+    if _data_state(parameters) == ABSENT:
+        dataset_path(parameters[DATA_PARAMETER])
+
+
 def _data_state(parameters: dict[str, Any]) -> str:
     """Return the state of the files of the data set that the parameter `data` names; synthetic data has no files."""
     name = parameters.get(DATA_PARAMETER, SYNTHETIC)
