@@ -1,0 +1,434 @@
+"""Our scores are COCO's, for all images and for every resample of them; what cannot be scored is named."""
+
+import copy
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference.coco_scores import (
+    coco_evaluation,
+    coco_scores,
+    textbook_average_precision,
+    with_images_drawn,
+)
+from wafer.section_scenes import CLASSES, SIZE, detection, encoded, random_scene, rectangle, truth_of
+
+from emseg.errors import InputError, UsageError
+from emseg.wafer.detection_scores import (
+    METRICS,
+    average_precision,
+    difference_over_seeds,
+    match,
+    paired_difference,
+    read_detections,
+    read_truth,
+    score_detections,
+)
+from emseg.wafer.detection_scores.matching import precision_curve
+from emseg.wafer.detection_scores.resampling import percentile_interval, resample_weights
+from emseg.wafer.detection_scores.scores import metric_values
+
+Scene = tuple[dict[str, Any], list[dict[str, Any]]]
+
+
+def as_coco(values: list[float | None]) -> list[float]:
+    """Return percents as COCO's shares, -1 for None."""
+    return [-1.0 if value is None else value / 100 for value in values]
+
+
+def perfect(truth: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return detections equal to the truth."""
+    return [
+        {
+            "image_id": one["image_id"],
+            "category_id": one["category_id"],
+            "segmentation": one["segmentation"],
+            "score": 0.9,
+        }
+        for one in truth["annotations"]
+        if not one["iscrowd"]
+    ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("crowds", [False, True])
+def test_scores_are_pycocotools(seed: int, crowds: bool) -> None:
+    """All six, with crowds, an empty class, an image without truth, and areas without regions."""
+    truth, found = random_scene(seed, crowds=crowds)
+    scores = score_detections(truth, found, n_resamples=0)
+    ours = as_coco([scores.overall[metric].value for metric in METRICS])
+    assert ours == pytest.approx(coco_scores(truth, found), abs=1e-12)
+    assert 0.05 < ours[0] < 0.9  # the scene is neither hopeless nor solved
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_of_a_class_are_pycocotools_of_that_class_alone(seed: int) -> None:
+    truth, found = random_scene(seed)
+    scores = score_detections(truth, found, n_resamples=0)
+    precision = coco_evaluation(truth, found).eval["precision"][..., -1]  # threshold, recall, class, area
+    for label, name in enumerate(CLASSES):
+        selected = [
+            precision[:, :, label, 0],
+            precision[0, :, label, 0],
+            precision[5, :, label, 0],
+            *(precision[:, :, label, area] for area in (1, 2, 3)),
+        ]
+        expected = [part.mean() for part in selected]
+        assert as_coco([scores.by_class[name][metric].value for metric in METRICS]) == pytest.approx(
+            expected, abs=1e-12
+        )
+
+
+def test_precision_curves_are_pycocotools() -> None:
+    truth, found = random_scene(1)
+    known = read_truth(truth)
+    matches = match(known, read_detections(found, known))
+    expected = coco_evaluation(truth, found).eval["precision"][..., 0, -1]
+    for threshold in (0, 5, 9):
+        for label in range(3):
+            assert precision_curve(matches, label, threshold) == pytest.approx(expected[threshold, :, label], abs=1e-12)
+    assert np.isnan(precision_curve(matches, 3, 0)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_class_agnostic_scores_are_pycocotools_without_categories(seed: int) -> None:
+    truth, found = random_scene(seed)
+    scores = score_detections(truth, found, n_resamples=0, class_agnostic=True)
+    ours = as_coco([scores.overall[metric].value for metric in METRICS])
+    assert ours == pytest.approx(coco_scores(truth, found, use_classes=False), abs=1e-12)
+    assert scores.class_names == ("section",)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_resample_is_pycocotools_on_images_that_often(seed: int) -> None:
+    """Weights 0, 1, 2, ... give what COCO gives for a data set in which each image stands that often."""
+    truth, found = random_scene(seed, n_images=7)
+    drawn = np.random.default_rng(seed).multinomial(7, np.full(7, 1 / 7))
+    known = read_truth(truth)
+    precisions = average_precision(match(known, read_detections(found, known)), drawn[None])
+    ours = [float(metric_values(precisions, metric)[0]) for metric in METRICS]
+    copied = coco_scores(*with_images_drawn(truth, found, drawn))
+    assert as_coco([None if np.isnan(value) else value for value in ours]) == pytest.approx(copied, abs=1e-12)
+
+
+def test_equal_scores_in_different_images_rank_as_in_pycocotools() -> None:
+    """Ties are kept in the order of the images, in the whole and in a resample."""
+    truth, found = random_scene(2, n_images=6)
+    rng = np.random.default_rng(0)
+    for image in range(1, 7):  # within an image scores differ, between images they tie
+        own = [one for one in found if one["image_id"] == image]
+        for one, score in zip(own, rng.permutation(len(own)), strict=True):
+            one["score"] = (1 + float(score)) / 20
+    drawn = np.array([2, 0, 1, 3, 0, 0])
+    known = read_truth(truth)
+    precisions = average_precision(match(known, read_detections(found, known)), np.stack([np.ones(6, int), drawn]))
+    ours = metric_values(precisions, "ap") / 100
+    assert ours[0] == pytest.approx(coco_scores(truth, found)[0], abs=1e-12)
+    assert ours[1] == pytest.approx(coco_scores(*with_images_drawn(truth, found, drawn))[0], abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), max_size=12, unique_by=lambda one: one[0]),
+    st.integers(0, 4),
+)
+def test_average_precision_is_the_textbooks(outcomes: list[tuple[int, bool]], n_missed: int) -> None:
+    """One image a detection, each found exactly or not at all; all IoU thresholds agree."""
+    n_regions = sum(is_true for _, is_true in outcomes) + n_missed
+    mask, elsewhere = rectangle(10, 10, 20, 20), rectangle(100, 100, 20, 20)
+    n_images = len(outcomes) + n_missed + 1
+    holding = [i for i, (_, is_true) in enumerate(outcomes, start=1) if is_true]
+    missed = range(len(outcomes) + 1, n_images)
+    regions = [(i, 1, mask) for i in [*holding, *missed]] + ([] if n_regions else [(n_images, 2, mask)])
+    found = [
+        detection(i, 1, mask if is_true else elsewhere, score / 10**6)
+        for i, (score, is_true) in enumerate(outcomes, start=1)
+    ]
+    score = score_detections(truth_of(regions, n_images), found, n_resamples=0).by_class["good"]["ap"]
+    if n_regions == 0:
+        assert score.value is None
+    else:
+        assert score.value == pytest.approx(100 * textbook_average_precision(outcomes, n_regions), abs=1e-10)
+
+
+def test_a_perfect_prediction_scores_100_in_every_resample() -> None:
+    truth, _ = random_scene(0)
+    scores = score_detections(truth, perfect(truth), n_resamples=50)
+    for name, score in scores.overall.items():
+        assert score.value == pytest.approx(100), name
+        assert score.interval == pytest.approx((100, 100)), name
+
+
+def test_no_detections_score_zero_and_empty_classes_nothing() -> None:
+    truth, _ = random_scene(0)
+    scores = score_detections(truth, [], n_resamples=20)
+    assert scores.overall["ap"].value == 0
+    assert scores.overall["ap"].interval == (0, 0)
+    assert scores.by_class["damaged"]["ap"].value is None
+    assert scores.by_class["damaged"]["ap"].interval is None
+    assert scores.by_class["damaged"]["ap"].n_regions == 0
+    assert scores.n_detections == 0
+
+
+def test_an_area_without_regions_has_no_score() -> None:
+    mask = rectangle(0, 0, 20, 20)
+    scores = score_detections(truth_of([(1, 1, mask)], 2), [detection(1, 1, mask, 0.5)], n_resamples=10)
+    assert scores.overall["ap_small"].value == pytest.approx(100)
+    assert scores.overall["ap_small"].n_regions == 1
+    assert scores.overall["ap_medium"].value is None
+    assert scores.overall["ap_large"].value is None
+
+
+def test_a_crowd_is_neither_found_nor_missed() -> None:
+    """Detections within it cost nothing, and without them nothing is missed."""
+    mask, crowd = rectangle(0, 0, 40, 40), rectangle(80, 0, 60, 120)
+    truth = truth_of([(1, 1, mask), (1, -1, crowd)], 1)
+    hit = detection(1, 1, mask, 0.5)
+    within = [detection(1, 1, rectangle(85, 10 * i, 30, 30), 0.9) for i in range(5)]
+    assert score_detections(truth, [hit, *within], n_resamples=0).overall["ap"].value == pytest.approx(100)
+    assert score_detections(truth, [hit], n_resamples=0).overall["ap"].value == pytest.approx(100)
+
+
+def test_only_the_best_scores_of_an_image_count() -> None:
+    mask, elsewhere = rectangle(0, 0, 40, 40), rectangle(100, 100, 40, 40)
+    truth = truth_of([(1, 1, mask)], 1)
+    found = [detection(1, 1, elsewhere, 0.9), detection(1, 1, mask, 0.5)]
+    assert score_detections(truth, found, n_resamples=0, max_detections=1).overall["ap"].value == 0
+    assert score_detections(truth, found, n_resamples=0, max_detections=2).overall["ap"].value == pytest.approx(50)
+
+
+def test_a_region_of_id_zero_can_be_found() -> None:
+    """Pycocotools takes id 0 for no match; many tools number from 0."""
+    mask = rectangle(0, 0, 40, 40)
+    truth = truth_of([(1, 1, mask)], 1)
+    truth["annotations"][0]["id"] = 0
+    found = [detection(1, 1, mask, 0.5)]
+    assert coco_scores(truth, found)[0] == 0
+    assert score_detections(truth, found, n_resamples=0).overall["ap"].value == pytest.approx(100)
+
+
+def test_polygons_and_run_lengths_and_files_score_alike(tmp_path) -> None:
+    """A truth as polygons, as lists of runs, as codes, in a file or not."""
+    mask = rectangle(10, 20, 30, 40)
+    corners = [20, 10, 60, 10, 60, 40, 20, 40]
+    runs = np.diff(np.flatnonzero(np.diff(np.r_[-1, mask.astype(int).flatten("F"), -1]))).tolist()
+    found = [detection(1, 1, rectangle(12, 20, 30, 40), 0.5)]
+    values = []
+    for segmentation in ([corners], {"size": [SIZE, SIZE], "counts": runs}, encoded(mask)):
+        truth = truth_of([(1, 1, mask)], 1)
+        truth["annotations"][0]["segmentation"] = segmentation
+        values.append(score_detections(truth, found, n_resamples=0).overall["ap"].value)
+    (tmp_path / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
+    (tmp_path / "found.json").write_text(json.dumps(found), encoding="utf-8")
+    values.append(score_detections(tmp_path / "truth.json", tmp_path / "found.json", n_resamples=0).overall["ap"].value)
+    assert values == pytest.approx([values[0]] * 4)
+    assert 50 < values[0] < 100
+
+
+def test_the_callers_objects_stay_as_they_are() -> None:
+    truth, found = random_scene(0)
+    before = copy.deepcopy((truth, found))
+    score_detections(truth, found, n_resamples=5)
+    assert (truth, found) == before
+
+
+def test_interval_is_of_the_resampled_scores() -> None:
+    """It is the central 95 % of scores of the weights drawn, recomputed here one by one."""
+    truth, found = random_scene(4)
+    known = read_truth(truth)
+    matches = match(known, read_detections(found, known))
+    weights = resample_weights(known, n_resamples=200, seed=7)
+    one_by_one = [metric_values(average_precision(matches, weight[None]), "ap50")[0] for weight in weights]
+    score = score_detections(truth, found, n_resamples=200, seed=7).overall["ap50"]
+    assert score.interval == pytest.approx(np.quantile(one_by_one, [0.025, 0.975]))
+    assert score.interval[0] < score.value < score.interval[1]
+
+
+def test_the_interval_covers_the_score_of_more_images_about_as_often_as_it_says() -> None:
+    """Sixty sets of 40 images each; the score of all of them together lies in 85 to 100 % of the intervals."""
+    rng = np.random.default_rng(0)
+    mask, elsewhere = rectangle(10, 10, 30, 30), rectangle(100, 100, 30, 30)
+    right, wrong = encoded(mask), encoded(elsewhere)
+
+    def outcome(n: int) -> Scene:
+        truth = truth_of([(i, 1, mask) for i in range(1, n + 1)], n)
+        found = [
+            {"image_id": i, "category_id": 1, "segmentation": right if hit else wrong, "score": score}
+            for i, (hit, score) in enumerate(zip(rng.random(n) < 0.7, rng.random(n), strict=True), start=1)
+        ]
+        return truth, found
+
+    population = score_detections(*outcome(4000), n_resamples=0).overall["ap50"].value
+    intervals = [score_detections(*outcome(40), n_resamples=200, seed=k).overall["ap50"].interval for k in range(60)]
+    covered = np.mean([low <= population <= high for low, high in intervals])
+    assert covered >= 0.85
+
+
+def test_drawing_wafers_keeps_their_images_together() -> None:
+    known = read_truth(random_scene(0, n_images=12)[0])
+    weights = resample_weights(known, n_resamples=40, seed=0, cluster="wafer")
+    for wafer in set(known.wafers):
+        own = weights[:, [name == wafer for name in known.wafers]]
+        assert (own == own[:, :1]).all()
+    assert len(np.unique(weights, axis=0)) > 5
+
+
+def test_images_of_one_wafer_that_share_their_luck_need_wafers_drawn() -> None:
+    """Where all tiles of a wafer succeed or fail together, the interval over wafers is the wider one."""
+    mask = rectangle(10, 10, 30, 30)
+    truth = truth_of([(i, 1, mask) for i in range(1, 31)], 30)  # three wafers
+    found = [detection(i, 1, mask, 0.9) for i in range(1, 31) if (i - 1) % 3]
+    widths = []
+    for cluster in ("image", "wafer"):
+        low, high = score_detections(truth, found, cluster=cluster).overall["ap"].interval
+        widths.append(high - low)
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_the_same_seed_draws_the_same_images() -> None:
+    truth, found = random_scene(3)
+    first, again, other = (score_detections(truth, found, n_resamples=100, seed=s) for s in (1, 1, 2))
+    assert first.overall == again.overall
+    assert first.overall != other.overall
+
+
+def test_difference_is_of_the_same_images() -> None:
+    """Value and interval are those of the two scores, resample by resample."""
+    truth, found_a = random_scene(3)
+    found_b = [one for one in found_a if one["score"] > 0.3]
+    known = read_truth(truth)
+    weights = resample_weights(known, n_resamples=100, seed=5)
+    resampled = [
+        metric_values(average_precision(match(known, read_detections(found, known)), weights), "ap75")
+        for found in (found_a, found_b)
+    ]
+    found = paired_difference(truth, found_a, found_b, n_resamples=100, seed=5)["ap75"]
+    alone = [score_detections(truth, one, n_resamples=0).overall["ap75"].value for one in (found_a, found_b)]
+    assert found.value == pytest.approx(alone[0] - alone[1])
+    assert found.interval == pytest.approx(np.quantile(resampled[0] - resampled[1], [0.025, 0.975]))
+    assert found.n == 12
+
+
+def test_difference_of_equal_detections_is_zero_without_spread() -> None:
+    truth, found = random_scene(3)
+    for difference in paired_difference(truth, found, copy.deepcopy(found), n_resamples=30).values():
+        assert difference.value == 0
+        assert difference.interval == (0, 0)
+
+
+def test_class_agnostic_difference_forgives_wrong_classes() -> None:
+    truth, _ = random_scene(3, crowds=False)
+    right = perfect(truth)
+    wrong = [{**one, "category_id": one["category_id"] % 4 + 1} for one in right]
+    assert paired_difference(truth, right, wrong, n_resamples=0)["ap"].value > 90
+    assert paired_difference(truth, right, wrong, n_resamples=0, class_agnostic=True)["ap"].value == pytest.approx(0)
+
+
+def test_difference_over_seeds_is_a_paired_t_interval() -> None:
+    """Gaps 1, 2, 3: mean 2, half width t(0.975, 2) / sqrt(3) = 2.484."""
+    found = difference_over_seeds([(41, 40), (52, 50), (33, 30)])
+    assert found.value == pytest.approx(2)
+    assert found.interval == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-4)
+    assert found.n == 3
+    with pytest.raises(UsageError, match="pair 1 is"):
+        difference_over_seeds([(41, 40), (52, None)])
+    with pytest.raises(UsageError, match="at least 2 pairs"):
+        difference_over_seeds([(41, 40)])
+
+
+def test_interval_leaves_out_resamples_without_a_score() -> None:
+    assert percentile_interval(np.array([np.nan, 1.0, 1.0, np.nan])) == (1, 1)
+    assert percentile_interval(np.array([np.nan, 1.0])) is None
+
+
+def one_found() -> Scene:
+    mask = rectangle(0, 0, 40, 40)
+    return truth_of([(1, 1, mask)], 2), [detection(1, 1, mask, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 9}, r"`image_id` must be one that the truth has \(1, 2\); detection 0 has 9"),
+        ({"category_id": 0}, r"`category_id` must be one that the truth has \(1, 2, 3, 4\); detection 0 has 0"),
+        ({"score": float("nan")}, "a score must be a number from 0 to 1; detection 0 has nan"),
+        ({"score": 1.5}, "from 0 to 1; detection 0 has 1.5"),
+        ({"score": -0.1}, "from 0 to 1; detection 0 has -0.1"),
+        ({"score": "0.5"}, "a score must be a number"),
+        ({"score": True}, "a score must be a number"),
+        ({"segmentation": encoded(np.ones((4, 5)))}, "image's size, 160 x 160 .*; detection 0 has 4 x 5"),
+        ({"segmentation": {"size": [SIZE, SIZE]}}, "needs `counts`; detection 0"),
+        ({"segmentation": {"size": [SIZE, SIZE], "counts": [3, 4]}}, "must add up to its size; those of detection 0"),
+        ({"segmentation": [[0, 0, 1, 0, 1, 1]]}, "must be run-length encoded; detection 0"),
+    ],
+)
+def test_bad_detections_are_named(change: dict[str, Any], message: str) -> None:
+    truth, found = one_found()
+    with pytest.raises(InputError, match=message):
+        score_detections(truth, [{**found[0], **change}])
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id", "segmentation", "score"])
+def test_an_incomplete_detection_is_named(key: str) -> None:
+    truth, found = one_found()
+    broken = {name: value for name, value in found[0].items() if name != key}
+    with pytest.raises(InputError, match=f"each detection must have `{key}`; detection 1 of the list"):
+        score_detections(truth, [found[0], broken])
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("annotations", {"image_id": 7}, "`image_id` must be one that the truth has .*annotation 1 has 7"),
+        ("annotations", {"category_id": 7}, "`category_id` must be .*annotation 1 has 7"),
+        ("annotations", {"segmentation": []}, "must be polygons .*annotation 1 has neither"),
+        ("annotations", {"segmentation": [[0, 0, 5, 5]]}, "must be polygons .*annotation 1 has neither"),
+        ("annotations", {"segmentation": [[0, 0, 5, 5, float("nan"), 1]]}, "annotation 1 has neither"),
+        ("annotations", {"segmentation": encoded(np.ones((9, 9)))}, "image's size.*annotation 1 has 9 x 9"),
+        ("annotations", {"iscrowd": 1}, "must hold at least one region to find"),
+        ("images", {"id": 2}, "image ids must be unique; the truth has 2"),
+        ("categories", {"id": 2}, "category ids must be unique; the truth has 2"),
+        ("categories", {"name": "fold"}, "class names must be unique; the truth has fold"),
+    ],
+)
+def test_a_bad_truth_is_named(part: str, change: dict[str, Any], message: str) -> None:
+    truth, found = one_found()
+    truth[part][0].update(change)
+    with pytest.raises(InputError, match=message):
+        score_detections(truth, found)
+
+
+def test_a_truth_without_regions_or_parts_is_named(tmp_path) -> None:
+    truth, found = one_found()
+    with pytest.raises(InputError, match="at least one region to find"):
+        score_detections({**truth, "annotations": []}, [])
+    with pytest.raises(InputError, match="must hold the list `categories`"):
+        score_detections({"images": [], "annotations": []}, found)
+    with pytest.raises(InputError, match="annotation ids must be unique"):
+        score_detections({**truth, "annotations": truth["annotations"] * 2}, found)
+    with pytest.raises(InputError, match=r"missing\.json cannot"):
+        score_detections(tmp_path / "missing.json", found)
+    (tmp_path / "cut.json").write_text('{"images": [', encoding="utf-8")
+    with pytest.raises(InputError, match=r"the truth must be JSON; .*cut\.json is not"):
+        score_detections(tmp_path / "cut.json", found)
+
+
+def test_bad_requests_are_named() -> None:
+    truth, found = one_found()
+    with pytest.raises(UsageError, match=r"must be image or wafer; got 'wafers'\. Did you mean 'wafer'"):
+        score_detections(truth, found, cluster="wafers")
+    with pytest.raises(UsageError, match="`n_resamples` must not be negative"):
+        score_detections(truth, found, n_resamples=-1)
+    with pytest.raises(UsageError, match="`max_detections` must be at least 1"):
+        score_detections(truth, found, max_detections=0)
+    truth["images"][1]["wafer"] = truth["images"][0]["wafer"]
+    with pytest.raises(InputError, match="at least 2; all images are of wafer 0"):
+        score_detections(truth, found, cluster="wafer")
+    del truth["images"][1]["wafer"]
+    with pytest.raises(InputError, match="must name its `wafer` to draw wafers; image 2 does not"):
+        score_detections(truth, found, cluster="wafer")
+    one_image = {**truth, "images": truth["images"][:1]}
+    assert score_detections(one_image, found).overall["ap"].interval is None
