@@ -4,18 +4,21 @@
 PYTHON ?= python3
 PROFILE ?= laptop
 CORES ?= all
+GPUS ?= 1
+SEEDS ?=
+MATRIX ?= fanet_matrix
 VENV_PYTHON := .venv/bin/python
 HTML := _build/html/$(PROFILE)
 # Results are written atomically, so one that is there is whole even if the build was killed right after.
 SNAKEMAKE := $(VENV_PYTHON) -m snakemake --cores $(CORES) --nolock --ignore-incomplete --rerun-triggers mtime --keep-going \
-	--quiet host rules
+	--resources gpu=$(GPUS) --quiet host rules
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint pages-test lab bench lock screenshots clean
+.PHONY: help setup book matrix test lint lab bench lock screenshots clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables: PROFILE=smoke|laptop|lab|gpu|paper (laptop), CORES=N (all), PYTHON=python3.12"
+	@echo "  Variables: PROFILE=smoke|laptop|lab|gpu|paper (laptop), CORES=N (all), PYTHON=python3.12, MATRIX=name, SEEDS=N, GPUS=N"
 
 setup:  ## make .venv from requirements.lock and install emseg
 	@$(PYTHON) tools/install.py
@@ -27,6 +30,9 @@ book: setup  ## run every chapter at PROFILE and build the book's HTML
 lint: setup
 	@$(VENV_PYTHON) -m ruff check . && $(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy
+
+matrix: setup  ## run the MATRIX of PROFILE, SEEDS seeds of each cell; a killed one goes on where it was
+	@$(SNAKEMAKE) --config profile=$(PROFILE) $(if $(SEEDS),seeds=$(SEEDS)) -- $(MATRIX)
 
 test: lint  ## lint, types, tests, every chapter at profile smoke, strict book, browser test
 	@$(VENV_PYTHON) -m pytest tests --ignore tests/book/test_pages.py

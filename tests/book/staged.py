@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,14 @@ def stage(
     return folder
 
 
-def write_evidence(folder: Path, records: list[dict[str, Any]], current: list[dict[str, Any]]) -> None:
-    """Write `build.json` and the records as the build does."""
-    (folder / "records").mkdir(parents=True, exist_ok=True)
-    for one in records:
-        (folder / "records" / f"{one['run_id']}.json").write_text(json.dumps(one), encoding="utf-8")
+def write_evidence(
+    folder: Path, records: list[dict[str, Any]], current: list[dict[str, Any]], cells: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Write `build.json`, the records and those of matrices' cells as the build does."""
+    for name, group in (("records", records), ("records/cells", cells)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for one in group:
+            (folder / name / f"{one['run_id']}.json").write_text(json.dumps(one), encoding="utf-8")
     build = {
         "profile": "laptop",
         "commit": COMMIT,

@@ -202,8 +202,21 @@ Ratio {{result}}`{CHAPTER}#ratio`, on tissue {{result}}`{CHAPTER}#ratio@lab`.
 
 
 def test_numbers_badges_and_ledger_reach_the_pages(tmp_path: Path) -> None:
-    """In prose and in a table a number links to a run that the ledger holds; each page has its badge."""
+    """In prose and in a table a number links to a run that the ledger holds; each page has its badge.
+
+    Runs of a matrix are listed with the parameters that vary, and are not taken for the chapter's own run.
+    """
     folder = stage(tmp_path, RECORDS, CURRENT, {CHAPTER: PROSE})
+    cells = [
+        {
+            **NEW_REAL,
+            "run_id": f"a-cell-{seed}",
+            "finished": "2026-11-30T00:00:00Z",
+            "parameters": {"seed": seed, "k": 1},
+        }
+        for seed in (0, 1)
+    ]
+    write_evidence(folder, RECORDS, CURRENT, cells)
     built = build_html(folder)
     assert built.returncode == 0, built.stderr
     page = (folder / "_html" / "book" / f"{CHAPTER}.html").read_text("utf-8")
@@ -214,6 +227,13 @@ def test_numbers_badges_and_ledger_reach_the_pages(tmp_path: Path) -> None:
     for run in RECORDS:
         assert f'id="run-{run["run_id"]}"' in ledger
     assert ledger.count('<tr><th scope="row"><a href="#run-') == len(RECORDS)
+    matrix = ledger[ledger.index("Runs of matrices (2)") :]
+    assert [matrix.count(text) for text in ("a-cell-0", "a-cell-1", '<th scope="col">seed', '<th scope="col">k<')] == [
+        1,
+        1,
+        1,
+        0,
+    ]
     assert COMMIT[:7] in ledger
     assert "older code" in ledger
     assert page.index("<h1") < page.index('class="emseg-badge"') < page.index("Ratio")

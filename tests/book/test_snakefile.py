@@ -146,3 +146,29 @@ def test_a_change_of_the_sharpness_indices_runs_the_sharpness_chapter_and_not_th
     again = planned(copy, **environment)
     assert "urisc/sharpness_analysis" in again
     assert "fanet/dct_derivation" not in again
+
+
+def test_a_matrix_runs_its_cells_and_none_that_is_kept(build: Path):
+    """Cells run once, an old one again; a kept record of today's code stands for its cell, here and elsewhere."""
+    (build / "book" / "profiles" / "laptop.yaml").write_text(
+        "purpose: default\nmatrices:\n  small:\n    chapter: part/first\n    seeds: 2\n"
+        "    blocks: [{kernel: [area, linear]}]\n"
+    )
+    cells = build / "_build" / "matrix" / "laptop" / "small" / "part" / "first"
+    snakemake(build, "--config", "seeds=1", "--", "small")
+    names = [path.stem for path in sorted(cells.glob("*.json"))]
+    assert names == ["area-seed0", "linear-seed0"]
+    assert "Nothing to be done" in snakemake(build, "--config", "seeds=1", "--", "small")
+
+    kept = build / "book" / "results" / "part" / "first" / "laptop"
+    kept.mkdir(parents=True)
+    (cells / "area-seed0.json").rename(kept / "area-seed0.json")
+    assert planned_cells(build) == {"area-seed1", "linear-seed1"}
+    edit(build / "book" / "part" / "first.ipynb", "scale * sum(levels)", "scale + sum(levels)")
+    assert planned_cells(build) == {"area-seed0", "area-seed1", "linear-seed0", "linear-seed1"}
+
+
+def planned_cells(folder: Path) -> set[str]:
+    """Return the cells of the matrix that a dry run would run."""
+    said = snakemake(folder, "--dry-run", "--", "small")
+    return {line.split("cell=")[1].strip() for line in said.splitlines() if "wildcards:" in line and "cell=" in line}

@@ -9,7 +9,7 @@ import pytest
 from emseg.errors import InputError
 from emseg.runs.execute import RunFiles, run_chapter
 from emseg.runs.project import find_chapter
-from emseg.runs.staging import BUILD_FILE, RECORDS_FOLDER, merge_outputs, stage_book
+from emseg.runs.staging import BUILD_FILE, CELLS_FOLDER, RECORDS_FOLDER, merge_outputs, stage_book
 
 
 def _notebook(*sources: str, tags: list[str] | None = None):
@@ -74,9 +74,10 @@ def test_a_staged_book_holds_notebooks_records_and_what_the_build_is(project: Pa
         options = {"root": project, "profile": "smoke", "out": tmp_path / "out", "name": "book", "progress": False}
         runs[name] = run_chapter(chapter, {"seed": 4}, **options)
     kept = json.loads(runs["part/first"].record.read_text()) | {"run_id": "kept-one", "profile": "lab"}
-    results = project / "book" / "results" / "part"
-    results.mkdir(parents=True)
+    results = project / "book" / "results" / "part" / "first"
+    (results / "lab").mkdir(parents=True)
     (results / "lab.json").write_text(json.dumps(kept))
+    (results / "lab" / "one-cell.json").write_text(json.dumps(kept | {"run_id": "a-cell"}))
 
     staged = stage_book(project, tmp_path / "staged", "smoke", runs)
     facts = json.loads((staged / BUILD_FILE).read_text())
@@ -84,6 +85,7 @@ def test_a_staged_book_holds_notebooks_records_and_what_the_build_is(project: Pa
     assert set(facts["current_runs"]) == {"part/first", "part/second"}
     assert facts["library_digests"]["part/first"] == kept["digests"]["library"]
     assert len(list((staged / RECORDS_FOLDER).glob("*.json"))) == 3
+    assert [path.stem for path in (staged / RECORDS_FOLDER / CELLS_FOLDER).glob("*.json")] == ["a-cell"]
     assert not (staged / "book" / "profiles").exists()
     notebook = nbformat.read(staged / "book" / "part" / "first.ipynb", as_version=4)
     assert notebook.cells[-1].outputs

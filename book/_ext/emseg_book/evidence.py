@@ -4,6 +4,7 @@ The build writes beside `_config.yml`
 
     build.json       profile, commit, tree_clean, built, current_runs {chapter: run id}, library_digests {chapter: hex}
     records/*.json   run records: those of this build, and the committed ones
+    records/cells/*  run records of matrices: shown in the ledger, gathered by chapters of results, never quoted alone
 
 `Evidence.find` answers the one question that a page asks: which record holds this number?
 """
@@ -17,7 +18,7 @@ from typing import Any
 
 from emseg.errors import InputError, UsageError, suggest
 from emseg.runs.record import read_record
-from emseg.runs.staging import BUILD_FILE, RECORDS_FOLDER
+from emseg.runs.staging import BUILD_FILE, CELLS_FOLDER, RECORDS_FOLDER
 
 TEST_PROFILE = "smoke"  # its runs show that the code works; as evidence they count only where there is no other
 Record = dict[str, Any]
@@ -34,10 +35,11 @@ class Key:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The present build and all records, oldest first."""
+    """The present build and all records, oldest first; the `cells` are those of matrices."""
 
     build: dict[str, Any]
     records: tuple[Record, ...]
+    cells: tuple[Record, ...] = ()
 
     @property
     def profile(self) -> str:
@@ -108,13 +110,18 @@ def digest_of(source: Path) -> str:
     digest = hashlib.sha256()
     if not (Path(source) / BUILD_FILE).exists():
         return ""
-    for path in [Path(source) / BUILD_FILE, *_record_files(source)]:
+    for path in [Path(source) / BUILD_FILE, *_record_files(source), *_record_files(source, CELLS_FOLDER)]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
-def _record_files(source: Path) -> list[Path]:
-    return sorted((Path(source) / RECORDS_FOLDER).glob("*.json"))
+def _record_files(source: Path, folder: str = ".") -> list[Path]:
+    return sorted((Path(source) / RECORDS_FOLDER / folder).glob("*.json"))
+
+
+def _read_in_order(paths: list[Path]) -> tuple[Record, ...]:
+    records = [read_record(path) for path in paths]
+    return tuple(sorted(records, key=lambda record: (record["finished"], record["run_id"])))
 
 
 @lru_cache(maxsize=2)
@@ -124,5 +131,4 @@ def _read(source: Path, digest: str) -> Evidence:
             f"numbers of runs need a staged book, and this source has no {BUILD_FILE}. Build the book with `make book`."
         )
     build = json.loads((source / BUILD_FILE).read_text(encoding="utf-8"))
-    records = [read_record(path) for path in _record_files(source)]
-    return Evidence(build, tuple(sorted(records, key=lambda record: (record["finished"], record["run_id"]))))
+    return Evidence(build, _read_in_order(_record_files(source)), _read_in_order(_record_files(source, CELLS_FOLDER)))

@@ -49,6 +49,9 @@ class Ledger(SphinxDirective):
                 section += nodes.section(
                     "", nodes.title("", heading), body, ids=[anchor], names=[anchor], classes=["emseg-run"]
                 )
+        cells = [record for record in evidence.cells if record["chapter"] == name]
+        if cells:
+            section += nodes.raw("", cells_html(evidence, cells, repository), format="html")
         return section
 
     def _page_of(self, chapter: str) -> str:
@@ -97,6 +100,32 @@ def run_html(evidence: Evidence, record: Record, repository: str, page: str = ""
         + details_html("Parameters", _mapping_html("Parameters", record["parameters"]))
         + details_html("Environment and digests", _mapping_html("Environment", _environment(record)))
     )
+
+
+def cells_html(evidence: Evidence, cells: Iterable[Record], repository: str) -> str:
+    """Return the runs of matrices, a row each, with the parameters in which they differ; folded, for they are many."""
+    records = list(cells)
+    varying = [
+        name
+        for name in records[0]["parameters"]
+        if len({repr(record["parameters"].get(name)) for record in records}) > 1
+    ]
+    rows = [
+        (
+            f"<code>{escape(record['run_id'])}</code>",
+            *(escape(str(record["parameters"].get(name, ""))) for name in varying),
+            chip_html(data_kinds(record)),
+            escape(device(record["environment"])),
+            when(record["finished"]),
+            duration(record["wall_s"]),
+            commit_html(record["code"], repository),
+            code_age(evidence, record),
+        )
+        for record in records
+    ]
+    head = ("Run", *(escape(name) for name in varying), "Data", "Device", "When", "Time", "Commit", "Code")
+    table = table_html("Runs of matrices, with the parameters that vary", head, rows, css_class="emseg-ledger")
+    return details_html(f"Runs of matrices ({len(records)})", table)
 
 
 def _data_html(record: Record) -> str:

@@ -1,7 +1,7 @@
 """`emseg records`: list run records, check them against the schema, and keep those worth citing.
 
 A kept record is copied to `book/results/CHAPTER/PROFILE.json` (or `--as NAME`), to be committed; the book quotes it
-as `{result}` with `@PROFILE`.
+as `{result}` with `@PROFILE`. The record of a matrix's cell is copied to `book/results/CHAPTER/PROFILE/CELL.json`.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from emseg.errors import InputError
+from emseg.errors import InputError, UsageError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,7 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     check.add_argument("files", nargs="+", type=Path)
     check.set_defaults(handler=check_records)
     keep = actions.add_parser("keep", help="copy a record to book/results/, to be committed")
-    keep.add_argument("file", type=Path)
+    keep.add_argument("files", nargs="+", type=Path, metavar="FILE")
     keep.add_argument("--as", dest="name", help="name of the kept file (default: the profile)")
     keep.add_argument("--dirty", action="store_true", help="keep a record made from uncommitted code")
     keep.set_defaults(handler=keep_record)
@@ -60,17 +60,24 @@ def check_records(arguments: argparse.Namespace) -> int:
 
 
 def keep_record(arguments: argparse.Namespace) -> int:
-    """Copy a record where it can be committed; one from uncommitted code cannot be reproduced and is refused."""
+    """Copy records where they can be committed; those from uncommitted code cannot be made again and are refused."""
+    from emseg.runs.matrix import MATRIX_FOLDER
     from emseg.runs.project import find_root
     from emseg.runs.record import RESULTS_FOLDER, read_record, write_record
 
-    record: dict[str, Any] = read_record(arguments.file)
-    if not record["code"]["tree_clean"] and not arguments.dirty:
-        raise InputError(
-            f"{arguments.file.name} was made from uncommitted code, so nobody could make it again. "
-            "Commit, run the chapter again, and keep that record (or say --dirty)."
-        )
-    target = find_root() / RESULTS_FOLDER / record["chapter"] / f"{arguments.name or record['profile']}.json"
-    write_record(target, record)
-    print(target)
+    if arguments.name and len(arguments.files) > 1:
+        raise UsageError(f"--as names one record; got {len(arguments.files)} files. Keep them one by one.")
+    records: list[dict[str, Any]] = [read_record(path) for path in arguments.files]
+    for path, record in zip(arguments.files, records, strict=True):
+        if not record["code"]["tree_clean"] and not arguments.dirty:
+            raise InputError(
+                f"{path.name} was made from uncommitted code, so nobody could make it again. "
+                "Commit, run the chapter again, and keep that record (or say --dirty)."
+            )
+    for path, record in zip(arguments.files, records, strict=True):
+        is_cell = MATRIX_FOLDER.name in path.resolve().parts
+        name = arguments.name or (f"{record['profile']}/{path.stem}" if is_cell else record["profile"])
+        target = find_root() / RESULTS_FOLDER / record["chapter"] / f"{name}.json"
+        write_record(target, record)
+        print(target)
     return 0

@@ -7,6 +7,8 @@
       urisc/sharpness_analysis:
         expected_minutes: 1
         parameters: {image_size: 2048}
+
+It may also describe matrices, see `emseg.runs.matrix`.
 """
 
 from dataclasses import dataclass, field
@@ -16,9 +18,10 @@ from typing import Any
 import yaml
 
 from emseg.errors import InputError, UsageError, suggest
+from emseg.runs.matrix import Matrix, parse_matrix
 
 DEFAULT_PROFILE = "laptop"
-_PROFILE_KEYS = {"purpose", "chapters"}
+_PROFILE_KEYS = {"purpose", "chapters", "matrices"}
 _CHAPTER_KEYS = {"parameters", "expected_minutes"}
 
 
@@ -37,6 +40,16 @@ class Profile:
     name: str
     purpose: str
     chapters: dict[str, ChapterProfile]
+    matrices: dict[str, Matrix] = field(default_factory=dict)
+
+    def matrix(self, name: str) -> Matrix:
+        """Return the matrix called `name`; an unknown name is a `UsageError`."""
+        if name not in self.matrices:
+            known = ", ".join(self.matrices) or "none"
+            raise UsageError(
+                f"profile {self.name} has no matrix {name!r}; it has: {known}.{suggest(name, self.matrices)}"
+            )
+        return self.matrices[name]
 
     def of(self, chapter: str) -> ChapterProfile:
         """Return what the profile says of `chapter`: nothing special where it is silent."""
@@ -61,7 +74,11 @@ def load_profile(root: Path, name: str) -> Profile:
     for chapter, entry in (content.get("chapters") or {}).items():
         _refuse_unknown(entry, _CHAPTER_KEYS, f"profile {name}, chapter {chapter}")
         chapters[str(chapter)] = ChapterProfile(dict(entry.get("parameters") or {}), entry.get("expected_minutes"))
-    return Profile(name, str(content.get("purpose", "")), chapters)
+    matrices = {
+        str(matrix): parse_matrix(str(matrix), entry, f"profile {name}")
+        for matrix, entry in (content.get("matrices") or {}).items()
+    }
+    return Profile(name, str(content.get("purpose", "")), chapters, matrices)
 
 
 def load_mapping(path: Path) -> dict[str, Any]:

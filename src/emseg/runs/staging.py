@@ -27,6 +27,7 @@ from emseg.runs.record import RESULTS_FOLDER, read_record, timestamp, write_atom
 
 BUILD_FILE = "build.json"
 RECORDS_FOLDER = "records"
+CELLS_FOLDER = "cells"  # below it: the runs of matrices, which only the ledger shows one by one
 _INJECTED_TAG = "injected-parameters"
 _FOLDED = "hide-input"  # myst-nb's tag: parameters are one click away, not in the reader's way
 _NOT_STAGED = shutil.ignore_patterns("*.ipynb", "results", "profiles", "__pycache__", ".ipynb_checkpoints", "_build")
@@ -85,9 +86,16 @@ def _read_executed(chapter: Chapter, path: Path) -> Any:
 
 def _stage_records(root: Path, target: Path, records: Mapping[str, dict[str, Any]]) -> None:
     folder = target / RECORDS_FOLDER
-    committed = [read_record(path) for path in sorted((root / RESULTS_FOLDER).rglob("*.json"))]
-    for record in [*committed, *records.values()]:
-        write_atomically(folder / f"{record['run_id']}.json", json.dumps(record, ensure_ascii=False) + "\n")
+    committed = [(path, read_record(path)) for path in sorted((root / RESULTS_FOLDER).rglob("*.json"))]
+    for path, record in committed:
+        is_cell = path.parent != root / RESULTS_FOLDER / record["chapter"]
+        _stage_record(folder / CELLS_FOLDER if is_cell else folder, record)
+    for record in records.values():
+        _stage_record(folder, record)
+
+
+def _stage_record(folder: Path, record: dict[str, Any]) -> None:
+    write_atomically(folder / f"{record['run_id']}.json", json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def _build_facts(root: Path, profile: str, records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -6,16 +6,20 @@ time of the last change that matters: a new comment, a rebased checkout or a tou
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from emseg.runs.digest import library_digest, notebook_digest
+from emseg.runs.gathering import gather_records
+from emseg.runs.matrix import Cell
 from emseg.runs.parameters import read_parameters, resolve
 from emseg.runs.profiles import Profile
-from emseg.runs.project import Chapter, list_chapters
+from emseg.runs.project import Chapter, find_chapter, find_root, list_chapters
 from emseg.runs.record import write_atomically
 
 DATA_PARAMETER = "data"
+RECORDS_PARAMETER = "records_of"  # names the chapter whose records a chapter gathers
 SYNTHETIC = "synthetic"
 
 
@@ -27,9 +31,12 @@ def resolve_at(chapter: Chapter, profile: Profile) -> dict[str, Any]:
 
 def chapter_state(chapter: Chapter, profile: Profile) -> dict[str, Any]:
     """Return what the result of `chapter` at `profile` depends on, as JSON-ready values."""
+    return _state(chapter, profile, resolve_at(chapter, profile))
+
+
+def _state(chapter: Chapter, profile: Profile, parameters: dict[str, Any]) -> dict[str, Any]:
     notebook = chapter.read()
-    parameters = resolve_at(chapter, profile)
-    return {
+    state = {
         "chapter": chapter.name,
         "profile": profile.name,
         "parameters": parameters,
@@ -37,18 +44,34 @@ def chapter_state(chapter: Chapter, profile: Profile) -> dict[str, Any]:
         "library": library_digest(notebook, chapter.name),
         "data": _data_state(parameters),
     }
+    gathered = parameters.get(RECORDS_PARAMETER)
+    return state if gathered is None else {**state, "records": _records_state(gathered)}
 
 
 def write_states(root: Path, profile: Profile, folder: Path) -> dict[str, Path]:
     """Bring the state files of all chapters below `folder` up to date and return them by chapter."""
     files = {}
     for chapter in list_chapters(root):
-        text = json.dumps(chapter_state(chapter, profile), indent=1, ensure_ascii=False) + "\n"
-        path = folder / f"{chapter.name}.json"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_atomically(path, text)
-        files[chapter.name] = path
+        files[chapter.name] = folder / f"{chapter.name}.json"
+        _write_if_changed(files[chapter.name], chapter_state(chapter, profile))
     return files
+
+
+def write_cell_states(root: Path, profile: Profile, cells: Iterable[Cell], folder: Path) -> None:
+    """Bring the state files of the cells of matrices up to date: FOLDER/matrix/cell.json."""
+    states: dict[str, dict[str, Any]] = {}  # of the chapters, for the digests are the same for all cells of one
+    for cell in cells:
+        chapter = find_chapter(root, cell.chapter)
+        if cell.chapter not in states:
+            states[cell.chapter] = _state(chapter, profile, dict(cell.parameters))
+        state = {**states[cell.chapter], "parameters": dict(cell.parameters), "data": _data_state(cell.parameters)}
+        _write_if_changed(folder / cell.matrix / f"{cell.name}.json", state)
+
+
+def _write_if_changed(path: Path, state: dict[str, Any]) -> None:
+    text = json.dumps(state, indent=1, ensure_ascii=False) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
 
 
 def require_data(parameters: dict[str, Any]) -> None:
@@ -60,7 +83,12 @@ def require_data(parameters: dict[str, Any]) -> None:
         dataset_path(parameters[DATA_PARAMETER])
 
 
-def _data_state(parameters: dict[str, Any]) -> str:
+def _records_state(chapter: str) -> list[str]:
+    """Return the names of all records of `chapter` that a chapter which gathers them would find."""
+    return sorted(record["run_id"] for record in gather_records(find_root(), chapter))
+
+
+def _data_state(parameters: Mapping[str, Any]) -> str:
     """Return the state of the files of the data set that the parameter `data` names; synthetic data has no files."""
     name = parameters.get(DATA_PARAMETER, SYNTHETIC)
     if name == SYNTHETIC:

@@ -1,0 +1,87 @@
+"""A matrix runs one chapter for every combination and seed, and does nothing twice."""
+
+from pathlib import Path
+
+import pytest
+
+from emseg.errors import InputError, UsageError
+from emseg.runs.digest import library_digest, notebook_digest
+from emseg.runs.matrix import cells_to_run, matrix_cells, parse_matrix
+from emseg.runs.profiles import load_profile
+from emseg.runs.project import find_chapter
+
+ENTRY = {
+    "chapter": "part/first",
+    "seeds": 2,
+    "parameters": {"scale": 2.0},
+    "blocks": [{"kernel": ["area", "linear"], "fast": [False, True]}, {"kernel": ["area"], "levels": [[1.0]]}],
+}
+
+
+def cells(project: Path, **changes: object):
+    return matrix_cells(project, parse_matrix("m", {**ENTRY, **changes}, "profile x"), {"scale": 3.0, "levels": [0.5]})
+
+
+def test_cells_are_all_combinations_the_first_seed_of_all_before_the_second_of_any(project: Path):
+    """Values name the cells; the matrix's parameters win over the profile's, a block's over both."""
+    found = cells(project)
+    assert [cell.name for cell in found[:5]] == [
+        "area-False-seed0",
+        "area-True-seed0",
+        "linear-False-seed0",
+        "linear-True-seed0",
+        "area-[1.0]-seed0",
+    ]
+    assert [cell.parameters["seed"] for cell in found] == [0] * 5 + [1] * 5
+    assert {cell.parameters["scale"] for cell in found} == {2.0}
+    assert found[0].parameters["levels"] == [0.5]
+    assert found[4].parameters["levels"] == [1.0]
+
+
+def test_seeds_count_from_the_matrixs_own_first_seed(project: Path):
+    """So that a second machine can take other seeds."""
+    found = cells(project, parameters={"seed": 7}, seeds=3)
+    assert sorted({cell.parameters["seed"] for cell in found}) == [7, 8, 9]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"blocks": [{"kernel": ["square"]}]}, "kernel got 'square'"),
+        ({"blocks": [{"kernle": ["area"]}]}, "kernle"),
+        ({"blocks": [{"kernel": ["area"]}, {"kernel": ["area"]}]}, "twice"),
+        ({"blocks": [{"kernel": "area"}]}, "a list of values"),
+        ({"blocks": []}, "must be a mapping with the keys"),
+        ({"seeds": 0}, "seeds must be a number from 1"),
+        ({"cells": 1}, "must be a mapping with the keys"),
+    ],
+)
+def test_what_makes_no_matrix_is_named(project: Path, changes: dict, message: str):
+    """Before anything runs."""
+    with pytest.raises((InputError, UsageError), match=message):
+        cells(project, **changes)
+
+
+def test_a_cell_with_a_record_of_todays_code_is_done(project: Path):
+    """Other parameters, or other code, do not count."""
+    found = cells(project)
+    chapter = find_chapter(project, "part/first")
+    notebook = chapter.read()
+    digests = {"notebook": notebook_digest(notebook), "library": library_digest(notebook, chapter.name)}
+    done = {"parameters": dict(found[3].parameters), "digests": digests}
+    old = {"parameters": dict(found[4].parameters), "digests": {**digests, "library": "other"}}
+    left = cells_to_run(found, chapter, [done, old])
+    assert [cell.name for cell in left] == [cell.name for cell in found if cell is not found[3]]
+
+
+def test_a_profile_names_its_matrices(project: Path):
+    """A wrong name is answered with the nearest right one."""
+    (project / "book" / "profiles" / "laptop.yaml").write_text(
+        "purpose: p\nmatrices:\n  small_matrix:\n    chapter: part/first\n    blocks: [{kernel: [area]}]\n"
+    )
+    profile = load_profile(project, "laptop")
+    assert profile.matrix("small_matrix").with_seeds(4).seeds == 4
+    with pytest.raises(UsageError, match="Did you mean 'small_matrix'"):
+        profile.matrix("smal_matrix")
+    with pytest.raises(UsageError, match="at least one seed"):
+        profile.matrix("small_matrix").with_seeds(0)
