@@ -1,0 +1,158 @@
+"""Three ways to split tiles into training and validation, and how much of one has been seen in the other.
+
+    crops    tiles of all wafers at random, as the paper does: neighbouring tiles overlap, so a validation tile shares
+             pixels with training tiles, and shows sections that were trained on
+    region   the left part of each wafer to training, the right part to validation, each part tiled by itself: no pixel
+             is shared, but wafer, ribbon and light are
+    wafer    whole wafers: nothing is shared
+
+The **pixel leak** of a validation tile is the share of its pixels that also lie in training tiles of the same wafer:
+
+    leak(v) = | v  intersected with the union of all training tiles t | / |v|        in [0, 1]
+
+exact, from the tiles' rectangles. It is 0 for "region" and "wafer".
+
+Source: the random split is that of Sun et al. 2021 (FANet), section 4.1; the measure is ours.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from emseg.errors import InputError, UsageError
+from emseg.wafer.sections import WaferSections
+from emseg.wafer.tiles import Tile, TilePlace, Tiling, plan_tiles
+
+SPLITS = ("crops", "region", "wafer")
+TRAIN, VALIDATION = "train", "validation"
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Tiles to train on and tiles to validate on."""
+
+    name: str
+    train: tuple[Tile, ...]
+    validation: tuple[Tile, ...]
+
+    def __post_init__(self) -> None:
+        for which, tiles in ((TRAIN, self.train), (VALIDATION, self.validation)):
+            if not tiles:
+                raise InputError(
+                    f"split {self.name!r} leaves no tile for {which}. Give more wafers, smaller tiles or another share."
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class PixelLeak:
+    """The leak of each validation tile, in order."""
+
+    shares: Float64[np.ndarray, " tile"]
+
+    @property
+    def mean(self) -> float:
+        """Mean leak over the validation tiles."""
+        return float(self.shares.mean())
+
+    @property
+    def share_touched(self) -> float:
+        """Share of the validation tiles of which at least one pixel was trained on."""
+        return float((self.shares > 0).mean())
+
+    def quantiles(self, levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> tuple[float, ...]:
+        """Return quantiles of the leak over the validation tiles."""
+        return tuple(float(value) for value in np.quantile(self.shares, levels))
+
+
+def split_crops(tiles: Sequence[Tile], *, train_share: float, seed: int) -> Split:
+    """Return a random split of `tiles`, `train_share` of them to training."""
+    _require_share("train_share", train_share)
+    order = np.random.default_rng(seed).permutation(len(tiles))
+    n_train = round(train_share * len(tiles))
+    return Split("crops", _pick(tiles, order[:n_train]), _pick(tiles, order[n_train:]))
+
+
+def split_regions(wafers: Sequence[WaferSections], tiling: Tiling, *, left_share: float = 0.6) -> Split:
+    """Return the split by position: of each wafer's columns the left share to training, the others to validation.
+
+    Raises `UsageError` if a part is narrower than a tile.
+    """
+    _require_share("left_share", left_share)
+    left: list[Tile] = []
+    right: list[Tile] = []
+    for wafer in wafers:
+        border = round(left_share * wafer.width)
+        narrow = min(border, wafer.width - border)
+        if narrow < tiling.tile:
+            raise UsageError(
+                f"each region must be at least a tile wide; {wafer.name} gives {border} and {wafer.width - border} px "
+                f"for tiles of {tiling.tile}. Use smaller tiles or a share nearer to 0.5."
+            )
+        left += plan_tiles(wafer, tiling, columns=(0, border))
+        right += plan_tiles(wafer, tiling, columns=(border, wafer.width))
+    return Split("region", tuple(left), tuple(right))
+
+
+def split_wafers(tiles: Sequence[Tile], *, validation_wafers: Iterable[str]) -> Split:
+    """Return the split by wafer: all tiles of `validation_wafers` to validation, all others to training."""
+    held_out = set(validation_wafers)
+    unknown = sorted(held_out - {tile.wafer for tile in tiles})
+    if unknown:
+        raise UsageError(f"`validation_wafers` must name wafers that have tiles; got {', '.join(unknown)}.")
+    train = tuple(tile for tile in tiles if tile.wafer not in held_out)
+    return Split("wafer", train, tuple(tile for tile in tiles if tile.wafer in held_out))
+
+
+def thin(split: Split, *, n_train: int, n_validation: int, seed: int) -> Split:
+    """Return exactly so many tiles of each side, drawn at random, in their old order."""
+    rng = np.random.default_rng(seed)
+    sides = []
+    for which, tiles, wanted in ((TRAIN, split.train, n_train), (VALIDATION, split.validation, n_validation)):
+        if wanted > len(tiles):
+            raise UsageError(
+                f"split {split.name!r} has {len(tiles)} tiles for {which}, {wanted} were asked for. "
+                "Make more wafers or ask for fewer tiles."
+            )
+        sides.append(_pick(tiles, np.sort(rng.permutation(len(tiles))[:wanted])))
+    return Split(split.name, sides[0], sides[1])
+
+
+def pixel_leak(train: Sequence[TilePlace], validation: Sequence[TilePlace]) -> PixelLeak:
+    """Return for each validation tile the share of its pixels that lie in training tiles of the same wafer."""
+    by_wafer: dict[str, list[TilePlace]] = {}
+    for tile in train:
+        by_wafer.setdefault(tile.wafer, []).append(tile)
+    return PixelLeak(np.array([_seen(tile, by_wafer.get(tile.wafer, [])) for tile in validation], dtype=np.float64))
+
+
+def _seen(tile: TilePlace, others: Sequence[TilePlace]) -> float:
+    """Return the share of `tile` under the union of `others`: on the grid of all their edges each cell is in or out."""
+    clips = []
+    for other in others:
+        top, bottom = max(tile.row, other.row), min(tile.row + tile.height, other.row + other.height)
+        left, right = max(tile.column, other.column), min(tile.column + tile.width, other.column + other.width)
+        if top < bottom and left < right:
+            clips.append((top, bottom, left, right))
+    if not clips:
+        return 0.0
+    edges = np.array(clips)
+    rows, columns = np.unique(edges[:, :2]), np.unique(edges[:, 2:])
+    covered = np.zeros((len(rows) - 1, len(columns) - 1), dtype=bool)
+    for top, bottom, left, right in clips:
+        covered[
+            np.searchsorted(rows, top) : np.searchsorted(rows, bottom),
+            np.searchsorted(columns, left) : np.searchsorted(columns, right),
+        ] = True
+    area = int((covered * np.diff(rows)[:, None] * np.diff(columns)).sum())
+    return area / (tile.height * tile.width)
+
+
+def _pick(tiles: Sequence[Tile], places: Iterable[int]) -> tuple[Tile, ...]:
+    return tuple(tiles[place] for place in places)
+
+
+def _require_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise UsageError(f"`{name}` must be a share between 0 and 1; got {value}.")

@@ -1,0 +1,169 @@
+"""What is written as a COCO folder is what was cut, for us and for pycocotools; users' folders open as they are."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from wafer.made_wafers import QUALITIES, picture, random_wafer
+
+from emseg.errors import InputError, UsageError
+from emseg.wafer.coco_folder import Benchmark, open_benchmark
+from emseg.wafer.coco_writing import coco_document, require_wafer_name, write_annotations, write_tiles
+from emseg.wafer.splits import split_crops
+from emseg.wafer.tiles import Tile, Tiling, plan_tiles
+
+WAFER = random_wafer(0)
+TILES = plan_tiles(WAFER, Tiling(64, 0.25, minimum_visible=0.3))
+
+
+def made(folder: Path) -> Benchmark:
+    split = split_crops(TILES, train_share=0.6, seed=0)
+    folder.mkdir(exist_ok=True)
+    digests = write_tiles(picture(WAFER), TILES, folder)
+    return write_annotations(
+        folder,
+        [split],
+        digests,
+        class_names=QUALITIES,
+        kind="synthetic",
+        pixel_size_um=2.0,
+        parameters={"seed": 0},
+    )
+
+
+def test_pixels_and_outlines_come_back_as_they_were_cut(tmp_path: Path) -> None:
+    benchmark = made(tmp_path / "made")
+    assert (benchmark.kind, benchmark.class_names, benchmark.pixel_size_um) == ("synthetic", QUALITIES, 2.0)
+    tiles = {tile.file_name: tile for tile in TILES}
+    for which in ("train", "validation"):
+        coco = benchmark.read("crops", which)
+        for image, place in zip(coco.images, coco.places, strict=True):
+            tile = tiles.pop(image.file_name)
+            assert place == tile.place
+            pixels = cv2.imread(str(benchmark.split("crops").train_images / image.file_name), cv2.IMREAD_UNCHANGED)
+            np.testing.assert_array_equal(pixels, tile.pixels(picture(WAFER)))
+            for one, shown in zip(coco.of_image(image), tile.sections, strict=True):
+                assert (one.label, one.crowd) == (shown.label, shown.crowd)
+                for part, expected in zip(one.parts, shown.parts, strict=True):
+                    np.testing.assert_allclose(part, expected, atol=0.0006)
+    assert not tiles
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with NumPy 2
+def test_pycocotools_reads_the_same_areas_boxes_and_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark = made(tmp_path / "made")
+    coco = COCO(str(benchmark.split("crops").train))
+    capsys.readouterr()
+    ours = {one.id: one for one in benchmark.read("crops", "train").annotations}
+    assert set(coco.anns) == set(ours)
+    for number, annotation in coco.anns.items():
+        mask = coco.annToMask(annotation)
+        assert mask.sum() == pytest.approx(ours[number].area_px, abs=0.1 * annotation["area"] + 12)
+        assert annotation["area"] == pytest.approx(ours[number].area_px, abs=0.1)
+        x, y, width, height = annotation["bbox"]
+        rows, columns = np.nonzero(mask)
+        if not len(rows):  # a sliver between pixel centres
+            continue
+        assert columns.min() >= x - 1
+        assert rows.max() <= y + height + 1
+        assert columns.max() <= x + width + 1
+        assert coco.cats[annotation["category_id"]]["name"] == ours[number].label
+
+
+def test_ids_follow_the_order_of_the_classes_and_none_comes_twice() -> None:
+    content = coco_document(TILES, QUALITIES, "test")
+    assert [entry["name"] for entry in content["categories"]] == list(QUALITIES)
+    for key in ("images", "annotations", "categories"):
+        ids = [entry["id"] for entry in content[key]]
+        assert ids == list(range(1, len(ids) + 1))
+
+
+def test_the_fingerprint_changes_with_pixels_and_with_outlines_only(tmp_path: Path) -> None:
+    first, again = made(tmp_path / "a"), made(tmp_path / "b")
+    assert first.fingerprint == again.fingerprint
+    split = split_crops(TILES, train_share=0.6, seed=0)
+    other = tmp_path / "c"
+    digests = write_tiles(picture(WAFER, seed=1), TILES, other)
+    keywords: dict[str, Any] = {"class_names": QUALITIES, "kind": "synthetic", "pixel_size_um": 2.0, "parameters": {}}
+    assert write_annotations(other, [split], digests, **keywords).fingerprint != first.fingerprint
+    digests = write_tiles(picture(WAFER), TILES, other)
+    assert write_annotations(other, [split], digests, **keywords).fingerprint == first.fingerprint
+    split = split_crops(TILES, train_share=0.6, seed=1)
+    assert write_annotations(other, [split], digests, **keywords).fingerprint != first.fingerprint
+
+
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    benchmark = made(tmp_path / "made")
+    with pytest.raises(UsageError, match=r"must be one of crops for .* got 'crop'\. Did you mean 'crops'"):
+        benchmark.split("crop")
+    with pytest.raises(UsageError, match="`which` must be train or validation; got 'test'"):
+        benchmark.read("crops", "test")
+
+
+def test_a_folder_that_lost_a_file_is_named(tmp_path: Path) -> None:
+    benchmark = made(tmp_path / "made")
+    benchmark.split("crops").train.unlink()
+    with pytest.raises(InputError, match=r"is not whole: .*train\.json is missing"):
+        open_benchmark(tmp_path / "made")
+    (tmp_path / "made" / "benchmark.json").write_text('{"kind": "synthetic"}')
+    with pytest.raises(InputError, match="lacks 'counts'; it was not written by this version"):
+        open_benchmark(tmp_path / "made")
+
+
+@pytest.mark.parametrize(
+    ("names", "images"),
+    [
+        (("train.json", "val.json"), ("images", "images")),
+        (("train.json", "validation.json"), (".", ".")),
+        (("instances_train2017.json", "instances_val2017.json"), ("images/train", "images/val")),
+    ],
+)
+def test_a_users_folder_opens_as_it_is(names: tuple[str, str], images: tuple[str, str], tmp_path: Path) -> None:
+    folder = users_folder(tmp_path, names, images)
+    benchmark = open_benchmark(folder)
+    assert (benchmark.kind, list(benchmark.splits)) == ("licensed", ["given"])
+    assert len(benchmark.read("given", "train").images) == round(0.6 * len(TILES))
+    assert len(benchmark.read("given", "validation").images) == len(TILES) - round(0.6 * len(TILES))
+
+
+def test_a_users_folder_that_cannot_be_opened_is_told_why(tmp_path: Path) -> None:
+    folder = users_folder(tmp_path, ("train.json", "val.json"), ("images", "images"))
+    next((folder / "images").glob("*.png")).unlink()
+    with pytest.raises(InputError, match=r"names images that are not in .*images: made_r"):
+        open_benchmark(folder)
+    content = json.loads((folder / "annotations" / "val.json").read_text())
+    content["categories"][3]["name"] = "broken"
+    (folder / "annotations" / "val.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"must have the same classes; .* damaged, .* broken"):
+        open_benchmark(folder)
+    (folder / "annotations" / "val.json").unlink()
+    with pytest.raises(InputError, match=r"no annotations for validation: annotations/validation\.json is missing"):
+        open_benchmark(folder)
+    with pytest.raises(InputError, match="nowhere is no folder"):
+        open_benchmark(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "..", "wafer 1", "wäfer"])
+def test_a_wafer_name_that_cannot_name_files_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="a wafer's name must be letters"):
+        require_wafer_name(name)
+
+
+def test_a_place_has_one_name_whatever_the_split() -> None:
+    assert Tile("w", 3, 12345, 8, 8).file_name == "w_r00003_c12345.png"
+
+
+def users_folder(folder: Path, names: tuple[str, str], images: tuple[str, str]) -> Path:
+    ours, theirs = made(folder / "ours"), folder / "theirs"
+    (theirs / "annotations").mkdir(parents=True)
+    for which, name, place in zip(("train", "validation"), names, images, strict=True):
+        shutil.copy(getattr(ours.split("crops"), which), theirs / "annotations" / name)
+        (theirs / place).mkdir(parents=True, exist_ok=True)
+        for image in ours.read("crops", which).images:
+            shutil.copy(ours.folder / "images" / image.file_name, theirs / place / image.file_name)
+    return theirs
