@@ -12,6 +12,7 @@ Source: https://cocodataset.org/#format-data and #format-results.
 """
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from pycocotools import mask as rle_masks
 
 from emseg.errors import InputError
@@ -149,6 +150,13 @@ def overlaps(detections: Sequence[Detection], regions: Sequence[Region]) -> Floa
         return np.zeros((len(detections), len(regions)))
     crowd = [int(region.is_crowd) for region in regions]
     return np.asarray(rle_masks.iou([one.rle for one in detections], [one.rle for one in regions], crowd))
+
+
+def decoded(rle: Rle) -> Bool[np.ndarray, "row column"]:
+    """Return the mask that a compressed run-length code holds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0.11 does not know NumPy 2's `copy` yet
+        return np.asarray(rle_masks.decode(rle)).astype(bool)
 
 
 def by_image(items: Iterable[_Item], n_images: int) -> list[list[_Item]]:
