@@ -84,15 +84,19 @@ def split_regions(wafers: Sequence[WaferSections], tiling: Tiling, *, left_share
     right: list[Tile] = []
     for wafer in wafers:
         border = round(left_share * wafer.width)
-        narrow = min(border, wafer.width - border)
-        if narrow < tiling.tile:
-            raise UsageError(
-                f"each region must be at least a tile wide; {wafer.name} gives {border} and {wafer.width - border} px "
-                f"for tiles of {tiling.tile}. Use smaller tiles or a share nearer to 0.5."
-            )
+        require_regions(border, wafer.width - border, tiling.tile, wafer.name)
         left += plan_tiles(wafer, tiling, columns=(0, border))
         right += plan_tiles(wafer, tiling, columns=(border, wafer.width))
     return Split("region", tuple(left), tuple(right))
+
+
+def require_regions(left: int, right: int, tile: int, what: str) -> None:
+    """Raise `UsageError` if one of the two regions of a wafer, so many columns wide, is narrower than a tile."""
+    if min(left, right) < tile:
+        raise UsageError(
+            f"each region must be at least a tile wide; {what} gives {left} and {right} px for tiles of {tile}. "
+            "Use smaller tiles or a share nearer to 0.5."
+        )
 
 
 def split_wafers(tiles: Sequence[Tile], *, validation_wafers: Iterable[str]) -> Split:
