@@ -13,6 +13,7 @@ one draw or one step, and given back.
 import random
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 _ORDER, _AUGMENTATION, _STEP = range(3)  # what a seed is for
@@ -30,7 +32,7 @@ def draw_seed(seed: int, *place: int) -> int:
     return int(np.random.SeedSequence([seed, *place]).generate_state(1)[0])
 
 
-def epoch_order(seed: int, epoch: int, n_images: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def epoch_order(seed: int, epoch: int, n_images: int) -> NDArray[np.int64]:
     """Return the order in which an epoch shows the images."""
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(n_images)
 
@@ -50,7 +52,7 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-@DATASETS.register_module()  # type: ignore[untyped-decorator]
+@DATASETS.register_module()
 class DrawDataset(Dataset[Any]):
     """A data set whose index is the number of a draw; `dataset` is the config of the data set that has the images."""
 
@@ -83,42 +85,48 @@ class DrawDataset(Dataset[Any]):
             return self.dataset[self.image_of(draw)]
 
 
-@DATA_SAMPLERS.register_module()  # type: ignore[untyped-decorator]
+@DATA_SAMPLERS.register_module()
 class DrawSampler(Sampler[int]):
     """The numbers of the draws, without end or, with `by_epoch`, one epoch at a time.
 
     With several processes, process r of R takes the draws r, r + R, r + 2 R, ..., so that all together use those of one
-    process with an R times larger batch. With `by_epoch` the last step of an epoch takes what is left.
+    process with an R times larger batch. With `by_epoch` the last step of an epoch takes what is left; where that does
+    not divide among the processes, some take a draw of the same epoch again.
     """
 
     def __init__(self, dataset: Sized, by_epoch: bool = False, seed: int | None = None) -> None:
         self.n_images = len(dataset)
         self.by_epoch = by_epoch
+        self.rank: int
+        self.world_size: int
         self.rank, self.world_size = get_dist_info()
-        self.start = self.rank
+        self.first = 0
 
     def skip(self, n_draws: int) -> None:
-        """Begin after this process's first `n_draws` draws."""
-        self.start = self.rank + n_draws * self.world_size
+        """Begin after each process's first `n_draws` draws; mmengine's loop over steps calls this on resuming."""
+        self.first = n_draws * self.world_size
+
+    def skip_epochs(self, n_epochs: int) -> None:
+        """Begin with the epoch of this number, from 0."""
+        self.first = n_epochs * self.n_images
 
     def __iter__(self) -> Iterator[int]:
+        draws: Iterator[int] = count(self.first + self.rank, self.world_size)
         if not self.by_epoch:
-            while True:
-                yield self.start
-                self.start += self.world_size
-        end = (self.start // self.n_images + 1) * self.n_images
-        draws = range(self.start, end, self.world_size)
-        self.start = end + self.rank
-        yield from draws
+            yield from draws
+        end = self.first + self.n_images
+        self.first = end
+        for draw in islice(draws, len(self)):
+            yield draw if draw < end else draw - self.n_images
 
     def __len__(self) -> int:
-        return -(-(self.n_images - self.rank) // self.world_size)
+        return -(-self.n_images // self.world_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Do nothing: the draw's number already tells the epoch."""
 
 
-@HOOKS.register_module()  # type: ignore[untyped-decorator]
+@HOOKS.register_module()
 class StepSeedHook(Hook):  # type: ignore[misc]
     """Seeds torch before each step from the seed, the step and the process."""
 
