@@ -81,8 +81,8 @@ class WaferDesign:
             most = self.count_for_cover(LARGEST_COVER)
             if self.n_sections > most:
                 raise UsageError(
-                    f"the sections must leave room between them; got `n_sections`={self.n_sections}, but at most {most} of "
-                    f"{self.section_length_px:g} px fit on {self.height} x {self.width} px. Use fewer or shorter ones."
+                    f"sections must leave room between them; got `n_sections`={self.n_sections}, but at most {most} "
+                    f"of {self.section_length_px:g} px fit on {self.height} x {self.width} px. Use fewer."
                 )
 
     @property

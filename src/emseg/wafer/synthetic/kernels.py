@@ -64,7 +64,7 @@ def wrapped(texture: NDArray[np.float32], y: float, x: float) -> float:
     k, m = (i + 1 if i + 1 < n else 0), (j + 1 if j + 1 < n else 0)
     top = texture[i, j] + tx * (texture[i, m] - texture[i, j])
     low = texture[k, j] + tx * (texture[k, m] - texture[k, j])
-    return top + ty * (low - top)
+    return np.float64(top + ty * (low - top))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -187,6 +187,55 @@ def cover_section(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def largest_contour(value: NDArray[np.float32], level: float) -> NDArray[np.float64]:
+    """Return the contour (row, column) at `level` that encloses the most, [0, 2] where there is none.
+
+    Marching squares: the walk keeps what exceeds `level` on its left, and inside corners that meet only across a square
+    stay apart. The outermost rows and columns of `value` must not exceed `level`.
+    """
+    height, width = value.shape
+    seen = np.zeros((height, width), np.bool_)
+    best = np.empty((0, 2))
+    most = 0.0
+    point = np.empty((256, 2))
+    for i in range(1, height - 1):
+        for j in range(width - 1):
+            if seen[i, j] or value[i, j] > level or value[i, j + 1] <= level:
+                continue
+            left_y, left_x, right_y, right_x, ahead_y, ahead_x = i, j + 1, i, j, 1, 0
+            n, area = 0, 0.0
+            while True:
+                if ahead_y == 1:
+                    if seen[right_y, right_x]:
+                        break
+                    seen[right_y, right_x] = True
+                if n == point.shape[0]:
+                    longer = np.empty((2 * n, 2))
+                    longer[:n] = point
+                    point = longer
+                t = (level - value[right_y, right_x]) / (value[left_y, left_x] - value[right_y, right_x])
+                point[n, 0] = right_y + t * (left_y - right_y)
+                point[n, 1] = right_x + t * (left_x - right_x)
+                if n:
+                    area += point[n - 1, 0] * point[n, 1] - point[n - 1, 1] * point[n, 0]
+                n += 1
+                if value[left_y + ahead_y, left_x + ahead_x] <= level:  # turn left
+                    right_y, right_x = left_y + ahead_y, left_x + ahead_x
+                    ahead_y, ahead_x = -ahead_x, ahead_y
+                elif value[right_y + ahead_y, right_x + ahead_x] <= level:  # straight on
+                    left_y, left_x = left_y + ahead_y, left_x + ahead_x
+                    right_y, right_x = right_y + ahead_y, right_x + ahead_x
+                else:  # turn right
+                    left_y, left_x = right_y + ahead_y, right_x + ahead_x
+                    ahead_y, ahead_x = ahead_x, -ahead_y
+            area += point[n - 1, 0] * point[0, 1] - point[n - 1, 1] * point[0, 0]
+            if 0.5 * area > most:
+                most = 0.5 * area
+                best = point[:n].copy()
+    return best
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def ellipse(x: float, y: float, at_x: float, at_y: float, r_x: float, r_y: float) -> float:
     """Return 1 in the middle of an ellipse, 0 on its border, negative outside."""
     dx, dy = (x - at_x) / r_x, (y - at_y) / r_y
@@ -201,13 +250,13 @@ def scn_stain(x: float, y: float, p: NDArray[np.float64], lumps: float, grain: f
     radii of the nuclei, half width and lower end of the ventricle, place and radii of the chiasm, stain of tissue,
     nuclei and chiasm.
     """
-    warped_x, warped_y = x + 0.035 * lumps, y + 0.045 * lumps
+    warped_x, warped_y = x + 0.008 * lumps, y + 0.020 * lumps
     belly = p[1] - 0.30 * warped_x * warped_x + 0.10 * ellipse(warped_x, 0.0, 0.0, 0.0, p[9], 1.0)
     body = min(p[0] - abs(warped_x), min(belly - warped_y, warped_y + p[15]))
     inside = step_up(body / 0.05 + 0.5)
     if inside <= 0.0:
         return 0.0
-    stain = p[11] + 0.09 * lumps + 0.16 * grain
+    stain = p[11] + 0.05 * lumps + 0.12 * grain
     # Towards the side the tissue grows paler; towards the ventricle it holds more cells.
     stain += 0.10 * math.exp(-6.0 * abs(warped_x)) - 0.06 * abs(warped_x)
     chiasm = step_up(3.0 * ellipse(warped_x, warped_y, 0.0, p[8], p[9], p[10]) + 0.3)
@@ -218,7 +267,7 @@ def scn_stain(x: float, y: float, p: NDArray[np.float64], lumps: float, grain: f
     ventricle = min(slit - abs(warped_x), p[7] - warped_y)
     stain += 0.22 * math.exp(-abs(ventricle) / 0.018)
     stain *= 1.0 - step_up(ventricle / 0.02 + 0.5)
-    return max(stain, 0.03) * inside
+    return float(max(stain, 0.03) * inside)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -227,7 +276,8 @@ def zebrafish_stain(x: float, y: float, p: NDArray[np.float64], lumps: float, gr
 
     `p`: place and radii of forebrain, tectum, cerebellum and hindbrain; eyes: place, radius, stain.
     """
-    x, y = x + 0.02 * lumps, y + 0.035 * lumps
+    round_x, round_y = x, abs(y)  # eyes are rounder than lobes
+    x, y = x + 0.012 * lumps, y + 0.022 * lumps
     away = abs(y)
     fore = ellipse(x, away, p[0], 0.13, p[1], 0.24)
     tectum = ellipse(x, away, p[2], 0.24, p[3], p[4])
@@ -245,7 +295,7 @@ def zebrafish_stain(x: float, y: float, p: NDArray[np.float64], lumps: float, gr
         stain += 0.16 * math.exp(-abs(between) / 0.05)
         stain = max(stain, 0.1) * inside
     if p[11] > 0.0:
-        eye = ellipse(x, away, p[9], p[10], p[11] * 0.58, p[11])
+        eye = ellipse(round_x, round_y, p[9], p[10], p[11] * 0.58, p[11])
         if eye > -0.15:
             ring = step_up(8.0 * eye + 0.5)
             retina = (

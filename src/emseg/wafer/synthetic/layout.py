@@ -52,13 +52,14 @@ def lay_strips(design: WaferDesign, rng: np.random.Generator) -> list[Strip]:
     upright = rng.random() < 0.5
     extent = design.width if upright else design.height
     half, pitch = 0.66 * length, 1.32 * length + rng.uniform(0.10, 0.22) * length
-    count = max(1, int((extent - 0.1 * length) / pitch))
-    pitch = extent / count
+    border = 0.25 * length
+    count = max(1, int((extent - 2 * border) / pitch))
+    pitch = (extent - 2 * border) / count
     strips = []
     for k in range(count):
         tilt = rng.normal(0.0, 0.03 * length) / max(design.height, design.width)
         c, s = (math.sin(tilt), math.cos(tilt)) if upright else (math.cos(tilt), math.sin(tilt))
-        center = (k + 0.5) * pitch + rng.normal(0.0, 0.02) * length
+        center = border + (k + 0.5) * pitch + rng.normal(0.0, 0.02) * length
         at = (0.5 * design.height, center) if upright else (center, 0.5 * design.width)
         strips.append(Strip((c, s), c * at[0] + s * at[1], half))
     return strips
@@ -194,7 +195,9 @@ def _along_strips(
     chains = [_heap(group, rng) if group.kind == PILE else _chain(group, 0.0, rng) for group in groups]
     spans = [_span(chain) for chain in chains]
     used = sum(high - low for group, (low, high) in zip(groups, spans, strict=True) if group.kind != UPON)
-    slack = max(0.04 * width, (room - used) / max(1, len(groups)))
+    # A strip's end is too short for the next group, on average by half a group and half a gap.
+    usual = used / max(1, len(groups))
+    slack = max(0.04 * width, (room - used - 0.6 * usual * len(strips)) / (len(groups) + len(strips)))
     placed: list[Placed] = []
     strip_at, position = 0, ends[0][0] + rng.uniform(0.0, 0.5) * slack
     phase, swing, wave = _wander(design, rng)

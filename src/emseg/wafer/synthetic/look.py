@@ -44,8 +44,8 @@ class Look:
 def draw_stain(design: WaferDesign, rng: np.random.Generator) -> Stain:
     """Draw the greys of a wafer."""
     if design.background == "silicon":
-        resin = rng.uniform(0.32, 0.44)
-        return Stain(rng.uniform(0.80, 0.88), resin, resin - rng.uniform(0.17, 0.24))
+        resin = rng.uniform(0.34, 0.46)
+        return Stain(rng.uniform(0.74, 0.82), resin, resin - rng.uniform(0.25, 0.32))
     resin = rng.uniform(0.56, 0.66)
     return Stain(rng.uniform(0.24, 0.33), resin, resin - rng.uniform(0.20, 0.30))
 
@@ -83,10 +83,10 @@ def _scn(depth: float, rng: np.random.Generator) -> Table:
     middle = math.sin(math.pi * min(max(depth, 0.0), 1.0))
     p = np.zeros(kernels.N_ANATOMY)
     p[0], p[1], p[15] = rng.uniform(0.82, 0.88), 0.86 + rng.normal(0.0, 0.02), rng.uniform(0.84, 0.90)
-    p[2:6] = 0.175 + 0.03 * middle, 0.30, 0.10 + 0.035 * middle, 0.16 + 0.06 * middle
-    p[6:8] = 0.030 + 0.015 * (1 - middle), 0.38
+    p[2:6] = 0.20 + 0.03 * middle, 0.30, 0.12 + 0.035 * middle, 0.18 + 0.07 * middle
+    p[6:8] = 0.045 + 0.02 * (1 - middle), 0.38
     p[8:11] = 0.64, 0.30 + 0.20 * middle, 0.12 + 0.04 * middle
-    p[11:14] = 0.46, 0.22 + 0.16 * middle, 0.10 + 0.12 * middle
+    p[11:14] = 0.36, 0.34 + 0.20 * middle, 0.16 + 0.14 * middle
     p[2:11] *= rng.normal(1.0, 0.02, 9)
     return p
 
@@ -99,7 +99,7 @@ def _zebrafish(depth: float, rng: np.random.Generator) -> Table:
     p[2:5] = -0.08, 0.27 * size, 0.34 * size
     p[5] = 0.20
     p[6:9] = 0.46, 0.40 * size, 0.30 * size
-    p[9:12] = -0.36, 0.60, 0.27 * max(0.0, 1.25 * middle - 0.25)
+    p[9:12] = -0.36, 0.60, 0.15 + 0.12 * middle if middle > 0.3 else 0.0
     p[12], p[13] = 0.50, 1.05
     p[:11] *= rng.normal(1.0, 0.015, 11)
     return p

@@ -1,8 +1,8 @@
 """The visible outline of each section, from the pixels that it covers and those that lie on it.
 
 From the top down: visible = cover x product over the sections above of (1 - their cover). Its contour at one half,
-found between pixels (marching squares), is the polygon: the longest piece where the section shows in several. A section is
-taken off the wafer where too little of it is to be seen, where what makes its class is hidden, or where another lies
+found between pixels (marching squares), is the polygon: the largest piece where the section shows in several. A section
+is taken off the wafer where too little of it is to be seen, where what makes its class is hidden, or where another lies
 within its outline; so the truth holds nothing that nobody can see.
 """
 
@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import shapely
 from jaxtyping import Float64, Int64, UInt8
-from skimage.measure import find_contours
 
 from emseg.wafer.synthetic import kernels
 from emseg.wafer.synthetic.layout import Placed
@@ -78,22 +77,27 @@ def visible_outline(
     visible = covered * (1 - above)
     if visible.sum() < SMALLEST_VISIBLE * covered.sum() or not _defect_is_seen(one, above, box):
         return None
-    pieces = [shapely.Polygon(ring) for ring in find_contours(np.pad(visible, 1), 0.5) if len(ring) > 3]
-    if not pieces:
-        return None
-    largest = max(pieces, key=lambda piece: piece.area)
-    largest = largest.simplify(max(0.2, 0.0025 * length))
-    if not largest.is_valid:
-        parts = shapely.get_parts(largest.buffer(0))
-        largest = max(parts, key=lambda part: part.area)
+    largest = _simple(kernels.largest_contour(np.pad(visible, 1), 0.5), max(0.25, 0.0025 * length))
     if largest.area < SMALLEST_VISIBLE * float(covered.sum()):
         return None
     ring = np.asarray(largest.exterior.coords)[:-1] - 0.5  # padded by one pixel; a pixel's centre is at + 0.5
-    filled = np.zeros(cover.shape, dtype=np.uint8)
-    cv2.fillPoly(filled, [np.rint(ring[:, ::-1] - 0.5).astype(np.int32)], 1)
+    filled: np.ndarray = np.zeros(cover.shape, dtype=np.uint8)
+    cv2.fillPoly(filled, [np.rint(ring[:, ::-1] - 0.5).astype(np.int32)], (1,))
     if float((above * filled).sum()) > LARGEST_WITHIN * largest.area + 2 * math.sqrt(largest.area):
         return None
     return np.ascontiguousarray(ring + box[:2])
+
+
+def _simple(ring: Float64[np.ndarray, "vertex 2"], tolerance: float) -> shapely.Polygon:
+    """Return the polygon with fewer points, off by `tolerance` at most, that does not cross itself."""
+    if len(ring) < 4:
+        return shapely.Polygon()
+    fewer = cv2.approxPolyDP(ring.astype(np.float32)[:, None], tolerance, closed=True)[:, 0].astype(np.float64)
+    for points in (fewer, ring):
+        if len(points) > 3 and (polygon := shapely.Polygon(points)).is_valid:
+            return polygon
+    parts = shapely.get_parts(shapely.Polygon(ring).buffer(0))
+    return max(parts, key=lambda part: float(part.area))
 
 
 def _touching(box: Int64[np.ndarray, "4"], others: Int64[np.ndarray, "other 4"]) -> list[int]:

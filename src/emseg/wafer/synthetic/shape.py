@@ -16,7 +16,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 Table = NDArray[np.float64]
@@ -172,16 +171,19 @@ def _damage(
 
 def _straight_outline(side: Table, length: float) -> Table:
     """Return the corners of the region within all sides, taken as straight."""
-    region = shapely.box(-length, -length, length, length)
-    for a, b, reach in side[:, :3]:
-        far = 4.0 * length
-        middle = np.array([a * reach, b * reach])
-        along = np.array([-b, a]) * far
-        inward = np.array([-a, -b]) * far
-        region = region.intersection(
-            shapely.Polygon([middle + along, middle - along, middle - along + inward, middle + along + inward])
-        )
-    return np.asarray(region.exterior.coords)[:-1]
+    corners = [(-length, -length), (-length, length), (length, length), (length, -length)]
+    for a, b, reach in side[:, :3].tolist():
+        # Sutherland and Hodgman's clipping by one half plane.
+        kept = []
+        for (u0, v0), (u1, v1) in zip(corners, corners[1:] + corners[:1], strict=True):
+            first, second = reach - a * u0 - b * v0, reach - a * u1 - b * v1
+            if first >= 0:
+                kept.append((u0, v0))
+            if (first >= 0) != (second >= 0):
+                t = first / (first - second)
+                kept.append((u0 + t * (u1 - u0), v0 + t * (v1 - v0)))
+        corners = kept
+    return np.array(corners)
 
 
 def _signed(rng: np.random.Generator, low: float, high: float) -> float:

@@ -134,7 +134,7 @@ def take_mosaic(canvas: Canvas, design: WaferDesign, seed: int, rng: np.random.G
     quantiles = (np.arange(4096) + 0.5) / 4096
     normal = np.ascontiguousarray(rng.permutation(_normal_quantiles(quantiles)) * math.sqrt(0.5), dtype=np.float32)
     noise = rng.uniform(0.008, 0.018)
-    brightest = 1.06 if design.background == "silicon" else 1.0
+    brightest = rng.uniform(1.04, 1.12) if design.background == "silicon" else 1.0
     drift = round(0.004 * design.section_length_px)
     edge = 0.10 * design.section_length_px
     for i in range(rows):
@@ -156,10 +156,14 @@ def _lamp(rng: np.random.Generator) -> Canvas:
     y, x = np.meshgrid(np.linspace(-1, 1, 25), np.linspace(-1, 1, 25), indexing="ij")
     shift_y, shift_x = rng.uniform(-0.25, 0.25, 2)
     away = np.hypot(y - shift_y, x - shift_x)
-    light = 1.0 - 0.06 * np.exp(-np.square(away / 0.45)) - rng.uniform(0.05, 0.14) * np.clip(away - 0.75, 0, None) ** 2
+    light = (
+        1.0
+        - rng.uniform(0.05, 0.10) * np.exp(-np.square(away / 0.45))
+        - rng.uniform(0.06, 0.20) * np.clip(away - 0.75, 0, None) ** 2
+    )
     for _ in range(2):
         corner_y, corner_x = rng.choice([-1.0, 1.0], 2)
-        light -= rng.uniform(0.05, 0.15) * np.exp(-np.hypot(y - corner_y, x - corner_x) / 0.12)
+        light -= rng.uniform(0.10, 0.24) * np.exp(-np.hypot(y - corner_y, x - corner_x) / 0.12)
     light += rng.uniform(-0.03, 0.03) * y + rng.uniform(-0.03, 0.03) * x
     return np.ascontiguousarray(light, dtype=np.float32)
 

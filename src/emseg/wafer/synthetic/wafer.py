@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int32, UInt8
+from skimage.draw import polygon2mask
 
 from emseg.errors import UsageError
 from emseg.wafer.section_crops import SECTION_CLASSES
@@ -104,9 +105,8 @@ def fill_outlines(
 
 def _within(polygon: Float64[np.ndarray, "vertex 2"], shape: np.ndarray) -> np.ndarray:
     """Return which pixel centres lie within a polygon."""
-    from skimage.draw import polygon2mask
-
-    return np.asarray(polygon2mask((int(shape[0]), int(shape[1])), polygon - 0.5), dtype=bool)
+    mask = polygon2mask((int(shape[0]), int(shape[1])), polygon - 0.5)  # type: ignore[no-untyped-call]
+    return np.asarray(mask, dtype=bool)
 
 
 def _truth(design: WaferDesign, visible: list[Visible], n_cut: int, name: str) -> tuple[WaferSections, tuple[int, ...]]:
