@@ -12,7 +12,7 @@ from emseg.reported import load_reported, select_reported
 from emseg.runs.session import Run
 from emseg.wafer.confusion import confusion_matrix
 from emseg.wafer.detection_scores import failures, paper_scores, report_scores, score_detections
-from emseg.wafer.detection_scores.coco_input import decoded
+from emseg.wafer.detection_scores.run_length import decoded
 
 TRUE_MASK = rectangle(20, 20, 40, 40)
 

@@ -29,6 +29,7 @@ from emseg.wafer.detection_scores import (
 )
 from emseg.wafer.detection_scores.matching import precision_curve
 from emseg.wafer.detection_scores.resampling import percentile_interval, resample_weights
+from emseg.wafer.detection_scores.run_length import decoded, run_lengths
 from emseg.wafer.detection_scores.scores import metric_values
 
 Scene = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -344,6 +345,21 @@ def test_interval_leaves_out_resamples_without_a_score() -> None:
     assert percentile_interval(np.array([np.nan, 1.0])) is None
 
 
+CODE = encoded(rectangle(60, 60, 40, 40))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_a_compressed_code_is_read_as_pycocotools_wrote_it(height: int, width: int, seed: int, share: float) -> None:
+    """The runs, counted in the mask itself, column by column, beginning with zeros."""
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    steps = np.flatnonzero(np.diff(np.r_[0, mask.astype(int).flatten("F")]))
+    expected = np.diff(np.r_[0, steps, mask.size])
+    found = run_lengths(encoded(mask)["counts"].encode())
+    assert found.tolist() == expected.tolist()
+    assert np.array_equal(decoded({"size": [height, width], "counts": encoded(mask)["counts"].encode()}), mask)
+
+
 def one_found() -> Scene:
     mask = rectangle(0, 0, 40, 40)
     return truth_of([(1, 1, mask)], 2), [detection(1, 1, mask, 0.5)]
@@ -362,6 +378,11 @@ def one_found() -> Scene:
         ({"segmentation": encoded(np.ones((4, 5)))}, "image's size, 160 x 160 .*; detection 0 has 4 x 5"),
         ({"segmentation": {"size": [SIZE, SIZE]}}, "needs `counts`; detection 0"),
         ({"segmentation": {"size": [SIZE, SIZE], "counts": [3, 4]}}, "must add up to its size; those of detection 0"),
+        *(
+            ({"segmentation": {**CODE, "counts": counts}}, "must add up to its size; those of detection 0")
+            for counts in (CODE["counts"][:-3], CODE["counts"][:5], "", "zzzz", CODE["counts"] + "P2", b"\xff\xff")
+        ),
+        ({"image_id": [1]}, r"`image_id` must be one that the truth has .*detection 0 has \[1\]"),
         ({"segmentation": [[0, 0, 1, 0, 1, 1]]}, "must be run-length encoded; detection 0"),
     ],
 )
@@ -389,6 +410,9 @@ def test_an_incomplete_detection_is_named(key: str) -> None:
         ("annotations", {"segmentation": [[0, 0, 5, 5, float("nan"), 1]]}, "annotation 1 has neither"),
         ("annotations", {"segmentation": encoded(np.ones((9, 9)))}, "image's size.*annotation 1 has 9 x 9"),
         ("annotations", {"iscrowd": 1}, "must hold at least one region to find"),
+        ("images", {"id": "a"}, "the id of each image must be a whole number; got 'a'"),
+        ("annotations", {"id": None}, "the id of each annotation must be a whole number; got None"),
+        ("images", {"height": 0}, "image must be 1 x 1 at least; image 1 is 0 x 160"),
         ("images", {"id": 2}, "image ids must be unique; the truth has 2"),
         ("categories", {"id": 2}, "category ids must be unique; the truth has 2"),
         ("categories", {"name": "fold"}, "class names must be unique; the truth has fold"),

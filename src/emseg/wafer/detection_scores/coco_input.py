@@ -12,7 +12,6 @@ Source: https://cocodataset.org/#format-data and #format-results.
 """
 
 import json
-import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 from pycocotools import mask as rle_masks
 
 from emseg.errors import InputError
+from emseg.wafer.detection_scores.run_length import Rle, as_run_length
 from emseg.wafer.sections import UNSORTED_CLASS
 
-Rle = dict[str, Any]
 TruthSource = str | Path | Mapping[str, Any]
 DetectionsSource = str | Path | Sequence[Mapping[str, Any]]
 
@@ -77,22 +76,28 @@ def read_truth(source: TruthSource) -> Truth:
     for part in ("images", "categories", "annotations"):
         if not isinstance(content.get(part), Sequence):
             raise InputError(f"{what} must hold the list `{part}`; it does not. Write a COCO JSON.")
-    images = sorted(_entries(content["images"], ("id", "height", "width"), "image"), key=lambda one: int(one["id"]))
-    categories = sorted(_entries(content["categories"], ("id", "name"), "category"), key=lambda one: int(one["id"]))
+    images = _by_id(_entries(content["images"], ("id", "height", "width"), "image"), "image")
+    categories = _by_id(_entries(content["categories"], ("id", "name"), "category"), "category")
     _refuse_repeated((one["id"] for one in images), "image ids")
     _refuse_repeated((one["id"] for one in categories), "category ids")
     _refuse_repeated((one["name"] for one in categories), "class names")
-    annotations = _entries(content["annotations"], ("id", "image_id", "category_id", "segmentation"), "annotation")
+    needed = ("id", "image_id", "category_id", "segmentation")
+    annotations = _by_id(_entries(content["annotations"], needed, "annotation"), "annotation", sort=False)
     _refuse_repeated((one["id"] for one in annotations), "annotation ids")
     place_of_image = {one["id"]: place for place, one in enumerate(images)}
     place_of_category = {one["id"]: place for place, one in enumerate(categories)}
     sizes = tuple((int(one["height"]), int(one["width"])) for one in images)
+    for one, size in zip(images, sizes, strict=True):
+        if min(size) < 1:
+            raise InputError(
+                f"an image must be 1 x 1 at least; image {one['id']} is {size[0]} x {size[1]}. Correct it."
+            )
     regions = []
     for one in annotations:
         name = f"annotation {one['id']}"
         image = _known(place_of_image, one["image_id"], name, "image_id")
         label = _known(place_of_category, one["category_id"], name, "category_id")
-        rle = _mask(one["segmentation"], sizes[image], name)
+        rle = as_run_length(one["segmentation"], sizes[image], name)
         area = float(one["area"]) if "area" in one else float(rle_masks.area(rle))
         regions.append(Region(int(one["id"]), image, label, rle, area, bool(one.get("iscrowd", 0))))
     if not any(not region.is_crowd for region in regions):
@@ -129,7 +134,7 @@ def read_detections(source: DetectionsSource, truth: Truth) -> tuple[Detection, 
         label = _known(place_of_category, one["category_id"], name, "category_id")
         if not isinstance(one["segmentation"], Mapping):
             raise InputError(f"a detection's mask must be run-length encoded; {name} has another one. Encode it.")
-        rle = _mask(one["segmentation"], truth.sizes[image], name)
+        rle = as_run_length(one["segmentation"], truth.sizes[image], name)
         score = one["score"]
         if isinstance(score, bool) or not isinstance(score, int | float | np.number) or not 0 <= float(score) <= 1:
             raise InputError(f"a score must be a number from 0 to 1; {name} has {score}. Correct or remove it.")
@@ -150,13 +155,6 @@ def overlaps(detections: Sequence[Detection], regions: Sequence[Region]) -> Floa
         return np.zeros((len(detections), len(regions)))
     crowd = [int(region.is_crowd) for region in regions]
     return np.asarray(rle_masks.iou([one.rle for one in detections], [one.rle for one in regions], crowd))
-
-
-def decoded(rle: Rle) -> Bool[np.ndarray, "row column"]:
-    """Return the mask that a compressed run-length code holds."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0.11 does not know NumPy 2's `copy` yet
-        return np.asarray(rle_masks.decode(rle)).astype(bool)
 
 
 def by_image(items: Iterable[_Item], n_images: int) -> list[list[_Item]]:
@@ -188,6 +186,14 @@ def _entries(entries: Sequence[Any], needed: Iterable[str], kind: str) -> Sequen
     return entries
 
 
+def _by_id(entries: Sequence[Mapping[str, Any]], kind: str, *, sort: bool = True) -> list[Mapping[str, Any]]:
+    """Return the entries in the order of their ids, which must be whole numbers, or in their own order."""
+    for entry in entries:
+        if not isinstance(entry["id"], int | np.integer):
+            raise InputError(f"the id of each {kind} must be a whole number; got {entry['id']!r}. Renumber them.")
+    return sorted(entries, key=lambda one: int(one["id"])) if sort else list(entries)
+
+
 def _refuse_repeated(items: Iterable[Hashable], what: str) -> None:
     twice = [item for item, count in Counter(items).items() if count > 1]
     if twice:
@@ -195,40 +201,9 @@ def _refuse_repeated(items: Iterable[Hashable], what: str) -> None:
 
 
 def _known(places: Mapping[int, int], id: Any, name: str, key: str) -> int:
-    if id not in places:
+    if not isinstance(id, int | np.integer) or id not in places:
         listed = ", ".join(str(one) for one in list(places)[:5]) + (", ..." if len(places) > 5 else "")
         raise InputError(
             f"`{key}` must be one that the truth has ({listed}); {name} has {id}. Check that both are of one data set."
         )
-    return places[id]
-
-
-def _mask(segmentation: Any, size: tuple[int, int], name: str) -> Rle:
-    """Return polygons or a run-length code as a compressed run-length code of the image's size."""
-    height, width = size
-    if isinstance(segmentation, Mapping):
-        given = tuple(int(side) for side in segmentation.get("size", ()))
-        if given != size:
-            shown = " x ".join(str(side) for side in given) or "none"
-            raise InputError(
-                f"a mask must have its image's size, {height} x {width} (height x width); {name} has {shown}. Resize "
-                "masks to the image before encoding them."
-            )
-        counts = segmentation.get("counts")
-        if isinstance(counts, list):
-            if sum(counts) != height * width or any(count < 0 for count in counts):
-                raise InputError(f"the runs of a mask must add up to its size; those of {name} do not. Encode it anew.")
-            return dict(rle_masks.frPyObjects({"size": list(size), "counts": counts}, height, width))
-        if not isinstance(counts, str | bytes):
-            raise InputError(f"a run-length code needs `counts`; {name} has none. Encode it with pycocotools.")
-        return {"size": list(size), "counts": counts.encode() if isinstance(counts, str) else counts}
-    usable = isinstance(segmentation, Sequence) and not isinstance(segmentation, str) and len(segmentation) > 0
-    if not usable or not all(
-        isinstance(part, Sequence) and len(part) >= 6 and len(part) % 2 == 0 and np.isfinite(part).all()
-        for part in segmentation
-    ):
-        raise InputError(
-            f"a segmentation must be polygons [x, y, x, y, x, y, ...] of three points at least, or a run-length code; "
-            f"{name} has neither. Remove it or redraw it."
-        )
-    return dict(rle_masks.merge(rle_masks.frPyObjects(segmentation, height, width)))
+    return places[int(id)]

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from emseg.errors import UsageError
-from emseg.frequency import single_frequency
 from emseg.wafer.detection_scores.coco_input import (
     DetectionsSource,
     TruthSource,
@@ -20,7 +20,7 @@ from emseg.wafer.detection_scores.coco_input import (
     without_classes,
 )
 from emseg.wafer.detection_scores.matching import average_precision, match
-from emseg.wafer.detection_scores.resampling import Cluster, percentile_interval, resample_weights
+from emseg.wafer.detection_scores.resampling import CONFIDENCE, Cluster, percentile_interval, resample_weights
 from emseg.wafer.detection_scores.scores import METRICS, metric_values, with_all_images
 
 
@@ -70,5 +70,8 @@ def difference_over_seeds(pairs: Sequence[tuple[float | None, float | None]]) ->
     for place, pair in enumerate(pairs):
         if any(score is None or not np.isfinite(score) for score in pair):
             raise UsageError(f"each seed needs both scores; pair {place} is {pair}. Leave out undefined scores' seeds.")
-    gap = single_frequency.paired_difference([float(a or 0) for a, _ in pairs], [float(b or 0) for _, b in pairs])
-    return ScoreDifference(gap.mean, gap.interval, gap.n)
+    gaps = np.array([float(a or 0) - float(b or 0) for a, b in pairs])
+    if len(gaps) < 2:
+        raise UsageError(f"an interval needs at least 2 pairs; got {len(gaps)}. Use more seeds.")
+    mean, half = float(gaps.mean()), float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(gaps) - 1) * stats.sem(gaps))
+    return ScoreDifference(mean, (mean - half, mean + half), len(gaps))

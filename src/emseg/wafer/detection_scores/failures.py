@@ -24,7 +24,6 @@ from emseg.wafer.detection_scores.coco_input import (
     Detection,
     DetectionsSource,
     Region,
-    Rle,
     Truth,
     TruthSource,
     overlaps,
@@ -32,6 +31,7 @@ from emseg.wafer.detection_scores.coco_input import (
     read_truth,
 )
 from emseg.wafer.detection_scores.pairing import Pair, pair_up, require_share
+from emseg.wafer.detection_scores.run_length import Rle
 
 FailureKind = Literal["missed", "wrong class", "poor outline", "false alarm"]
 
