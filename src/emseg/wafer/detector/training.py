@@ -33,6 +33,7 @@ from emseg.wafer.detector.build import build_design
 from emseg.wafer.detector.design import DetectorDesign
 from emseg.wafer.detector.runner_config import Config, runner_config
 from emseg.wafer.detector.schedule import TrainingSchedule, settings_of
+from emseg.wafer.detector.tile_files import require_tiles
 from emseg.wafer.splits import TRAIN
 
 SETTINGS, CONFIG, WEIGHTS, FINISHED = "settings.json", "config.py", "weights.safetensors", "finished.json"
@@ -88,7 +89,7 @@ def train_detector(
         _require_same_settings(work_dir, settings)
         if (work_dir / FINISHED).is_file():
             return _finished(design, schedule, work_dir, device)
-    benchmark.read(split, TRAIN)  # names whatever is wrong with the data
+    require_tiles(benchmark.read(split, TRAIN), benchmark.split(split).train_images, design.numbers.in_channels)
     config = runner_config(
         design,
         schedule,
