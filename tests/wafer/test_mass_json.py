@@ -1,0 +1,154 @@
+"""A .mass.json file comes back as it was."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from wafer.made_wafers import random_wafer
+
+from emseg.errors import InputError
+from emseg.wafer.exchanged_sections import mass_from_sections, sections_from_mass
+from emseg.wafer.magc import read_magc
+from emseg.wafer.mass_json import MassSection, MassShape, MassWafer, read_mass_json, write_mass_json
+
+SMALL: dict[str, Any] = {
+    "created": "today",
+    "source": "hand",
+    "sections": {
+        "4": {
+            "sample": {"polygon": [[10, 10], [50.5, 10], [50.5, 30]], "center": [30, 20.5], "angle": 90, "x": [1]},
+            "rois": {"0": {"polygon": [[1, 2]]}},
+            "focus": {"0": {"location": [1, 2, 3]}},
+            "magnet": {"polygon": [[5.0, 6]]},
+            "quality": "good",
+        }
+    },
+    "landmarks": {"0": {"source": {"location": [1, 2]}, "target": {"location": [3, 4]}}},
+    "serial_order": [4],
+    "stage_order": "[]",
+    "program": {"version": 2},
+}
+
+
+def write(folder: Path, content: Any) -> Path:
+    path = folder / "wafer.mass.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_everything_comes_back_with_unknown_keys_at_every_level(tmp_path: Path) -> None:
+    wafer = read_mass_json(write(tmp_path, SMALL))
+    assert wafer.sections[0].extra == {"quality": "good"}
+    assert wafer.extra == {"program": {"version": 2}}
+    write_mass_json(wafer, tmp_path / "again.mass.json")
+    assert json.loads((tmp_path / "again.mass.json").read_text()) == SMALL
+
+
+def test_the_real_file_is_written_back_byte_for_byte_and_agrees_with_its_magc_file(
+    real_data: Path, tmp_path: Path
+) -> None:
+    source = real_data / "magc_wafer" / "wafer_example1.mass.json"
+    wafer = read_mass_json(source)
+    write_mass_json(wafer, tmp_path / "again.mass.json")
+    assert (tmp_path / "again.mass.json").read_bytes() == source.read_bytes()
+    magc = read_magc(source.with_name("wafer_example1.magc"))
+    for section, item, roi in zip(wafer.sections, magc.sections, magc.rois, strict=True):
+        assert section.sample == MassShape(item.polygon, item.center, item.angle)
+        assert section.rois == {"0": MassShape(roi.polygon, roi.center, roi.angle)}
+    assert wafer.stage_order == magc.stage_order
+
+
+points = st.tuples(st.floats(-1e6, 1e6), st.integers(-(10**6), 10**6))
+shapes = st.builds(
+    MassShape,
+    polygon=st.none() | st.lists(points, max_size=3).map(tuple),
+    center=st.none() | points,
+    angle=st.none() | st.floats(-180, 180),
+    location=st.none() | points,
+    extra=st.dictionaries(st.sampled_from(["a", "b"]), st.integers() | st.text(max_size=3), max_size=2),
+)
+by_key = st.dictionaries(st.integers(0, 99).map(str), shapes, max_size=2)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.dictionaries(
+        st.integers(0, 99).map(str), st.tuples(st.none() | shapes, st.none() | by_key, st.none() | by_key), max_size=2
+    ),
+    st.none() | st.dictionaries(st.sampled_from(["0", "1"]), by_key, max_size=2),
+    st.one_of(st.none(), st.just("[]"), st.lists(st.integers(0, 9), max_size=3).map(tuple)),
+)
+def test_any_wafer_comes_back_from_its_file(
+    tmp_path_factory: pytest.TempPathFactory, sections: Any, landmarks: Any, order: Any
+) -> None:
+    wafer = MassWafer(
+        tuple(MassSection(key, *entry) for key, entry in sections.items()), landmarks=landmarks, serial_order=order
+    )
+    path = tmp_path_factory.getbasetemp() / "any.mass.json"
+    write_mass_json(wafer, path)
+    assert read_mass_json(path) == wafer
+
+
+def test_samples_become_sections(tmp_path: Path) -> None:
+    sections = sections_from_mass(read_mass_json(write(tmp_path, SMALL)), name="small", height=100, width=120)
+    (section,) = sections.sections
+    np.testing.assert_array_equal(section.polygon, [(10, 10), (10, 50.5), (30, 50.5)])
+    assert (section.angle_deg, section.serial_number) == (90, 0)
+
+
+def test_sections_come_back_through_a_file(tmp_path: Path) -> None:
+    made = random_wafer(5)
+    write_mass_json(mass_from_sections(made), tmp_path / "made.mass.json")
+    back = sections_from_mass(
+        read_mass_json(tmp_path / "made.mass.json"), name=made.name, height=made.height, width=made.width
+    )
+    for before, after in zip(made.sections, back.sections, strict=True):
+        assert after.area_px == pytest.approx(before.area_px, abs=0.1)
+        assert after.angle_deg == pytest.approx(before.angle_deg, abs=0.0005)
+        assert after.serial_number == before.serial_number
+
+
+def spoilt(*keys: str, to: Any) -> dict[str, Any]:
+    content = json.loads(json.dumps(SMALL))
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = to
+    return dict(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "is no .mass.json file"),
+        ({"sections": []}, "is no .mass.json file"),
+        (spoilt("sections", "4", to=[]), "sections.4 in .* must be an object"),
+        (spoilt("sections", "4", "sample", to=3), "sections.4.sample in .* must be an object; it is 3"),
+        (spoilt("sections", "4", "sample", "polygon", to="x"), "sections.4.sample.polygon in .* must be a list"),
+        (
+            spoilt("sections", "4", "sample", "polygon", to=[[1]]),
+            r"must be \[x, y\]; sections.4.sample.polygon .*\[1\]",
+        ),
+        (spoilt("sections", "4", "sample", "center", to=[1, "2"]), r"must be \[x, y\]; sections.4.sample.center"),
+        (spoilt("sections", "4", "sample", "angle", to="90"), "sections.4.sample.angle in .* must be a number"),
+        (spoilt("sections", "4", "rois", to=[]), "sections.4.rois in .* must be an object"),
+        (spoilt("landmarks", to=[]), "landmarks in .* must be an object"),
+        (spoilt("serial_order", to=[1, "2"]), "serial_order in .* must list numbers of sections"),
+    ],
+)
+def test_a_spoilt_file_is_named(content: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        read_mass_json(write(tmp_path, content))
+
+
+def test_sections_that_cannot_be_outlines_are_named() -> None:
+    with pytest.raises(InputError, match="w has no section"):
+        sections_from_mass(MassWafer(()), name="w", height=10, width=10)
+    with pytest.raises(InputError, match="must have numbers as keys; w has 'first'"):
+        sections_from_mass(MassWafer((MassSection("first"),)), name="w", height=10, width=10)
+    with pytest.raises(InputError, match="section 0 of w has none"):
+        sections_from_mass(MassWafer((MassSection("0"),)), name="w", height=10, width=10)
