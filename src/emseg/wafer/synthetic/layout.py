@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emseg.wafer.synthetic import kernels
-from emseg.wafer.synthetic.cutting import PILE, RIBBON, UPON, Group
+from emseg.wafer.synthetic.cutting import PILE, RIBBON, SINGLE, UPON, Group
 from emseg.wafer.synthetic.design import WaferDesign
 from emseg.wafer.synthetic.shape import Shape
 
@@ -51,10 +51,10 @@ def lay_strips(design: WaferDesign, rng: np.random.Generator) -> list[Strip]:
     length = design.section_length_px
     upright = rng.random() < 0.5
     extent = design.width if upright else design.height
-    half, pitch = 0.66 * length, 1.32 * length + rng.uniform(0.10, 0.22) * length
-    border = 0.25 * length
-    count = max(1, int((extent - 2 * border) / pitch))
+    between, border = rng.uniform(0.10, 0.22) * length, 0.25 * length
+    count = max(1, int((extent - 2 * border) / (1.32 * length + between)))
     pitch = (extent - 2 * border) / count
+    half = 0.5 * (pitch - between)
     strips = []
     for k in range(count):
         tilt = rng.normal(0.0, 0.03 * length) / max(design.height, design.width)
@@ -104,6 +104,15 @@ def _heap(group: Group, rng: np.random.Generator) -> Box:
     return boxes
 
 
+def _broken(group: Group, count: int) -> list[Group]:
+    """Return the first `count` sections of a group and the rest of it."""
+    kind = RIBBON if group.kind == RIBBON else SINGLE
+    return [
+        Group(kind, group.first_serial, group.shapes[:count], group.gaps[:count]),
+        Group(kind, group.first_serial + count, group.shapes[count:], (0.0, *group.gaps[count + 1 :])),
+    ]
+
+
 def _moved(boxes: Box, y: float, x: float, turn: float) -> Box:
     c, s = math.cos(turn), math.sin(turn)
     out = boxes.copy()
@@ -142,11 +151,7 @@ def _on_silicon(design: WaferDesign, groups: list[Group], rng: np.random.Generat
         found = _find_room(design, group, boxes, len(placed), rng)
         if found is None and len(group.shapes) > 1:
             # A ribbon that finds no room has broken in two.
-            half = len(group.shapes) // 2
-            kind = group.kind if group.kind == RIBBON else "single"
-            first = Group(kind, group.first_serial, group.shapes[:half], group.gaps[:half])
-            rest = Group(kind, group.first_serial + half, group.shapes[half:], (0.0, *group.gaps[half + 1 :]))
-            waiting[:0] = [first, rest]
+            waiting[:0] = _broken(group, len(group.shapes) // 2)
             continue
         if found is None:
             continue
@@ -201,11 +206,19 @@ def _along_strips(
     placed: list[Placed] = []
     strip_at, position = 0, ends[0][0] + rng.uniform(0.0, 0.5) * slack
     phase, swing, wave = _wander(design, rng)
-    for group, chain, (low, high) in zip(groups, chains, spans, strict=True):
+    waiting = list(zip(groups, chains, spans, strict=True))
+    while waiting:
+        group, chain, (low, high) = waiting.pop(0)
         upon = group.kind == UPON and bool(placed)
         if upon:
             position -= slack + rng.uniform(0.15, 0.40) * width
         if position + high - low > ends[strip_at][1]:
+            fitting = int((ends[strip_at][1] - position) / width)
+            if group.kind == RIBBON and 1 < fitting < len(group.shapes):
+                # The tape was cut through a ribbon.
+                parts = [(part, _chain(part, 0.0, rng)) for part in _broken(group, fitting)]
+                waiting[:0] = [(part, boxes, _span(boxes)) for part, boxes in parts]
+                continue
             if strip_at + 1 == len(strips):
                 break
             strip_at += 1
