@@ -10,15 +10,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from wafer.made_wafers import picture, random_wafer
 
 from emseg.errors import InputError, UsageError
 from emseg.wafer import benchmark_sets
 from emseg.wafer.benchmark_design import PRESETS, BenchmarkDesign, preset
-from emseg.wafer.benchmark_sets import benchmark_from_wafer, default_folder, find_kept, made_whole, make_benchmark
+from emseg.wafer.benchmark_sets import default_folder, make_benchmark
 from emseg.wafer.coco_folder import Benchmark
+from emseg.wafer.kept_folder import find_kept, made_whole
 from emseg.wafer.splits import pixel_leak
-from emseg.wafer.tiles import Tiling, tile_origins
+from emseg.wafer.tiles import tile_origins
 
 SMOKE = PRESETS["smoke"]
 
@@ -192,23 +192,6 @@ def test_a_misspelt_preset_gets_a_suggestion() -> None:
         make_benchmark("smoke", n_workers=0)
     with pytest.raises(UsageError, match="`seed` must not be negative"):
         make_benchmark("smoke", seed=-1)
-
-
-def test_one_wafer_is_split_by_region_and_kept(tmp_path: Path) -> None:
-    sections = random_wafer(0)
-    image = picture(sections)
-    tiling = Tiling(64, 0.5, keep_empty=False)
-    made = benchmark_from_wafer(image, sections, tmp_path / "one", tiling=tiling)
-    assert (made.kind, list(made.splits), made.pixel_size_um) == ("real", ["region"], 2.0)
-    train, validation = (made.read("region", which).places for which in ("train", "validation"))
-    assert max(place.column + place.width for place in train) == 120
-    assert min(place.column for place in validation) == 120
-    again = benchmark_from_wafer(image, sections, tmp_path / "one", tiling=tiling)
-    assert again.fingerprint == made.fingerprint
-    with pytest.raises(UsageError, match=r"left_share is 0\.6 there, 0\.5 was asked for"):
-        benchmark_from_wafer(image, sections, tmp_path / "one", tiling=tiling, left_share=0.5)
-    with pytest.raises(UsageError, match="outlines is"):
-        benchmark_from_wafer(image, random_wafer(1), tmp_path / "one", tiling=tiling)
 
 
 def test_parameters_that_are_kept_are_those_that_were_given(copy: Path) -> None:

@@ -84,7 +84,10 @@ def write_annotations(
     pixel_size_um: float | None,
     parameters: Mapping[str, Any],
 ) -> Benchmark:
-    """Write annotations and `benchmark.json` beside tiles that `write_tiles` wrote, and return the open benchmark."""
+    """Write annotations and `benchmark.json` beside tiles that `write_tiles` wrote, and return the open benchmark.
+
+    Of the tiles in `digests`, those that no split uses are removed.
+    """
     if kind not in KINDS:
         raise UsageError(f"`kind` must be one of {', '.join(KINDS)}; got {kind!r}.")
     whole = hashlib.sha256()
@@ -100,6 +103,8 @@ def write_annotations(
             whole.update(f"{split.name}/{which}\n{text}".encode())
             counts[split.name][which] = len(tiles)
     names = sorted({tile.file_name for split in splits for tile in (*split.train, *split.validation)})
+    for unused in set(digests) - set(names):
+        (folder / IMAGES / unused).unlink(missing_ok=True)
     whole.update("".join(f"{digests[name]}  {name}\n" for name in names).encode())
     statement = {
         "kind": kind,
