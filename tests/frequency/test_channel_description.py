@@ -1,4 +1,4 @@
-"""What reaches an attention is read where it reads it, and costs are measured of what they are said to be."""
+"""What reaches an attention is read where it reads it, and described by what it holds."""
 
 import pytest
 import torch
@@ -7,9 +7,7 @@ from emseg.errors import UsageError
 from emseg.frequency import TOP16, dct_coefficients
 from emseg.frequency.attention import SqueezeExcite
 from emseg.frequency.channel_description import attention_maps, maps_of_one_mean, mean_spectrum
-from emseg.frequency.cost import DEVICES, POOLINGS, StageCost, cost_table, measure_costs, median_ms, report_costs
 from emseg.frequency.resnet import ResNet, ResNetDesign
-from emseg.runs.session import Run
 
 SMALL = ResNetDesign(depths=(1, 1), base_channels=16, in_channels=1, n_classes=4)
 
@@ -49,50 +47,3 @@ def test_a_map_of_one_cosine_has_all_its_variance_at_that_frequency_whatever_its
     spectrum = mean_spectrum(wave[None, None] + 7)
     assert spectrum[3, 2] == pytest.approx(1, abs=1e-6)
     assert spectrum.sum() == pytest.approx(1)
-
-
-def test_the_times_are_those_of_the_calls():
-    """Nothing is faster than multiplying matrices; each is called once a round and once before."""
-    calls = {"nothing": 0, "work": 0}
-    matrix = torch.randn(300, 300)
-
-    def count(name: str, work: bool) -> None:
-        calls[name] += 1
-        if work:
-            _ = matrix @ matrix @ matrix
-
-    times = median_ms({"nothing": lambda: count("nothing", False), "work": lambda: count("work", True)}, "cpu", 5)
-    assert calls == {"nothing": 6, "work": 6}
-    assert 0 < times["nothing"] < times["work"]
-
-
-def test_a_device_that_is_not_here_is_listed_as_not_run():
-    costs = measure_costs(224, batch=1, rounds=1, seed=0)
-    assert [(cost.device, cost.stage) for cost in costs] == [
-        (device, stage) for device in DEVICES for stage in (1, 2, 3, 4)
-    ]
-    table = cost_table(costs)
-    run = Run("fanet/channel_attention", seed=0)
-    report_costs(run, costs, 1)
-    assert {"cpu_pooling_ratio", "cpu_stored_ratio", "cpu_eca_ratio", "cpu_fca_ratio", "cpu_fanet_ratio"} <= set(
-        run.metrics
-    )
-    if not torch.cuda.is_available():
-        assert [cell.text for cell in table.rows[-1]][2:] == ["not run"] * 7
-        assert not any(name.startswith("cuda") for name in run.metrics)
-
-
-def test_ratios_are_taken_over_all_stages_together():
-    pooling, attention = dict.fromkeys(POOLINGS, 2.0), {"se": 4.0, "eca": 4.0, "fca": 6.0, "fanet": 8.0}
-    first = StageCost("cpu", 1, (1, 256, 64, 64), pooling | {"dct_pool": 3.0}, attention)
-    second = StageCost("cpu", 2, (1, 512, 32, 32), pooling, attention)
-    run = Run("fanet/channel_attention", seed=0)
-    report_costs(run, [first, second], 5)
-    assert run.metrics["cpu_pooling_ratio"].value == pytest.approx(5 / 4)
-    assert run.metrics["cpu_fanet_ratio"].value == pytest.approx(2)
-    assert first.pooling_ratio("dct_pool") == pytest.approx(1.5)
-
-
-def test_no_round_is_no_measurement():
-    with pytest.raises(UsageError, match="`rounds` and `batch` must be at least 1; got rounds=0"):
-        measure_costs(224, batch=1, rounds=0, seed=0)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from emseg.errors import UsageError
+from emseg.frequency.dct import PARTS, TOP16
 from emseg.frequency.single_frequency import Accuracy, Difference, Frequency, paired_difference
 from emseg.wafer.quality_cells import Cell, Scores, score_cells
 from emseg.wafer.section_crops import CropSet
@@ -126,9 +127,21 @@ def parameter_counts(experiment: Experiment) -> dict[str, tuple[int, int]]:
 
 
 def frequency_pairs(rows: Sequence[int], columns: Sequence[int]) -> tuple[Frequency, ...]:
-    """Return the pairs (h, w) from a list of h and a list of w of the same length."""
+    """Return the pairs (h, w) from a list of h and a list of w of the same length, one for each channel group.
+
+    Their number must divide 16, so that it divides the channels of every stage; each index is one of Table 1's, 0 to 6.
+    """
     if len(rows) != len(columns):
         raise UsageError(
-            f"each frequency needs one row index h and one column index w; got {len(rows)} and {len(columns)}."
+            f"each frequency needs one row index h and one column index w; got {len(rows)} and {len(columns)}. "
+            "Give both lists the same length."
         )
+    if not rows or len(TOP16) % len(rows):
+        raise UsageError(
+            f"the number of frequencies must divide {len(TOP16)}, or the channels cannot be shared out evenly; "
+            f"got {len(rows)}. Give 1, 2, 4, 8 or 16."
+        )
+    for index in (*rows, *columns):
+        if not 0 <= index < PARTS:
+            raise UsageError(f"the indices h and w of a frequency must be from 0 to {PARTS - 1}; got {index}.")
     return tuple(zip(rows, columns, strict=True))
