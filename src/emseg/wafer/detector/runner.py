@@ -63,7 +63,7 @@ def chosen_device(name: str) -> torch.device:
 
 def write_then_move(save: Callable[[Path], object], path: Path) -> None:
     """Let `save` write a new file beside `path` and move it there, so that `path` is never half written."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         save(beside)
         with beside.open("rb") as file:

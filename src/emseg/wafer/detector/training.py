@@ -34,9 +34,10 @@ from emseg.wafer.detector.design import DetectorDesign
 from emseg.wafer.detector.runner_config import Config, runner_config
 from emseg.wafer.detector.schedule import TrainingSchedule, settings_of
 from emseg.wafer.detector.tile_files import require_tiles
+from emseg.wafer.detector.weights import SAFETENSORS, load_weights, save_weights
 from emseg.wafer.splits import TRAIN
 
-SETTINGS, CONFIG, WEIGHTS, FINISHED = "settings.json", "config.py", "weights.safetensors", "finished.json"
+SETTINGS, CONFIG, WEIGHTS, FINISHED = "settings.json", "config.py", f"weights{SAFETENSORS}", "finished.json"
 _MIB = 2**20
 
 
@@ -120,36 +121,6 @@ def train_detector(
     if runner.rank == 0:
         _finish(model, work_dir, took)
     return _trained(model, design, schedule, work_dir, took)
-
-
-def load_weights(design: DetectorDesign, path: str | Path, *, device: str = "cpu") -> nn.Module:
-    """Return the detector of `design` with the weights of a file that a training wrote, in evaluation mode.
-
-    Raises `InputError` for a file that is none, or of another architecture, and names the first layer that differs.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = Path(path)
-    try:
-        weights = load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist. Name the {WEIGHTS} of a training.") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is no safetensors file ({error}). Name the {WEIGHTS} of a training.") from error
-    model = build_design(design)
-    wanted = model.state_dict()
-    for name in [*wanted, *weights]:
-        ours, theirs = wanted.get(name), weights.get(name)
-        if ours is None or theirs is None or ours.shape != theirs.shape:
-            here, there = ("absent" if one is None else f"{list(one.shape)}" for one in (ours, theirs))
-            raise InputError(
-                f"the weights in {path} are of another architecture: {name} is {there} there and {here} in the design "
-                f"({design.detector}, depth {design.depth}, attention {design.attention}, {design.num_classes} classes,"
-                f" size {design.size}). Name the design that was trained."
-            )
-    model.load_state_dict(weights)
-    return model.to(device).eval()
 
 
 def _run(config: Config, schedule: TrainingSchedule, device: torch.device, launcher: str, progress: bool) -> Any:
@@ -261,12 +232,9 @@ def _require_same_settings(work_dir: Path, settings: Mapping[str, Any]) -> None:
 
 def _finish(model: nn.Module, work_dir: Path, took: Mapping[str, Any]) -> None:
     """Write the weights, then say that they are there, then drop the checkpoint."""
-    from safetensors.torch import save_file
-
     from emseg.wafer.detector.runner import RESUME_POINT, write_then_move
 
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_then_move(lambda path: save_file(weights, path), work_dir / WEIGHTS)
+    write_then_move(lambda path: save_weights(model, path), work_dir / WEIGHTS)
     digest = hashlib.sha256((work_dir / WEIGHTS).read_bytes()).hexdigest()
     text = json.dumps({**took, "weights_sha256": digest}, indent=1) + "\n"
     write_then_move(lambda path: path.write_text(text), work_dir / FINISHED)
@@ -278,8 +246,9 @@ def _finished(
 ) -> TrainedDetector:
     took = json.loads((work_dir / FINISHED).read_text())
     del took["weights_sha256"]
-    model = load_weights(design, work_dir / WEIGHTS, device=str(device))
-    return _trained(model, design, schedule, work_dir, took)
+    model = build_design(design)
+    load_weights(model, work_dir / WEIGHTS)
+    return _trained(model.to(device), design, schedule, work_dir, took)
 
 
 def _trained(
