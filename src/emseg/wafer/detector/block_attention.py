@@ -50,6 +50,9 @@ def attention_maker(name: str, options: Mapping[str, object] | None = None) -> A
     Raises `UsageError` for an option that the attention does not have; the values are checked when one is made.
     """
     given, known = dict(options or {}), attention_options(name)
+    pairs = given.get("frequencies")
+    if isinstance(pairs, list):  # JSON has no tuples
+        given["frequencies"] = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in pairs)
     for option in given:
         if option not in known:
             has = f"has {', '.join(known)}" if known else "has none"

@@ -10,6 +10,7 @@ normalisation that learns.
 Source: mmdet's configuration files; FANet, section 4.2, which follows them. The small preset is ours.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal, get_args
@@ -79,19 +80,21 @@ class DetectorSize:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise UsageError(f"`{name}` must be a number from 0 to 1; got {value!r}.")
-        for name in ("mean", "std", "strides", "anchor_ratios", "anchor_sizes"):
+        self._keep_tuple("mean", lowest=0.0)
+        for name in ("std", "strides", "anchor_ratios", "anchor_sizes"):
             self._keep_tuple(name)
         self._check_images()
         self._check_levels()
 
-    def _keep_tuple(self, name: str) -> None:
-        """Make a tuple of a list, as JSON and YAML have it; all entries must be numbers above 0."""
+    def _keep_tuple(self, name: str, lowest: float = math.ulp(0.0)) -> None:
+        """Make a tuple of a list, as JSON and YAML have it; no entry may be below `lowest`."""
         values = getattr(self, name)
         if values is None and name == "anchor_sizes":
             return
         numbers = isinstance(values, tuple | list) and len(values) > 0
-        if not numbers or not all(isinstance(value, int | float) and value > 0 for value in values):
-            raise UsageError(f"`{name}` must be a list of numbers above 0; got {values!r}.")
+        if not numbers or not all(isinstance(value, int | float) and value >= lowest for value in values):
+            above = "0 or more" if lowest == 0 else "above 0"
+            raise UsageError(f"`{name}` must be a list of numbers {above}; got {values!r}.")
         object.__setattr__(self, name, tuple(values))
 
     def _check_images(self) -> None:
