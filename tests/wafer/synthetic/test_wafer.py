@@ -7,7 +7,7 @@ import shapely
 from scipy import ndimage
 
 from emseg.wafer import SECTION_CLASSES
-from emseg.wafer.synthetic import SyntheticWafer, WaferDesign, synthesize_wafer
+from emseg.wafer.synthetic import WAFER_GENERATOR_VERSION, SyntheticWafer, WaferDesign, synthesize_wafer
 from emseg.wafer.synthetic import wafer as module
 
 DESIGNS = {
@@ -188,6 +188,25 @@ def test_the_mosaic_has_fields_of_different_light():
     image = synthesize_wafer(design, seed=4).image.astype(float)
     jump = np.abs(np.diff(image[100:-100, 300:700].mean(1)))
     assert jump.max() > 8 * np.median(jump)
+
+
+@pytest.mark.parametrize("background", ["silicon", "tape"])
+def test_a_wafer_hardly_larger_than_its_sections_holds_some(background):
+    design = WaferDesign(height=128, width=160, section_length_px=40, background=background)
+    assert min(len(synthesize_wafer(design, seed=seed).truth.sections) for seed in range(6)) >= 2
+
+
+@pytest.mark.parametrize(
+    ("background", "drawn"),
+    [("silicon", (1, 74, 21, 20, 18, 160.1, 0.276)), ("tape", (1, 101, 26, 28, 24, 111.5, 0.381))],
+)
+def test_another_picture_is_another_version_of_the_generator(background, drawn):
+    """Trained records name the version; whoever changes what is drawn raises it, and these numbers with it."""
+    wafer = synthesize_wafer(WaferDesign(height=800, width=900, section_length_px=50, background=background), seed=12)
+    counts = [wafer.truth.count(name) for name in SECTION_CLASSES]
+    area = sum(section.area_px for section in wafer.truth.sections)
+    assert (WAFER_GENERATOR_VERSION, *counts) == drawn[:5]
+    assert (wafer.image.mean(), area / wafer.image.size) == pytest.approx(drawn[5:], rel=1e-2)
 
 
 def test_dust_can_be_left_away():

@@ -197,6 +197,7 @@ def _along_strips(
     width = design.section_width_px
     ends = [_ends(strip, design) for strip in strips]
     room = sum(max(0.0, last - first) for first, last in ends)
+    longest = max(last - first for first, last in ends)
     chains = [_heap(group, rng) if group.kind == PILE else _chain(group, 0.0, rng) for group in groups]
     spans = [_span(chain) for chain in chains]
     used = sum(high - low for group, (low, high) in zip(groups, spans, strict=True) if group.kind != UPON)
@@ -214,8 +215,11 @@ def _along_strips(
             position -= slack + rng.uniform(0.15, 0.40) * width
         if position + high - low > ends[strip_at][1]:
             fitting = int((ends[strip_at][1] - position) / width)
-            if group.kind == RIBBON and 1 < fitting < len(group.shapes):
-                # The tape was cut through a ribbon.
+            if len(group.shapes) > 1 and high - low > longest:
+                fitting, split = min(max(1, fitting), len(group.shapes) - 1), True  # no strip can hold it whole
+            else:
+                split = group.kind == RIBBON and 1 < fitting < len(group.shapes)  # the tape was cut through a ribbon
+            if split:
                 parts = [(part, _chain(part, 0.0, rng)) for part in _broken(group, fitting)]
                 waiting[:0] = [(part, boxes, _span(boxes)) for part, boxes in parts]
                 continue
