@@ -131,6 +131,13 @@ def test_a_users_folder_opens_as_it_is(names: tuple[str, str], images: tuple[str
     assert len(benchmark.read("given", "validation").images) == len(TILES) - round(0.6 * len(TILES))
 
 
+def test_an_image_on_both_sides_of_a_users_split_is_named(tmp_path: Path) -> None:
+    folder = users_folder(tmp_path, ("train.json", "val.json"), ("images", "images"))
+    shutil.copy(folder / "annotations" / "train.json", folder / "annotations" / "val.json")
+    with pytest.raises(InputError, match=r"either trained on or validated on; made_r.*\.png is in .*train\.json"):
+        open_benchmark(folder)
+
+
 def test_a_users_folder_that_cannot_be_opened_is_told_why(tmp_path: Path) -> None:
     folder = users_folder(tmp_path, ("train.json", "val.json"), ("images", "images"))
     next((folder / "images").glob("*.png")).unlink()

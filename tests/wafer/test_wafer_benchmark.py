@@ -77,6 +77,8 @@ def test_wafers_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
         benchmark_from_wafers([(image.astype(np.uint16), SECOND)], tmp_path)
     with pytest.raises(UsageError, match=r"must be one of crops, region, wafer; got 'wafers'\. Did you mean 'wafer'"):
         benchmark_from_wafers(WAFERS, tmp_path, split="wafers", tiling=TILING)
+    with pytest.raises(UsageError, match=r"one of synthetic, real, licensed; got 'licenced'\. Did you mean 'licensed'"):
+        benchmark_from_wafer(*WAFERS[0], tmp_path, tiling=TILING, kind="licenced")
     empty = WaferSections("bare", 150, 200, ())
     with pytest.raises(InputError, match="bare has no section"):
         benchmark_from_wafer(image, empty, tmp_path, tiling=TILING)

@@ -115,6 +115,12 @@ def _add_tiles(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="crowd: keep such a section as one that scores ignore; drop: leave it out (default: crowd)",
     )
     cut.add_argument("--keep-empty", action="store_true", help="keep tiles that show no section")
+    cut.add_argument(
+        "--kind",
+        default="real",
+        metavar="KIND",
+        help="what the images are, for records: real, licensed or synthetic (default: real)",
+    )
     split = parser.add_argument_group("split")
     split.add_argument(
         "--split",
@@ -215,6 +221,7 @@ def run_tiles(arguments: argparse.Namespace) -> int:
         train_share=arguments.train_share,
         validation_wafers=arguments.validation,
         seed=arguments.seed,
+        kind=arguments.kind,
     )
     _tell(benchmark)
     return 0

@@ -9,7 +9,7 @@ The three splits of a benchmark have the same counts, so that they can be compar
 and validates on the others, "crops" and "region" use all. Only tiles that show a section are kept.
 
 Source for the counts, the tile and the overlap: Sun et al. 2021 (FANet), section 4.1. Deviation: the paper does not say
-how many wafers there were, nor whether empty tiles were kept; 36 wafers give the tiles that its counts need.
+how many wafers there were, nor whether empty tiles were kept; 33 wafers are the fewest that give its counts.
 """
 
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ PRESETS = {
         BenchmarkDesign("smoke", 512, 56.0, 2, 2, n_train=10, n_validation=4, tile=192),
         BenchmarkDesign("laptop", 2048, 64.0, 4, 2, n_train=300, n_validation=120, tile=256),
         BenchmarkDesign("medium", 4096, 128.0, 16, 6, n_train=1200, n_validation=400, tile=512),
-        BenchmarkDesign("paper", 10_000, 300.0, 25, 11, n_train=2708, n_validation=1193, tile=1024, left_share=0.7),
+        BenchmarkDesign("paper", 10_000, 300.0, 23, 10, n_train=2708, n_validation=1193, tile=1024, left_share=0.7),
     )
 }
 

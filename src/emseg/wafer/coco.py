@@ -15,6 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,14 @@ class CocoSet:
 
     def of_image(self, image: CocoImage) -> tuple[CocoAnnotation, ...]:
         """Return the annotations of one image."""
-        return tuple(one for one in self.annotations if one.image_id == image.id)
+        return tuple(self._by_image.get(image.id, ()))
+
+    @cached_property
+    def _by_image(self) -> dict[int, list[CocoAnnotation]]:
+        grouped: dict[int, list[CocoAnnotation]] = {}
+        for one in self.annotations:
+            grouped.setdefault(one.image_id, []).append(one)
+        return grouped
 
     @property
     def places(self) -> tuple[TilePlace, ...]:

@@ -84,6 +84,13 @@ def open_benchmark(folder: str | Path) -> Benchmark:
     return _open_given(folder)
 
 
+def require_kind(kind: str) -> str:
+    """Return `kind`, or raise `UsageError` that lists what data may be."""
+    if kind not in KINDS:
+        raise UsageError(f"`kind` must be one of {', '.join(KINDS)}; got {kind!r}.{suggest(kind, KINDS)}")
+    return kind
+
+
 def _open_ours(folder: Path) -> Benchmark:
     statement = read_json(folder / STATEMENT)
     try:
@@ -129,6 +136,12 @@ def _open_given(folder: Path) -> Benchmark:
         _image_folder(folder, train, _TRAIN_NAMES),
         _image_folder(folder, validation, _VALIDATION_NAMES),
     )
+    both = {image.file_name for image in train.images} & {image.file_name for image in validation.images}
+    if both and files.train_images == files.validation_images:
+        raise InputError(
+            f"an image must be either trained on or validated on; {sorted(both)[0]} is in {train_path} and in "
+            f"{validation_path} ({len(both)} such images). Remove it from one of them."
+        )
     digest = hashlib.sha256(train_path.read_bytes() + validation_path.read_bytes())
     return Benchmark(
         folder=folder,

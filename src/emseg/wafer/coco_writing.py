@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.coco_folder import ANNOTATIONS, IMAGES, KINDS, STATEMENT, Benchmark, open_benchmark
+from emseg.wafer.coco_folder import ANNOTATIONS, IMAGES, STATEMENT, Benchmark, open_benchmark, require_kind
 from emseg.wafer.splits import TRAIN, VALIDATION, Split
 from emseg.wafer.tiles import Tile, TileSection
 
@@ -88,8 +88,6 @@ def write_annotations(
 
     Of the tiles in `digests`, those that no split uses are removed.
     """
-    if kind not in KINDS:
-        raise UsageError(f"`kind` must be one of {', '.join(KINDS)}; got {kind!r}.")
     whole = hashlib.sha256()
     counts: dict[str, dict[str, int]] = {}
     for split in splits:
@@ -107,7 +105,7 @@ def write_annotations(
         (folder / IMAGES / unused).unlink(missing_ok=True)
     whole.update("".join(f"{digests[name]}  {name}\n" for name in names).encode())
     statement = {
-        "kind": kind,
+        "kind": require_kind(kind),
         "fingerprint": whole.hexdigest()[:16],
         "class_names": list(class_names),
         "pixel_size_um": pixel_size_um,

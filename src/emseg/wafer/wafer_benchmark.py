@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from emseg.errors import InputError, UsageError, suggest
 from emseg.runs.digest import digest_of
-from emseg.wafer.coco_folder import Benchmark, open_benchmark
+from emseg.wafer.coco_folder import Benchmark, open_benchmark, require_kind
 from emseg.wafer.coco_writing import require_wafer_name, write_annotations, write_tiles
 from emseg.wafer.kept_folder import find_kept, made_whole, plain
 from emseg.wafer.sections import WaferSections
@@ -66,7 +66,7 @@ def benchmark_from_wafers(
         "train_share": train_share,
         "validation_wafers": list(validation_wafers),
         "seed": seed,
-        "kind": kind,
+        "kind": require_kind(kind),
     }
     parameters, place = plain(own), Path(folder)
     kept = find_kept(place, parameters)
