@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from emseg.errors import UsageError
-from emseg.frequency.cost.timing import cpu_seconds, median_ms, memory_share, on_threads
+from emseg.frequency.cost.timing import MOST_FACTOR, cpu_seconds, median_times, memory_share, on_threads
 
 
 class FakeClock:
@@ -25,15 +25,23 @@ class FakeClock:
 def test_the_calls_take_turns_and_warm_up_rounds_are_not_timed():
     """Two warm-up rounds and three that count: a b a b, then a b a b a b."""
     clock = FakeClock({"a": [1.0, 1.0, 1.0], "b": [1.0, 1.0, 1.0]})
-    median_ms({"a": clock.call("a"), "b": clock.call("b")}, 3, clock.stopwatch, warm_up=2)
+    median_times({"a": clock.call("a"), "b": clock.call("b")}, 3, clock.stopwatch, warm_up=2)
     assert clock.made == ["a", "b"] * 5
     assert clock.timed == ["a", "b"] * 3
 
 
 def test_a_time_is_the_median_in_ms_so_that_one_disturbed_round_does_not_count():
     clock = FakeClock({"a": [0.002, 9.0, 0.001], "b": [0.004, 0.006, 0.005]})
-    times = median_ms({"a": clock.call("a"), "b": clock.call("b")}, 3, clock.stopwatch, warm_up=0)
-    assert times == {"a": pytest.approx(2), "b": pytest.approx(5)}
+    times = median_times({"a": clock.call("a"), "b": clock.call("b")}, 3, clock.stopwatch, warm_up=0)
+    assert times.ms == {"a": pytest.approx(2), "b": pytest.approx(5)}
+
+
+def test_short_calls_get_more_rounds_until_they_were_timed_for_long_enough_but_not_without_end():
+    clock = FakeClock({"a": [0.25] * 100, "b": [0.25] * 100})
+    calls = {"a": clock.call("a"), "b": clock.call("b")}
+    assert median_times(calls, 2, clock.stopwatch, warm_up=0, least_seconds=2.9).rounds == 6
+    assert median_times(calls, 2, clock.stopwatch, warm_up=0, least_seconds=0.1).rounds == 2
+    assert median_times(calls, 1, clock.stopwatch, warm_up=0, least_seconds=1e9).rounds == MOST_FACTOR
 
 
 def test_the_cpus_stopwatch_reads_the_clock_before_and_after_the_call(monkeypatch):
@@ -44,7 +52,7 @@ def test_the_cpus_stopwatch_reads_the_clock_before_and_after_the_call(monkeypatc
 
 def test_no_round_is_no_measurement():
     with pytest.raises(UsageError, match="`rounds` must be at least 1, or nothing is measured; got 0"):
-        median_ms({"a": lambda: None}, 0, cpu_seconds, warm_up=0)
+        median_times({"a": lambda: None}, 0, cpu_seconds, warm_up=0)
 
 
 def test_memory_is_what_a_call_holds_at_a_time_beside_its_map():

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from emseg.frequency.cost.contenders import contenders, forward, forward_and_backward, random_map, stage_shape
 from emseg.frequency.cost.rows import BASELINES, CLASSIFIER, DETECTOR, CostPlan, CostRow, Setting, settings
-from emseg.frequency.cost.timing import STOPWATCHES, WARM_UP, Call, median_ms, memory_share, on_threads
+from emseg.frequency.cost.timing import (
+    LEAST_SECONDS,
+    STOPWATCHES,
+    WARM_UP,
+    Call,
+    median_times,
+    memory_share,
+    on_threads,
+)
 from emseg.frequency.cost.training_steps import classifier_step, detector_step
 
 COPY = "copy"
@@ -36,13 +44,20 @@ def _rows(setting: Setting, plan: CostPlan, generator: torch.Generator) -> Itera
         else:
             shape, rounds = stage_shape(number, plan.image_size, plan.batch), plan.rounds
         baseline = BASELINES[setting.section]
-        row = partial(CostRow, setting, place, shape, baseline=baseline, rounds=rounds)
+        row = partial(CostRow, setting, place, shape, baseline=baseline)
         if not here or (place == DETECTOR and not plan.detector):
-            yield from (row(variant=variant) for variant in setting.contenders)
+            yield from (row(variant=variant, rounds=rounds) for variant in setting.contenders)
             continue
         x = random_map(shape, setting, generator)
         calls = _training_calls(setting, place, x) if training else _map_calls(setting, number, x)
-        ms = median_ms(calls, rounds, STOPWATCHES[setting.device], warm_up=WARM_UP[setting.device])
+        times = median_times(
+            calls,
+            rounds,
+            STOPWATCHES[setting.device],
+            warm_up=WARM_UP[setting.device],
+            least_seconds=LEAST_SECONDS,
+        )
+        ms = times.ms
         for variant in setting.contenders:
             share, of_copy = None, None
             if setting.section == "pooling" and setting.direction == "forward":
@@ -51,6 +66,7 @@ def _rows(setting: Setting, plan: CostPlan, generator: torch.Generator) -> Itera
                 of_copy = ms[COPY] / 2 / ms[variant] if COPY in ms else None
             yield row(
                 variant=variant,
+                rounds=times.rounds,
                 ms=ms[variant],
                 ratio=ms[variant] / ms[baseline],
                 memory_share=share,

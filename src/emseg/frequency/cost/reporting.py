@@ -17,13 +17,13 @@ from emseg.runs.session import Run
 def report_costs(run: Run, rows: list[CostRow]) -> None:
     """Note all ratios, the times of the baselines and the shares of memory; of what was not run, nothing."""
     for contest in contests(rows):
-        name, rounds = contest_name(contest), contest.rows[0].rounds
+        name, rounds = contest_name(contest), min(row.rounds for row in contest.rows)
         title = f"{LABELS.get(contest.variant, contest.variant)}, {setting_text(contest.setting)}"
         if contest.setting.section != "training":
             _note(run, contest, name, f"{title}, all stages", contest.ms, contest.ratio, rounds)
         for row in contest.rows:
             place = re.sub(r"[^a-z0-9]+", "_", row.place.lower())
-            _note(run, contest, f"{name}_{place}", f"{title}, {row.place}", row.ms, row.ratio, rounds)
+            _note(run, contest, f"{name}_{place}", f"{title}, {row.place}", row.ms, row.ratio, row.rounds)
         if contest.memory_share is not None:
             label = f"Memory held beside the map, over its size: {title}"
             run.metric(f"{name}_memory", contest.memory_share, n=len(contest.rows), label=label)

@@ -76,7 +76,8 @@ def cost_table(rows: Sequence[CostRow], section: str) -> DisplayTable:
     chosen = [contest for contest in contests(rows) if contest.setting.section == section]
     if not chosen:
         raise UsageError(f"the rows hold nothing of the section {section!r}; measure a plan that holds it.")
-    ran = {contest.setting for contest in chosen if any(row.ms is not None for row in contest.rows)}
+    ran = {contest.setting.device for contest in chosen if any(row.ms is not None for row in contest.rows)}
+    idle: list[str] = []
     summed = section != "training"
     copied = any(contest.of_copy is not None for contest in chosen)
     extra = [
@@ -86,11 +87,16 @@ def cost_table(rows: Sequence[CostRow], section: str) -> DisplayTable:
     ]
     lines, row_ids = [], []
     for contest in chosen:
-        nothing = contest.setting not in ran
-        if nothing and not contest.is_baseline:
-            continue  # one line for all contenders of a setting that was not run
-        row_ids.append("cost-" + contest_name(contest).replace("_", "-"))
-        cells = [setting_text(contest.setting), "all" if nothing else LABELS.get(contest.variant, contest.variant)]
+        device = contest.setting.device
+        if device in idle:
+            continue  # one line for all settings of a device that was not run
+        if device in ran:
+            cells = [setting_text(contest.setting), LABELS.get(contest.variant, contest.variant)]
+            row_ids.append("cost-" + contest_name(contest).replace("_", "-"))
+        else:
+            cells = [device.upper(), "all"]
+            row_ids.append(f"cost-{device}-{section}")
+            idle.append(device)
         cells += [_time_text(contest, row.ms, row.ratio) for row in contest.rows]
         if summed:
             cells.append(_time_text(contest, contest.ms, contest.ratio))
@@ -109,11 +115,13 @@ def cost_table(rows: Sequence[CostRow], section: str) -> DisplayTable:
 
 
 def setting_text(setting: Setting) -> str:
-    """Return a setting in words; what is usual is left out."""
-    parts = [setting.device.upper(), setting.dtype]
+    """Return a setting in words; what is usual (forward, float32, contiguous, eager) is left out."""
+    parts = [setting.device.upper()]
+    parts += [setting.dtype] if setting.dtype != "float32" else []
     parts += [setting.layout] if setting.layout != "contiguous" else []
     parts += [setting.mode] if setting.mode != "eager" else []
-    return " ".join(parts) + ("" if setting.direction == "step" else f", {setting.direction}")
+    parts += ["+ backward"] if setting.direction == "forward + backward" else []
+    return " ".join(parts)
 
 
 def contest_name(contest: Contest) -> str:
@@ -129,20 +137,23 @@ def contest_name(contest: Contest) -> str:
 
 
 def _caption(chosen: Sequence[Contest], section: str) -> str:
-    batches, rounds = {}, {}
-    for contest in chosen:
-        row = contest.rows[0]
-        batches[contest.setting.device.upper()] = str(row.shape[0])
-        rounds[contest.setting.device.upper()] = str(row.rounds)
-    shapes = dict.fromkeys(" × ".join(map(str, row.shape[1:])) for contest in chosen for row in contest.rows)
+    measured = [row for contest in chosen for row in contest.rows if row.ms is not None]
+    rows = measured or [row for contest in chosen for row in contest.rows]
+    rounds, batches = {}, {}
+    for device in dict.fromkeys(row.setting.device for row in rows):
+        of_device = [row for row in rows if row.setting.device == device]
+        rounds[device.upper()] = str(min(row.rounds for row in of_device))
+        batches[device.upper()] = str(of_device[0].shape[0])
+    shapes = dict.fromkeys(" × ".join(map(str, row.shape[1:])) for row in rows)
+    usual = "Float32" if section == "training" else "Forward, float32, contiguous and eager where nothing else is said"
     what = "Images" if section == "training" else "Maps"
     extra = (
-        " memory: the most that a call holds beside the map, over the size of the map." if section == "pooling" else ""
+        " Memory: the most that a call holds beside the map, over the size of the map." if section == "pooling" else ""
     )
     return (
-        f"{TITLES[section]}. Medians over rounds in turns ({_by_device(rounds)}); the contender whose time is given "
-        f"is the one that the others are compared with. {what} of {', '.join(shapes)}, batch {_by_device(batches)}."
-        f"{extra} Not run: this machine has no such device, or this run left it out."
+        f"{TITLES[section]}. {usual}; × is the time over that of the contender whose time is given. {what} of "
+        f"{', '.join(shapes)}, batch {_by_device(batches)}; medians over rounds in turns, at least "
+        f"{_by_device(rounds)}.{extra} Not run: no such device here, or left out."
     )
 
 

@@ -1,7 +1,8 @@
 """How long calls take, measured in turns, and how much memory one holds.
 
 The calls that are compared take turns, round after round, so that whatever else the machine does disturbs all of them.
-A time is the median over the rounds; rounds before the first that counts warm caches up (and, on a GPU, clocks and
+A time is the median over the rounds, of which short calls get more, for one interruption takes longer than many of
+them; rounds before the first that counts warm caches up (and, on a GPU, clocks and
 compilers). A stopwatch takes a call and returns its seconds: `perf_counter` on the CPU, a pair of events on a GPU,
 which are stamped by the GPU itself, so that the time to hand over the work does not count where the GPU is busy.
 """
@@ -11,6 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -41,12 +43,25 @@ def cuda_seconds(call: Call) -> float:
 
 STOPWATCHES: dict[str, Stopwatch] = {"cpu": cpu_seconds, "cuda": cuda_seconds}
 WARM_UP = {"cpu": 1, "cuda": 10}  # rounds
+LEAST_SECONDS = 0.05
+MOST_FACTOR = 20
 
 
-def median_ms(calls: Mapping[str, Call], rounds: int, stopwatch: Stopwatch, *, warm_up: int) -> dict[str, float]:
-    """Return the median time of each call in ms; in each of the rounds every call is made once, in order.
+@dataclass(frozen=True)
+class Medians:
+    """The median time of each call in ms, by name, over so many rounds."""
 
-    The `warm_up` rounds before them do not count.
+    ms: dict[str, float]
+    rounds: int
+
+
+def median_times(
+    calls: Mapping[str, Call], rounds: int, stopwatch: Stopwatch, *, warm_up: int, least_seconds: float = 0.0
+) -> Medians:
+    """Return the median time of each call; in each round every call is made once, in order.
+
+    Rounds go on, up to `MOST_FACTOR` times as many, until all calls together have been timed for `least_seconds`. The
+    `warm_up` rounds before them do not count.
     """
     if rounds < 1:
         raise UsageError(f"`rounds` must be at least 1, or nothing is measured; got {rounds}.")
@@ -54,10 +69,13 @@ def median_ms(calls: Mapping[str, Call], rounds: int, stopwatch: Stopwatch, *, w
         for call in calls.values():
             call()
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    number, total = 0, 0.0
+    while number < rounds or (total < least_seconds and number < MOST_FACTOR * rounds):
         for name, call in calls.items():
             times[name].append(stopwatch(call))
-    return {name: 1000 * statistics.median(values) for name, values in times.items()}
+            total += times[name][-1]
+        number += 1
+    return Medians({name: 1000 * statistics.median(values) for name, values in times.items()}, number)
 
 
 @contextlib.contextmanager
