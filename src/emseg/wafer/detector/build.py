@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from emseg.errors import UsageError
+from emseg.wafer.detector.config_check import check_config
 from emseg.wafer.detector.design import Detector, DetectorDesign
 from emseg.wafer.detector.model_config import Config, model_config
 
@@ -52,16 +53,20 @@ def build_design(design: DetectorDesign, *, seed: int = 0) -> nn.Module:
 
 
 def build_config(config: Config, *, seed: int = 0) -> nn.Module:
-    """Return the detector of a model's configuration, such as `model_config` returns or a file holds."""
+    """Return the detector of a model's configuration, such as `model_config` returns or a file holds.
+
+    Raises `UsageError` for an entry that no part of the model would read.
+    """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise UsageError(f"`seed` must be a whole number from 0 to 2^63 - 1; got {seed!r}.")
     # Imported here, since mmdet takes seconds that a plain design should not cost; our parts first, they prepare it.
     import_module("emseg.wafer.detector.parts")
-    from mmdet.registry import MODELS
+    from mmdet.registry import MODELS, TASK_UTILS
     from mmengine.config import ConfigDict
     from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
+    check_config(config, {**TASK_UTILS.module_dict, **MODELS.module_dict})
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)  # or it prints a line for every parameter
