@@ -68,10 +68,12 @@ def test_every_tile_of_the_folder_shows_a_section(smoke: Benchmark) -> None:
     assert all(any(not one.crowd for one in coco.of_image(image)) for image in coco.images)
 
 
-def test_the_same_seed_gives_the_same_benchmark_in_several_processes_and_another_seed_another(
-    smoke: Benchmark, tmp_path: Path
-) -> None:
+@pytest.mark.slow  # two processes start anew
+def test_the_same_seed_gives_the_same_benchmark_in_several_processes(smoke: Benchmark, tmp_path: Path) -> None:
     assert make_benchmark("smoke", tmp_path / "again", seed=3, n_workers=2).fingerprint == smoke.fingerprint
+
+
+def test_another_seed_gives_another_benchmark(smoke: Benchmark, tmp_path: Path) -> None:
     assert make_benchmark("smoke", tmp_path / "other", seed=4).fingerprint != smoke.fingerprint
 
 

@@ -5,9 +5,9 @@ folder that is already there is good for, `emseg.wafer.kept_folder` says.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,7 +21,6 @@ from emseg.wafer.benchmark_design import BenchmarkDesign, preset
 from emseg.wafer.coco_folder import Benchmark, open_benchmark
 from emseg.wafer.coco_writing import write_annotations, write_tiles
 from emseg.wafer.kept_folder import find_kept, made_whole, plain, require_room
-from emseg.wafer.sections import WaferSections
 from emseg.wafer.splits import Split, split_crops, split_regions, split_wafers, thin
 from emseg.wafer.synthetic import synthesize_wafer
 from emseg.wafer.tiles import Tile, plan_tiles
@@ -29,7 +28,16 @@ from emseg.wafer.tiles import Tile, plan_tiles
 _CODE = ("synthetic/*.py", "section*.py", "tiles.py", "splits.py", "coco_writing.py", "benchmark_design.py")
 _BYTES_PER_PIXEL = 0.9  # of a tile as PNG, at most
 
-Made = tuple[WaferSections, dict[str, str]]
+
+@dataclass(frozen=True, eq=False)
+class MadeWafer:
+    """What is known of a wafer once its tiles are written: those of the whole, and those of its two regions."""
+
+    whole: tuple[Tile, ...]
+    region: Split | None
+    digests: Mapping[str, str]
+    class_names: tuple[str, ...]
+    pixel_size_um: float | None
 
 
 def make_benchmark(
@@ -58,15 +66,15 @@ def make_benchmark(
     with made_whole(place) as unfinished:
         require_room(unfinished, 2 * (design.n_train + design.n_validation) * design.tile**2 * _BYTES_PER_PIXEL)
         made = _make_wafers(design, seed, unfinished, n_workers, on_wafer)
-        splits = _synthetic_splits(design, [sections for sections, _ in made], seed)
-        digests = {name: digest for _, of_wafer in made for name, digest in of_wafer.items()}
+        splits = _synthetic_splits(design, made, seed)
+        digests = {name: digest for wafer in made for name, digest in wafer.digests.items()}
         write_annotations(
             unfinished,
             splits,
             digests,
-            class_names=made[0][0].class_names,
+            class_names=made[0].class_names,
             kind="synthetic",
-            pixel_size_um=made[0][0].pixel_size_um,
+            pixel_size_um=made[0].pixel_size_um,
             parameters=parameters,
         )
     return open_benchmark(place)
@@ -88,8 +96,8 @@ def code_digest() -> str:
 
 def _make_wafers(
     design: BenchmarkDesign, seed: int, folder: Path, n_workers: int, on_wafer: Callable[[], object]
-) -> list[Made]:
-    made: list[Made] = []
+) -> list[MadeWafer]:
+    made: list[MadeWafer] = []
     if n_workers == 1:
         for index in range(design.n_wafers):
             made.append(_make_wafer(design, seed, index, folder))
@@ -107,30 +115,34 @@ def _make_wafers(
     return made
 
 
-def _make_wafer(design: BenchmarkDesign, seed: int, index: int, folder: Path) -> Made:
+def _make_wafer(design: BenchmarkDesign, seed: int, index: int, folder: Path) -> MadeWafer:
     """Draw wafer `index` and write the tiles that any of the splits may use."""
     own_seed = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
     wafer = synthesize_wafer(design.wafer(index), seed=own_seed, name=design.wafer_name(index))
-    tiles: list[Tile] = []
-    if {"crops", "wafer"} & set(design.splits):
-        tiles += plan_tiles(wafer.truth, design.tiling)
+    whole = plan_tiles(wafer.truth, design.tiling) if {"crops", "wafer"} & set(design.splits) else ()
+    region = None
     if "region" in design.splits:
-        split = split_regions([wafer.truth], design.tiling, left_share=design.left_share)
-        tiles += (*split.train, *split.validation)
-    return wafer.truth, write_tiles(wafer.image, tiles, folder)
+        region = split_regions([wafer.truth], design.tiling, left_share=design.left_share)
+    of_region = () if region is None else (*region.train, *region.validation)
+    digests = write_tiles(wafer.image, [*whole, *of_region], folder)
+    return MadeWafer(whole, region, digests, wafer.truth.class_names, wafer.truth.pixel_size_um)
 
 
-def _synthetic_splits(design: BenchmarkDesign, wafers: Sequence[WaferSections], seed: int) -> list[Split]:
+def _synthetic_splits(design: BenchmarkDesign, made: Sequence[MadeWafer], seed: int) -> list[Split]:
+    tiles = [tile for wafer in made for tile in wafer.whole]
     splits = []
     for name in design.splits:
         if name == "region":
-            split = split_regions(wafers, design.tiling, left_share=design.left_share)
+            regions = [wafer.region for wafer in made if wafer.region is not None]
+            split = Split(
+                name,
+                tuple(tile for region in regions for tile in region.train),
+                tuple(tile for region in regions for tile in region.validation),
+            )
+        elif name == "wafer":
+            split = split_wafers(tiles, validation_wafers=design.validation_names())
         else:
-            tiles = [tile for wafer in wafers for tile in plan_tiles(wafer, design.tiling)]
-            if name == "wafer":
-                split = split_wafers(tiles, validation_wafers=design.validation_names())
-            else:
-                share = design.n_train / (design.n_train + design.n_validation)
-                split = split_crops(tiles, train_share=share, seed=seed)
+            share = design.n_train / (design.n_train + design.n_validation)
+            split = split_crops(tiles, train_share=share, seed=seed)
         splits.append(thin(split, n_train=design.n_train, n_validation=design.n_validation, seed=seed))
     return splits
