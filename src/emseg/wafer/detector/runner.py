@@ -57,7 +57,7 @@ def chosen_device(name: str) -> torch.device:
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if name in ("auto", "cuda"):
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # set by torchrun
     return torch.device(name)
 
 
@@ -86,6 +86,13 @@ class DetectorRunner(Runner):  # type: ignore[misc]
         """The name of the folder for logs; mmengine's is the time, so that each resume leaves another."""
         return LOG_FOLDER
 
+    def setup_env(self, env_cfg: Any) -> None:
+        """Join the other processes; mmengine would look for a GPU first."""
+        on_cpu = chosen_device(self.cfg.get("device", "auto")).type == "cpu"
+        if self.distributed and on_cpu and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("gloo")
+        super().setup_env(env_cfg)
+
     def report_progress(self, step: int) -> None:
         """Tell whoever listens that a step is done."""
         if self.on_step is not None:
@@ -112,7 +119,8 @@ class DetectorRunner(Runner):  # type: ignore[misc]
         """Move the network to its device and, with several processes, share its gradients."""
         device = chosen_device(self.cfg.get("device", "auto"))
         model = model.to(device)
-        if self.cfg.get("channels_last", False):
+        # several processes on a CPU: torch (2.15) crashes when they share gradients that are stored channels last
+        if self.cfg.get("channels_last", False) and not (self.distributed and device.type == "cpu"):
             model = model.to(memory_format=torch.channels_last)
         if self.distributed:
             devices = [device.index] if device.type == "cuda" else None

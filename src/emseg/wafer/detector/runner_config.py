@@ -89,7 +89,7 @@ def runner_config(
         "env_cfg": {
             "cudnn_benchmark": False,
             "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0},
-            "dist_cfg": {"backend": "gloo" if schedule.device == "cpu" else "nccl"},
+            "dist_cfg": {"backend": "nccl"},  # on a CPU DetectorRunner takes gloo
         },
         "visualizer": {
             "type": "Visualizer",

@@ -65,8 +65,11 @@ class TrainingSchedule:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "milestones", tuple(self.milestones))
-        object.__setattr__(self, "flips", tuple(self.flips))
+        for name in ("milestones", "flips"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple | list):
+                raise UsageError(f"`{name}` must be a list; got {values!r}.")
+            object.__setattr__(self, name, tuple(values))
         _require_one_of("optimizer", self.optimizer, OPTIMIZERS)
         _require_one_of("decay", self.decay, DECAYS)
         _require_one_of("precision", self.precision, PRECISIONS)
@@ -78,11 +81,15 @@ class TrainingSchedule:
             _require_count(name, getattr(self, name), 0)
         for name in ("learning_rate", "gradient_clip"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"`{name}` must be a positive number; got {value}.")
-        for name, end in (("momentum", 1.0), ("weight_decay", 1.0), ("grey_jitter", 1.0)):
-            if not 0 <= getattr(self, name) < end:
-                raise UsageError(f"`{name}` must be at least 0 and below {end:g}; got {getattr(self, name)}.")
+            if not (value is None and name == "gradient_clip") and not (_is_number(value) and 0 < value < math.inf):
+                raise UsageError(f"`{name}` must be a positive number; got {value!r}.")
+        for name in ("momentum", "weight_decay", "grey_jitter"):
+            value = getattr(self, name)
+            if not (_is_number(value) and 0 <= value < 1):
+                raise UsageError(f"`{name}` must be at least 0 and below 1; got {value!r}.")
+        for name in ("channels_last", "quarter_turns", "empty_images", "tensorboard"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"`{name}` must be true or false; got {getattr(self, name)!r}.")
         if (self.epochs is None) == (self.steps is None):
             raise UsageError(
                 f"a schedule is counted in `epochs` or in `steps`; got epochs={self.epochs}, steps={self.steps}. "
@@ -102,9 +109,9 @@ class TrainingSchedule:
     def _require_milestones(self) -> None:
         if self.epochs is None:
             raise UsageError("`milestones` are epochs, so they need `epochs`. Use decay='cosine' with `steps`.")
-        if list(self.milestones) != sorted(set(self.milestones)) or not 0 < self.milestones[0] <= max(
-            self.milestones
-        ) < (self.epochs):
+        for milestone in self.milestones:
+            _require_count("milestones", milestone, 1)
+        if list(self.milestones) != sorted(set(self.milestones)) or self.milestones[-1] >= self.epochs:
             raise UsageError(
                 f"`milestones` must rise and lie between 1 and epochs - 1; got {self.milestones} with "
                 f"epochs={self.epochs}."
@@ -142,6 +149,10 @@ def settings_of(schedule: TrainingSchedule) -> Mapping[str, Any]:
 def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise UsageError(f"`{name}` must be one of {', '.join(allowed)}; got {value!r}.{suggest(str(value), allowed)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _require_count(name: str, value: Any, least: int) -> None:

@@ -120,6 +120,9 @@ def train_detector(
     }
     if runner.rank == 0:
         _finish(model, work_dir, took)
+    if world_size > 1:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
     return _trained(model, design, schedule, work_dir, took)
 
 
