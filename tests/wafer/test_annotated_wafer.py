@@ -92,3 +92,9 @@ def test_outlines_of_another_image_are_refused(image: Path) -> None:
     Image.fromarray(picture(MADE)[:-1]).save(image)
     with pytest.raises(InputError, match="made is 150 x 200 px by its outlines, the image 149 x 200"):
         read_annotated_wafer(image, path)
+
+
+def test_a_wafer_is_named_after_its_image_so_that_it_can_name_tiles(image: Path) -> None:
+    moved = image.rename(image.with_name("wafer 3 (new).tif.png"))
+    _, sections = read_annotated_wafer(moved, write(moved.parent, "magc"))
+    assert sections.name == "wafer_3_new_"

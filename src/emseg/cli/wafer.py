@@ -1,26 +1,27 @@
-"""`emseg wafer synthesize | tiles | show`: make a benchmark of wafers, cut one's own, look at it.
+"""`emseg wafer synthesize | tiles | show | config`: make a benchmark of wafers, cut one's own, look at it.
 
     synthesize --preset   a whole benchmark of synthetic wafers, as `emseg.wafer.make_benchmark` makes it
     synthesize            one synthetic wafer and its truth, in three formats
     tiles                 wafers with annotations cut into a COCO folder, under one split
     show                  a picture of a wafer or of tiles, with the outlines of the sections
+    config                the config of a detector's training, see `emseg.cli.wafer_config`
 
 Progress goes to standard error, what was made to standard output. Heavy imports are inside the handlers.
 """
 
 import argparse
-import importlib.util
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from emseg.cli import wafer_config
 
 if TYPE_CHECKING:
     from emseg.wafer.coco_folder import Benchmark
 
 _ANNOTATIONS = "a .magc, .mass.json, labelme or COCO file"
 WAFER_DPI, TILES_DPI = 300, 160  # a wafer has many small sections
-_CONFIG = "emseg.cli.wafer_config"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -35,8 +36,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_synthesize(commands)
     _add_tiles(commands)
     _add_show(commands)
-    if importlib.util.find_spec(_CONFIG) is not None:
-        importlib.import_module(_CONFIG).add_parser(commands)
+    wafer_config.add_parser(commands)
 
 
 def _add_synthesize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -8,6 +8,7 @@ In a COCO file the image is found by its name, or is the only one. Each part of 
 section of its own, and crowds are left out; notes count them.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ def read_annotated_wafer(
     grey_range: tuple[float, float] | None = None,
     pixel_size_um: float | None = None,
 ) -> Wafer:
-    """Return a wafer image and its sections, named after the image.
+    """Return a wafer image and its sections, named after the image (what cannot name a tile's file becomes "_").
 
     `class_names` are those that labelme and COCO files may use; `.magc` and `.mass.json` know none. Raises
     `InputError` for anything that is wrong with either file or between them.
@@ -47,7 +48,7 @@ def read_annotated_wafer(
     kind = _kind(annotations_path)
     image = read_wafer_image(image_path, grey_range=grey_range)
     height, width = image.shape
-    name = image_path.name.split(".")[0]
+    name = re.sub(r"[^\w-]+", "_", image_path.name.split(".")[0] or "wafer", flags=re.ASCII)  # it names tiles
     if kind == "magc":
         magc = read_magc(annotations_path)
         sections = sections_from_magc(magc, name=name, height=height, width=width, pixel_size_um=pixel_size_um)
