@@ -109,12 +109,12 @@ def test_a_wrong_request_is_refused(model, options, message):
 
 def test_a_detector_of_other_classes_is_refused(folder):
     design = DetectorDesign(depth=18, size="small", changes=TINY, num_classes=1)
-    with pytest.raises(UsageError, match="it knows 1, .* has 4"):
+    with pytest.raises(UsageError, match=r"it knows 1, .* has 4"):
         predict_folder(build_design(design), folder, "crops")
 
 
 def test_an_image_of_another_size_than_its_annotations_is_refused(tmp_path):
     folder = toy_folder(tmp_path / "toy")
     change_truth(folder, "validation", "height", 100)
-    with pytest.raises(InputError, match="has 64 x 64 pixels, .* says 100 x 64"):
+    with pytest.raises(InputError, match=r"has 64 x 64 pixels, .* says 100 x 64"):
         predict_folder(build_design(TINY_DESIGN), folder, "crops")

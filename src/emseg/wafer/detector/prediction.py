@@ -10,6 +10,7 @@ Source: mmdet's `predict`, with the thresholds of the detector's design.
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -53,7 +54,9 @@ class Detections:
 
     def mask(self, place: int) -> Bool[np.ndarray, "height width"]:
         """Return the mask of the detection at a place in the list."""
-        return np.asarray(rle_masks.decode(self.masks[place]), dtype=bool)
+        with warnings.catch_warnings():  # pycocotools 2.0 hands NumPy 2 an array in an older way
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return np.asarray(rle_masks.decode(self.masks[place]), dtype=bool)
 
     def above(self, score: float) -> "Detections":
         """Return the detections of at least this score."""
