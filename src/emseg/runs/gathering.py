@@ -5,11 +5,13 @@ has computed and nobody has kept yet. Runs of the book itself and of tests (prof
 would be counted twice when they are kept, the second show only that the code works.
 """
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from emseg.runs.matrix import MATRIX_FOLDER
 from emseg.runs.record import RESULTS_FOLDER, read_records
+from emseg.runs.session import Run
 
 TEST_PROFILE = "smoke"
 
@@ -23,3 +25,18 @@ def gather_records(root: Path, chapter: str) -> list[dict[str, Any]]:
         if record["chapter"] == chapter and record["profile"] != TEST_PROFILE
     }
     return sorted(found.values(), key=lambda record: (record["finished"], record["run_id"]))
+
+
+def report_gathered(run: Run, records: Iterable[Mapping[str, Any]]) -> None:
+    """Note the data sets of the gathered records in a run, each once, and how many records there are."""
+    gathered = list(records)
+    uses = {(use["name"], use["fingerprint"]): use for record in gathered for use in record["data"]}
+    for use in uses.values():
+        run.uses(
+            use["name"],
+            kind=use["kind"],
+            fingerprint=use["fingerprint"],
+            n_images=use.get("n_images"),
+            pixel_size_nm=use.get("pixel_size_nm"),
+        )
+    run.metric("n_runs", len(gathered), n=max(1, len(gathered)), label="Run records gathered")

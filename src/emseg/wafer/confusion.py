@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
+from emseg.runs.session import Run
 from emseg.wafer.detection_scores.coco_input import DetectionsSource, TruthSource, read_detections, read_truth
 from emseg.wafer.detection_scores.pairing import pair_up
 
@@ -71,3 +72,17 @@ def confusion_matrix(
         column = n_classes if pair.detection is None else pair.detection.label
         counts[row, column] += 1
     return ConfusionMatrix(counts, known.class_names, iou, score)
+
+
+def report_confusion(run: Run, matrix: ConfusionMatrix) -> None:
+    """Note the shares of sections found, of detections that lie on one and of classes that are right, if defined."""
+    n_regions, n_found = int(matrix.counts[:-1].sum()), int(matrix.counts[:, :-1].sum())
+    at = f"score {matrix.score:g}, mask IoU {matrix.iou:g}"
+    run.metric("recall", matrix.recall, n=n_regions, label=f"Sections found, as whatever class ({at})")
+    if matrix.precision is not None:
+        run.metric("precision", matrix.precision, n=n_found, label=f"Detections that lie on a section ({at})")
+    if matrix.sorting_accuracy is not None:
+        n_both = int(matrix.counts[:-1, :-1].sum())
+        run.metric(
+            "sorting_accuracy", matrix.sorting_accuracy, n=n_both, label=f"Sections found as what they are ({at})"
+        )

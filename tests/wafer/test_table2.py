@@ -1,0 +1,213 @@
+"""Records of trained detectors become Table 2: sorted, never mixed, and what was not run says so."""
+
+from typing import Any
+
+import pytest
+
+from emseg.errors import UsageError
+from emseg.runs.gathering import report_gathered
+from emseg.runs.session import Run
+from emseg.wafer.table2 import (
+    CHAPTER,
+    Cell,
+    attention_difference,
+    best_attentions,
+    cell_score,
+    choice_difference,
+    depth_difference,
+    detector_difference,
+    experiments,
+    leak_gain,
+    main_experiment,
+    seed_spread,
+    trained_detectors,
+)
+from emseg.wafer.table2_figures import plot_differences
+from emseg.wafer.table2_reporting import (
+    choices_table,
+    differences_table,
+    experiments_table,
+    report_leak,
+    report_table2,
+    score_bars,
+    table2,
+)
+
+DEFAULTS: dict[str, Any] = {
+    "detector": "mask_rcnn",
+    "depth": 34,
+    "attention": "none",
+    "fanet_indexing": "raw",
+    "fanet_normalization": "mean",
+    "data": "synthetic",
+    "preset": "laptop",
+    "data_seed": 0,
+    "split": "wafer",
+    "size": "small",
+    "reduction": 4,
+    "schedule": "small",
+    "n_steps": 100,
+    "batch": 0,
+    "learning_rate": 0.0,
+    "precision": "fp32",
+    "seed": 0,
+}
+_OF_ATTENTION = {"none": 50.0, "se": 52.0, "eca": 51.0, "fca": 53.0, "fanet": 54.0}
+
+
+def made(ap: float, *, finished: int = 0, **changes: Any) -> dict[str, Any]:
+    """Return what matters here of a record of the training chapter."""
+    metrics = {"ap": ap, "ap50": ap + 20, "fresh_ap": ap - 3}
+    return {
+        "chapter": CHAPTER,
+        "run_id": f"run-{ap}-{finished}",
+        "finished": f"2026-11-21T00:00:{finished:02d}Z",
+        "parameters": {**DEFAULTS, **changes},
+        "data": [{"name": "synthetic wafers", "kind": "synthetic", "fingerprint": "f00d", "n_images": 3}],
+        "metrics": {name: {"value": value} for name, value in metrics.items()},
+    }
+
+
+def whole_table(n_seeds: int = 3) -> list[dict[str, Any]]:
+    """Return records of every cell: attentions differ as above, Mask Scoring by 4, depth by 1, seeds by 2."""
+    return [
+        made(
+            value + 4 * (detector == "ms_rcnn") + (depth == 50) + 2 * seed,
+            detector=detector,
+            depth=depth,
+            attention=name,
+            seed=seed,
+        )
+        for name, value in _OF_ATTENTION.items()
+        for detector in ("mask_rcnn", "ms_rcnn")
+        for depth in (34, 50)
+        for seed in range(n_seeds)
+    ]
+
+
+def test_differences_are_taken_between_networks_of_one_detector_depth_and_seed():
+    """So what detector, depth and seed do to both cancels, and the interval has no width here."""
+    runs = trained_detectors(whole_table())
+    for difference, value in [
+        (attention_difference(runs, "fanet", "fca"), 1.0),
+        (attention_difference(runs, "se", "none"), 2.0),
+        (attention_difference(runs, "fanet", "se", row=("ms_rcnn", 50)), 2.0),
+        (detector_difference(runs), 4.0),
+        (depth_difference(runs), 1.0),
+    ]:
+        assert difference is not None
+        assert difference.value == pytest.approx(value)
+        assert difference.interval == pytest.approx((value, value))
+    assert attention_difference(runs, "fanet", "fca").n == 12
+    assert attention_difference(runs, "fanet", "se", row=("ms_rcnn", 50)).n == 3
+    assert best_attentions(runs) == dict.fromkeys([(d, n) for d in ("mask_rcnn", "ms_rcnn") for n in (34, 50)], "fanet")
+    assert seed_spread(runs) == pytest.approx(2.0)
+    assert cell_score(runs, Cell("ms_rcnn", 50, "fanet"), "ap").mean == pytest.approx(61.0)
+
+
+def test_experiments_are_never_mixed():
+    """A run with another budget, split or data set is no pair, and no seed of the same cell."""
+    other = [made(10.0, attention="fanet", n_steps=900), made(20.0, attention="fca", split="crops")]
+    runs = trained_detectors([*whole_table(), *other])
+    assert sorted(len(found) for found in experiments(runs).values()) == [1, 1, 60]
+    assert attention_difference(runs, "fanet", "fca").value == pytest.approx(1.0)
+    assert {run.experiment.value("n_steps") for run in main_experiment(runs)} == {100}
+    assert len(main_experiment(runs, split="crops")) == 1
+    assert main_experiment(runs, split="region") == []
+
+
+def test_the_newest_run_of_a_seed_counts_and_other_chapters_do_not():
+    """A cell that was run again replaces itself."""
+    stray = {**made(1.0), "chapter": "fanet/dct_derivation"}
+    runs = trained_detectors([made(60.0, finished=9), made(50.0, finished=3), stray])
+    assert [run.score("ap") for run in runs] == [60.0]
+
+
+def test_open_choices_are_cells_of_their_own_for_fanet_alone():
+    """Scaled indices are compared with raw ones of the same seed; for SE the parameter means nothing."""
+    scaled = [made(51.0 + 2 * seed, attention="fanet", fanet_indexing="scaled", seed=seed) for seed in range(3)]
+    same = made(77.0, attention="se", fanet_indexing="scaled", finished=5)
+    runs = trained_detectors([*whole_table(), *scaled, same])
+    found = choice_difference(runs, "fanet_indexing", "scaled")
+    assert (found.value, found.n) == (pytest.approx(-3.0), 3)
+    assert attention_difference(runs, "fanet", "fca").n == 12
+    assert cell_score(runs, Cell("mask_rcnn", 34, "se"), "ap").n == 3
+    with pytest.raises(UsageError, match="`choice` must be one of"):
+        choice_difference(runs, "indexing", "scaled")
+
+
+def test_the_leak_is_validation_minus_fresh_within_a_split():
+    """Made records score 3 points less on fresh wafers."""
+    records = [made(50.0 + seed, split="crops", seed=seed) for seed in range(3)]
+    runs = trained_detectors(records)
+    assert leak_gain(runs, split="crops").value == pytest.approx(3.0)
+    assert leak_gain(runs, split="wafer") is None
+    run = Run("fanet/wafer_dataset", seed=0)
+    report_leak(run, runs, "crops")
+    report_leak(run, runs, "wafer")
+    assert list(run.metrics) == ["crops_gain_ap"]
+
+
+def test_what_nobody_has_run_says_not_run():
+    """No record, one seed, half a table: never a number that is not there."""
+    empty = table2([])
+    assert len(empty.rows) == 20
+    assert {cell.text for row in empty.rows for cell in row[4:10]} == {"not run"}
+    assert {row[1].text for row in differences_table([]).rows} == {"not run"}
+    run = Run("fanet/fanet_results", seed=0)
+    report_table2(run, [])
+    report_gathered(run, [])
+    assert {name: metric.value for name, metric in run.metrics.items()} == {"n_cells": 0, "n_runs": 0}
+
+    one = trained_detectors([made(50.0, attention="se"), made(51.0, attention="fanet")])
+    assert attention_difference(one, "fanet", "se") is None
+    assert seed_spread(one) is None
+    row = next(row for row in table2(one).rows if row[2].text == "FANet" and row[3].text == "1")
+    assert [cell.text for cell in row[4:6]] == ["51.0", "71.0"]
+    assert row[9].text == "none such"  # AP large was not defined in this run
+
+
+def test_the_table_shows_ours_and_the_papers_number_in_one_row():
+    """Mean and spread over seeds, with the paper's AP last; ECA is not in the paper."""
+    runs = trained_detectors(whole_table())
+    rows = {tuple(cell.text for cell in row[:3]): [cell.text for cell in row[3:]] for row in table2(runs).rows}
+    assert rows["Mask Scoring R-CNN", "ResNet-50", "FANet"] == [
+        "3", "61.0 ± 2.0", "81.0 ± 2.0", "none such", "none such", "none such", "none such", "46.6",
+    ]  # fmt: skip
+    assert rows["Mask R-CNN", "ResNet-34", "ECA"][-1] == "not in it"
+    first = differences_table(runs).rows[0]
+    assert [cell.text for cell in first[:3]] == [
+        "FANet − FcaNet",
+        "+1.0 (+1.0 to +1.0)",
+        "+1.0 (+1.0 to +1.0); paper +1.3",
+    ]
+    assert [row[2].text for row in choices_table(runs).rows] == ["not run"] * 3
+    assert len(experiments_table(runs).rows) == 1
+
+
+def test_the_run_holds_every_mean_and_difference():
+    """With the number of pairs and the interval, under names that claims can use."""
+    run = Run("fanet/fanet_results", seed=0)
+    report_table2(run, trained_detectors(whole_table()))
+    assert run.metrics["fanet_minus_fca"].interval == pytest.approx((1.0, 1.0))
+    assert run.metrics["fanet_best_of"].value == 4
+    assert run.metrics["ap_ms_rcnn_50_fanet"].spread == pytest.approx(2.0)
+    assert run.metrics["n_cells"].value == 20
+
+
+def test_figures_show_every_pair_and_the_papers_differences():
+    """Dots are pairs; each row with the paper's four differences has four ticks."""
+    runs = trained_detectors(whole_table())
+    (ax,) = plot_differences(runs).axes
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in dots) == 6 * 12
+    ticks = [float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "|"]
+    assert len(ticks) == 5 * 4
+    assert ticks[:4] == pytest.approx([1.3, 1.5, 1.3, 1.7])
+    (empty,) = plot_differences([]).axes
+    assert [text.get_text() for text in empty.texts] == ["not run"] * 6
+    bars = score_bars(runs)
+    assert sum(bar.source == "ours" for bar in bars) == 20
+    assert sum(bar.source == "the paper" for bar in bars) == 16
+    with pytest.raises(UsageError, match="`metric` must be one of"):
+        plot_differences(runs, "map")
