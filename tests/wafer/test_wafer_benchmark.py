@@ -32,6 +32,8 @@ def test_one_wafer_is_split_by_region_and_kept(tmp_path: Path) -> None:
     other = dataclasses.replace(FIRST, sections=FIRST.sections[1:])
     with pytest.raises(UsageError, match=r"wafers\.wafer-0 is"):
         benchmark_from_wafer(WAFERS[0][0], other, tmp_path / "one", tiling=TILING)
+    with pytest.raises(UsageError, match=r"pixels\.wafer-0 is"):
+        benchmark_from_wafer(WAFERS[0][0] // 2, FIRST, tmp_path / "one", tiling=TILING)
 
 
 def test_two_wafers_under_the_three_splits(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 What a folder that is already there is good for, `emseg.wafer.kept_folder` says.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,8 @@ from emseg.wafer.sections import WaferSections
 from emseg.wafer.splits import SPLITS, Split, split_crops, split_regions, split_wafers
 from emseg.wafer.tiles import Tiling, plan_tiles, require_same_size
 from emseg.wafer.wafer_image import require_8_bit
+
+_ROWS_AT_ONCE = 512
 
 Wafer = tuple[UInt8[np.ndarray, "row column"], WaferSections]
 
@@ -61,6 +64,7 @@ def benchmark_from_wafers(
     chosen = _split_wafers(truths, split, tiling, train_share, validation_wafers, seed)
     own = {
         "wafers": {sections.name: _outlines_digest(sections) for sections in truths},
+        "pixels": {sections.name: _pixels_digest(image) for image, sections in wafers},
         "split": split,
         "tiling": asdict(tiling),
         "train_share": train_share,
@@ -131,3 +135,11 @@ def _require_one_kind(wafers: Sequence[Wafer]) -> None:
 
 def _outlines_digest(sections: WaferSections) -> str:
     return digest_of(*(f"{section.label} {section.polygon.tolist()}" for section in sections.sections))
+
+
+def _pixels_digest(image: UInt8[np.ndarray, "row column"]) -> str:
+    """Return a short digest of the pixels, read a few rows at a time."""
+    digest = hashlib.sha256()
+    for start in range(0, len(image), _ROWS_AT_ONCE):
+        digest.update(image[start : start + _ROWS_AT_ONCE].tobytes())
+    return digest.hexdigest()[:16]
