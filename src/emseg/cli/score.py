@@ -1,0 +1,266 @@
+"""`emseg score PRED TRUTH`: every score of predicted membranes, for two files or two folders.
+
+The table goes to standard output, notes and problems to standard error. A file that cannot be scored is named and the
+others go on; the exit code is then 1. With --per-image each image's line is written as soon as it is scored. An
+interrupted run still reports the images it has.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emseg.membrane.scoring import ImageScores, ScoreSettings
+    from emseg.membrane.scoring.survey import Result
+
+_NAME_WIDTH = 20
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `score` command."""
+    parser = subparsers.add_parser(
+        "score",
+        help="score predicted membranes against the truth",
+        description="Score predicted membranes: precision, recall and F1 of both classes, strict and within a "
+        "tolerance; V-Rand and V-Info with thinning, as ISBI 2012; adapted Rand error; variation of information; "
+        "average symmetric surface distance; broken and spurious membranes. All scores are computed for each image "
+        "and then averaged. PRED and TRUTH are two files, or two folders whose files have the same names (extensions "
+        "may differ).",
+        epilog="Example: emseg score predictions/ labels/ --tolerance 3px --pixel-size-nm 4 --per-image",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "prediction", metavar="PRED", type=Path, help="labels, or probability maps: 8-bit grey, or float in 0 to 1"
+    )
+    parser.add_argument("truth", metavar="TRUTH", type=Path, help="labels, 8-bit")
+    parser.add_argument(
+        "--membrane",
+        choices=("dark", "bright"),
+        default="dark",
+        help="how membranes look in PRED (default: %(default)s, 0 = membrane); an inverted file is named, not turned",
+    )
+    parser.add_argument(
+        "--truth-membrane",
+        choices=("dark", "bright"),
+        default="dark",
+        help="how membranes look in TRUTH (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.5,
+        metavar="P",
+        help="probability from which on a pixel is membrane (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tolerance", default="3px", metavar="R", help="radius of the tolerant scores, as 3px or 12nm (default: 3px)"
+    )
+    parser.add_argument("--pixel-size-nm", type=float, metavar="X", help="side of a pixel in nanometres")
+    parser.add_argument(
+        "--no-best-threshold",
+        action="store_true",
+        help="do not search eleven thresholds for the best V-Rand and V-Info of probability maps",
+    )
+    parser.add_argument(
+        "--as-competition",
+        action="store_true",
+        help="refuse predictions that the U-RISC competition's script refuses: not binary, or more than a pixel of "
+        "membrane per five of background",
+    )
+    parser.add_argument("--per-image", action="store_true", help="also write a line for each image")
+    parser.add_argument("--json", action="store_true", help="write everything as JSON, single images too")
+    parser.add_argument(
+        "--maps",
+        type=Path,
+        metavar="FOLDER",
+        help="write a picture of the errors of each image: false positives red, false negatives blue",
+    )
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score all pairs; return 0 when every file could be scored, otherwise 1."""
+    from tqdm import tqdm
+
+    from emseg.errors import InputError
+    from emseg.membrane.scoring import reporting
+    from emseg.membrane.scoring.error_pictures import write_error_picture
+    from emseg.membrane.scoring.survey import find_pairs, score_pairs
+
+    settings = _settings(arguments)
+    pairs, problems = find_pairs(arguments.prediction, arguments.truth)
+    maps = _maps_folder(arguments)
+    for problem in problems:
+        _report(problem)
+    if not pairs:
+        raise InputError(f"nothing to score: no image in {arguments.prediction} has a truth in {arguments.truth}.")
+    lines = arguments.per_image and not arguments.json
+    width = max(_NAME_WIDTH, *(len(pair.name) + 2 for pair in pairs))
+    if lines:
+        print(reporting.image_heading(width))
+    scored: list[Result] = []
+    results = score_pairs(
+        pairs,
+        settings,
+        polarity=arguments.membrane,
+        truth_polarity=arguments.truth_membrane,
+        as_competition=arguments.as_competition,
+    )
+    try:
+        for result in tqdm(results, total=len(pairs), unit="image", file=sys.stderr, disable=None, leave=False):
+            with tqdm.external_write_mode():
+                if result.comparison is None:
+                    problems.append(result.problem or "")
+                    _report(problems[-1])
+                    continue
+                if maps:
+                    write_error_picture(result.comparison.codes, maps / f"{result.pair.name}_errors.png")
+                if lines:
+                    print(reporting.image_line(result.pair.name, width, result.comparison.scores), flush=True)
+                scored.append(dataclasses.replace(result, comparison=_without_map(result)))
+    finally:
+        _finish(arguments, settings, scored, problems)
+    return 1 if problems else 0
+
+
+def _finish(
+    arguments: argparse.Namespace, settings: "ScoreSettings", scored: "list[Result]", problems: list[str]
+) -> None:
+    from emseg.membrane.scoring import best_thresholds, reporting, summarize
+
+    scores = [result.comparison.scores for result in scored if result.comparison]
+    best = best_thresholds(scores)
+    notes = _notes(arguments, scored, scores)
+    if arguments.json:
+        document = {
+            "settings": dataclasses.asdict(settings)
+            | {"membrane": arguments.membrane, "truth_membrane": arguments.truth_membrane},
+            "summary": {name: dataclasses.asdict(one) for name, one in summarize(scores).items()},
+            "best_threshold": {
+                name: {"threshold": one.threshold, **dataclasses.asdict(one.spread)} for name, one in best.items()
+            },
+            "images": [_image(result) for result in scored],
+            "problems": problems,
+            "notes": notes,
+        }
+        print(json.dumps(_without_nan(document), indent=1))
+        return
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    if scores:
+        if arguments.per_image:
+            print()
+        table = reporting.summary_lines(
+            summarize(scores), best, tolerance=_tolerance_name(settings), threshold=settings.threshold
+        )
+        print("\n".join(table))
+
+
+def _notes(arguments: argparse.Namespace, scored: "list[Result]", scores: "list[ImageScores]") -> list[str]:
+    notes = []
+    n = len(scored)
+    for kind in ("probability map", "lossy label"):
+        names = [result.pair.name for result in scored if result.kind == kind]
+        if names:
+            made = f"thresholded at {arguments.threshold:g}" if kind == "probability map" else "made binary"
+            notes.append(f"{len(names)} of {n} predictions are {kind}s ({_some(names)}), {made}.")
+    if 0 < len([result for result in scored if result.kind == "probability map"]) < n:
+        notes.append("labels and probability maps are mixed, so that no best threshold is given.")
+    n_refused = sum(not one.competition_accepts for one in scores)
+    if n_refused and not arguments.as_competition:
+        notes.append(
+            f"the U-RISC competition's script would refuse {n_refused} of {n} predictions: fewer than five pixels of "
+            "background per pixel of membrane. The scores do not depend on it."
+        )
+    return notes
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _settings(arguments: argparse.Namespace) -> "ScoreSettings":
+    from emseg.errors import UsageError
+    from emseg.membrane.scoring import ISBI_THRESHOLDS, ScoreSettings
+
+    size = arguments.pixel_size_nm
+    text = arguments.tolerance.strip().lower()
+    number, unit = (text[:-2], text[-2:]) if text[-2:] in ("px", "nm") else (text, "px")
+    try:
+        tolerance = float(number)
+    except ValueError:
+        raise UsageError(f"--tolerance must be a radius such as 3px or 12nm; got {arguments.tolerance!r}.") from None
+    if unit == "nm":
+        if size is None:
+            raise UsageError("--tolerance in nm needs the pixel size. Add --pixel-size-nm X.")
+        tolerance = tolerance / size if size else math.nan
+    return ScoreSettings(
+        threshold=arguments.threshold,
+        tolerance_px=tolerance,
+        pixel_size_nm=size,
+        thresholds=() if arguments.no_best_threshold else ISBI_THRESHOLDS,
+    )
+
+
+def _maps_folder(arguments: argparse.Namespace) -> Path | None:
+    from emseg.errors import UsageError
+
+    folder: Path | None = arguments.maps
+    if folder is None:
+        return None
+    if folder.resolve() in (arguments.prediction.resolve(), arguments.truth.resolve()):
+        raise UsageError(f"--maps must not be the folder of PRED or TRUTH; got {folder}. Name another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _tolerance_name(settings: "ScoreSettings") -> str:
+    pixels = f"{settings.tolerance_px:g} px"
+    return f"{pixels} ({settings.tolerance_px * settings.pixel_size_nm:g} nm)" if settings.pixel_size_nm else pixels
+
+
+def _without_map(result: "Result") -> Any:
+    """The comparison without its error map, which is as large as the image."""
+    import numpy as np
+
+    assert result.comparison is not None
+    return dataclasses.replace(result.comparison, codes=np.zeros((0, 0), np.uint8))
+
+
+def _image(result: "Result") -> dict[str, object]:
+    assert result.comparison is not None
+    scores = result.comparison.scores
+    return {
+        "name": result.pair.name,
+        "prediction": str(result.pair.prediction),
+        "truth": str(result.pair.truth),
+        "page": result.pair.page,
+        "kind": result.kind,
+        "height": scores.height,
+        "width": scores.width,
+        "true_fraction": scores.true_fraction,
+        "predicted_fraction": scores.predicted_fraction,
+        "competition_accepts": scores.competition_accepts,
+        **scores.row(),
+        "at_thresholds": [
+            {"threshold": threshold, "v_rand": v_rand, "v_info": v_info}
+            for threshold, v_rand, v_info in scores.at_thresholds
+        ],
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    """The same structure with null for NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _report(problem: str) -> None:
+    print(f"emseg: {problem}", file=sys.stderr)

@@ -1,0 +1,140 @@
+r"""How well a segmentation into cells agrees with the truth: V-Rand, V-Info, adapted Rand, variation of information.
+
+Let p_ij be the share of pixels that lie in predicted cell i and true cell j, among the n pixels of the truth's
+foreground (the pixels inside a true cell; its membrane is left out). s_i = sum_j p_ij, t_j = sum_i p_ij.
+
+    V_Rand = sum_ij p_ij^2 / (a sum_i s_i^2 + (1 - a) sum_j t_j^2),      a = 1/2
+    V_Info = I(S; T) / ((1 - a) H(S) + a H(T)),      H(S) = -sum_i s_i log s_i,   I = H(S) + H(T) - H(S, T)
+
+Either is the harmonic mean of a split score (a = 0: V_Rand over sum t^2; I over H(S)) and a merge score (a = 1: over
+sum s^2; over H(T)). Both lie in 0 to 1, 1 is best. A pixel of the truth's foreground on a predicted line belongs to no
+cell; the challenge counts each as a cell of its own of one pixel, s_i = p_ij = 1/n, and so do we.
+
+    adapted Rand error = 1 - sum n_ij (n_ij - 1) / (a sum s_i (s_i - 1) + (1 - a) sum t_j (t_j - 1)),      in pixels
+    variation of information: split = H(S|T), merge = H(T|S),      in bits; 0 is best
+
+Those two are as scikit-image defines them, with the truth's membrane ignored: there the predicted line is one segment.
+
+Source: Arganda-Carreras et al., Frontiers in Neuroanatomy 9:142 (2015), equations 1 to 4, and the challenge's script in
+Fiji; Meila, Comparing clusterings, J. Multivariate Analysis 98 (2007).
+Deviation: where S and T both are a single cell, I and H are 0; V-Info is then 1 here, and 0 in the original.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emseg.membrane.scoring import kernels
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Overlaps:
+    """How many pixels of the truth's foreground each pair of a true and a predicted label shares.
+
+    `truth`, `prediction`, `n_pixels` [n_pairs]: labels and counts; truth is above 0, prediction is 0 on lines.
+    """
+
+    truth: NDArray[np.int64]
+    prediction: NDArray[np.int64]
+    n_pixels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CellScores:
+    """V-Rand and V-Info with their split and merge scores, adapted Rand error, variation of information in bits.
+
+    All are NaN where the truth has no foreground.
+    """
+
+    v_rand: float
+    v_rand_split: float
+    v_rand_merge: float
+    v_info: float
+    v_info_split: float
+    v_info_merge: float
+    adapted_rand_error: float
+    voi_split: float
+    voi_merge: float
+
+
+def overlaps(truth: NDArray[np.int32], prediction: NDArray[np.int32]) -> Overlaps:
+    """Return the pixel counts of all pairs of labels that meet, in the truth's foreground."""
+    keys, counts = kernels.count_overlaps(truth, prediction)
+    return Overlaps(keys >> 32, keys & 0xFFFFFFFF, counts)
+
+
+def cell_scores(found: Overlaps) -> CellScores:
+    """Return the scores of a segmentation from its overlaps with the truth."""
+    n = int(found.n_pixels.sum())
+    if n == 0:
+        return CellScores(*[NAN] * 9)
+    joint = found.n_pixels / n
+    truth = _totals(found.truth, joint)
+    own_cells = found.prediction > 0
+    cells = _totals(found.prediction[own_cells], joint[own_cells])
+    on_line = float(joint[~own_cells].sum())
+
+    # A pixel on a line is a cell of its own: it adds (1/n)^2 to a sum of squares and log(n)/n to an entropy.
+    squares = _squares(joint[own_cells]) + on_line / n
+    rand_split = squares / _squares(truth)
+    rand_merge = squares / (_squares(cells) + on_line / n)
+    h_truth = _entropy(truth)
+    h_cells = _entropy(cells) + on_line * math.log(n)
+    h_joint = _entropy(joint[own_cells]) + on_line * math.log(n)
+    information = max(h_truth + h_cells - h_joint, 0.0)
+    info_split = _share(information, h_cells, h_truth)
+    info_merge = _share(information, h_truth, h_cells)
+
+    segments = _totals(found.prediction, joint)
+    h_segments, h_both = _entropy(segments), _entropy(joint)
+    return CellScores(
+        v_rand=_harmonic(rand_split, rand_merge),
+        v_rand_split=rand_split,
+        v_rand_merge=rand_merge,
+        v_info=_harmonic(info_split, info_merge),
+        v_info_split=info_split,
+        v_info_merge=info_merge,
+        adapted_rand_error=1.0 - _pair_agreement(found),
+        voi_split=max(h_both - h_truth, 0.0) / math.log(2),
+        voi_merge=max(h_both - h_segments, 0.0) / math.log(2),
+    )
+
+
+def _totals(labels: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not len(labels):
+        return np.zeros(0)
+    _, place = np.unique(labels, return_inverse=True)
+    totals: NDArray[np.float64] = np.bincount(place, weights).astype(np.float64)
+    return totals
+
+
+def _squares(shares: NDArray[np.float64]) -> float:
+    return float(shares @ shares)
+
+
+def _entropy(shares: NDArray[np.float64]) -> float:
+    return float(-(shares @ np.log(shares)))
+
+
+def _share(information: float, entropy: float, other: float) -> float:
+    """I over H; where H is 0 there is nothing to tell, which is right only if the other side has nothing either."""
+    if entropy > 0:
+        return min(information / entropy, 1.0)
+    return 1.0 if other <= 0 else 0.0
+
+
+def _harmonic(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b > 0 else 0.0
+
+
+def _pair_agreement(found: Overlaps) -> float:
+    def n_pairs(counts: NDArray[np.float64]) -> float:
+        return float(counts @ (counts - 1))
+
+    counts = found.n_pixels.astype(np.float64)
+    of_either = n_pairs(_totals(found.truth, counts)) + n_pairs(_totals(found.prediction, counts))
+    return 2 * n_pairs(counts) / of_either if of_either > 0 else 1.0
