@@ -81,7 +81,7 @@ def _pixels(summary: Mapping[str, Spread], suffix: str) -> list[tuple[str, Sprea
 
 def _spread_line(label: str, one: Spread) -> str:
     numbers: Sequence[float] = (one.mean, one.sd, one.lowest, one.highest)
-    mean, sd, lowest, highest = (_number("", value) for value in numbers)
+    mean, sd, lowest, highest = (_number(label.replace(" ", "_"), value) for value in numbers)
     deviation = "" if math.isnan(one.sd) else f"± {sd}"
     ends = f"{lowest:>{_COLUMN}}{highest:>{_COLUMN}}"
     return f"  {label:<30}{mean:>{_COLUMN}}  {deviation:<{_COLUMN}}{ends}{one.n:>8}"
@@ -90,4 +90,6 @@ def _spread_line(label: str, one: Spread) -> str:
 def _number(name: str, value: float) -> str:
     if math.isnan(value):
         return "undefined"
-    return f"{value:.0f}" if name in _COUNTS else f"{value:.4f}" if abs(value) < 1000 else f"{value:.1f}"
+    if name in _COUNTS:
+        return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.1f}"

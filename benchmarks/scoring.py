@@ -1,0 +1,92 @@
+"""How long all scores of one large image take, and how much memory, from two files to the table.
+
+    python benchmarks/scoring.py [--rows 9958 --columns 9959] [--noise 0.02] [--json PATH]
+
+The truth is synthetic tissue like U-RISC; the prediction is the truth moved by two pixels, with gaps in its membranes,
+blurred, and with noise: as a label, and as a probability map, whose V-Rand and V-Info are sought over eleven thresholds.
+Each case runs `emseg score` in a process of its own, so that its memory is its own. `wall` is what a user waits, with
+imports and reading; `cpu` what the cores work, user and system apart. On a busy machine only `cpu` is comparable: two
+free cores wait about half of it. The first run compiles the kernels and is not counted.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from emseg.membrane.synthetic import synthesize_tissue
+
+TARGET_WALL_S, TARGET_MEMORY_GIB = 15.0, 4.0
+
+
+def write_images(folder: Path, shape: tuple[int, int], noise: float) -> None:
+    truth = synthesize_tissue(shape, seed=1).membrane
+    prediction = np.roll(truth, 2, axis=1)
+    prediction[:, ::997] = False
+    Image.fromarray(np.where(truth, 0, 255).astype(np.uint8)).save(folder / "truth.png", compress_level=1)
+    Image.fromarray(np.where(prediction, 0, 255).astype(np.uint8)).save(folder / "label.png", compress_level=1)
+    probability = cv2.GaussianBlur(prediction.astype(np.float32), (0, 0), 3)
+    rng = np.random.default_rng(0)
+    for start in range(0, shape[0], 256):
+        rows = probability[start : start + 256]
+        rows += rng.normal(0, noise, rows.shape).astype(np.float32)
+    dark = (255 * (1 - np.clip(probability, 0, 1))).astype(np.uint8)
+    Image.fromarray(dark).save(folder / "probability.png", compress_level=1)
+
+
+def measure(folder: Path, name: str, options: list[str]) -> dict[str, float | str]:
+    command = [sys.executable, "-m", "emseg", "score", str(folder / name), str(folder / "truth.png"), *options]
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed with exit code {process.returncode}")
+    return {
+        "case": f"{name} {' '.join(options)}".strip(),
+        "wall_s": time.perf_counter() - start,
+        "user_s": usage.ru_utime,
+        "system_s": usage.ru_stime,
+        "peak_gib": usage.ru_maxrss / 2**20,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=9958)
+    parser.add_argument("--columns", type=int, default=9959)
+    parser.add_argument("--noise", type=float, default=0.02, help="standard deviation of the probabilities' noise")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        small, large = Path(name) / "small", Path(name) / "large"
+        for folder, shape in ((small, (256, 256)), (large, (arguments.rows, arguments.columns))):
+            folder.mkdir()
+            write_images(folder, shape, arguments.noise)
+        measure(small, "probability.png", [])
+        cases = [("label.png", []), ("probability.png", ["--no-best-threshold"]), ("probability.png", [])]
+        rows = [measure(large, image, options) for image, options in cases]
+    print(f"{arguments.rows} x {arguments.columns}, {os.cpu_count()} cores")
+    print(f"{'case':<40}{'wall s':>8}{'user s':>8}{'system s':>10}{'peak GiB':>10}")
+    for row in rows:
+        print(
+            f"{row['case']:<40}{row['wall_s']:>8.1f}{row['user_s']:>8.1f}{row['system_s']:>10.1f}{row['peak_gib']:>10.2f}"
+        )
+    print(f"Target: {TARGET_WALL_S:g} s on two free cores, {TARGET_MEMORY_GIB:g} GiB.")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
