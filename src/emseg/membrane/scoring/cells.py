@@ -33,5 +33,5 @@ def label_thinned_cells(membrane: NDArray[np.bool_], out: NDArray[np.int32] | No
     if patches.n == 0:
         image.fill(1)
         return image
-    kernels.flood(image, kernels.first_front(image))
+    kernels.flood(image, kernels.first_front(patches.offsets, patches.starts, patches.ends, image))
     return image

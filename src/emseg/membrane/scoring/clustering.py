@@ -105,11 +105,9 @@ def cell_scores(found: Overlaps) -> CellScores:
 
 
 def _totals(labels: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    if not len(labels):
-        return np.zeros(0)
-    _, place = np.unique(labels, return_inverse=True)
-    totals: NDArray[np.float64] = np.bincount(place, weights).astype(np.float64)
-    return totals
+    """The sum of the weights of each label that occurs; labels are small numbers, as those of patches are."""
+    totals: NDArray[np.float64] = np.bincount(labels, weights).astype(np.float64)
+    return totals[totals > 0]
 
 
 def _squares(shares: NDArray[np.float64]) -> float:

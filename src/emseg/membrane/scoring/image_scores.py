@@ -143,18 +143,23 @@ def _over_thresholds(
     if not thresholds:
         return (), None
 
-    def work(own: Sequence[float]) -> tuple[list[tuple[float, float, float]], NDArray[np.int32]]:
+    waiting = sorted(set(thresholds), reverse=True)  # the lowest, of most membrane, are the slowest: they go first
+
+    def work(_: int) -> tuple[list[tuple[float, float, float]], NDArray[np.int32]]:
         # One label image and one mask for all: at 99 million pixels fresh memory costs more than the labelling.
         labels, mask = np.empty(prediction.shape, np.int32), np.empty(prediction.shape, np.bool_)
-        rows = []
-        for threshold in own:
+        rows: list[tuple[float, float, float]] = []
+        while True:
+            try:
+                threshold = waiting.pop()
+            except IndexError:
+                return rows, labels
             found = label_thinned_cells(membrane_at(prediction, threshold, mask), labels)
             scores = cell_scores(overlaps(true_cells, found))
             rows.append((threshold, scores.v_rand, scores.v_info))
-        return rows, labels
 
     with ThreadPoolExecutor(2) as pool:
-        (first, labels), (second, _) = pool.map(work, (thresholds[::2], thresholds[1::2]))
+        (first, labels), (second, _) = pool.map(work, (0, 1))
     return tuple(sorted(first + second, reverse=True)), labels
 
 

@@ -117,22 +117,32 @@ def _touches_label(image, row, column):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def first_front(image):  # type: ignore[no-untyped-def]
-    """Return the places (row x width + column) of the OPEN pixels beside a cell, column by column."""
+def first_front(offsets, starts, ends, image):  # type: ignore[no-untyped-def]
+    """Return the OPEN pixels beside a cell, column by column, as row x 2^32 + column.
+
+    The runs are those of the cells: only the gaps between them are looked at.
+    """
     height, width = image.shape
     in_column = np.zeros(width + 1, np.int64)
-    for row in range(height):
-        for column in range(width):
-            if image[row, column] == OPEN and _touches_label(image, row, column):
-                in_column[column + 1] += 1
-    for column in range(width):
-        in_column[column + 1] += in_column[column]
-    places = np.empty(in_column[width], np.int64)
-    for row in range(height):
-        for column in range(width):
-            if image[row, column] == OPEN and _touches_label(image, row, column):
-                places[in_column[column]] = row * width + column
-                in_column[column] += 1
+    places = np.empty(0, np.int64)
+    for counting in (True, False):
+        for row in range(height):
+            gap = 0
+            for run in range(offsets[row], offsets[row + 1] + 1):
+                gap_end = starts[run] if run < offsets[row + 1] else width
+                for column in range(gap, gap_end):
+                    if _touches_label(image, row, column):
+                        if counting:
+                            in_column[column + 1] += 1
+                        else:
+                            places[in_column[column]] = (np.int64(row) << 32) + column
+                            in_column[column] += 1
+                if run < offsets[row + 1]:
+                    gap = ends[run]
+        if counting:
+            for column in range(width):
+                in_column[column + 1] += in_column[column]
+            places = np.empty(in_column[width], np.int64)
     return places
 
 
@@ -148,12 +158,12 @@ def flood(image, front):  # type: ignore[no-untyped-def]
     head, length = 0, len(front)
     for i in range(length):
         queue[i] = front[i]
-        image[front[i] // width, front[i] % width] = _QUEUED
+        image[front[i] >> 32, front[i] & 0xFFFFFFFF] = _QUEUED
     while length:
         place = queue[head]
         head = head + 1 if head + 1 < size else 0
         length -= 1
-        row, column = place // width, place % width
+        row, column = place >> 32, place & 0xFFFFFFFF
         own = np.int32(_QUEUED)
         from_line = False
         for direction in range(4):
@@ -186,7 +196,7 @@ def flood(image, front):  # type: ignore[no-untyped-def]
                     longer[size - head : size] = queue[:head]
                     queue, head, size = longer, 0, 2 * size
                 tail = head + length
-                queue[tail if tail < size else tail - size] = r * width + c
+                queue[tail if tail < size else tail - size] = (np.int64(r) << 32) + c
                 length += 1
         image[row, column] = own
 
