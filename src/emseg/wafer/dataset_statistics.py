@@ -118,6 +118,8 @@ def touching_gap_px(areas_px: Float64[np.ndarray, " section"]) -> float:
 
 def near_pairs(shapes: Sequence[shapely.Geometry], gap_px: float) -> list[tuple[int, int]]:
     """Return the pairs (i, j), i < j, of shapes that are no farther than `gap_px` from each other, in order."""
+    if not shapes:
+        return []
     pairs = shapely.STRtree(shapes).query(shapes, predicate="dwithin", distance=gap_px)
     return sorted((int(i), int(j)) for i, j in pairs.T if i < j)
 

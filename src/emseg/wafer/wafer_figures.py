@@ -58,7 +58,9 @@ def plot_wafer_zoom(image: Image, sections: WaferSections, window: Window) -> Fi
     draw_outlines(right, outlines, sections.class_names, width=1.1)
     wanted = [section for section in sections.sections if section.label == sections.class_names[0]]
     regions = [region for section in wanted if (region := _region(section)) is not None]
-    right.add_collection(PolyCollection(regions, facecolors="none", edgecolors="red", linewidths=1.4), autolim=False)
+    if regions:
+        drawn = PolyCollection(regions, facecolors="none", edgecolors="red", linewidths=1.4)
+        right.add_collection(drawn, autolim=False)
     right.set_title("(b)", loc="left")
     colours = class_colours(sections.class_names)
     handles = [Line2D([], [], color=colours[name], label=name) for name in sections.class_names]

@@ -2,10 +2,10 @@
 
 The situations are those of the paper's Fig. 2, found in the truth of synthetic wafers:
 
-    knife       incomplete sections that touch, one cut after the other, and the good one that follows
+    knife       one or more incomplete sections that touch, cut one after the other, and the good one that follows
     fold        folded sections stuck to good ones
     damaged     several damaged sections near each other
-    dust        most pixels of sections under dust; found by drawing the same wafer without dust
+    dust        most specks of dust on sections; found by drawing the same wafer without dust
     stuck       a long row of sections that stick together, with incomplete ones at its end
 
 Each situation takes the best place that shows nothing of the places chosen before; a wafer that has none leaves it out.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from emseg.errors import UsageError
@@ -31,6 +31,8 @@ SITUATIONS = ("knife", "fold", "damaged", "dust", "stuck")
 _SIDE = 3.2  # of a window, in section lengths
 _DUST_SIDE = 2.4
 _DUST_CONTRAST = 15  # grey levels; less is a shadow or a change of brightness
+_SMALLEST_SPECK_PX = 3  # square pixels; fewer are noise
+_LARGEST_SPECK = 0.15  # of a section's length, a side; what is larger is no dust but the debris of a section
 _LONGEST_SIDE = {"knife": 4.8, "fold": _SIDE, "stuck": 7.0}
 _MOVED = 2.5  # points that a scene loses when the wafer's border moves it out of its window's middle
 _MARGIN = 0.25  # of a section's length, left around what a window shows
@@ -105,10 +107,15 @@ def find_scenes(wafers: Sequence[SyntheticWafer]) -> dict[str, Scene]:
     return {situation: chosen[situation] for situation in SITUATIONS if situation in chosen}
 
 
-def under_dust(wafer: SyntheticWafer) -> Bool[np.ndarray, "height width"]:
-    """Return where the picture differs clearly from the same wafer without dust: dust, hairs and debris."""
+def dust_specks(wafer: SyntheticWafer) -> Float64[np.ndarray, "speck 2"]:
+    """Return where dust lies: the middles of small spots that the same wafer without dust does not have."""
     clean = synthesize_wafer(replace(wafer.design, dust=0.0), seed=wafer.seed)
-    return np.asarray(cv2.absdiff(wafer.image, clean.image) > _DUST_CONTRAST)
+    differs = (cv2.absdiff(wafer.image, clean.image) > _DUST_CONTRAST).astype(np.uint8)
+    _, _, measures, middles = cv2.connectedComponentsWithStats(differs)
+    areas = measures[1:, cv2.CC_STAT_AREA]
+    largest = (_LARGEST_SPECK * wafer.design.section_length_px) ** 2
+    spots: Float64[np.ndarray, "speck 2"] = middles[1:][(areas >= _SMALLEST_SPECK_PX) & (areas <= largest), ::-1]
+    return spots
 
 
 def sections_by_class(sections: WaferSections, n_each: int) -> dict[str, tuple[int, ...]]:
@@ -143,7 +150,7 @@ def _scenes(wafer: SyntheticWafer, number: int) -> Iterator[Scene]:
         for start, place in enumerate(row):
             run = _leading(row[start:], incomplete)
             before = start > 0 and incomplete[row[start - 1]]
-            if run >= 2 and not before and start + run < len(row) and good[row[start + run]]:
+            if run and not before and start + run < len(row) and good[row[start + run]]:
                 yield _scene("knife", wafer, number, row[start : start + run + 1], run)
             if fold[place] and (stuck := [other for other in sorted(neighbours[place]) if good[other]]):
                 yield _scene("fold", wafer, number, [place, *stuck], len(stuck))
@@ -154,12 +161,11 @@ def _scenes(wafer: SyntheticWafer, number: int) -> Iterator[Scene]:
             score = float((near & np.array(damaged)).sum())
             yield Scene("damaged", number, window_about(center, _SIDE * length, *size), score)
     if wafer.design.dust:
-        dust = (under_dust(wafer) & (wafer.label_image() > 0)).astype(np.float32)
-        side = min(int(_DUST_SIDE * length), *size)
-        share = cv2.boxFilter(dust, -1, (side, side), borderType=cv2.BORDER_CONSTANT)
-        for center in centers:  # a window about a section, not one at its edge
-            row, column = np.clip(center.astype(int), 0, np.array(size) - 1)
-            yield Scene("dust", number, window_about(center, side, *size), float(share[row, column]))
+        specks = dust_specks(wafer)
+        on_sections = specks[wafer.label_image()[tuple(specks.astype(int).T)] > 0]
+        for center in centers:
+            near = np.abs(on_sections - center).max(axis=1) < 0.5 * _DUST_SIDE * length
+            yield Scene("dust", number, window_about(center, _DUST_SIDE * length, *size), float(near.sum()))
 
 
 def _rows(neighbours: Neighbours) -> Iterator[list[int]]:
