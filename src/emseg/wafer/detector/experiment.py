@@ -57,12 +57,11 @@ def make_schedule(
     """
     schedule = SCHEDULES[name]
     if n_steps:
-        warm_up = min(schedule.warm_up_steps, max(1, n_steps // 10))
-        schedule = schedule.changed(steps=n_steps, epochs=None, warm_up_steps=warm_up)
-        if schedule.decay == "milestones":
+        if schedule.steps is None:
             raise UsageError(
                 f"schedule {name!r} is counted in epochs; got n_steps={n_steps}. Use 0, or schedule 'small'."
             )
+        schedule = schedule.changed(steps=n_steps, warm_up_steps=min(schedule.warm_up_steps, max(1, n_steps // 10)))
     if batch:
         schedule = schedule.changed(batch_size=batch)
     if learning_rate:
