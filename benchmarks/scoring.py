@@ -3,11 +3,12 @@
     python benchmarks/scoring.py [--rows 9958 --columns 9959] [--noise 0.02] [--json PATH]
 
 The truth is synthetic tissue like U-RISC; the prediction is the truth moved by two pixels, with gaps in its membranes:
-as a label, and, blurred and with noise, as a probability map. For the map, V-Rand and V-Info are also sought over eleven
-thresholds.
+as a label, and, blurred and with noise, as a probability map. For the map, V-Rand and V-Info are also sought over
+eleven thresholds.
+
 Each case runs `emseg score` in a process of its own, so that its memory is its own. `wall` is what a user waits, with
-imports and reading; `cpu` what the cores work, user and system apart. On a busy machine only `cpu` is comparable: two
-free cores wait about half of it. The first run compiles the kernels and is not counted.
+imports and reading; `user` and `system` are what the cores work. On a busy machine only those are comparable: with two
+free cores one waits a little more than half of their sum. The first run compiles the kernels and is not counted.
 """
 
 import argparse

@@ -81,6 +81,7 @@ def test_the_tolerant_score_is_that_of_a_dilation_by_a_disc():
 
 
 @given(MASKS, st.sampled_from([4, 8]), st.booleans())
+@settings(deadline=None)  # a first call compiles
 def test_patches_are_those_of_a_flood_fill(mask, connectivity, value):
     found = find_patches(mask, connectivity, value=value)
     expected = textbook_patches(mask == value, connectivity)
@@ -89,6 +90,7 @@ def test_patches_are_those_of_a_flood_fill(mask, connectivity, value):
 
 
 @given(MASKS)
+@settings(deadline=None)  # a first call compiles
 def test_thinning_follows_the_challenges_watershed_pixel_by_pixel(mask):
     np.testing.assert_array_equal(label_thinned_cells(mask), textbook_thinning(mask))
 
@@ -143,6 +145,7 @@ def test_overlaps_count_every_pixel_however_many_cells_there_are():
 
 
 @given(PAIRS)
+@settings(deadline=None)  # a first call compiles
 def test_surface_distances_equal_the_definition(pair):
     truth, prediction = pair
     assert score_image(prediction, truth).assd_px == pytest.approx(textbook_assd(truth, prediction), nan_ok=True)

@@ -237,7 +237,7 @@ def count_overlaps(truth, labels):  # type: ignore[no-untyped-def]
             counts[slot] += column - start
             if 2 * used > len(keys):
                 old_keys, old_counts = keys, counts
-                keys = np.zeros(4 * len(old_keys), np.int64)
+                keys = np.zeros(2 * len(old_keys), np.int64)
                 counts = np.zeros(len(keys), np.int64)
                 for i in range(len(old_keys)):
                     if old_keys[i] != 0:
