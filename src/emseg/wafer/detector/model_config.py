@@ -153,7 +153,7 @@ def _train_cfg(design: DetectorDesign) -> Config:
     numbers = design.numbers
     rcnn: Config = {
         "assigner": _assigner(0.5, 0.5, 0.5),
-        "sampler": _sampler(numbers.region_samples, 0.25, add_truth=True),
+        "sampler": _sampler(numbers.region_samples, numbers.region_positives, add_truth=True),
         "mask_size": 2 * numbers.mask_grid,
         "pos_weight": -1,
         "debug": False,

@@ -9,7 +9,7 @@ often not there. `provide_operators` puts one in its place, before mmdet is impo
 
 Every other name raises `NotImplementedError` when it is called, with the name in the message. Where a compiled
 `mmcv._ext` is installed, nothing is done. torchvision's kernels serve the CPU and CUDA; half precision is sampled in
-float32 and rounded once.
+float32 and rounded once. On small maps on a CPU the derivative is worked out by products (`roi_align_gradient`).
 
 Deviation: regions of negative width, which mmcv refuses on the CPU, are sampled as torchvision samples them. The
 maximum in place of the mean ("max") is not offered; neither detector uses it.
@@ -23,6 +23,8 @@ from typing import NoReturn
 import torch
 import torchvision
 from torch import Tensor
+
+from emseg.wafer.detector.roi_align_gradient import is_worthwhile, roi_align_gradient
 
 NAME = "mmcv._ext"
 
@@ -85,6 +87,17 @@ def roi_align_backward(
     _require_mean(pool_mode)
     gradient, regions = _in_one_dtype(grad_output, rois)
     with torch.autocast(grad_output.device.type, enabled=False):
+        if is_worthwhile(grad_input.shape, sampling_ratio, gradient.device):
+            spread = roi_align_gradient(
+                gradient,
+                regions,
+                grad_input.shape,
+                spatial_scale=spatial_scale,
+                sampling_ratio=sampling_ratio,
+                aligned=aligned,
+            )
+            grad_input.copy_(spread)
+            return
         spread = torch.ops.torchvision._roi_align_backward(
             gradient, regions, spatial_scale, aligned_height, aligned_width, *grad_input.shape, sampling_ratio, aligned
         )

@@ -57,6 +57,7 @@ class DetectorSize:
     proposal_overlap: float = 0.7
     # what looks at each region
     region_samples: int = 512
+    region_positives: float = 0.25  # largest share of these that lie on sections
     box_grid: int = 7
     mask_grid: int = 14
     sampling_ratio: int = 0
@@ -76,7 +77,7 @@ class DetectorSize:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
                 raise UsageError(f"`{name}` must be a whole number of at least {smallest}; got {value!r}.")
-        for name in ("proposal_overlap", "score_threshold", "detection_overlap", "mask_threshold"):
+        for name in ("region_positives", "proposal_overlap", "score_threshold", "detection_overlap", "mask_threshold"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise UsageError(f"`{name}` must be a number from 0 to 1; got {value!r}.")
