@@ -113,4 +113,4 @@ def test_every_call_returns_a_configuration_of_its_own():
 
 def test_the_small_sizes_anchors_stand_on_its_two_levels():
     anchors = model_config(DetectorDesign(size="small"))["rpn_head"]["anchor_generator"]
-    assert (anchors["strides"], anchors["scales"], anchors["base_sizes"]) == ([8, 16], [1], [56.0, 88.0])
+    assert (anchors["strides"], anchors["scales"], anchors["base_sizes"]) == ([4, 8, 16], [1], [32.0, 56.0, 88.0])

@@ -18,6 +18,7 @@ TILE = 64
 TINY = {
     "base_channels": 8,
     "pyramid_channels": 8,
+    "strides": (8, 16),
     "anchor_sizes": (16.0, 28.0),
     "rpn_samples": 32,
     "region_samples": 16,
