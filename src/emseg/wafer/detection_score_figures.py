@@ -119,9 +119,9 @@ def plot_score_bars(bars: Sequence[ScoreBar], metric: str = "ap") -> Figure:
 
 
 def plot_training(losses: Mapping[str, tuple[ArrayLike, ArrayLike]], *, window: int = 25) -> Figure:
-    """Draw losses by training step: each value pale, their moving mean over `window` values in full colour.
+    """Draw losses by training step, on a logarithmic axis: each value pale, their moving mean in full colour.
 
-    `losses` gives (steps, values) by name.
+    `losses` gives (steps, values) by name, `window` how many values a mean is over.
     """
     if not losses:
         raise UsageError("a training figure needs at least one loss; got none.")
@@ -136,7 +136,7 @@ def plot_training(losses: Mapping[str, tuple[ArrayLike, ArrayLike]], *, window: 
     ax.set_xlabel("training step")
     ax.set_ylabel(f"loss, mean over {window} values")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylim(bottom=0)
+    ax.set_yscale("log")  # the first steps' losses are many times those of all the others
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
