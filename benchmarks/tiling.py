@@ -16,6 +16,7 @@ The memory is the most that a process held while it predicted 9,958 x 9,959 pixe
 """
 
 import argparse
+import importlib
 import json
 import os
 import resource
@@ -64,7 +65,7 @@ def alone(network: nn.Module, batches: list[torch.Tensor]) -> Call:
 def monai_window(network: nn.Module, image: np.ndarray, batch_size: int) -> Call | None:
     """Return MONAI's sliding window over the image in memory, or None where MONAI is not installed."""
     try:
-        from monai.inferers import sliding_window_inference
+        sliding_window_inference = importlib.import_module("monai.inferers").sliding_window_inference
     except ImportError:
         return None
 
