@@ -193,6 +193,7 @@ def test_the_run_holds_every_mean_and_difference():
     assert run.metrics["fanet_best_of"].value == 4
     assert run.metrics["ap_ms_rcnn_50_fanet"].spread == pytest.approx(2.0)
     assert run.metrics["n_cells"].value == 20
+    assert run.metrics["pair_spread"].value == pytest.approx(0.0, abs=1e-9)  # made so that all pairs differ alike
 
 
 def test_figures_show_every_pair_and_the_papers_differences():

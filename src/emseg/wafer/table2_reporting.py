@@ -3,6 +3,7 @@
 All scores are mask AP in percent, all differences in points. What no run has measured says "not run".
 """
 
+import statistics
 from collections.abc import Sequence
 from itertools import product
 
@@ -25,6 +26,7 @@ from emseg.wafer.table2 import (
     detector_difference,
     experiments,
     leak_gain,
+    paired_scores,
     seed_spread,
 )
 
@@ -163,6 +165,10 @@ def report_table2(run: Run, trained: Sequence[Trained]) -> None:
         run.metric(
             "seed_spread", spread, unit="%", n=len(trained), label="AP: standard deviation over seeds, within cells"
         )
+    gaps = [gap for row in paired_scores(trained, "fanet", "fca").values() for gap in row]
+    if len(gaps) > 1:
+        label = "AP: standard deviation of FANet minus FcaNet over pairs of networks"
+        run.metric("pair_spread", statistics.stdev(gaps), unit="%", n=len(gaps), label=label)
     best = best_attentions(trained)
     if best:
         fanet = sum(name == "fanet" for name in best.values())
