@@ -57,10 +57,10 @@ class Experiment:
     @property
     def title(self) -> str:
         """What a table's caption says of the experiment."""
-        data = str(self.value("data"))
-        if data == "synthetic":
-            data = f"synthetic wafers, preset {self.value('preset')}"
-        budget = f"{self.value('n_steps')} steps of {self.value('batch')} tiles"
+        data = {"magc_wafer": "the MagC wafer", "folder": "a folder of the user's"}.get(str(self.value("data")))
+        data = data or f"synthetic wafers, preset {self.value('preset')}"
+        steps, batch = self.value("n_steps"), self.value("batch")
+        budget = (f"{steps} steps" if steps else "the schedule's steps") + (f" of {batch} tiles" if batch else "")
         networks = f"{self.value('size')} networks"
         return f"{data}, split by {self.value('split')}, {networks}, {budget}, {self.value('precision')}"
 

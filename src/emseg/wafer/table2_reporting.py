@@ -58,15 +58,19 @@ def experiments_table(trained: Sequence[Trained]) -> DisplayTable:
 
 
 def table2(trained: Sequence[Trained]) -> DisplayTable:
-    """Return Table 2: a row a network, ours over seeds beside the paper's single run, for each of COCO's six scores."""
+    """Return Table 2: a row a network, ours over seeds beside the paper's single run.
+
+    Of COCO's six scores those are left out that no run has, such as that of large sections where there are none.
+    """
+    shown = [metric for metric in METRICS if not trained or any(one.score(metric) is not None for one in trained)]
     rows, ids = [], []
     for detector, depth, attention in product(DETECTORS, DEPTHS, ATTENTIONS):
         cell = Cell(detector, depth, attention)
         paper = paper_scores(detector, depth, attention)
-        texts = [DETECTOR_NAMES[detector], f"ResNet-{depth}", ATTENTION_NAMES[attention]]
+        texts = [f"{DETECTOR_NAMES[detector]}, {depth}", ATTENTION_NAMES[attention]]
         seeds = cell_score(trained, cell, "ap")
         texts.append("0" if seeds is None else str(seeds.n))
-        texts += [_cell_text(trained, cell, metric) for metric in METRICS]
+        texts += [_cell_text(trained, cell, metric) for metric in shown]
         texts.append(paper["ap"].printed if paper else "not in it")
         rows.append(tuple(Shown(text) for text in texts))
         ids.append(f"table2-{detector}-{depth}-{attention}")
@@ -74,7 +78,7 @@ def table2(trained: Sequence[Trained]) -> DisplayTable:
     return DisplayTable(
         caption=f"Mask AP in %, mean ± standard deviation over seeds: {title}. Last column: the paper's AP, one run on "
         "its own data; levels are not to be compared across data, orders and differences are.",
-        header=("Detector", "Backbone", "Attention", "Seeds", *METRIC_LABELS.values(), "Paper's AP"),
+        header=("Network", "Attention", "Seeds", *(METRIC_LABELS[metric] for metric in shown), "Paper's AP"),
         rows=tuple(rows),
         css_class="emseg-metrics",
         row_ids=tuple(ids),
