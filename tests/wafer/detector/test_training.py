@@ -34,8 +34,9 @@ def folder(tmp_path_factory):
     return toy_folder(tmp_path_factory.mktemp("toy"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread():
+    """Also for the training that several tests share: bits depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
