@@ -148,9 +148,9 @@ def test_a_number_leads_to_its_open_record(html: Path, site: str, browser: Brows
     page.locator("a.emseg-result").first.click()
     run = page.locator("section.emseg-run:target")
     facts = run.locator("dl.emseg-facts")
-    assert facts.is_visible()
+    facts.wait_for(state="visible")  # the ledger is a long page; times out with an error where it stays hidden
     assert {"Run", "Data", "Device", "Cost", "Commit"} <= set(facts.locator("dt").all_inner_texts())
-    assert run.locator("table.emseg-metrics").is_visible()
+    run.locator("table.emseg-metrics").wait_for(state="visible")
     page.close()
 
 
