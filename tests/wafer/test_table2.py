@@ -162,6 +162,8 @@ def test_what_nobody_has_run_says_not_run():
     one = trained_detectors([made(50.0, attention="se"), made(51.0, attention="fanet")])
     assert attention_difference(one, "fanet", "se") is None
     assert seed_spread(one) is None
+    single = next(row for row in differences_table(one).rows if row[0].text == "FANet − SE")
+    assert [cell.text for cell in single[1:4]] == ["not run", "+1.0, one seed; paper +0.1", "not run; paper +1.8"]
     row = next(row for row in table2(one).rows if row[1].text == "FANet" and row[2].text == "1")
     assert [cell.text for cell in row[3:]] == ["51.0", "71.0", "38.1"]  # no run has another score
 

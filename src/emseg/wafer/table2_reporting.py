@@ -92,8 +92,10 @@ def differences_table(trained: Sequence[Trained], metric: str = "ap") -> Display
         cells = [f"{ATTENTION_NAMES[first]} − {ATTENTION_NAMES[second]}"]
         cells.append(_difference_text(attention_difference(trained, first, second, metric)))
         for detector, depth in product(DETECTORS, DEPTHS):
+            pairs = paired_scores(trained, first, second, metric).get((detector, depth), [])
             own = attention_difference(trained, first, second, metric, row=(detector, depth))
-            cells.append(f"{_difference_text(own)}; paper {_paper_difference(detector, depth, first, second, metric)}")
+            text = f"{pairs[0]:+.1f}, one seed".replace("-", "−") if len(pairs) == 1 else _difference_text(own)
+            cells.append(f"{text}; paper {_paper_difference(detector, depth, first, second, metric)}")
         rows.append(tuple(Shown(cell) for cell in cells))
     return DisplayTable(
         caption=f"Differences of {METRIC_LABELS[metric]} in points, with 95 % intervals over pairs of networks that "
