@@ -23,6 +23,7 @@ from emseg.runs.environment import git_state
 from emseg.runs.project import Chapter
 from emseg.runs.record import SCHEMA_VERSION, new_run_id, timestamp, write_atomically, write_record
 from emseg.runs.session import METADATA_KEY
+from emseg.runs.state import OWN_FOLDER
 
 KERNEL = "python3"
 _FOLDER_VARIABLES = ("EMSEG_DATA", "EMSEG_CACHE", "EMSEG_PROJECT")
@@ -160,7 +161,7 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progre
             papermill.execute_notebook(
                 str(chapter.path),
                 str(working),
-                parameters=parameters,
+                parameters=_for_the_kernel(parameters),
                 kernel_name=KERNEL,
                 progress_bar=progress,
                 cwd=str(chapter.path.parent),
@@ -174,6 +175,12 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progre
         except RuntimeError as error:
             return f"its kernel could not run: {_one_line(str(error))}"
     return None
+
+
+def _for_the_kernel(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters with a relative folder of the user's data made absolute; the record keeps it as given."""
+    named = parameters.get(OWN_FOLDER)
+    return {**parameters, OWN_FOLDER: str(Path(named).resolve())} if named else parameters
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from emseg.runs.digest import library_digest, notebook_digest
+from emseg.errors import InputError
+from emseg.runs.digest import digest_of, library_digest, notebook_digest
 from emseg.runs.gathering import gather_records
 from emseg.runs.matrix import Cell
 from emseg.runs.parameters import read_parameters, resolve
@@ -21,6 +22,7 @@ from emseg.runs.record import write_atomically
 DATA_PARAMETER = "data"
 RECORDS_PARAMETER = "records_of"  # names the chapter whose records a chapter gathers
 SYNTHETIC = "synthetic"
+OWN_FOLDER = "folder"  # as a data set's name: the user's own folder, which the parameter of this name gives
 
 
 def resolve_at(chapter: Chapter, profile: Profile) -> dict[str, Any]:
@@ -79,8 +81,15 @@ def require_data(parameters: dict[str, Any]) -> None:
     from emseg.data import dataset_path
     from emseg.data.places import ABSENT
 
-    if _data_state(parameters) == ABSENT:
-        dataset_path(parameters[DATA_PARAMETER])
+    if _data_state(parameters) != ABSENT:
+        return
+    if parameters[DATA_PARAMETER] == OWN_FOLDER:
+        named = parameters.get(OWN_FOLDER, "")
+        raise InputError(
+            f"`folder` must name a folder of your own data when `data` is {OWN_FOLDER!r}; got {named!r}, which is no "
+            "folder. Give its path."
+        )
+    dataset_path(parameters[DATA_PARAMETER])
 
 
 def _records_state(chapter: str) -> list[str]:
@@ -93,6 +102,20 @@ def _data_state(parameters: Mapping[str, Any]) -> str:
     name = parameters.get(DATA_PARAMETER, SYNTHETIC)
     if name == SYNTHETIC:
         return SYNTHETIC
+    if name == OWN_FOLDER:
+        return _folder_state(str(parameters.get(OWN_FOLDER, "")))
     from emseg.data import state
 
     return state(name)
+
+
+def _folder_state(folder: str) -> str:
+    """Return a digest of the names, sizes and times of all files of a folder; the user's data may have any layout."""
+    from emseg.data.places import ABSENT
+
+    root = Path(folder)
+    if not folder or not root.is_dir():
+        return ABSENT
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    stats = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
+    return digest_of(*(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats))

@@ -22,11 +22,11 @@ from emseg.errors import InputError, UsageError
 from emseg.figures import COLOURS, add_scale_bar
 from emseg.images import read_gray
 from emseg.wafer.coco_folder import Benchmark
+from emseg.wafer.detection_figures import class_colour
 from emseg.wafer.sections import WaferSections
 from emseg.wafer.splits import TRAIN
 from emseg.wafer.tiles import require_same_size
 
-CLASS_COLOURS = ("green", "orange", "sky", "vermilion", "purple", "blue")
 WAFER_WIDTH_IN, TILE_WIDTH_IN = 10.0, 2.4
 LONGEST_SIDE_PX = 3000
 _MANY = 150  # sections; more of them get thinner lines
@@ -36,7 +36,7 @@ Outline = Float64[np.ndarray, "vertex 2"]
 
 def class_colours(class_names: Sequence[str]) -> dict[str, str]:
     """Return a colour for each class, in their order; a seventh class begins again."""
-    return {name: COLOURS[CLASS_COLOURS[place % len(CLASS_COLOURS)]] for place, name in enumerate(class_names)}
+    return {name: class_colour(place) for place, name in enumerate(class_names)}
 
 
 def draw_outlines(

@@ -1,0 +1,58 @@
+"""A user's own folder as data: named before anything runs, found from where the user stands, and watched."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emseg.errors import InputError
+from emseg.runs.execute import run_chapter
+from emseg.runs.profiles import load_profile
+from emseg.runs.project import find_chapter
+from emseg.runs.record import read_record
+from emseg.runs.state import chapter_state, require_data
+
+PARAMETERS = 'data: str = "synthetic"  # Data set, one of: synthetic, folder\nfolder: str = ""  # Your own data\n'
+BODY = """\
+from pathlib import Path
+from emseg.runs.session import Run
+run = Run("part/first", seed=0)
+run.metric("length", len(Path(folder, "one.txt").read_text()), n=1, label="Length")
+"""
+
+
+@pytest.mark.parametrize("folder", ["", "nowhere", "_toc.yml"])
+def test_a_folder_that_is_not_there_is_named_at_once(project: Path, folder: str):
+    """Empty, missing, or a file."""
+    with pytest.raises(InputError, match=rf"`folder` must name a folder of your own data .* got '{folder}'"):
+        require_data({"data": "folder", "folder": folder})
+
+
+def test_a_relative_folder_is_found_from_where_the_user_stands(project: Path, rewrite: Callable[..., None]):
+    """Not from the notebook's folder, in which the kernel starts; the record keeps the path as it was given."""
+    rewrite(project / "book" / "part" / "first.ipynb", "part/first", parameters=PARAMETERS, body=BODY)
+    (project / "mine").mkdir()
+    (project / "mine" / "one.txt").write_text("twelve chars")
+    parameters = {"data": "folder", "folder": "mine"}
+    require_data(parameters)
+    chapter = find_chapter(project, "part/first")
+    files = run_chapter(chapter, parameters, root=project, profile="smoke", out=project / "out", progress=False)
+    record = read_record(files.record)
+    assert record["metrics"]["length"]["value"] == 12
+    assert record["parameters"]["folder"] == "mine"
+
+
+def test_a_changed_file_makes_the_result_old(project: Path, rewrite: Callable[..., None]):
+    """As with every other data set."""
+    rewrite(project / "book" / "part" / "first.ipynb", "part/first", parameters=PARAMETERS, body=BODY)
+    (project / "mine").mkdir()
+    file = project / "mine" / "one.txt"
+    file.write_text("one")
+    (project / "book" / "profiles" / "smoke.yaml").write_text(
+        "purpose: t\nchapters:\n  part/first:\n    parameters: {data: folder, folder: mine}\n"
+    )
+    chapter, profile = find_chapter(project, "part/first"), load_profile(project, "smoke")
+    before = chapter_state(chapter, profile)
+    assert chapter_state(chapter, profile) == before
+    file.write_text("three")
+    assert chapter_state(chapter, profile)["data"] != before["data"]
