@@ -1,0 +1,139 @@
+"""The loss of a membrane network: focal and Dice as in the paper, and a term for the boundaries beyond it.
+
+    L        = L_focal + lambda L_dice + mu L_boundary                       lambda = 1, mu = 0
+    L_focal  = mean over pixels of  -(1 - p_t)^gamma log p_t                 gamma = 2
+    L_dice   = mean over images of  1 - (2 sum(y p) + 1) / (sum(y) + sum(p) + 1)
+    L_boundary = mean over images of  1 - 2 P R / (P + R)
+               P = sum(b N(b')) / sum(b),    R = sum(b' N(b)) / sum(b')
+               b = max_3(1 - p) - (1 - p),   b' = max_3(1 - y) - (1 - y),    N = max_5
+
+    y, p   [batch, 1, height, width]   truth, 1 on membrane; p = sigmoid(logits);  p_t = p where y = 1, else 1 - p
+    b, b'  boundary of the predicted and of the true membrane: its pixels next to background
+    max_k  largest value within k x k pixels: N(b) is b with a tolerance of two pixels
+
+U-RISC's equations are lost in the copies that we have; its text says: focal and Dice of y and y', Y all pixels of one
+image, `L = L_focal + lambda L_dice`, lambda = 1, gamma = 2. These are the definitions of the papers that it cites. It
+names no class weight, hence no alpha in the focal loss, and no reductions. Here the focal loss is a mean over all
+pixels, and Dice is taken image by image ("Y is the set of all pixels of one image") and averaged; smp's Dice loss sums
+over the whole batch, and is the same for one image.
+
+Deviation: the 1 in Dice, one pixel, defines it on an image without membrane, where it then asks for none. Where P + R
+or a boundary is 0 a small constant stands in the denominator.
+
+Everything is computed from logits in float32 or better, whatever their dtype and under autocast: with z = logits where
+y = 1, else -logits, the focal loss is -exp(gamma logsigmoid(-z)) logsigmoid(z), which neither overflows nor loses the
+digits of 1 - p_t.
+
+Sources: Lin et al. 2017 (focal), Eq. 4; Dice 1945, Milletari et al. 2016 (with plain sums in the denominator);
+Bokhovkin and Burnaev 2019 (boundary), section 3, with theta_0 = 3 and theta = 5; Shi et al. 2022 (U-RISC), Loss
+Function.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from emseg.errors import InputError, UsageError
+
+DICE_SMOOTHING_PX = 1.0
+BOUNDARY_SIZE = 3
+TOLERANCE_SIZE = 5
+_TINY = 1e-7
+
+Logits = Float[Tensor, "batch 1 height width"]
+Membrane = Bool[Tensor, "batch 1 height width"] | Float[Tensor, "batch 1 height width"]
+Scalar = Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class MembraneLoss:
+    """The weighted sum of the three terms as a function of logits and truth; the defaults are the paper's."""
+
+    focal_gamma: float = 2.0
+    dice_weight: float = 1.0
+    boundary_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("focal_gamma", "dice_weight", "boundary_weight"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise UsageError(f"`{name}` must be a finite number of at least 0; got {value!r}.")
+
+    def terms(self, logits: Logits, membrane: Membrane) -> dict[str, Scalar]:
+        """Return the terms that are in use by name, without their weights."""
+        terms = {"focal": focal_loss(logits, membrane, gamma=self.focal_gamma)}
+        if self.dice_weight:
+            terms["dice"] = dice_loss(logits, membrane)
+        if self.boundary_weight:
+            terms["boundary"] = boundary_loss(logits, membrane)
+        return terms
+
+    def __call__(self, logits: Logits, membrane: Membrane) -> Scalar:
+        """Return the loss of a batch, at least 0; `membrane` is bool, or float between 0 and 1 (mixed labels)."""
+        weights = {"focal": 1.0, "dice": self.dice_weight, "boundary": self.boundary_weight}
+        terms = [weights[name] * term for name, term in self.terms(logits, membrane).items()]
+        return torch.stack(terms).sum()
+
+
+def focal_loss(logits: Logits, membrane: Membrane, *, gamma: float = 2.0) -> Scalar:
+    """Return the focal loss, the mean over all pixels of the batch; gamma = 0 is the cross-entropy."""
+    logits, truth = _prepared(logits, membrane)
+    of_membrane = _focal(logits, gamma)
+    of_background = _focal(-logits, gamma)
+    return (truth * of_membrane + (1 - truth) * of_background).mean()
+
+
+def _focal(logits_of_class: Tensor, gamma: float) -> Tensor:
+    """Return -(1 - p)^gamma log p of each pixel for the class that the logits speak of."""
+    log_p, log_rest = functional.logsigmoid(logits_of_class), functional.logsigmoid(-logits_of_class)
+    return -log_p * (gamma * log_rest).exp()
+
+
+def dice_loss(logits: Logits, membrane: Membrane) -> Scalar:
+    """Return one minus the soft Dice coefficient (F1) of the membrane of each image, the mean over images: 0 to 1."""
+    logits, truth = _prepared(logits, membrane)
+    p = logits.sigmoid()
+    both, either = _image_sum(truth * p), _image_sum(truth) + _image_sum(p)
+    return (1 - (2 * both + DICE_SMOOTHING_PX) / (either + DICE_SMOOTHING_PX)).mean()
+
+
+def boundary_loss(logits: Logits, membrane: Membrane) -> Scalar:
+    """Return one minus the soft F1 of the membrane's boundary, with two pixels of tolerance, the mean over images."""
+    logits, truth = _prepared(logits, membrane)
+    predicted, true = _boundary(logits.sigmoid()), _boundary(truth)
+    precision = _image_sum(predicted * _largest_within(true, TOLERANCE_SIZE)) / (_image_sum(predicted) + _TINY)
+    recall = _image_sum(true * _largest_within(predicted, TOLERANCE_SIZE)) / (_image_sum(true) + _TINY)
+    return (1 - 2 * precision * recall / (precision + recall + _TINY)).mean()
+
+
+def _boundary(membrane: Tensor) -> Tensor:
+    background = 1 - membrane
+    return _largest_within(background, BOUNDARY_SIZE) - background
+
+
+def _largest_within(x: Tensor, size: int) -> Tensor:
+    return functional.max_pool2d(x, size, stride=1, padding=size // 2)
+
+
+def _image_sum(x: Tensor) -> Tensor:
+    return x.sum(dim=(1, 2, 3))
+
+
+def _prepared(logits: Tensor, membrane: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in float32 or better, checked for their shapes."""
+    if logits.ndim != 4 or logits.shape[1] != 1 or logits.shape != membrane.shape or logits.numel() == 0:
+        raise InputError(
+            "the loss takes logits and membrane of one shape [batch, 1, height, width]; got "
+            f"{list(logits.shape)} and {list(membrane.shape)}. Add the axis of the channel, or crop one to the other."
+        )
+    if membrane.dtype != torch.bool and not membrane.is_floating_point():
+        raise InputError(
+            f"the membrane must be bool, True on membrane, or floating point from 0 to 1; got {membrane.dtype}. "
+            "Compare the labels with 0 or 255 first: U-RISC and ISBI code membrane as 0."
+        )
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return logits.to(dtype), membrane.to(dtype)
