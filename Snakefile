@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from emseg.runs.execute import run_files
-from emseg.runs.matrix import MATRIX_FOLDER, cells_to_run, kept_cells_folder, matrix_cells
+from emseg.runs.matrix import MATRIX_FOLDER, SEED, cells_to_run, kept_cells_folder, matrix_cells
 from emseg.runs.profiles import load_profile
 from emseg.runs.project import list_chapters
 from emseg.runs.record import read_records
@@ -122,19 +122,27 @@ rule html:
         build_book(ROOT, PROFILE, RUN_FILES, BUILD / "staged" / PROFILE, HTML)
 
 
-rule cell:
-    input:
-        STATES / "cells" / "{matrix}" / "{cell}.json",
-    output:
-        record=CELLS / "{matrix}" / "{folder}" / "{cell}.json",
-    threads: int(config.get("cell_threads", 1))
-    resources:
-        runtime=lambda wildcards, attempt: 60 * attempt,
-        **RESOURCES,
-    params:
-        command=cell_command,
-    shell:
-        "OMP_NUM_THREADS={threads} {params.command}"
+# A rule for each seed, so that the first seeds go first: a matrix that is cut short still compares like with like.
+for seed in sorted({cell.parameters[SEED] for cell in cells.values()}):
+
+    rule:
+        name:
+            f"cell_of_seed_{seed}"
+        wildcard_constraints:
+            cell=rf"([^/]+-)?seed{seed}",
+        priority: 1000 - seed
+        input:
+            STATES / "cells" / "{matrix}" / "{cell}.json",
+        output:
+            record=CELLS / "{matrix}" / "{folder}" / "{cell}.json",
+        threads: int(config.get("cell_threads", 1))
+        resources:
+            runtime=lambda wildcards, attempt: 60 * attempt,
+            **RESOURCES,
+        params:
+            command=cell_command,
+        shell:
+            "OMP_NUM_THREADS={threads} {params.command}"
 
 
 for matrix_name in matrices:

@@ -172,3 +172,14 @@ def planned_cells(folder: Path) -> set[str]:
     """Return the cells of the matrix that a dry run would run."""
     said = snakemake(folder, "--dry-run", "--", "small")
     return {line.split("cell=")[1].strip() for line in said.splitlines() if "wildcards:" in line and "cell=" in line}
+
+
+def test_the_first_seeds_of_all_cells_go_before_the_second_of_any(project: Path):
+    """On one core the records of a matrix appear seed by seed, so that a matrix cut short still compares like with like."""
+    shutil.copy2(ROOT / "Snakefile", project)
+    (project / "_config.yml").write_text("title: A book\n")
+    matrix = "matrices: {scales: {chapter: part/first, seeds: 2, blocks: [{scale: [1.0, 2.0]}]}}\n"
+    (project / "book" / "profiles" / "laptop.yaml").write_text(f"purpose: laptop\nchapters: {{}}\n{matrix}")
+    snakemake(project, "--cores", "1", "--", "scales")
+    records = sorted((project / "_build" / "matrix").rglob("*.json"), key=lambda record: record.stat().st_mtime_ns)
+    assert [record.stem.rsplit("-", 1)[1] for record in records] == ["seed0", "seed0", "seed1", "seed1"]
