@@ -175,7 +175,7 @@ def planned_cells(folder: Path) -> set[str]:
 
 
 def test_the_first_seeds_of_all_cells_go_before_the_second_of_any(project: Path):
-    """On one core the records of a matrix appear seed by seed, so that a matrix cut short still compares like with like."""
+    """On one core the records appear seed by seed, so a matrix that is cut short still compares like with like."""
     shutil.copy2(ROOT / "Snakefile", project)
     (project / "_config.yml").write_text("title: A book\n")
     matrix = "matrices: {scales: {chapter: part/first, seeds: 2, blocks: [{scale: [1.0, 2.0]}]}}\n"
