@@ -1,0 +1,147 @@
+"""What a network makes of a whole image: the probability of membrane at every pixel.
+
+    p = sigmoid(network(x)),  x = (g / 255 - 0.5) / 0.5 for grey values g
+
+An image of at most `tile` pixels a side is seen whole. A larger one is cut into tiles that overlap, see `emseg.tiling`:
+each tile's outer `halo` pixels, where the network lacks surroundings, are thrown away.
+
+Test-time augmentation takes the mean of p over the eight ways to turn and mirror a square.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+
+from emseg.errors import InputError, UsageError
+from emseg.membrane.networks import MembraneNetwork
+from emseg.membrane.training.augmentation import MIDDLE_GREY
+from emseg.membrane.training.devices import torch_precision
+from emseg.tiling import TileGrid, predict_tiled
+from emseg.tiling.network import Precision
+
+WHOLE_IMAGE = 1024  # what is seen at once takes memory: about 2 GB for a ResNet-50 U-Net at this side
+LARGEST_HALO = 192
+N_DIHEDRAL = 8
+
+
+class MembraneProbability(nn.Module):
+    """A network's logits as probabilities, over `n_views` of the eight turns and mirror images."""
+
+    def __init__(self, network: nn.Module, n_views: int = 1) -> None:
+        super().__init__()
+        self.network, self.n_views = network, n_views
+
+    def forward(self, x: Float[Tensor, "tile channel row column"]) -> Float[Tensor, "tile 1 row column"]:
+        """Return the mean probability over the views."""
+        total: Tensor | None = None
+        for view, back in dihedral_views(self.n_views):
+            answer = back(torch.sigmoid(self.network(view(x)).float()))
+            total = answer if total is None else total + answer
+        assert total is not None
+        return total / self.n_views
+
+
+def dihedral_views(n_views: int) -> Iterator[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
+    """Yield pairs of functions that turn an image, and turn what is found in it back."""
+    for number in range(n_views):
+        turns, mirrored = number % 4, number >= 4
+
+        def view(x: Tensor, turns: int = turns, mirrored: bool = mirrored) -> Tensor:
+            return torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
+
+        def back(x: Tensor, turns: int = turns, mirrored: bool = mirrored) -> Tensor:
+            turned = torch.rot90(x, -turns, (-2, -1))
+            return turned.flip(-1) if mirrored else turned
+
+        yield view, back
+
+
+def predict_membrane(
+    network: MembraneNetwork,
+    image: UInt8[np.ndarray, "row column"],
+    *,
+    tta: bool = False,
+    tile: int = WHOLE_IMAGE,
+    halo: int | None = None,
+    batch_size: int = 1,
+    precision: str = "fp32",
+    progress: Callable[[int, int], None] | None = None,
+) -> Float32[np.ndarray, "row column"]:
+    """Return the probability of membrane, in 0 to 1.
+
+    `halo`, for images larger than `tile`: None is the network's own `receptive_radius`, at most `LARGEST_HALO`.
+    `precision`: "fp32", "bf16" or "fp16". The network stays where and as it is. Raises `UsageError` and `InputError` as
+    `predict_tiled` does.
+    """
+    if image.dtype != np.uint8 or image.ndim != 2:
+        raise InputError(f"an image must be grey, uint8 (row, column); got {image.dtype} of shape {image.shape}.")
+    grid = grid_for(network, image.shape, tile=tile, halo=halo)
+    answer = predict_tiled(
+        MembraneProbability(network, N_DIHEDRAL if tta else 1),
+        image,
+        grid,
+        batch_size=batch_size,
+        precision=_tiling_precision(precision),
+        mean=MIDDLE_GREY,
+        scale=MIDDLE_GREY,
+        progress=progress,
+    )
+    probability: Float32[np.ndarray, "row column"] = np.asarray(answer[0], dtype=np.float32)
+    return probability
+
+
+def grid_for(network: MembraneNetwork, shape: tuple[int, ...], *, tile: int, halo: int | None) -> TileGrid:
+    """Return the tiles of an image: one where it fits into a tile."""
+    height, width = shape
+    if max(height, width) <= tile:
+        return TileGrid(height, width, tile=max(height, width), halo=0)
+    stride = network.stride
+    if halo is None:
+        halo = min(receptive_radius(network, LARGEST_HALO), (tile - stride) // 3)
+    return TileGrid(height, width, tile=tile, halo=halo, multiple=stride)
+
+
+def receptive_radius(network: MembraneNetwork, limit: int) -> int:
+    """Return how far from a pixel the input still changes the output there, at most `limit`.
+
+    Found on a copy of the network whose weights are all positive, so that nothing cancels: the farthest pixel with a
+    gradient, over outputs at every place that the stride tells apart along the diagonal.
+    """
+    device = next(network.parameters()).device
+    probe = _with_positive_weights(copy.deepcopy(network).eval().double())
+    stride = network.stride
+    side = stride * (2 * limit // stride + 4)
+    generator = torch.Generator().manual_seed(0)
+    image = (1 + torch.rand(1, 1, side, side, generator=generator, dtype=torch.float64)).to(device).requires_grad_()
+    logits = probe(image)
+    radius = 0
+    for centre in range(side // 2, side // 2 + stride, max(1, stride // 5)):
+        (gradient,) = torch.autograd.grad(logits[0, 0, centre, centre], image, retain_graph=True)
+        rows, columns = torch.nonzero(gradient[0, 0], as_tuple=True)
+        radius = max(radius, int((rows - centre).abs().max()), int((columns - centre).abs().max()))
+    return min(radius, limit)
+
+
+def _with_positive_weights(network: MembraneNetwork) -> MembraneNetwork:
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim > 1:
+                parameter.fill_(1 / parameter[0].numel())
+            else:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.fill_(0.0)
+            elif name.endswith("running_var"):
+                buffer.fill_(1.0)
+    return network
+
+
+def _tiling_precision(precision: str) -> Precision:
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise UsageError(f"`precision` must be fp32, bf16 or fp16; got {precision!r}.")
+    return torch_precision(precision)  # type: ignore[return-value]
