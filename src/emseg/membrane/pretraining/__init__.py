@@ -1,0 +1,21 @@
+from emseg.membrane.pretraining.loading import LoadReport, load_cem500k, load_encoder, load_pretrained
+from emseg.membrane.pretraining.normalization import CEM500K, IMAGENET, OURS, Normalization
+from emseg.membrane.pretraining.plan import PAPER, SHORT, PretrainingPlan
+from emseg.membrane.pretraining.training import PretrainedEncoder, pretrain, pretrain_encoder
+
+__all__ = [
+    "CEM500K",
+    "IMAGENET",
+    "OURS",
+    "PAPER",
+    "SHORT",
+    "LoadReport",
+    "Normalization",
+    "PretrainedEncoder",
+    "PretrainingPlan",
+    "load_cem500k",
+    "load_encoder",
+    "load_pretrained",
+    "pretrain",
+    "pretrain_encoder",
+]
