@@ -50,7 +50,13 @@ def open_membrane_set(
         from emseg.membrane.dataset.isbi_set import isbi_set
 
         return isbi_set(split, **counts, size_px=size_px)
-    raise UsageError(f"`data` {data!r} cannot be opened yet.")
+    if data == "urisc":
+        from emseg.membrane.dataset.urisc_set import urisc_set
+
+        return urisc_set(Path(folder).expanduser(), track, **counts, size_px=size_px)
+    from emseg.membrane.dataset.folder_set import folder_set
+
+    return folder_set(Path(folder).expanduser(), split, **counts, size_px=size_px)
 
 
 def _require_whole(name: str, value: object) -> None:
