@@ -4,7 +4,7 @@
     L_focal  = mean over pixels of  -(1 - p_t)^gamma log p_t                 gamma = 2
     L_dice   = mean over images of  1 - (2 sum(y p) + 1) / (sum(y) + sum(p) + 1)
     L_boundary = mean over images of  1 - 2 P R / (P + R)
-               P = sum(b N(b')) / sum(b),    R = sum(b' N(b)) / sum(b')
+               P = (sum(b N(b')) + 1) / (sum(b) + 1),    R = (sum(b' N(b)) + 1) / (sum(b') + 1)
                b = max_3(1 - p) - (1 - p),   b' = max_3(1 - y) - (1 - y),    N = max_5
 
     y, p   [batch, 1, height, width]   truth, 1 on membrane; p = sigmoid(logits);  p_t = p where y = 1, else 1 - p
@@ -17,8 +17,8 @@ names no class weight, hence no alpha in the focal loss, and no reductions. Here
 pixels, and Dice is taken image by image ("Y is the set of all pixels of one image") and averaged; smp's Dice loss sums
 over the whole batch, and is the same for one image.
 
-Deviation: the 1 in Dice, one pixel, defines it on an image without membrane, where it then asks for none. Where P + R
-or a boundary is 0 a small constant stands in the denominator.
+Deviation: the 1 in Dice, P and R is one pixel. It defines them on an image without membrane, where they then ask for
+none.
 
 Everything is computed from logits in float32 or better, whatever their dtype and under autocast: with z = logits where
 y = 1, else -logits, the focal loss is -exp(gamma logsigmoid(-z)) logsigmoid(z), which neither overflows nor loses the
@@ -39,10 +39,9 @@ from torch.nn import functional
 
 from emseg.errors import InputError, UsageError
 
-DICE_SMOOTHING_PX = 1.0
+SMOOTHING_PX = 1.0
 BOUNDARY_SIZE = 3
 TOLERANCE_SIZE = 5
-_TINY = 1e-7
 
 Logits = Float[Tensor, "batch 1 height width"]
 Membrane = Bool[Tensor, "batch 1 height width"] | Float[Tensor, "batch 1 height width"]
@@ -98,16 +97,21 @@ def dice_loss(logits: Logits, membrane: Membrane) -> Scalar:
     logits, truth = _prepared(logits, membrane)
     p = logits.sigmoid()
     both, either = _image_sum(truth * p), _image_sum(truth) + _image_sum(p)
-    return (1 - (2 * both + DICE_SMOOTHING_PX) / (either + DICE_SMOOTHING_PX)).mean()
+    return (1 - (2 * both + SMOOTHING_PX) / (either + SMOOTHING_PX)).mean()
 
 
 def boundary_loss(logits: Logits, membrane: Membrane) -> Scalar:
     """Return one minus the soft F1 of the membrane's boundary, with two pixels of tolerance, the mean over images."""
     logits, truth = _prepared(logits, membrane)
     predicted, true = _boundary(logits.sigmoid()), _boundary(truth)
-    precision = _image_sum(predicted * _largest_within(true, TOLERANCE_SIZE)) / (_image_sum(predicted) + _TINY)
-    recall = _image_sum(true * _largest_within(predicted, TOLERANCE_SIZE)) / (_image_sum(true) + _TINY)
-    return (1 - 2 * precision * recall / (precision + recall + _TINY)).mean()
+    precision = _share(predicted, _largest_within(true, TOLERANCE_SIZE))
+    recall = _share(true, _largest_within(predicted, TOLERANCE_SIZE))
+    return (1 - 2 * precision * recall / (precision + recall)).mean()
+
+
+def _share(boundary: Tensor, neighbourhood: Tensor) -> Tensor:
+    """Return how much of the boundary of each image lies in the neighbourhood."""
+    return (_image_sum(boundary * neighbourhood) + SMOOTHING_PX) / (_image_sum(boundary) + SMOOTHING_PX)
 
 
 def _boundary(membrane: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from emseg.frequency.dct import TOP16, require_size
 ATTENTION_NAMES = ("none", "scse", "se", "eca", "fca", "fanet")
 SCSE_REDUCTION = 16  # smp's
 FCANET_IMAGE_SIZE = 224
+FCANET_PARTS = 7  # of its division of the frequencies, which a scaled index reads
 
 # Makes the attention of one block from its channels and the stride of its maps.
 BlockAttention = Callable[[int, int], nn.Module]
@@ -95,9 +96,11 @@ def require_encoder_attention(
 
 
 def smallest_coarse_map(name: str, options: Mapping[str, object]) -> int:
-    """Return how many pixels a side the coarsest map must have: FANet's raw frequencies must lie within it."""
-    if name != "fanet" or options.get("indexing", "raw") != "raw":
+    """Return how many pixels a side the coarsest map must have: FANet's frequencies must lie within it."""
+    if name != "fanet":
         return 1
+    if options.get("indexing", "raw") == "scaled":
+        return FCANET_PARTS
     pairs: Sequence[Sequence[int]] = options.get("frequencies", TOP16)  # type: ignore[assignment]  # checked by the layer
     return 1 + max(max(pair) for pair in pairs)
 

@@ -1,0 +1,134 @@
+"""A trained network in a file: its weights, and beside them the design that says what they belong to.
+
+    .safetensors   tensors only, read without executing anything; the header holds
+                   design    the `NetworkDesign` as JSON
+                   format    "emseg membrane network 1"
+
+A file is written beside its place and moved there in one step, so that a network is there whole or not at all. A file
+of another architecture is refused as a whole, with the count of what would have fitted.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from emseg.errors import InputError, UsageError
+from emseg.membrane.networks.build import build_network
+from emseg.membrane.networks.design import NetworkDesign
+from emseg.membrane.networks.network import MembraneNetwork
+
+SAFETENSORS = ".safetensors"
+FORMAT = "emseg membrane network 1"
+
+
+def save_network(
+    network: MembraneNetwork,
+    design: NetworkDesign,
+    path: Path | str,
+    *,
+    dtype: torch.dtype | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write the weights of `network`, built from `design`, to a .safetensors file; `notes` are kept in its header.
+
+    `dtype` rounds floating-point weights: torch.float16 halves the file and keeps 11 significant bits.
+    """
+    import safetensors.torch
+
+    path = Path(path)
+    if path.suffix != SAFETENSORS:
+        raise UsageError(f"networks are written as {SAFETENSORS}; got {path.name!r}. Change the name.")
+    if network.design != design:
+        raise UsageError(
+            "`design` must be the one that the network was built from, or the file could not be read again; got "
+            f"{design} for a network of {network.design}. Use network.design."
+        )
+    reserved = sorted({"design", "format"} & set(notes or {}))
+    if reserved:
+        raise UsageError(f"`notes` must not hold {reserved[0]!r}, which the file itself has; rename that note.")
+    tensors = {}
+    for name, tensor in network.state_dict().items():
+        kept = tensor.detach().cpu()
+        if dtype is not None and kept.is_floating_point():
+            kept = kept.to(dtype)
+        tensors[name] = kept.contiguous()
+    header = {**(notes or {}), "format": FORMAT, "design": json.dumps(design.to_dict())}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(safetensors.torch.save(tensors, metadata=header))
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path.name} could not be written to {path.parent}: {error.strerror or error}. "
+            "Free some space or choose another folder; nothing was left half-written."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_network(path: Path | str) -> MembraneNetwork:
+    """Return the network of a file that `save_network` wrote, on the CPU, in float32 and in evaluation mode.
+
+    Nothing is fetched, whatever weights the training started from. Raises `InputError` for a file that is missing, cut
+    short, or no membrane network.
+    """
+    path = Path(path)
+    weights, header = _read(path)
+    if header.get("format") != FORMAT or "design" not in header:
+        raise InputError(
+            f"{path} must be a membrane network that save_network wrote, with its design in the header; it says of "
+            f"itself {header.get('format', 'nothing')!r}. Load its weights with load_network_weights, if you know the "
+            "design."
+        )
+    try:
+        design = NetworkDesign.from_dict(json.loads(header["design"]))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} names a design that this version does not know: {error}") from None
+    network = build_network(replace(design, encoder_weights=None), seed=0)
+    network.design = design
+    _load(network, weights, path)
+    return network.eval()
+
+
+def load_network_weights(network: MembraneNetwork, path: Path | str) -> None:
+    """Load a .safetensors file that holds exactly the weights of `network`, whatever its header says.
+
+    Raises `InputError` for weights of another architecture; the network is then untouched.
+    """
+    weights, _ = _read(Path(path))
+    _load(network, weights, Path(path))
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the header's notes."""
+    import safetensors
+
+    if not path.is_file():
+        raise InputError(f"the network must be a file; there is no {path}. Check the path.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"{path} must be a whole {SAFETENSORS} file; it cannot be read ({error}).") from None
+
+
+def _load(network: MembraneNetwork, weights: Mapping[str, Tensor], path: Path) -> None:
+    own = network.state_dict()
+    common = [name for name in own if name in weights]
+    fitting = [name for name in common if own[name].shape == weights[name].shape]
+    if len(fitting) != len(own) or len(weights) != len(own):
+        odd = min([*(set(common) - set(fitting))] or [*(set(own) ^ set(weights))])
+        raise InputError(
+            f"{path} must hold the weights of this network ({network.design.architecture}, {network.design.encoder}, "
+            f"base_channels={network.design.base_channels}); of its {len(own)} tensors the file has {len(common)} by "
+            f"name and {len(fitting)} of the same shape, and {len(weights) - len(common)} others, for example {odd!r}. "
+            "Build the network with the design that the weights were trained with."
+        )
+    network.load_state_dict(dict(weights))
