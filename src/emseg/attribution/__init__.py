@@ -1,5 +1,6 @@
 """Attribution fields: which pixels of the image a segmentation network looked at for one pixel of its answer."""
 
 from emseg.attribution.attribution import Attribution, PackingError
+from emseg.attribution.integrated_gradients import PackingOptions, attribute_pixels
 
-__all__ = ["Attribution", "PackingError"]
+__all__ = ["Attribution", "PackingError", "PackingOptions", "attribute_pixels"]
