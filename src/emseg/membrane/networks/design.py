@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, Self, get_args
 
 from emseg.errors import UsageError, suggest
-from emseg.frequency.dct import require_size
 from emseg.frequency.resnet import RESNET18, RESNET34, RESNET50, ResNetDesign
 from emseg.membrane.networks.attention_places import (
     ATTENTION_NAMES,
@@ -70,7 +69,8 @@ class NetworkDesign:
         _require_choice("encoder", self.encoder, ENCODERS)
         _require_choice("attention", self.attention, ATTENTION_NAMES)
         self._require_depth()
-        if require_size(self.base_channels, "base_channels") < MIN_BASE_CHANNELS:
+        _require_whole("base_channels", self.base_channels)
+        if self.base_channels < MIN_BASE_CHANNELS:
             raise UsageError(f"`base_channels` must be at least {MIN_BASE_CHANNELS}; got {self.base_channels}.")
         self._require_decoder()
         self._require_attention()
@@ -141,7 +141,8 @@ class NetworkDesign:
 
     def _require_depth(self) -> None:
         least = MIN_DEPTHS["plain" if self.encoder == PLAIN else "resnet"]
-        if not least <= require_size(self.encoder_depth, "encoder_depth") <= MAX_DEPTH:
+        _require_whole("encoder_depth", self.encoder_depth)
+        if not least <= self.encoder_depth <= MAX_DEPTH:
             raise UsageError(
                 f"`encoder_depth` must be {least} to {MAX_DEPTH} for the encoder {self.encoder!r}; "
                 f"got {self.encoder_depth}."
@@ -160,7 +161,7 @@ class NetworkDesign:
             raise UsageError(f"`decoder_channels` must be a list of whole numbers; got {given!r}.")
         object.__setattr__(self, "decoder_channels", tuple(self.decoder_channels))
         for channels in self.decoder_channels:
-            require_size(channels, "decoder_channels")
+            _require_whole("decoder_channels", channels)
         if len(self.decoder_channels) != self.encoder_depth:
             raise UsageError(
                 f"`decoder_channels` must have one entry for each of the {self.encoder_depth} halvings of the encoder; "
@@ -204,3 +205,8 @@ def _require_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
         raise UsageError(
             f"`{name}` must be one of {', '.join(map(repr, allowed))}; got {value!r}.{suggest(str(value), allowed)}"
         )
+
+
+def _require_whole(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"`{name}` must be a whole number of at least 1; got {value!r}.")
