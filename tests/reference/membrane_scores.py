@@ -49,11 +49,12 @@ def textbook_patches(mask: Mask, connectivity: int) -> np.ndarray:
 def textbook_thinning(membrane: Mask) -> np.ndarray:
     """Return Soille and Vincent's watershed of the two-level image, 4 neighbours, as the ISBI 2012 script orders it.
 
-    Minima are the cells. At the membrane's level all pixels beside a cell are queued, column by column; then the queue
-    is worked off: a pixel takes the label of a labelled neighbour, or becomes 0 where two labels meet.
+    Minima are the cells, numbered as columns are read. At the membrane's level all pixels beside a cell are queued,
+    column by column; then the queue is worked off: a pixel takes the label of a labelled neighbour, or becomes 0 where
+    two labels meet.
     """
     open_, queued = -2, -3
-    labels = textbook_patches(~membrane, 4)
+    labels = np.ascontiguousarray(textbook_patches(~membrane.T, 4).T)
     if not labels.any():
         return np.ones(membrane.shape, int)
     labels[membrane] = open_

@@ -161,6 +161,28 @@ def test_surface_distances_are_exact_where_the_nearest_point_is_far():
     assert scores.assd_nm == pytest.approx(4 * expected)
 
 
+def test_surface_distances_are_exact_in_rows_of_many_far_pixels():
+    """There the search to the left and right gives up, and the envelope of the columns takes over."""
+    prediction = np.zeros((40, 900), bool)
+    prediction[::2, ::2] = True
+    truth = np.zeros_like(prediction)
+    truth[3, 2] = truth[38, 880] = True
+    away = [ndimage.distance_transform_edt(~mask) for mask in (truth, prediction)]
+    expected = (away[0][prediction].sum() + away[1][truth].sum()) / (truth.sum() + prediction.sum())
+    assert score_image(prediction, truth).assd_px == pytest.approx(expected)
+
+
+def test_background_within_the_tolerance_is_found_across_bands():
+    """The image has more columns than a band; membranes are thick, so that few of their pixels are near background."""
+    rng = np.random.default_rng(5)
+    truth, prediction = (ndimage.gaussian_filter(rng.normal(size=(60, 700)), 6) > 0.02 for _ in range(2))
+    scores = score_image(prediction, truth, ScoreSettings(tolerance_px=4))
+    disc = np.hypot(*np.mgrid[-4:5, -4:5]) <= 4
+    near_truth, near_own = (ndimage.binary_dilation(~mask, disc) for mask in (truth, prediction))
+    assert scores.background_tolerant.precision == pytest.approx((~prediction & near_truth).sum() / (~prediction).sum())
+    assert scores.background_tolerant.recall == pytest.approx((~truth & near_own).sum() / (~truth).sum())
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_error_objects_equal_their_definition(seed):
     truth, prediction = perturbed(seed)

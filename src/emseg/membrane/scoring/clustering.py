@@ -26,9 +26,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emseg.membrane.scoring import kernels
+from emseg.membrane.scoring import overlap_kernels, run_kernels
+from emseg.membrane.scoring.patches import Patches
 
 NAN = float("nan")
+_ROUNDING = (
+    1e-12  # below this an entropy is 0: of n pixels one in a cell of its own gives log(n) / n, 5e-9 at most sizes
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,34 +67,53 @@ class CellScores:
 
 def overlaps(truth: NDArray[np.int32], prediction: NDArray[np.int32]) -> Overlaps:
     """Return the pixel counts of all pairs of labels that meet, in the truth's foreground."""
-    keys, counts = kernels.count_overlaps(truth, prediction)
+    offsets = np.empty(truth.shape[0] + 1, np.int64)
+    nothing = np.empty(0, np.int32)
+    run_kernels.label_runs(truth, offsets, nothing, nothing, nothing)
+    starts, ends, labels = (np.empty(int(offsets[-1]), np.int32) for _ in range(3))
+    run_kernels.label_runs(truth, offsets, starts, ends, labels)
+    n_labels, n_cells = int(labels.max(initial=0)), int(prediction.max(initial=0))
+    return _counted(overlap_kernels.count_overlaps(offsets, starts, ends, labels, prediction, n_labels, n_cells))
+
+
+def patch_overlaps(truth: Patches, prediction: NDArray[np.int32], n_cells: int) -> Overlaps:
+    """Return the same for patches and a label image of 0 to `n_cells`, of one orientation, without painting truth."""
+    runs = (truth.offsets, truth.starts, truth.ends, truth.labels)
+    return _counted(overlap_kernels.count_overlaps(*runs, prediction, truth.n, n_cells))
+
+
+def _counted(found: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Overlaps:
+    keys, counts = found
     return Overlaps(keys >> 32, keys & 0xFFFFFFFF, counts)
 
 
 def cell_scores(found: Overlaps) -> CellScores:
     """Return the scores of a segmentation from its overlaps with the truth."""
-    n = int(found.n_pixels.sum())
+    every = np.zeros(0, np.bool_)
+    pairs, truth = found.n_pixels, _totals(found.truth, found.n_pixels)
+    segments = _totals(found.prediction, found.n_pixels)  # that of label 0: the pixels on lines, as one segment
+    n, squares, logarithms = overlap_kernels.count_sums(pairs, every)
     if n == 0:
         return CellScores(*[NAN] * 9)
-    joint = found.n_pixels / n
-    truth = _totals(found.truth, joint)
-    own_cells = found.prediction > 0
-    cells = _totals(found.prediction[own_cells], joint[own_cells])
-    on_line = float(joint[~own_cells].sum())
+    _, truth_squares, truth_logarithms = overlap_kernels.count_sums(truth, every)
+    _, segment_squares, segment_logarithms = overlap_kernels.count_sums(segments, every)
+    # A pixel on a line is a cell of its own: it adds 1 to a sum of squares, and nothing to one of n log n.
+    in_cells, cell_pair_squares, cell_pair_logarithms = overlap_kernels.count_sums(pairs, found.prediction > 0)
+    _, cell_squares, cell_logarithms = overlap_kernels.count_sums(segments[1:], every)
+    on_line = n - in_cells
 
-    # A pixel on a line is a cell of its own: it adds (1/n)^2 to a sum of squares and log(n)/n to an entropy.
-    squares = _squares(joint[own_cells]) + on_line / n
-    rand_split = squares / _squares(truth)
-    rand_merge = squares / (_squares(cells) + on_line / n)
-    h_truth = _entropy(truth)
-    h_cells = _entropy(cells) + on_line * math.log(n)
-    h_joint = _entropy(joint[own_cells]) + on_line * math.log(n)
+    def entropy(sum_of_logarithms: float) -> float:
+        found = math.log(n) - sum_of_logarithms / n
+        return found if found > _ROUNDING else 0.0
+
+    rand_split = (cell_pair_squares + on_line) / truth_squares
+    rand_merge = (cell_pair_squares + on_line) / (cell_squares + on_line)
+    h_truth, h_cells, h_joint = entropy(truth_logarithms), entropy(cell_logarithms), entropy(cell_pair_logarithms)
     information = max(h_truth + h_cells - h_joint, 0.0)
     info_split = _share(information, h_cells, h_truth)
     info_merge = _share(information, h_truth, h_cells)
-
-    segments = _totals(found.prediction, joint)
-    h_segments, h_both = _entropy(segments), _entropy(joint)
+    h_segments, h_both = entropy(segment_logarithms), entropy(logarithms)
+    n_pairs_of_either = truth_squares + segment_squares - 2 * n  # sum of n (n - 1)
     return CellScores(
         v_rand=_harmonic(rand_split, rand_merge),
         v_rand_split=rand_split,
@@ -98,24 +121,16 @@ def cell_scores(found: Overlaps) -> CellScores:
         v_info=_harmonic(info_split, info_merge),
         v_info_split=info_split,
         v_info_merge=info_merge,
-        adapted_rand_error=1.0 - _pair_agreement(found),
+        adapted_rand_error=1.0 - 2 * (squares - n) / n_pairs_of_either if n_pairs_of_either > 0 else 0.0,
         voi_split=max(h_both - h_truth, 0.0) / math.log(2),
         voi_merge=max(h_both - h_segments, 0.0) / math.log(2),
     )
 
 
-def _totals(labels: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sum of the weights of each label that occurs; labels are small numbers, as those of patches are."""
-    totals: NDArray[np.float64] = np.bincount(labels, weights).astype(np.float64)
-    return totals[totals > 0]
-
-
-def _squares(shares: NDArray[np.float64]) -> float:
-    return float(shares @ shares)
-
-
-def _entropy(shares: NDArray[np.float64]) -> float:
-    return float(-(shares @ np.log(shares)))
+def _totals(labels: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The pixels of each label from 0 on; labels are small numbers, as those of patches are."""
+    totals: NDArray[np.float64] = np.bincount(labels, counts, minlength=1).astype(np.float64, copy=False)
+    return totals
 
 
 def _share(information: float, entropy: float, other: float) -> float:
@@ -127,12 +142,3 @@ def _share(information: float, entropy: float, other: float) -> float:
 
 def _harmonic(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a + b > 0 else 0.0
-
-
-def _pair_agreement(found: Overlaps) -> float:
-    def n_pairs(counts: NDArray[np.float64]) -> float:
-        return float(counts @ (counts - 1))
-
-    counts = found.n_pixels.astype(np.float64)
-    of_either = n_pairs(_totals(found.truth, counts)) + n_pairs(_totals(found.prediction, counts))
-    return 2 * n_pairs(counts) / of_either if of_either > 0 else 1.0

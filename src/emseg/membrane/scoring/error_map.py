@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emseg.membrane.scoring import kernels
+from emseg.membrane.scoring import distance_kernels
 from emseg.membrane.scoring.class_scores import ClassScores, class_scores
 from emseg.membrane.scoring.surface import Surface, find_surface
 
 TRUE_NEGATIVE, FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE = 0, 1, 2, 3
 NEAR = 4
 MAX_TOLERANCE_PX = 1_000.0
+_BAND_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +56,37 @@ def map_errors(truth: NDArray[np.bool_], prediction: NDArray[np.bool_], toleranc
     codes = prediction.view(np.uint8) << np.uint8(1)
     codes |= truth.view(np.uint8)
     reach = disc_reach(tolerance_px)
-    masks = (truth, prediction)
     wrong = (FALSE_POSITIVE, FALSE_NEGATIVE)  # what lies beside the truth's membrane, and beside the prediction's
     with ThreadPoolExecutor(2) as pool:
         # Background first: it counts all false pixels, which the second step then divides into near and far ones.
-        backgrounds = pool.map(lambda side: find_surface(masks[side], value=False), (0, 1))
         near_background = tuple(
-            pool.map(lambda s, side: s.mark_near(codes, wrong[1 - side], wrong[1 - side], reach), backgrounds, (0, 1))
+            pool.map(
+                lambda mask, code: _count_near_background(mask, codes, code, reach), (truth, prediction), wrong[::-1]
+            )
         )
-        surfaces = tuple(pool.map(find_surface, masks))
+        surfaces = tuple(pool.map(find_surface, (truth, prediction)))
         list(pool.map(lambda s, code: s.mark_near(codes, code, code + NEAR, reach), surfaces, wrong))
     counts = np.zeros(256, np.int64)
-    kernels.count_values(codes, counts)
+    distance_kernels.count_values(codes, counts)
     fn_background, fp_background = near_background
     return ErrorMap(
         codes, tuple(int(n) for n in counts[:8]), (fn_background, fp_background), (surfaces[0], surfaces[1])
     )
+
+
+def _count_near_background(
+    mask: NDArray[np.bool_], codes: NDArray[np.uint8], code: int, reach: NDArray[np.int32]
+) -> int:
+    """Count the pixels of a code within the reach of the mask's background, band by band: that saves its distances."""
+    height, margin = mask.shape[0], len(reach)  # the radius, and one row more to tell what is a surface
+    n_rows = max(_BAND_ROWS, 2 * margin)
+    n = 0
+    for top in range(0, height, n_rows):
+        first, bottom = max(top - margin, 0), min(top + n_rows, height)
+        background = find_surface(mask[first : min(bottom + margin, height)], value=False)
+        rows_away = background.rows_away[top - first : bottom - first]
+        n += Surface(background.mask, rows_away).mark_near(codes[top:bottom], code, code, reach)
+    return n
 
 
 def disc_reach(radius: float) -> NDArray[np.int32]:

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emseg.errors import InputError, UsageError
-from emseg.membrane.scoring.cells import label_cells, label_thinned_cells
+from emseg.membrane.scoring.cells import ThinningSpace, turn
 from emseg.membrane.scoring.class_scores import ClassScores, competition_accepts
-from emseg.membrane.scoring.clustering import CellScores, cell_scores, overlaps
+from emseg.membrane.scoring.clustering import CellScores, cell_scores, patch_overlaps
+from emseg.membrane.scoring.distance_kernels import NO_SURFACE
 from emseg.membrane.scoring.error_map import MAX_TOLERANCE_PX, map_errors
-from emseg.membrane.scoring.kernels import NO_SURFACE
 from emseg.membrane.scoring.objects import ErrorObjects, count_error_objects
+from emseg.membrane.scoring.patches import Patches, find_patches
 from emseg.membrane.scoring.surface import average_surface_distance
 from emseg.membrane.scoring.thresholds import ISBI_THRESHOLDS, membrane_at
 
@@ -104,21 +105,21 @@ def score_image(
 def compare(prediction: NDArray[Any], truth: NDArray[np.bool_], settings: ScoreSettings | None = None) -> Comparison:
     """Return all scores of one prediction, and where it is wrong; arguments as in `score_image`."""
     settings = settings or ScoreSettings()
-    prediction, truth = np.ascontiguousarray(prediction), np.ascontiguousarray(truth)
     _require_pair(prediction, truth)
+    prediction, truth = turn(prediction), turn(truth)  # as the thinning needs it; nothing else minds
     predicted = membrane_at(prediction, settings.threshold)
-    true_cells = label_cells(truth)
+    true_patches = find_patches(truth, 4, value=False)
     tried = settings.thresholds if prediction.dtype != np.bool_ else ()
-    at_thresholds, predicted_cells = _over_thresholds(prediction, true_cells, tried)
-    predicted_cells = label_thinned_cells(predicted, predicted_cells)
-    cells = cell_scores(overlaps(true_cells, predicted_cells))
+    at_thresholds, space = _over_thresholds(prediction, true_patches, tried)
+    found = space.thin(predicted)
+    cells = cell_scores(patch_overlaps(true_patches, found.labels, found.n))
     errors = map_errors(truth, predicted, settings.tolerance_px)
     assd_px = average_surface_distance(*errors.surfaces)
     pixel_scores = errors.scores()
     return Comparison(
         ImageScores(
-            height=truth.shape[0],
-            width=truth.shape[1],
+            height=truth.shape[1],
+            width=truth.shape[0],
             true_fraction=_share(truth),
             predicted_fraction=_share(predicted),
             membrane=pixel_scores["membrane"],
@@ -128,39 +129,38 @@ def compare(prediction: NDArray[Any], truth: NDArray[np.bool_], settings: ScoreS
             cells=cells,
             assd_px=assd_px,
             assd_nm=math.nan if settings.pixel_size_nm is None else assd_px * settings.pixel_size_nm,
-            objects=count_error_objects(errors.codes, true_cells, predicted_cells),
+            objects=count_error_objects(errors.codes, true_patches, found.labels),
             competition_accepts=competition_accepts(predicted),
             at_thresholds=at_thresholds,
         ),
-        errors.codes,
+        errors.codes.T,
     )
 
 
 def _over_thresholds(
-    prediction: NDArray[Any], true_cells: NDArray[np.int32], thresholds: Sequence[float]
-) -> tuple[tuple[tuple[float, float, float], ...], NDArray[np.int32] | None]:
-    """V-Rand and V-Info at each threshold, by two threads, and a label image that is free for other use."""
+    prediction: NDArray[Any], truth: Patches, thresholds: Sequence[float]
+) -> tuple[tuple[tuple[float, float, float], ...], ThinningSpace]:
+    """V-Rand and V-Info at each threshold, by two threads, and memory to thin one more mask in."""
+    own_space = ThinningSpace(prediction.shape)
     if not thresholds:
-        return (), None
-
+        return (), own_space
     waiting = sorted(set(thresholds), reverse=True)  # the lowest, of most membrane, are the slowest: they go first
 
-    def work(_: int) -> tuple[list[tuple[float, float, float]], NDArray[np.int32]]:
-        # One label image and one mask for all: at 99 million pixels fresh memory costs more than the labelling.
-        labels, mask = np.empty(prediction.shape, np.int32), np.empty(prediction.shape, np.bool_)
+    def work(space: ThinningSpace) -> list[tuple[float, float, float]]:
+        mask = np.empty(prediction.shape, np.bool_)
         rows: list[tuple[float, float, float]] = []
         while True:
             try:
                 threshold = waiting.pop()
             except IndexError:
-                return rows, labels
-            found = label_thinned_cells(membrane_at(prediction, threshold, mask), labels)
-            scores = cell_scores(overlaps(true_cells, found))
+                return rows
+            found = space.thin(membrane_at(prediction, threshold, mask))
+            scores = cell_scores(patch_overlaps(truth, found.labels, found.n))
             rows.append((threshold, scores.v_rand, scores.v_info))
 
     with ThreadPoolExecutor(2) as pool:
-        (first, labels), (second, _) = pool.map(work, (0, 1))
-    return tuple(sorted(first + second, reverse=True)), labels
+        first, second = pool.map(work, (own_space, ThinningSpace(prediction.shape)))
+    return tuple(sorted(first + second, reverse=True)), own_space
 
 
 def _share(mask: NDArray[np.bool_]) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emseg.membrane.scoring.error_map import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_NEGATIVE
-from emseg.membrane.scoring.patches import Connectivity, Patches, find_patches
+from emseg.membrane.scoring.patches import Patches, find_patches
 
 _WITHOUT_NEAR = np.uint8(3)
 
@@ -33,18 +33,18 @@ class ErrorObjects:
 
 
 def count_error_objects(
-    codes: NDArray[np.uint8], true_cells: NDArray[np.int32], predicted_cells: NDArray[np.int32]
+    codes: NDArray[np.uint8], true_cells: NDArray[np.int32] | Patches, predicted_cells: NDArray[np.int32]
 ) -> ErrorObjects:
-    """Return the counts from an error map's codes and the cells of both; labels are above 0 on background."""
+    """Return the counts from an error map's codes and the cells of both; labels are above 0 on background.
+
+    The cells of the truth may be given as its patches of background.
+    """
     strict = codes & _WITHOUT_NEAR
-    chosen = np.empty(codes.shape, np.bool_)
-
-    def patches(image: NDArray[np.uint8], code: int, connectivity: Connectivity) -> Patches:
-        return find_patches(np.equal(image, np.uint8(code), out=chosen), connectivity)
-
     return ErrorObjects(
-        missed_stretches=patches(codes, FALSE_NEGATIVE, 8).n,
-        broken_membranes=patches(strict, FALSE_NEGATIVE, 4).n_bridging(strict, TRUE_NEGATIVE, true_cells),
-        false_stretches=patches(codes, FALSE_POSITIVE, 8).n,
-        spurious_membranes=patches(strict, FALSE_POSITIVE, 8).n_bridging(strict, TRUE_NEGATIVE, predicted_cells),
+        missed_stretches=find_patches(codes, 8, value=FALSE_NEGATIVE).n,
+        broken_membranes=find_patches(strict, 4, value=FALSE_NEGATIVE).n_bridging(strict, TRUE_NEGATIVE, true_cells),
+        false_stretches=find_patches(codes, 8, value=FALSE_POSITIVE).n,
+        spurious_membranes=find_patches(strict, 8, value=FALSE_POSITIVE).n_bridging(
+            strict, TRUE_NEGATIVE, predicted_cells
+        ),
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from emseg.errors import InputError
 from emseg.images import read_gray
-from emseg.membrane.scoring import kernels
+from emseg.membrane.scoring import distance_kernels
 
 Polarity = Literal["dark", "bright"]
 Kind = Literal["label", "lossy label", "probability map"]
@@ -26,6 +26,7 @@ _LOSSY_RANGE = 8
 MAX_MEMBRANE_SHARE = 0.5
 MAX_GREY_SHARE = 0.5
 INVERTED_BELOW = -0.3
+_BAND_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +77,17 @@ def read_prediction(path: Path, polarity: Polarity, page: int | None = None) -> 
     kind: Kind = "label"
     if counts[1:255].any():
         kind = "probability map" if counts[_LOSSY_RANGE + 1 : 255 - _LOSSY_RANGE].any() else "lossy label"
-    return Prediction(255 - grey if polarity == "dark" else grey, kind)
+    if polarity == "dark":
+        grey = np.subtract(255, grey, out=grey if grey.flags.writeable else None)
+    return Prediction(grey, kind)
 
 
 def require_upright(prediction: NDArray[np.bool_], truth: NDArray[np.bool_], path: Path, polarity: Polarity) -> None:
     """Raise `InputError` if the correlation with the truth (Matthews) is so negative that classes must be swapped."""
     n = float(truth.size)
     p, t = np.count_nonzero(prediction) / n, np.count_nonzero(truth) / n
-    both = np.count_nonzero(np.logical_and(prediction, truth)) / n
+    bands = range(0, len(truth), _BAND_ROWS)  # one mask of all would cost more memory than time
+    both = sum(np.count_nonzero(prediction[i : i + _BAND_ROWS] & truth[i : i + _BAND_ROWS]) for i in bands) / n
     spread = p * (1 - p) * t * (1 - t)
     correlation = (both - p * t) / spread**0.5 if spread > 0 else 0.0
     if correlation < INVERTED_BELOW:
@@ -120,7 +124,7 @@ def _eight_bit(image: NDArray[Any], path: Path) -> NDArray[np.uint8]:
 
 def _counts(grey: NDArray[np.uint8], path: Path) -> NDArray[np.int64]:
     counts = np.zeros(256, np.int64)
-    kernels.count_values(grey, counts)
+    distance_kernels.count_values(grey, counts)
     if counts[1] and not counts[2:].any():
         raise InputError(f"{path} must use the greys 0 to 255; it holds 0 and 1 only. Multiply it by 255.")
     return counts

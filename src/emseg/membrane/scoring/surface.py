@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emseg.membrane.scoring import kernels
+from emseg.membrane.scoring import distance_kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Surface:
 
     def mark_near(self, codes: NDArray[np.uint8], wanted: int, replacement: int, reach: NDArray[np.int32]) -> int:
         """Replace a code in pixels within the disc `reach` of this surface; return in how many."""
-        return int(kernels.mark_near(codes, np.uint8(wanted), np.uint8(replacement), self.rows_away, reach))
+        return int(distance_kernels.mark_near(codes, np.uint8(wanted), np.uint8(replacement), self.rows_away, reach))
 
 
 def find_surface(mask: NDArray[np.bool_], *, value: bool = True) -> Surface:
@@ -40,9 +40,9 @@ def find_surface(mask: NDArray[np.bool_], *, value: bool = True) -> Surface:
     Seen from outside, the nearest pixel of the mask is one of its surface: this serves distances to the mask too.
     """
     surface = np.empty(mask.shape, np.bool_)
-    kernels.mark_surface(mask, value, surface)
+    distance_kernels.mark_surface(mask, value, surface)
     rows_away = np.empty(mask.shape, np.uint16)
-    kernels.column_distances(surface, rows_away)
+    distance_kernels.column_distances(surface, rows_away)
     return Surface(surface, rows_away)
 
 
@@ -52,7 +52,7 @@ def average_surface_distance(truth: Surface, prediction: Surface) -> float:
         return float("nan")
     with ThreadPoolExecutor(2) as pool:
         pairs = pool.map(
-            lambda queries, to: kernels.surface_distance_sum(queries.mask, to.rows_away),
+            lambda queries, to: distance_kernels.surface_distance_sum(queries.mask, to.rows_away),
             (truth, prediction),
             (prediction, truth),
         )

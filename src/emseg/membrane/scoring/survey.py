@@ -5,6 +5,7 @@ is scored page by page with a truth of as many pages.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,8 +89,10 @@ def score_pairs(
     for pair in pairs:
         kind = None
         try:
-            truth = read_truth(pair.truth, truth_polarity, pair.page)
-            prediction = read_prediction(pair.prediction, polarity, pair.page)
+            with ThreadPoolExecutor(1) as pool:
+                reading = pool.submit(read_prediction, pair.prediction, polarity, pair.page)
+                truth = read_truth(pair.truth, truth_polarity, pair.page)
+                prediction = reading.result()
             kind = prediction.kind
             if prediction.probability.shape != truth.shape:
                 sizes = [f"{shape[0]} x {shape[1]}" for shape in (prediction.probability.shape, truth.shape)]
