@@ -25,7 +25,6 @@ from emseg.membrane.pretraining import (
     load_encoder,
     load_pretrained,
 )
-from emseg.membrane.pretraining.encoder_files import write_encoder_file
 
 SMALL = NetworkDesign(encoder="resnet18", base_channels=8)
 DEEPER = NetworkDesign(encoder="resnet34", base_channels=8)
@@ -133,16 +132,6 @@ def test_mocos_own_checkpoints_are_read(tmp_path, prefix):
     torch.save({"epoch": 7, "state_dict": momentum_contrast_state(state, prefix)}, tmp_path / "moco.pth.tar")
     report = load_encoder(encoder_of(SMALL), tmp_path / "moco.pth.tar")
     assert (report.format, report.epoch, report.n_loaded) == ("moco", 7, report.n_tensors)
-
-
-def test_our_own_files_are_loaded_bit_for_bit(tmp_path):
-    state = donor()
-    write_encoder_file(tmp_path / "encoder.safetensors", state, {"plan": {"seed": 1}})
-    encoder = encoder_of(SMALL)
-    report = load_encoder(encoder, tmp_path / "encoder.safetensors")
-    assert report.format == "emseg"
-    assert report.folded is None
-    assert same(snapshot(encoder), state)
 
 
 def test_the_encoder_of_a_whole_trained_network_is_taken(tmp_path):

@@ -1,7 +1,8 @@
 from emseg.membrane.pretraining.loading import LoadReport, load_cem500k, load_encoder, load_pretrained
 from emseg.membrane.pretraining.normalization import CEM500K, IMAGENET, OURS, Normalization
 from emseg.membrane.pretraining.plan import PAPER, SHORT, PretrainingPlan
-from emseg.membrane.pretraining.training import PretrainedEncoder, pretrain, pretrain_encoder
+from emseg.membrane.pretraining.source import pretrain_on_set, pretrained_start, start_from_file
+from emseg.membrane.pretraining.training import PretrainedEncoder, pretrain
 
 __all__ = [
     "CEM500K",
@@ -17,5 +18,7 @@ __all__ = [
     "load_encoder",
     "load_pretrained",
     "pretrain",
-    "pretrain_encoder",
+    "pretrain_on_set",
+    "pretrained_start",
+    "start_from_file",
 ]

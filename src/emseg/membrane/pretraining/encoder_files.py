@@ -3,8 +3,8 @@
     format       what tells it                                     its encoder     grey was normalised by
     cem500k      `norms` beside `state_dict`: Conrad and Narayan   encoder_q       the file's norms, 0.573 and 0.127
     moco         encoder_q among the names: MoCo's own code        encoder_q       ImageNet's, in colour
-    emseg        written by `pretrain`                             all             ours, 0.5 and 0.5
-    network      encoder. among the names: a network of ours       encoder         ours
+    network      encoder. among the names: `pretrain`'s, or any    encoder         ours, 0.5 and 0.5
+                 network of this book
     torchvision  conv1, layer1, ... as torchvision has them        all but fc      ImageNet's, in colour
 
 In the CEM500K checkpoint `cem500k_mocov2_resnet50_200ep.pth.tar` (Zenodo 6453140) the keys are `epoch, arch,
@@ -16,7 +16,6 @@ Files are read with `weights_only=True`: a pickle may hold any program, and none
 """
 
 import hashlib
-import json
 import pickle
 import re
 import warnings
@@ -28,12 +27,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emseg.errors import InputError, UsageError
+from emseg.errors import InputError
 from emseg.membrane.pretraining.normalization import IMAGENET, OURS, Normalization
 
 SAFETENSORS = ".safetensors"
-FORMAT_NOTE = "emseg_format"
-ENCODER_FORMAT = "encoder-1"
 STEM = "conv1.weight"
 _QUERY = re.compile(r"(?:module\.)?encoder_q\.")
 _HEAD = re.compile(r"fc(\.|$)")
@@ -68,8 +65,8 @@ def read_encoder_file(path: Path | str, *, sha256: str | None = None) -> Encoder
         raise InputError(
             f"{path} must have the SHA-256 {sha256}; it has {digest}. Get the file again, or correct the digest."
         )
-    content, notes = _read_safetensors(path) if path.suffix == SAFETENSORS else (_read_torch(path), {})
-    kind, state, norms = _recognized(path, content, notes)
+    content = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
+    kind, state, norms = _recognized(path, content)
     tensors = {name: tensor for name, tensor in state.items() if not _HEAD.match(name)}
     epoch = content.get("epoch")
     return EncoderFile(path, kind, tensors, norms, epoch if isinstance(epoch, int) else None, digest)
@@ -97,25 +94,21 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _read_safetensors(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, str]]:
+def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
     import safetensors
 
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(f"{path} must be a whole safetensors file; it cannot be read ({error}).") from None
 
 
-def _recognized(
-    path: Path, content: Mapping[str, Any], notes: Mapping[str, str]
-) -> tuple[str, dict[str, Tensor], Normalization | None]:
+def _recognized(path: Path, content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], Normalization | None]:
     """Return format, encoder's tensors and normalisation of a file's content."""
     inner = content.get("state_dict", content)
     values = inner if isinstance(inner, Mapping) else {}
     state = {str(name): value for name, value in values.items() if isinstance(value, Tensor)}
-    if notes.get(FORMAT_NOTE) == ENCODER_FORMAT:
-        return "emseg", state, OURS
     if query := {_QUERY.sub("", name): value for name, value in state.items() if _QUERY.match(name)}:
         if "norms" in content:
             return "cem500k", query, _norms(path, content["norms"])
@@ -136,8 +129,8 @@ def _norms(path: Path, norms: Any) -> Normalization:
     """Return the file's norms, [mean, std] or {"mean": ..., "std": ...}."""
     pair = [norms.get("mean"), norms.get("std")] if isinstance(norms, Mapping) else norms
     try:
-        mean, std = (tuple(map(float, value)) if isinstance(value, list | tuple) else (float(value),) for value in pair)
-        return Normalization(mean, std)
+        mean, std = (map(float, value if isinstance(value, list | tuple) else [value]) for value in pair)
+        return Normalization(tuple(mean), tuple(std))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} must hold `norms` as [mean, std] of grey from 0 to 1; it holds {norms!r}.") from error
 
@@ -145,14 +138,3 @@ def _norms(path: Path, norms: Any) -> Normalization:
 def _of_colour(state: Mapping[str, Tensor]) -> Normalization | None:
     stem = state.get(STEM)
     return IMAGENET if stem is not None and stem.ndim == 4 and stem.shape[1] == 3 else None
-
-
-def write_encoder_file(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, object]) -> None:
-    """Write an encoder's tensors for `read_encoder_file`; `notes` are kept in the header as JSON."""
-    import safetensors.torch
-
-    if path.suffix != SAFETENSORS:
-        raise UsageError(f"an encoder is written as {SAFETENSORS}; got {path.name!r}. Change the name.")
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    written = {name: json.dumps(note, sort_keys=True) for name, note in notes.items()}
-    safetensors.torch.save_file(kept, path, metadata={FORMAT_NOTE: ENCODER_FORMAT, **written})

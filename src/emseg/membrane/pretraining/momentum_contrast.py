@@ -20,15 +20,15 @@ Source: He et al. 2020 (MoCo); Chen et al. 2020 (MoCo v2).
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import lightning
 import torch
 from jaxtyping import Float
 from lightly.loss import NTXentLoss  # type: ignore[import-untyped]
 from lightly.models.modules.heads import MoCoProjectionHead  # type: ignore[import-untyped]
 from lightly.models.utils import deactivate_requires_grad, update_momentum  # type: ignore[import-untyped]
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -36,7 +36,6 @@ from emseg.membrane.pretraining.plan import PretrainingPlan
 from emseg.membrane.pretraining.views import N_STEP, draw_seed
 
 Embeddings = Float[Tensor, "image embedding"]
-CURVES = ("loss", "accuracy", "spread", "learning_rate")
 
 
 class Embedder(nn.Module):
@@ -80,77 +79,85 @@ def contrast_accuracy(queries: Embeddings, keys: Embeddings, negatives: Float[Te
     return float((own > (queries @ negatives.T).amax(1)).float().mean())
 
 
-class MomentumContrast(lightning.LightningModule):
-    """The two networks and the queue; `curves` holds a value a step of each of `CURVES`."""
+class MomentumContrast(LightningModule):
+    """The two networks and the queue, in the state of a checkpoint or new; `rows` has one entry a step."""
 
-    def __init__(self, encoder: nn.Module, plan: PretrainingPlan) -> None:
+    def __init__(self, encoder: nn.Module, plan: PretrainingPlan, kept: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.plan, self.first_step = plan, 0
-        self.curves: dict[str, list[float]] = {name: [] for name in CURVES}
+        self.rows: list[dict[str, float]] = []
+        self._optimizer_state: Mapping[str, Any] | None = None
         with torch.random.fork_rng(devices=()):
             torch.default_generator.manual_seed(draw_seed(plan.seed, N_STEP))
             self.query = Embedder(encoder, plan)
             self.loss = NTXentLoss(plan.temperature, memory_bank_size=(plan.queue, plan.embedding))
         self.key = copy.deepcopy(self.query)
         deactivate_requires_grad(self.key)
-
-    @property
-    def step(self) -> int:
-        """The number of steps that are done."""
-        return self.first_step + int(self.global_step)
+        if kept is not None:
+            self._restore(kept)
 
     @property
     def queue(self) -> Float[Tensor, "negative embedding"]:
-        """The keys that the queries are compared with, oldest first somewhere in the middle."""
+        """The keys that the queries are compared with."""
         bank: Tensor = self.loss.memory_bank.bank
         return bank
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the optimizer of the query network."""
+        """Return the optimizer of the query network, in the state in which the pretraining was left."""
         plan, parameters = self.plan, self.query.parameters()
+        optimizer: torch.optim.Optimizer
         if plan.optimizer == "adamw":
-            return torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
-        return torch.optim.SGD(parameters, lr=plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay)
+            optimizer = torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        else:
+            optimizer = torch.optim.SGD(parameters, lr=plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay)
+        if self._optimizer_state is not None:
+            optimizer.load_state_dict(dict(self._optimizer_state))
+        return optimizer
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Set the learning rate of the step."""
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.plan.rate_at(self.step)
+            group["lr"] = self.plan.rate_at(self.first_step + batch_idx)
 
     def training_step(self, batch: Float[Tensor, "image view 1 row column"], batch_idx: int) -> Tensor:
         """Return the loss of a batch of pairs."""
+        step = self.first_step + batch_idx
         update_momentum(self.query, self.key, m=self.plan.momentum)
         queries = self.query(batch[:, 0]).float()
-        keys = self._keys(batch[:, 1])
+        keys = self._keys(batch[:, 1], step)
         accuracy = contrast_accuracy(queries, keys, self.queue)
         loss: Tensor = self.loss(queries, keys)
-        found = (float(loss.detach()), accuracy, embedding_spread(queries), self.plan.rate_at(self.step))
-        for name, value in zip(CURVES, found, strict=True):
-            self.curves[name].append(value)
+        self.rows.append(
+            {
+                "step": step + 1,
+                "loss": float(loss.detach()),
+                "accuracy": accuracy,
+                "spread": embedding_spread(queries),
+                "learning_rate": self.plan.rate_at(step),
+            }
+        )
         return loss
 
     @torch.no_grad()
-    def _keys(self, views: Float[Tensor, "image 1 row column"]) -> Embeddings:
+    def _keys(self, views: Float[Tensor, "image 1 row column"], step: int) -> Embeddings:
         """Return the keys, each normalised within a random group of the batch."""
-        generator = torch.Generator().manual_seed(draw_seed(self.plan.seed, N_STEP, self.step))
+        generator = torch.Generator().manual_seed(draw_seed(self.plan.seed, N_STEP, step))
         order = torch.randperm(len(views), generator=generator).to(views.device)
         groups = [self.key(part) for part in views[order].chunk(self.plan.key_groups)]
         return torch.cat(groups).float()[order.argsort()]
 
-    def kept_state(self) -> dict[str, Any]:
+    def checkpoint(self) -> dict[str, Any]:
         """Return all that going on needs besides the optimizer; lightly leaves the queue out of its state dict."""
         bank = self.loss.memory_bank
         return {
-            "networks": self.state_dict(),
+            "step": self.first_step + len(self.rows),
+            "network": self.state_dict(),
             "queue": bank.bank,
             "queue_place": bank.bank_ptr,
-            "step": self.step,
-            "curves": self.curves,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up a kept state; batch normalisation of the networks included."""
-        self.load_state_dict(state["networks"])
+    def _restore(self, kept: Mapping[str, Any]) -> None:
+        self.load_state_dict(kept["network"])
         bank = self.loss.memory_bank
-        bank.bank, bank.bank_ptr = state["queue"], state["queue_place"]
-        self.first_step, self.curves = int(state["step"]), {name: list(state["curves"][name]) for name in CURVES}
+        bank.bank, bank.bank_ptr = kept["queue"], kept["queue_place"]
+        self.first_step, self._optimizer_state = int(kept["step"]), kept["optimizer"]

@@ -1,24 +1,20 @@
-"""Pretraining an encoder: `pretrain` runs momentum contrast in a work folder and leaves the encoder there.
+"""Pretraining an encoder: `pretrain` lets Lightning run momentum contrast in a work folder and leaves an encoder there.
 
-    WORK_DIR/settings.json        what decides the weights: design, plan, images; another run's are refused
-    WORK_DIR/state.pt             what a killed pretraining goes on from; removed when it is done
-    WORK_DIR/curves.csv           loss, accuracy, spread and learning rate of every step
-    WORK_DIR/encoder.safetensors  the encoder, for `load_pretrained`
-    WORK_DIR/finished.json        what it took; a folder that has it is not trained again
+The work folder is that of any training (`emseg.membrane.training.work_folder`): settings, curves, checkpoint, weights.
+The weights are the encoder's, as `encoder.*`, so that `load_pretrained` reads them like those of a whole network.
 
 A pretraining that was killed and called again gives, on a CPU and with the same number of threads, the same weights bit
-for bit: views and groups are functions of the seed and the step (`views`), the state holds all else. Every file is
-written beside its place and moved there, so a kill leaves the old one or the new one. One device. Labels are never
-read.
+for bit: views and groups are functions of the seed and the step (`views`), and the checkpoint holds all else, the queue
+and the momentum network among it. One device. Labels are never read.
 """
 
-import csv
-import io
 import json
 import logging
+import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,27 +22,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from emseg.errors import InputError, UsageError
-from emseg.membrane.pretraining.encoder_files import file_digest, write_encoder_file
+from emseg.errors import UsageError
+from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.pretraining.plan import PretrainingPlan
 from emseg.membrane.pretraining.views import StepDraws, UnlabelledImage, Views
-from emseg.runs.record import write_atomically
+from emseg.membrane.training import work_folder
+from emseg.membrane.training.devices import chosen_precision, lightning_precision, require_device
 
 if TYPE_CHECKING:
-    from emseg.membrane.networks import NetworkDesign
     from emseg.membrane.pretraining.momentum_contrast import MomentumContrast
 
-SETTINGS, STATE, CURVES_FILE = "settings.json", "state.pt", "curves.csv"
-ENCODER, FINISHED = "encoder.safetensors", "finished.json"
+# What of a design says which encoder it has.
+ENCODER_FIELDS = ("encoder", "encoder_depth", "base_channels", "attention", "attention_options", "encoder_weights")
 
 
 @dataclass(frozen=True, eq=False)
 class PretrainedEncoder:
     """A pretrained encoder's file, and what the pretraining took.
 
-    `curves` holds a value a step under "loss", "accuracy", "spread" and "learning_rate". `seconds` counts all parts of
-    a pretraining that was interrupted, from its checkpoints.
+    `curves` holds a value a step under "step", "loss", "accuracy", "spread" and "learning_rate". `seconds` counts all
+    parts of a pretraining that was interrupted, from its checkpoints.
     """
 
     weights: Path
@@ -59,7 +56,7 @@ class PretrainedEncoder:
 
 
 def pretrain(
-    design: "NetworkDesign",
+    design: NetworkDesign,
     plan: PretrainingPlan,
     images: Sequence[UnlabelledImage],
     work_dir: str | Path,
@@ -70,172 +67,143 @@ def pretrain(
 ) -> PretrainedEncoder:
     """Pretrain the encoder of `design` on `images`, whose labels are not looked at.
 
-    `fingerprint` names the images, so that a work folder of others is refused. With `resume` a folder that holds this
-    pretraining is gone on with, and one that is finished is returned at once; without it the pretraining begins anew.
-    Raises `UsageError` for settings that do not fit the device or the work folder, `InputError` for unusable images.
+    `fingerprint` names the images' content, so that a work folder of others is refused. With `resume` a folder that
+    holds this pretraining's checkpoint is gone on with, and one that is finished is returned at once; without it the
+    pretraining begins anew. Raises `UsageError` for settings that do not fit the device or the work folder, or a loss
+    that is no number; `InputError` for files and images that cannot be used.
     """
-    from emseg.membrane.networks import build_network
-
-    def encoder() -> nn.Module:
-        built: nn.Module = build_network(design, seed=plan.seed).encoder
-        return built
-
-    settings = {"design": design.to_dict(), "images": _named(images, fingerprint)}
-    return pretrain_encoder(encoder, plan, images, work_dir, settings=settings, resume=resume, progress=progress)
-
-
-def pretrain_encoder(
-    build_encoder: Callable[[], nn.Module],
-    plan: PretrainingPlan,
-    images: Sequence[UnlabelledImage],
-    work_dir: str | Path,
-    *,
-    settings: Mapping[str, Any],
-    resume: bool = True,
-    progress: bool = True,
-) -> PretrainedEncoder:
-    """Pretrain the encoder that `build_encoder` makes; `settings` says in plain data what it and the images are.
-
-    See `pretrain`.
-    """
-    work_dir, device = Path(work_dir), _device(plan)
+    work_dir = Path(work_dir)
+    device = require_device(plan.device, 1, plan.precision)
+    precision = chosen_precision(plan.precision, device)
     views = Views(images, plan)
-    wanted = json.loads(json.dumps({"plan": {**plan.settings(), "device": device}, **settings}, default=list))
-    if resume:
-        _require_same(work_dir, wanted)
-        if (work_dir / FINISHED).is_file():
-            return _finished(work_dir, plan)
-    for name in (STATE, FINISHED, ENCODER) if not resume else ():
-        (work_dir / name).unlink(missing_ok=True)
-    write_atomically(work_dir / SETTINGS, json.dumps(wanted, indent=1) + "\n")
-    module, seconds = _trained(build_encoder(), plan, views, work_dir, device, progress)
-    module.cpu()
-    _move_into(work_dir / ENCODER, lambda path: write_encoder_file(path, module.query.encoder.state_dict(), wanted))
-    write_atomically(work_dir / CURVES_FILE, _csv(module.curves))
-    took = {
-        "sha256": file_digest(work_dir / ENCODER),
-        "n_images": len(views.images),
-        "n_parameters": sum(parameter.numel() for parameter in module.query.encoder.parameters()),
-        "seconds": seconds,
+    settings = {
+        "design": {name: value for name, value in design.to_dict().items() if name in ENCODER_FIELDS},
+        "plan": plan.settings() | {"device": device.type, "precision": precision},
+        "data": {
+            "fingerprint": fingerprint,
+            "images": [[image.name, image.height, image.width] for image in images],
+        },
     }
-    write_atomically(work_dir / FINISHED, json.dumps(took, indent=1) + "\n")
-    (work_dir / STATE).unlink(missing_ok=True)
-    return _finished(work_dir, plan)
+    work_folder.begin(work_dir, json.loads(json.dumps(settings)), resume=resume)
+    took = work_folder.read_finished(work_dir)
+    if took is None:
+        encoder: nn.Module = build_network(design, seed=plan.seed).encoder
+        with _quiet(device):
+            took = _trained(encoder, plan, views, work_dir, device, precision, progress)
+    return PretrainedEncoder(
+        weights=work_dir / work_folder.WEIGHTS,
+        sha256=str(took["weights_sha256"]),
+        plan=plan,
+        curves=work_folder.read_columns(work_dir / work_folder.CURVES),
+        n_images=int(took["n_images"]),
+        n_parameters=int(took["n_parameters"]),
+        seconds=float(took["seconds"]),
+    )
 
 
 def _trained(
-    encoder: nn.Module, plan: PretrainingPlan, views: Views, work_dir: Path, device: str, progress: bool
-) -> tuple["MomentumContrast", float]:
-    """Run the steps that are left, and return the networks with the seconds of all of them."""
-    import lightning
-    from lightning.pytorch.callbacks import TQDMProgressBar
+    encoder: nn.Module,
+    plan: PretrainingPlan,
+    views: Views,
+    work_dir: Path,
+    device: torch.device,
+    precision: str,
+    progress: bool,
+) -> dict[str, Any]:
+    """Run the steps that are left, finish the folder, and return what all of them took."""
+    from lightning.pytorch import Trainer
 
     from emseg.membrane.pretraining.momentum_contrast import MomentumContrast
 
-    class KeepState(lightning.Callback):
-        """Restores the optimizer at the start, and writes the state every so many steps."""
-
-        def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-            if state is not None:
-                trainer.optimizers[0].load_state_dict(state["optimizer"])
-
-        def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-            if module.step % plan.checkpoint_interval == 0 and module.step < plan.n_steps:
-                whole = {**module.kept_state(), "optimizer": trainer.optimizers[0].state_dict(), "seconds": spent()}
-                _move_into(work_dir / STATE, lambda path: torch.save(whole, path))
-
-    def spent() -> float:
-        return before + time.perf_counter() - started
-
-    module = MomentumContrast(encoder, plan)
-    state = _read_state(work_dir / STATE)
-    before = 0.0
-    if state is not None:
-        module.restore(state)
-        before = float(state["seconds"])
-    started = time.perf_counter()
-    callbacks: list[lightning.Callback] = [KeepState(), *([TQDMProgressBar(leave=False)] if progress else [])]
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice on workers and loggers
-        trainer = lightning.Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
-            devices=1,
-            precision="bf16-mixed" if plan.precision == "bf16" else "32-true",
-            max_steps=plan.n_steps - module.first_step,
-            callbacks=callbacks,
+    kept = work_folder.read_checkpoint(work_dir)
+    module = MomentumContrast(encoder, plan, kept)
+    work_folder.keep_rows(work_dir / work_folder.CURVES, module.first_step)
+    if module.first_step < plan.n_steps:
+        trainer = Trainer(
+            accelerator="cpu" if device.type == "cpu" else "cuda",
+            devices=1 if device.type == "cpu" else [device.index or 0],
+            precision=lightning_precision(precision),  # type: ignore[arg-type]
+            max_epochs=1,
+            callbacks=[_keeper(module, work_dir, 0.0 if kept is None else float(kept["seconds"]), progress)],
             logger=False,
+            default_root_dir=work_dir,
             enable_checkpointing=False,
+            enable_progress_bar=False,
             enable_model_summary=False,
-            enable_progress_bar=progress,
         )
-        loader = DataLoader(
-            views,
-            batch_sampler=StepDraws(plan, module.first_step),
-            num_workers=plan.n_workers,
-            pin_memory=device == "cuda",
+        trainer.fit(
+            module,
+            DataLoader(
+                views,
+                batch_sampler=StepDraws(plan, module.first_step),
+                num_workers=plan.n_workers,
+                pin_memory=device.type == "cuda",
+            ),
         )
-        trainer.fit(module, loader)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    return module, spent()
+    done = work_folder.read_checkpoint(work_dir)
+    if done is None or done["step"] != plan.n_steps:
+        raise UsageError(f"the pretraining in {work_dir} was stopped before its end. Call it again to go on.")
+    prefix = "query.encoder."
+    weights = {name: value for name, value in done["network"].items() if name.startswith(prefix)}
+    took = {
+        "n_images": len(views.images),
+        "n_parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+        "seconds": done["seconds"],
+    }
+    work_folder.finish(work_dir, {name.removeprefix("query."): value for name, value in weights.items()}, took)
+    return work_folder.read_finished(work_dir) or {}
 
 
-def _read_state(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+def _keeper(module: "MomentumContrast", work_dir: Path, seconds_before: float, progress: bool) -> Any:
+    """Return the callback that writes curves and checkpoints, stops a loss that is no number, and draws a line."""
+    from lightning.pytorch import Callback
 
+    class Keeper(Callback):
+        def on_train_start(self, *_: Any) -> None:
+            self.began = self.kept = time.perf_counter()
+            self.n_written = 0
+            n_steps = module.plan.n_steps
+            disable = None if progress else True  # None: only on a terminal
+            self.bar = tqdm(total=n_steps, initial=module.first_step, unit="step", disable=disable, leave=False)
 
-def _finished(work_dir: Path, plan: PretrainingPlan) -> PretrainedEncoder:
-    took = json.loads((work_dir / FINISHED).read_text(encoding="utf-8"))
-    rows = list(csv.DictReader(io.StringIO((work_dir / CURVES_FILE).read_text(encoding="utf-8"))))
-    curves = {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}
-    return PretrainedEncoder(weights=work_dir / ENCODER, plan=plan, curves=curves, **took)
-
-
-def _named(images: Sequence[UnlabelledImage], fingerprint: str) -> dict[str, Any]:
-    """Return what says which images these are."""
-    return {"fingerprint": fingerprint, "sizes": [[image.name, image.height, image.width] for image in images]}
-
-
-def _require_same(work_dir: Path, wanted: Mapping[str, Any]) -> None:
-    path = work_dir / SETTINGS
-    if not path.is_file():
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is no JSON ({error}). Use another work folder.") from error
-    for part in sorted({*wanted, *before}):
-        theirs, ours = before.get(part, {}), wanted.get(part, {})
-        for name in sorted({*theirs, *ours}):
-            if theirs.get(name) != ours.get(name):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            self.bar.update()
+            now, step = time.perf_counter(), module.first_step + len(module.rows)
+            last = module.rows[-1]
+            if not math.isfinite(last["loss"]):
                 raise UsageError(
-                    f"a work folder holds one pretraining; {work_dir} has one of {part} {name}="
-                    f"{json.dumps(theirs.get(name))}, asked for was {json.dumps(ours.get(name))}. "
-                    "Use another folder, or resume=False to pretrain anew."
+                    f"the loss must stay finite; it was {last['loss']} at step {step}. Lower `learning_rate` or "
+                    "lengthen `warm_up_steps`."
                 )
+            if step < module.plan.n_steps and now - self.kept < module.plan.checkpoint_seconds:
+                return
+            self.kept = now
+            work_folder.append_rows(work_dir / work_folder.CURVES, module.rows[self.n_written :])
+            self.n_written = len(module.rows)
+            optimizer = trainer.optimizers[0].state_dict()
+            seconds = seconds_before + now - self.began
+            work_folder.write_checkpoint(work_dir, {**module.checkpoint(), "optimizer": optimizer, "seconds": seconds})
+
+        def teardown(self, *_: Any, **__: Any) -> None:
+            self.bar.close()
+
+    return Keeper()
 
 
-def _device(plan: PretrainingPlan) -> str:
-    if plan.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device='cuda' needs a GPU that torch sees; there is none. Use device='auto' or 'cpu'.")
-    return "cuda" if plan.device != "cpu" and torch.cuda.is_available() else "cpu"
+@contextmanager
+def _quiet(device: torch.device) -> Iterator[None]:
+    """Keep Lightning's remarks from the page, and torch's generators as they were."""
+    import lightning.pytorch  # noqa: F401 - it sets its loggers' levels when it is imported
 
-
-def _move_into(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file beside its place and move it there."""
-    unfinished = path.with_name(f"part-{path.name}")
-    write(unfinished)
-    unfinished.replace(path)
-
-
-def _csv(curves: Mapping[str, list[float]]) -> str:
-    lines = [",".join(["step", *curves])]
-    lines += [
-        ",".join([str(step), *(repr(value) for value in values)])
-        for step, values in enumerate(zip(*curves.values(), strict=True), start=1)
-    ]
-    return "\n".join(lines) + "\n"
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    gpus = list(range(torch.cuda.device_count())) if device.type == "cuda" else []
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with torch.random.fork_rng(devices=gpus), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
