@@ -8,7 +8,6 @@ each tile's outer `halo` pixels, where the network lacks surroundings, are throw
 Test-time augmentation takes the mean of p over the eight ways to turn and mirror a square.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -17,7 +16,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from emseg.errors import InputError, UsageError
-from emseg.membrane.networks import MembraneNetwork
+from emseg.membrane.networks import MembraneNetwork, receptive_field
 from emseg.membrane.training.augmentation import MIDDLE_GREY
 from emseg.membrane.training.devices import torch_precision
 from emseg.tiling import TileGrid, predict_tiled
@@ -73,7 +72,7 @@ def predict_membrane(
 ) -> Float32[np.ndarray, "row column"]:
     """Return the probability of membrane, in 0 to 1.
 
-    `halo`, for images larger than `tile`: None is the network's own `receptive_radius`, at most `LARGEST_HALO`.
+    `halo`, for images larger than `tile`: None is the network's own `receptive_field`, at most `LARGEST_HALO`.
     `precision`: "fp32", "bf16" or "fp16". The network stays where and as it is. Raises `UsageError` and `InputError` as
     `predict_tiled` does.
     """
@@ -101,44 +100,10 @@ def grid_for(network: MembraneNetwork, shape: tuple[int, ...], *, tile: int, hal
         return TileGrid(height, width, tile=max(height, width), halo=0)
     stride = network.stride
     if halo is None:
-        halo = min(receptive_radius(network, LARGEST_HALO), (tile - stride) // 3)
+        field = receptive_field(network)
+        largest = min(LARGEST_HALO, (tile - stride) // 3)
+        halo = largest if field.whole_image else min(field.halo, largest)
     return TileGrid(height, width, tile=tile, halo=halo, multiple=stride)
-
-
-def receptive_radius(network: MembraneNetwork, limit: int) -> int:
-    """Return how far from a pixel the input still changes the output there, at most `limit`.
-
-    Found on a copy of the network whose weights are all positive, so that nothing cancels: the farthest pixel with a
-    gradient, over outputs at every place that the stride tells apart along the diagonal.
-    """
-    device = next(network.parameters()).device
-    probe = _with_positive_weights(copy.deepcopy(network).eval().double())
-    stride = network.stride
-    side = stride * (2 * limit // stride + 4)
-    generator = torch.Generator().manual_seed(0)
-    image = (1 + torch.rand(1, 1, side, side, generator=generator, dtype=torch.float64)).to(device).requires_grad_()
-    logits = probe(image)
-    radius = 0
-    for centre in range(side // 2, side // 2 + stride, max(1, stride // 5)):
-        (gradient,) = torch.autograd.grad(logits[0, 0, centre, centre], image, retain_graph=True)
-        rows, columns = torch.nonzero(gradient[0, 0], as_tuple=True)
-        radius = max(radius, int((rows - centre).abs().max()), int((columns - centre).abs().max()))
-    return min(radius, limit)
-
-
-def _with_positive_weights(network: MembraneNetwork) -> MembraneNetwork:
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if parameter.ndim > 1:
-                parameter.fill_(1 / parameter[0].numel())
-            else:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
-        for name, buffer in network.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.fill_(0.0)
-            elif name.endswith("running_var"):
-                buffer.fill_(1.0)
-    return network
 
 
 def _tiling_precision(precision: str) -> Precision:

@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader
 
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import MembraneSet
-from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
+from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network, load_network_weights
+from emseg.membrane.networks.saving import FORMAT
 from emseg.membrane.training import work_folder
 from emseg.membrane.training.devices import chosen_precision, device_name, lightning_precision, require_device
 from emseg.membrane.training.draws import StepBatches, StepSampler
@@ -103,7 +104,7 @@ def train_network(
         with _one_clear_error_for_memory(plan, device), _quiet(device):
             took = _train(network, plan, membrane_set, work_dir, kept, device, precision, progress)
     took.pop("weights_sha256", None)
-    work_folder.load_weights(network, work_dir / work_folder.WEIGHTS)
+    load_network_weights(network, work_dir / work_folder.WEIGHTS)
     return TrainedNetwork(
         network=network.to(device, memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]
         design=design,
@@ -200,7 +201,8 @@ def _train(
         "peak_memory_mib": done["peak_memory_mib"],
         "device": device_name(device),
     }
-    work_folder.finish(work_dir, done["network"], took)
+    header = {"format": FORMAT, "design": json.dumps(network.design.to_dict())}  # so that `load_network` can read it
+    work_folder.finish(work_dir, done["network"], took, header)
     return took
 
 

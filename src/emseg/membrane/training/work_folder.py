@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from emseg.errors import InputError, UsageError
 
@@ -97,12 +97,14 @@ def write_checkpoint(work_dir: Path, checkpoint: Mapping[str, Any]) -> None:
     write_then_move(lambda path: torch.save(dict(checkpoint), path), work_dir / CHECKPOINT)
 
 
-def finish(work_dir: Path, weights: Mapping[str, Tensor], took: Mapping[str, Any]) -> None:
-    """Write the weights, then say that they are there, then drop the checkpoint."""
+def finish(
+    work_dir: Path, weights: Mapping[str, Tensor], took: Mapping[str, Any], header: Mapping[str, str] | None = None
+) -> None:
+    """Write the weights with what the file's header says, then say that they are there, then drop the checkpoint."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_then_move(lambda path: save_file(tensors, path), work_dir / WEIGHTS)
+    write_then_move(lambda path: save_file(tensors, path, metadata=dict(header or {})), work_dir / WEIGHTS)
     digest = hashlib.sha256((work_dir / WEIGHTS).read_bytes()).hexdigest()
     text = json.dumps({**took, "weights_sha256": digest}, indent=1) + "\n"
     write_then_move(lambda path: path.write_text(text), work_dir / FINISHED)
@@ -113,22 +115,6 @@ def read_finished(work_dir: Path) -> dict[str, Any] | None:
     """Return what a finished training took, None where it is not finished."""
     path = work_dir / FINISHED
     return _read_json(path) if path.is_file() else None
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load the weights of a training into a network of its design; raise `InputError` where they do not fit."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} must be a whole safetensors file; it cannot be read ({error}).") from None
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if len(str(error).splitlines()) > 1 else str(error)
-        raise InputError(
-            f"{path} holds the weights of another network: {first} Use the design it was made with."
-        ) from None
 
 
 def append_rows(path: Path, rows: Rows) -> None:

@@ -1,0 +1,163 @@
+"""The scores of one trained network as metrics of a run and as a table.
+
+Every score is the mean over images; its spread is their standard deviation, its interval a bootstrap over images (95 %,
+percentiles of the mean): how far other images of the same kind could have moved it. What another seed would have
+given is in neither.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emseg.membrane.scoring import ImageScores, best_thresholds, spread
+from emseg.membrane.training.experiment import Outcome, PartScores
+from emseg.membrane.training.training import TrainedNetwork
+from emseg.reported.display import DisplayTable, Shown
+from emseg.runs.session import Run
+from emseg.wording import format_number
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A score: its name in the record, in `ImageScores.row`, for the reader, its unit, and whether more is better."""
+
+    name: str
+    row: str
+    label: str
+    unit: str = "1"
+    more_is_better: bool = True
+
+
+REPORTED = (
+    Reported("membrane_f1", "membrane_f1", "Membrane F1"),
+    Reported("membrane_precision", "membrane_precision", "Membrane precision"),
+    Reported("membrane_recall", "membrane_recall", "Membrane recall"),
+    Reported("background_f1", "background_f1", "Background F1"),
+    Reported("tolerant_f1", "membrane_tolerant_f1", "Membrane F1, tolerant"),
+    Reported("v_rand", "v_rand", "V-Rand"),
+    Reported("v_info", "v_info", "V-Info"),
+    Reported("adapted_rand", "adapted_rand_error", "Adapted Rand error", more_is_better=False),
+    Reported("assd_nm", "assd_nm", "Distance of surfaces (ASSD)", "nm", more_is_better=False),
+    Reported("broken_membranes", "broken_membranes", "Broken membranes an image", more_is_better=False),
+    Reported("spurious_membranes", "spurious_membranes", "Spurious membranes an image", more_is_better=False),
+)
+_PART_WORDS = {"validation": "validation images", "test": "test images"}
+
+
+def bootstrap_interval(
+    values: Sequence[float], *, n_resamples: int, seed: int, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Return the interval of the mean over images drawn again from `values`; None for fewer than two."""
+    known = np.array([value for value in values if not math.isnan(value)])
+    if len(known) < 2:
+        return None
+    places = np.random.default_rng(seed).integers(len(known), size=(n_resamples, len(known)))
+    low, high = np.quantile(known[places].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def report_scores(run: Run, outcome: Outcome, *, n_resamples: int, seed: int) -> None:
+    """Note the threshold, and all scores of validation and test at it; what is undefined is left out."""
+    n = len(outcome.parts["validation"].images)
+    run.metric("threshold", outcome.threshold, n=n, label="Threshold with the best membrane F1 on validation images")
+    for part, scores in outcome.parts.items():
+        for one in REPORTED:
+            values = [image.row()[one.row] for image in scores.scores]
+            _note(run, f"{part}_{one.name}", values, f"{one.label}, {_PART_WORDS[part]}", one.unit, n_resamples, seed)
+        fractions = {"true": "true_fraction", "predicted": "predicted_fraction"}
+        for word, field in fractions.items():
+            values = [float(getattr(image, field)) for image in scores.scores]
+            label = f"Share of membrane, {word}, {_PART_WORDS[part]}"
+            _note(run, f"{part}_{field}", values, label, "1", n_resamples, seed)
+        at_half = scores.curve.f1_at(0.5)
+        label = f"Membrane F1 at threshold 0.5, {_PART_WORDS[part]}"
+        run.metric(f"{part}_membrane_f1_at_half", at_half, n=len(scores.images), label=label)
+        _report_cells(run, part, scores, outcome.v_rand_threshold, n_resamples, seed)
+
+
+def report_training(run: Run, trained: TrainedNetwork) -> None:
+    """Note what the training took and how it ended."""
+    steps = len(trained.curves["step"])
+    last = trained.curves["loss"][-max(1, steps // 10) :]
+    run.metric("n_parameters", trained.n_parameters, n=1, label="Parameters of the network")
+    run.metric("n_steps", steps, n=1, label="Training steps")
+    run.metric("n_training_images", trained.n_images, n=1, label="Training images")
+    run.metric("final_loss", sum(last) / len(last), n=len(last), label="Loss, mean over the last tenth of the steps")
+    run.metric("training_seconds", trained.seconds, unit="s", n=1, label="Time of training")
+    run.metric("crops_per_second", trained.crops_per_second, unit="crops/s", n=steps, label="Crops trained on a second")
+    run.metric("training_memory", trained.peak_memory_mib, unit="MiB", n=1, label="Peak memory of training")
+
+
+def report_cost(run: Run, outcome: Outcome) -> None:
+    """Note what a prediction takes."""
+    n = sum(len(part.images) for part in outcome.parts.values())
+    run.metric(
+        "seconds_per_megapixel",
+        outcome.seconds_per_megapixel,
+        unit="s/Mpx",
+        n=n,
+        label="Time of prediction a megapixel",
+    )
+
+
+def scores_table(run: Run, outcome: Outcome) -> DisplayTable:
+    """Return the scores of validation and test beside each other, with their intervals, as the run has them."""
+    rows = []
+    for one in REPORTED:
+        label = one.label if one.more_is_better else f"{one.label} (less is better)"
+        rows.append((Shown(label), *(_shown(run, f"{part}_{one.name}") for part in outcome.parts)))
+    counts = {part: len(scores.images) for part, scores in outcome.parts.items()}
+    return DisplayTable(
+        caption=f"Scores at the threshold {outcome.threshold:.2f}, chosen on the validation images: mean over images, "
+        "± standard deviation, and the 95 % interval of the mean (bootstrap over images).",
+        header=("Score", *(f"{_PART_WORDS[part].capitalize()} ({counts[part]})" for part in outcome.parts)),
+        rows=tuple(rows),
+        css_class="emseg-metrics",
+        row_ids=tuple(f"score-{one.name.replace('_', '-')}" for one in REPORTED),
+    )
+
+
+def _report_cells(
+    run: Run, part: str, scores: PartScores, threshold: float | None, n_resamples: int, seed: int
+) -> None:
+    """Note V-Rand and V-Info at the threshold with the best V-Rand on validation, and at the best of these images."""
+    words = _PART_WORDS[part]
+    if threshold is not None:
+        for place, name, label in ((1, "v_rand", "V-Rand"), (2, "v_info", "V-Info")):
+            values = [_at(image, threshold, place) for image in scores.scores]
+            text = f"{label} at the threshold with the best V-Rand on validation images, {words}"
+            _note(run, f"{part}_{name}_tuned", values, text, "1", n_resamples, seed)
+    for name, best in best_thresholds(scores.scores).items():
+        label = {"v_rand": "V-Rand", "v_info": "V-Info"}[name]
+        text = f"{label} at the best threshold of these images (as ISBI 2012), {words}"
+        run.metric(f"{part}_{name}_isbi", best.spread.mean, n=best.spread.n, label=text, spread=_known(best.spread.sd))
+
+
+def _at(image: ImageScores, threshold: float, place: int) -> float:
+    return next(row[place] for row in image.at_thresholds if row[0] == threshold)
+
+
+def _note(run: Run, name: str, values: Sequence[float], label: str, unit: str, n_resamples: int, seed: int) -> None:
+    over = spread(values)
+    if over.n:
+        interval = bootstrap_interval(values, n_resamples=n_resamples, seed=seed)
+        run.metric(name, over.mean, unit=unit, n=over.n, label=label, spread=_known(over.sd), interval=interval)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _shown(run: Run, name: str) -> Shown:
+    metric = run.metrics.get(name)
+    if metric is None:
+        return Shown("undefined")
+    unit = "" if metric.unit == "1" else f" {metric.unit}"
+    text = f"{format_number(metric.value)}{unit}"
+    if metric.spread is not None:
+        text += f" ± {format_number(metric.spread, 2)}"
+    if metric.interval is not None:
+        text += f" ({format_number(metric.interval[0], 3)} to {format_number(metric.interval[1], 3)})"
+    return Shown(text)

@@ -1,0 +1,244 @@
+"""One cell of the comparison from end to end: train a network, let it predict, choose its threshold, score it.
+
+The work folder of a training is named by all that decides its weights: design, plan, data, start, and the code that
+trains. So a killed run is gone on with, a finished one is not repeated, and a change of the code starts afresh.
+Predictions are kept beside the weights as grey PNG images, 255 for a probability of 1: `emseg score` reads them.
+
+The threshold is the one with the best F1 of membrane on the validation images. Test images are predicted and scored at
+it, and nothing is chosen by them.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from emseg.errors import UsageError
+from emseg.images import read_gray
+from emseg.membrane.dataset import MembraneImage, MembraneSet
+from emseg.membrane.networks import NetworkDesign
+from emseg.membrane.networks.attention_places import attention_options
+from emseg.membrane.scoring import ImageScores, ScoreSettings, best_thresholds, score_image
+from emseg.membrane.training.augmentation import Augmentation
+from emseg.membrane.training.plan import PLANS, TrainingPlan
+from emseg.membrane.training.prediction import WHOLE_IMAGE, predict_membrane
+from emseg.membrane.training.training import Start, TrainedNetwork, train_network, training_settings
+from emseg.membrane.training.validation import ThresholdCurve, level_counts, threshold_curve, to_levels
+from emseg.membrane.training.work_folder import write_then_move
+from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
+from emseg.runs.project import find_root
+
+PARTS = ("validation", "test")
+PRETRAININGS = ("none", "moco", "cem500k")
+# What decides the weights: a change there makes a kept training old.
+_TRAINING_CODE = (
+    *(f"membrane/training/{name}.py" for name in ("augmentation", "draws", "learning_rate", "module", "training")),
+    *("membrane/networks/*.py", "membrane/losses.py", "frequency/attention/*.py", "frequency/resnet.py"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PartScores:
+    """The images of a part with their scores at the chosen threshold, and how F1 depends on the threshold.
+
+    `predictions` holds a PNG for each image.
+    """
+
+    images: tuple[MembraneImage, ...]
+    predictions: tuple[Path, ...]
+    scores: tuple[ImageScores, ...]
+    curve: ThresholdCurve
+
+    def levels(self, place: int) -> NDArray[np.uint8]:
+        """Return the prediction of an image, 0 to 255."""
+        return read_gray(self.predictions[place])
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A trained network with its threshold, and the scores of "validation" and of "test".
+
+    `v_rand_threshold` is the one with the best V-Rand on the validation images, of those that ISBI 2012 tried.
+    """
+
+    trained: TrainedNetwork
+    threshold: float
+    v_rand_threshold: float | None
+    parts: Mapping[str, PartScores]
+    seconds_per_megapixel: float
+    work_dir: Path
+
+
+def make_design(
+    network: str, encoder: str, *, encoder_depth: int, base_channels: int, attention: str, reduction: int
+) -> NetworkDesign:
+    """Return a design; `reduction` goes to the attentions that have one."""
+    options = {"reduction": reduction} if "reduction" in attention_options(attention) else {}
+    return NetworkDesign(
+        network,  # type: ignore[arg-type]  # checked there
+        encoder,
+        encoder_depth,
+        base_channels,
+        attention=attention,
+        attention_options=options,
+    )
+
+
+def make_plan(
+    name: str,
+    *,
+    n_steps: int = 0,
+    batch: int = 0,
+    crop_size: int = 0,
+    learning_rate: float = 0.0,
+    bend_px: float = 0.0,
+    **changes: Any,
+) -> TrainingPlan:
+    """Return the plan of this name with changes; 0 leaves steps, batch, crops and learning rate as the plan has them.
+
+    Another number of steps takes as large a share of them to warm up.
+    """
+    plan = PLANS[name]
+    if n_steps:
+        plan = plan.changed(n_steps=n_steps, warm_up_steps=plan.warm_up_steps * n_steps // plan.n_steps)
+    given = {"batch_size": batch, "crop_size": crop_size, "learning_rate": learning_rate}
+    plan = plan.changed(**{field: value for field, value in given.items() if value})
+    return plan.changed(augmentation=Augmentation(bend_px=bend_px), **changes)
+
+
+def with_label_fraction(membrane_set: MembraneSet, fraction: float, *, seed: int = 0) -> MembraneSet:
+    """Return the set with a share of its training images, at least one, drawn by `seed`; all else stays."""
+    if not 0 < fraction <= 1:
+        raise UsageError(f"`label_fraction` must be above 0 and at most 1; got {fraction!r}.")
+    n = max(1, round(fraction * len(membrane_set.train)))
+    order = np.random.default_rng(seed).permutation(len(membrane_set.train))[:n]
+    return replace(membrane_set, train=tuple(membrane_set.train[place] for place in sorted(order)))
+
+
+def starting_point(
+    pretraining: str,
+    design: NetworkDesign,
+    membrane_set: MembraneSet,
+    folder: str | Path,
+    *,
+    file: str | Path = "",
+    n_steps: int = 0,
+    seed: int = 0,
+    device: str = "auto",
+) -> Start | None:
+    """Return what the network starts from: None for random weights.
+
+    "moco" pretrains the encoder on the training images without their labels, for `n_steps` (0: as the short plan has
+    it), in a folder below `folder`; "cem500k" loads the checkpoint `file`.
+    """
+    if pretraining not in PRETRAININGS:
+        raise UsageError(f"`pretraining` must be one of {', '.join(PRETRAININGS)}; got {pretraining!r}.")
+    if pretraining == "none":
+        return None
+    from emseg.membrane.pretraining import SHORT, load_cem500k, load_pretrained, pretrain
+
+    if pretraining == "cem500k":
+        digest = digest_of(str(Path(file).stat().st_size), str(file)) if Path(file).is_file() else ""
+        return Start("cem500k", digest, lambda network: load_cem500k(network.encoder, file))
+    plan = replace(SHORT, seed=seed, device=device, n_steps=n_steps or SHORT.n_steps)
+    key = digest_of(json.dumps([design.to_dict(), plan.settings(), membrane_set.fingerprint], sort_keys=True))
+    images = membrane_set.train
+    encoder = pretrain(
+        design, plan, images, _place(folder) / f"moco-{key[:10]}", fingerprint=membrane_set.fingerprint, progress=False
+    )
+    return Start("moco", encoder.sha256, lambda network: load_pretrained(network, encoder.weights))
+
+
+def train_and_score(
+    design: NetworkDesign,
+    plan: TrainingPlan,
+    membrane_set: MembraneSet,
+    folder: str | Path,
+    *,
+    start: Start | None = None,
+    tta: bool = False,
+    tile: int = WHOLE_IMAGE,
+    tolerance_px: float = 3.0,
+    progress: bool = True,
+) -> Outcome:
+    """Train `design` on the set in a folder below `folder`, predict and score; what is there is not repeated.
+
+    A relative `folder` is below the project's root. `tta` averages over eight views, `tile` is as in
+    `predict_membrane`, `tolerance_px` the radius of the tolerant scores.
+    """
+    labelled = {"validation": membrane_set.validation, "test": membrane_set.labelled_test}
+    for part, images in labelled.items():
+        if not images:
+            raise UsageError(f"{membrane_set.name} has no labelled images for {part}. Use a set with some.")
+    work_dir = _place(folder) / work_name(design, plan, membrane_set, start)
+    trained = train_network(design, plan, membrane_set, work_dir, start=start, progress=progress)
+    kept = work_dir / ("predictions-tta" if tta else "predictions")
+    predictions, seconds, n_pixels = {}, 0.0, 0
+    for part, images in labelled.items():
+        paths = [kept / part / f"{image.name}.png" for image in images]
+        predictions[part] = tuple(paths)
+        for image, path in zip(images, paths, strict=True):
+            if not path.is_file():
+                begun = time.perf_counter()
+                _predict(trained, image, path, tta=tta, tile=tile)
+                seconds, n_pixels = seconds + time.perf_counter() - begun, n_pixels + image.height * image.width
+    timing = kept / "seconds_per_megapixel.json"
+    if n_pixels:
+        write_then_move(lambda path: path.write_text(json.dumps(1e6 * seconds / n_pixels)), timing)
+    curves = {part: _curve(images, predictions[part]) for part, images in labelled.items()}
+    threshold = curves["validation"].best_threshold
+    settings = ScoreSettings(threshold=threshold, tolerance_px=tolerance_px, pixel_size_nm=membrane_set.pixel_size_nm)
+    parts = {
+        part: PartScores(images, predictions[part], _scores(images, predictions[part], settings), curves[part])
+        for part, images in labelled.items()
+    }
+    best = best_thresholds(parts["validation"].scores).get("v_rand")
+    return Outcome(
+        trained,
+        threshold,
+        None if best is None else best.threshold,
+        parts,
+        float(json.loads(timing.read_text())),
+        work_dir,
+    )
+
+
+def work_name(design: NetworkDesign, plan: TrainingPlan, membrane_set: MembraneSet, start: Start | None = None) -> str:
+    """Return a name that says the cell and ends in a digest of all that decides the weights."""
+    files = sorted({path for pattern in _TRAINING_CODE for path in PACKAGE_ROOT.glob(pattern)})
+    code = digest_of(*(code_tree(path.read_text(encoding="utf-8")) for path in files))
+    settings = training_settings(design, plan, membrane_set, start)
+    digest = digest_of(code, json.dumps(settings, sort_keys=True), torch.__version__)
+    attention = "" if design.attention == "none" else f"-{design.attention}"
+    data = re.sub(r"[^A-Za-z0-9]+", "_", membrane_set.name)
+    return f"{design.architecture}-{design.encoder}{attention}-{data}-seed{plan.seed}-{digest[:10]}"
+
+
+def _place(folder: str | Path) -> Path:
+    return Path(folder) if Path(folder).is_absolute() else find_root() / folder
+
+
+def _predict(trained: TrainedNetwork, image: MembraneImage, path: Path, *, tta: bool, tile: int) -> None:
+    probability = predict_membrane(trained.network, image.read(), tta=tta, tile=tile, precision=trained.precision)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_then_move(lambda new: Image.fromarray(to_levels(probability)).save(new, format="PNG"), path)
+
+
+def _curve(images: Sequence[MembraneImage], paths: Sequence[Path]) -> ThresholdCurve:
+    return threshold_curve(
+        [level_counts(read_gray(path), image.read_membrane()) for image, path in zip(images, paths, strict=True)]
+    )
+
+
+def _scores(images: Sequence[MembraneImage], paths: Sequence[Path], settings: ScoreSettings) -> tuple[ImageScores, ...]:
+    return tuple(
+        score_image(read_gray(path), image.read_membrane(), settings) for image, path in zip(images, paths, strict=True)
+    )
