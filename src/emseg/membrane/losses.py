@@ -21,8 +21,8 @@ Deviation: the 1 in Dice, P and R is one pixel. It defines them on an image with
 none.
 
 Everything is computed from logits in float32 or better, whatever their dtype and under autocast: with z = logits where
-y = 1, else -logits, the focal loss is -exp(gamma logsigmoid(-z)) logsigmoid(z), which neither overflows nor loses the
-digits of 1 - p_t.
+y = 1, else -logits, -log p_t = softplus(-z) and -log(1 - p_t) = softplus(z), so that nothing overflows and the digits
+of 1 - p_t are kept.
 
 Sources: Lin et al. 2017 (focal), Eq. 4; Dice 1945, Milletari et al. 2016 (with plain sums in the denominator);
 Bokhovkin and Burnaev 2019 (boundary), section 3, with theta_0 = 3 and theta = 5; Shi et al. 2022 (U-RISC), Loss
@@ -81,15 +81,14 @@ class MembraneLoss:
 def focal_loss(logits: Logits, membrane: Membrane, *, gamma: float = 2.0) -> Scalar:
     """Return the focal loss, the mean over all pixels of the batch; gamma = 0 is the cross-entropy."""
     logits, truth = _prepared(logits, membrane)
-    of_membrane = _focal(logits, gamma)
-    of_background = _focal(-logits, gamma)
-    return (truth * of_membrane + (1 - truth) * of_background).mean()
+    if membrane.dtype == torch.bool:
+        return _focal(torch.where(membrane, logits, -logits), gamma).mean()
+    return (truth * _focal(logits, gamma) + (1 - truth) * _focal(-logits, gamma)).mean()
 
 
-def _focal(logits_of_class: Tensor, gamma: float) -> Tensor:
-    """Return -(1 - p)^gamma log p of each pixel for the class that the logits speak of."""
-    log_p, log_rest = functional.logsigmoid(logits_of_class), functional.logsigmoid(-logits_of_class)
-    return -log_p * (gamma * log_rest).exp()
+def _focal(z: Tensor, gamma: float) -> Tensor:
+    """Return -(1 - p)^gamma log p of each pixel, p = sigmoid(z) the probability of its class."""
+    return functional.softplus(-z) * (-gamma * functional.softplus(z)).exp()
 
 
 def dice_loss(logits: Logits, membrane: Membrane) -> Scalar:
@@ -120,7 +119,9 @@ def _boundary(membrane: Tensor) -> Tensor:
 
 
 def _largest_within(x: Tensor, size: int) -> Tensor:
-    return functional.max_pool2d(x, size, stride=1, padding=size // 2)
+    """Return the largest of the `size` x `size` values around each pixel; one axis after the other is cheaper."""
+    down = functional.max_pool2d(x, (size, 1), stride=1, padding=(size // 2, 0))
+    return functional.max_pool2d(down, (1, size), stride=1, padding=(0, size // 2))
 
 
 def _image_sum(x: Tensor) -> Tensor:
