@@ -64,6 +64,7 @@ def test_a_bilinear_label_reads_four_pixels_of_each_patch():
         downsampled_pair(np.zeros((9, 9), np.uint8), np.zeros((9, 9), bool), (10, 10))
 
 
+@pytest.mark.real_data
 def test_isbi_keeps_its_test_sections_apart(real_data: Path):
     opened = open_membrane_set("isbi2012")
     assert [image.name for image in opened.test] == [f"section_{number}" for number in range(20, 30)]
@@ -74,6 +75,7 @@ def test_isbi_keeps_its_test_sections_apart(real_data: Path):
     assert np.mean(shares) == pytest.approx(0.2196, abs=2e-4)  # measured apart from this code
 
 
+@pytest.mark.real_data
 def test_isbi_in_another_division_has_another_fingerprint(real_data: Path):
     one = open_membrane_set("isbi2012")
     other = open_membrane_set("isbi2012", split="interleaved")
@@ -104,5 +106,5 @@ def test_wrong_requests_are_named(arguments: dict[str, Any], message: str):
 
 def test_isbi_that_is_not_here_names_the_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("EMSEG_DATA", str(tmp_path))
-    with pytest.raises(InputError, match="synthetic tissue .* stands in for it"):
+    with pytest.raises(InputError, match=r"synthetic tissue .* stands in for it"):
         open_membrane_set("isbi2012")

@@ -5,7 +5,6 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +127,7 @@ def test_images_beyond_the_memory_of_a_set_become_tiles(tmp_path: Path, monkeypa
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were decoded."""
     seen: list[Path] = []
 
@@ -137,7 +136,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
         return read_bands(path)
 
     monkeypatch.setattr(store, "read_bands", spy)
-    yield seen
+    return seen
 
 
 def test_a_file_is_converted_once_and_again_when_it_changes(tmp_path: Path, decoded: list[Path]):
@@ -170,7 +169,7 @@ def test_a_damaged_entry_is_made_again(damage: str, tmp_path: Path, decoded: lis
 def test_tiles_that_go_missing_while_they_are_used_are_named(tmp_path: Path):
     stored = store.store(save(tmp_path / "a.png", made_pair(0)[0]), store.IMAGE)
     stored.tiles.path.unlink()
-    with pytest.raises(InputError, match="can no longer be read .*Open the set again"):
+    with pytest.raises(InputError, match=r"can no longer be read .*Open the set again"):
         stored.tiles.read(slice(0, 4), slice(0, 4))
 
 
@@ -189,7 +188,7 @@ def test_a_full_disk_is_said_before_and_during(tmp_path: Path, cache: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store, "write_tiles", full)
-    with pytest.raises(InputError, match="No space left on device.*images that were done stay done"):
+    with pytest.raises(InputError, match=r"No space left on device.*images that were done stay done"):
         store.store(save(tmp_path / "a.png", made_pair(0)[0]), store.IMAGE)
     assert list(cache.iterdir()) == []
 
