@@ -169,18 +169,30 @@ def test_every_encoder_has_its_deepest_map(encoder):
     assert n_features(build_network(design, seed=0).encoder, 32) == design.level_channels[-1]
 
 
-def test_views_of_one_place_are_told_from_others_after_some_steps(tmp_path):
-    """On blobs of a grey of their own, pairs can be told: the accuracy rises over chance, nothing collapses."""
+def test_what_is_learned_tells_places_apart_better_than_random_weights_do(tmp_path):
+    """On squares of a grey of their own; the control has a learning rate of next to nothing."""
     rng = np.random.default_rng(0)
-    blobs = np.kron(rng.integers(0, 256, (16, 16)), np.ones((24, 24))).astype(np.uint8)
+    squares = ArrayImage("squares", np.kron(rng.integers(0, 256, (16, 16)), np.ones((24, 24))).astype(np.uint8))
     plan = replace(
-        PLAN, n_steps=50, batch_size=16, queue=64, key_groups=1, learning_rate=3e-3, min_scale=0.5, checkpoint_seconds=9
+        PLAN,
+        n_steps=60,
+        batch_size=16,
+        min_scale=0.5,
+        learning_rate=1e-2,
+        momentum=0.99,
+        queue=64,
+        hidden=32,
+        embedding=16,
+        key_groups=1,
+        checkpoint_seconds=60.0,
     )
-    curves = pretrain(DESIGN, plan, [ArrayImage("blobs", blobs)], tmp_path, progress=False).curves
-    late = {name: np.mean(values[-15:]) for name, values in curves.items()}
-    assert late["loss"] < np.log(1 + plan.queue) - 0.2
-    assert late["accuracy"] > 5 / (1 + plan.queue)
-    assert late["spread"] > 0.1
+    late = {}
+    for name, rate in (("learned", plan.learning_rate), ("random", 1e-9)):
+        made = pretrain(DESIGN, replace(plan, learning_rate=rate), [squares], tmp_path / name, progress=False)
+        late[name] = {curve: np.mean(values[-20:]) for curve, values in made.curves.items()}
+    assert late["learned"]["loss"] < late["random"]["loss"] - 0.1
+    assert late["learned"]["accuracy"] > late["random"]["accuracy"]
+    assert late["learned"]["spread"] > 0.2, "nothing has collapsed"
 
 
 # --- the folder

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from membrane.pretraining.checkpoints import perturbed, write_cem500k
 
 from emseg.errors import InputError
 from emseg.membrane.dataset import ArrayImage, MembraneSet
@@ -96,8 +97,23 @@ def test_a_training_takes_the_start(tmp_path):
 
 
 def test_a_name_that_is_no_file_is_refused_before_anything_runs(tmp_path):
-    with pytest.raises(InputError, match=r"`pretraining` must be none, moco or the path .* there is no mocov3"):
+    with pytest.raises(
+        InputError, match=r"`pretraining` must be none, moco, cem500k or the path .* there is no mocov3"
+    ):
         pretrained_start("mocov3", DESIGN, small_set(), PLAN, tmp_path)
+
+
+def test_cem500k_is_a_file_of_the_users_and_tried_before_anything_runs(tmp_path):
+    encoder = perturbed(build_network(DESIGN, seed=1).encoder).state_dict()
+    file = write_cem500k(tmp_path / "cem500k.pth.tar", encoder)
+    start = pretrained_start("cem500k", DESIGN, small_set(), PLAN, tmp_path, file=file)
+    network = build_network(DESIGN, seed=0)
+    assert start.load(network).sha256 == start.digest
+    assert torch.equal(network.encoder.layer1[0].conv1.weight, encoder["layer1.0.conv1.weight"])
+    with pytest.raises(InputError, match="have other shapes"):
+        pretrained_start("cem500k", replace(DESIGN, base_channels=8), small_set(), PLAN, tmp_path, file=file)
+    with pytest.raises(InputError, match=r"Get cem500k_mocov2_resnet50_200ep.pth.tar from Zenodo"):
+        pretrained_start("cem500k", DESIGN, small_set(), PLAN, tmp_path)
 
 
 def test_the_folder_is_named_by_what_decides_the_encoder():

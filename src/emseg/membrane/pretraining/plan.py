@@ -1,9 +1,9 @@
 """How an encoder is pretrained: everything but the network and the images.
 
 A pretraining is a number of steps, never a time. The learning rate rises linearly over `warm_up_steps` and then follows
-half a cosine to zero. The defaults are MoCo v2's, which CEM500K was pretrained with, but for the number of
-steps. A short run needs others (`SHORT`): the queue must be filled several times over, and the momentum network must
-have time to follow.
+half a cosine to zero. The defaults are MoCo v2's, which CEM500K was pretrained with, but for the number of steps.
+A short run needs others (`SHORT`): the queue must be filled several times over, and the momentum network must have time
+to follow.
 
     queue / batch_size    steps until the queue holds nothing but keys of the training
     1 / (1 - momentum)    steps over which the momentum network averages
@@ -128,8 +128,8 @@ def _is_number(value: object) -> bool:
 
 
 PAPER = PretrainingPlan()
-# Two cores and a minute. The momentum network averages over 250 steps: with 100 or fewer it follows so fast that keys of
-# the last step are told from older ones by their age, and the embeddings collapse while the accuracy is near 1.
+# Two cores and a minute. The momentum network averages over 250 steps: with 100 or fewer it follows so fast that new
+# keys are told from older ones by their age alone, and the embeddings collapse while the accuracy is near 1.
 SHORT = PretrainingPlan(
     n_steps=300,
     batch_size=32,

@@ -1,8 +1,9 @@
 """What a network's encoder starts from: nothing, a pretraining on the set's own images, or a file.
 
-    "none"    random weights                                                          no `Start`
-    "moco"    `pretrain` on the training images of the set, labels unread             in a folder named by its settings
-    a path    any file that `load_pretrained` reads, such as the CEM500K checkpoint   as it is
+    "none"      random weights                                                  no `Start`
+    "moco"      `pretrain` on the training images of the set, labels unread     in a folder named by its settings
+    "cem500k"   the CEM500K checkpoint, a file that the user has                as it is
+    a path      any other file that `load_pretrained` reads                     as it is
 
 Images to choose by and to report on are never pretrained on: an encoder that has seen them has learnt from the
 test. The pretraining uses all training images, also where only some of their labels are learnt from afterwards.
@@ -15,15 +16,15 @@ import torch
 
 from emseg.errors import InputError
 from emseg.membrane.dataset import MembraneSet
-from emseg.membrane.networks import NetworkDesign
+from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.pretraining.encoder_files import file_digest
-from emseg.membrane.pretraining.loading import load_pretrained
+from emseg.membrane.pretraining.loading import load_cem500k, load_pretrained
 from emseg.membrane.pretraining.plan import PretrainingPlan
 from emseg.membrane.pretraining.training import ENCODER_FIELDS, PretrainedEncoder, pretrain
 from emseg.membrane.training import Start
 from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
 
-NONE, MOCO = "none", "moco"
+NONE, MOCO, CEM500K_NAME = "none", "moco", "cem500k"
 # What decides the encoder: a change there makes a kept one old.
 _CODE = ("membrane/pretraining/*.py", "membrane/networks/*.py", "frequency/resnet.py", "frequency/attention/*.py")
 
@@ -35,29 +36,42 @@ def pretrained_start(
     plan: PretrainingPlan,
     folder: str | Path,
     *,
+    file: str | Path = "",
     progress: bool = True,
 ) -> Start | None:
     """Return what a training of `design` starts from; None for random weights.
 
-    `pretraining` is "none", "moco" or a path. With "moco" the pretraining by `plan` is run, or taken from a folder
-    below `folder` where it was run before. A file is read and tried when the training begins.
+    `pretraining` is "none", "moco", "cem500k" with the checkpoint `file`, or the path of another file. With "moco" the
+    pretraining by `plan` is run, or taken from a folder below `folder` where it was run before. Give the whole set, not
+    the part of it whose labels are used. A file is read at once and tried on an encoder of `design`, so that a training
+    does not begin with one that does not fit.
     """
     if pretraining == NONE:
         return None
     if pretraining == MOCO:
         made = pretrain_on_set(design, plan, membrane_set, folder, progress=progress)
         return start_from_file(made.weights, name=MOCO)
-    return start_from_file(Path(pretraining))
+    if pretraining == CEM500K_NAME:
+        start = Start(CEM500K_NAME, _digest_or_none(file), lambda network: load_cem500k(network.encoder, file))
+    else:
+        start = start_from_file(Path(pretraining))
+    start.load(build_network(design, seed=0))
+    return start
 
 
 def start_from_file(path: Path, *, name: str = "") -> Start:
     """Return the start of a training from a file of a pretrained encoder."""
     if not path.is_file():
         raise InputError(
-            f"`pretraining` must be none, moco or the path of a pretrained encoder's file; there is no {path}. "
+            f"`pretraining` must be none, moco, cem500k or the path of an encoder's file; there is no {path}. "
             "Check the path."
         )
     return Start(name or path.name, file_digest(path), lambda network: load_pretrained(network, path))
+
+
+def _digest_or_none(file: str | Path) -> str:
+    """Return a file's digest; nothing where there is no file, which the loading then says."""
+    return file_digest(Path(file)) if Path(file).is_file() else ""
 
 
 def pretrain_on_set(
