@@ -67,19 +67,19 @@ def count_overlaps(offsets, starts, ends, labels, cells, n_labels, n_cells):  # 
                             counts[slot] = old_counts[i]
     n = np.count_nonzero(on_line) + np.count_nonzero(first) + used
     all_keys, all_counts = np.empty(n, np.int64), np.empty(n, np.int64)
-    n = 0
+    place = 0
     for t in range(n_labels + 1):
         if on_line[t]:
-            all_keys[n], all_counts[n] = np.int64(t) << 32, on_line[t]
-            n += 1
+            all_keys[place], all_counts[place] = np.int64(t) << 32, on_line[t]
+            place += 1
     for cell in range(n_cells + 1):
         if first[cell]:
-            all_keys[n], all_counts[n] = (np.int64(first[cell]) << 32) + cell, n_first[cell]
-            n += 1
+            all_keys[place], all_counts[place] = (np.int64(first[cell]) << 32) + cell, n_first[cell]
+            place += 1
     for slot in range(len(keys)):
         if keys[slot]:
-            all_keys[n], all_counts[n] = keys[slot], counts[slot]
-            n += 1
+            all_keys[place], all_counts[place] = keys[slot], counts[slot]
+            place += 1
     return all_keys, all_counts
 
 
