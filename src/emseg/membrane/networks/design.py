@@ -14,7 +14,7 @@ Source: Shi et al. 2022 (U-RISC), Segmentation Networks.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 from emseg.errors import UsageError, suggest
 from emseg.frequency.resnet import RESNET18, RESNET34, RESNET50, ResNetDesign
@@ -131,7 +131,7 @@ class NetworkDesign:
         return values
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> Self:
+    def from_dict(cls, values: Mapping[str, object]) -> "NetworkDesign":
         """Return the design that `to_dict` described; raises `UsageError` for a name that no design has."""
         known = [item.name for item in fields(cls)]
         for name in values:
