@@ -37,7 +37,6 @@ from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
 from emseg.runs.project import find_root
 
 PARTS = ("validation", "test")
-PRETRAININGS = ("none", "moco", "cem500k")
 # What decides the weights: a change there makes a kept training old.
 _TRAINING_CODE = (
     *(f"membrane/training/{name}.py" for name in ("augmentation", "draws", "learning_rate", "module", "training")),
@@ -136,25 +135,16 @@ def starting_point(
 ) -> Start | None:
     """Return what the network starts from: None for random weights.
 
-    "moco" pretrains the encoder on the training images without their labels, for `n_steps` (0: as the short plan has
-    it), in a folder below `folder`; "cem500k" loads the checkpoint `file`.
+    "moco" pretrains the encoder on the whole set's training images without their labels, for `n_steps` (0: as the short
+    plan has it), in a folder below `folder`; "cem500k" loads the checkpoint `file`.
     """
-    if pretraining not in PRETRAININGS:
-        raise UsageError(f"`pretraining` must be one of {', '.join(PRETRAININGS)}; got {pretraining!r}.")
     if pretraining == "none":
         return None
-    from emseg.membrane.pretraining import SHORT, load_cem500k, load_pretrained, pretrain
+    from emseg.membrane.pretraining import SHORT
+    from emseg.membrane.pretraining.source import pretrained_start  # imports what a training alone does not need
 
-    if pretraining == "cem500k":
-        digest = digest_of(str(Path(file).stat().st_size), str(file)) if Path(file).is_file() else ""
-        return Start("cem500k", digest, lambda network: load_cem500k(network.encoder, file))
     plan = replace(SHORT, seed=seed, device=device, n_steps=n_steps or SHORT.n_steps)
-    key = digest_of(json.dumps([design.to_dict(), plan.settings(), membrane_set.fingerprint], sort_keys=True))
-    images = membrane_set.train
-    encoder = pretrain(
-        design, plan, images, _place(folder) / f"moco-{key[:10]}", fingerprint=membrane_set.fingerprint, progress=False
-    )
-    return Start("moco", encoder.sha256, lambda network: load_pretrained(network, encoder.weights))
+    return pretrained_start(pretraining, design, membrane_set, plan, _place(folder), file=file, progress=False)
 
 
 def train_and_score(

@@ -96,7 +96,8 @@ def train_network(
     settings["plan"] |= {"device": device.type, "precision": precision}
     work_folder.begin(work_dir, settings, resume=resume)
     took = work_folder.read_finished(work_dir)
-    network = build_network(design, seed=plan.seed)
+    with _quiet(device):  # the networks' library remarks on notebooks when it is imported
+        network = build_network(design, seed=plan.seed)
     if took is None:
         kept = work_folder.read_checkpoint(work_dir)
         if kept is None and start is not None:
