@@ -137,7 +137,9 @@ class NetworkDesign:
         for name in values:
             if name not in known:
                 raise UsageError(f"a membrane network's design has no {name!r}.{suggest(str(name), known)}")
-        return cls(**values)  # type: ignore[arg-type]  # every value is checked in __post_init__
+        channels = values.get("decoder_channels")
+        tuples = {"decoder_channels": tuple(channels)} if isinstance(channels, list) else {}  # JSON has no tuples
+        return cls(**{**values, **tuples})  # type: ignore[arg-type]  # every value is checked in __post_init__
 
     def _require_depth(self) -> None:
         least = MIN_DEPTHS["plain" if self.encoder == PLAIN else "resnet"]
