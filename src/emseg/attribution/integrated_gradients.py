@@ -52,10 +52,13 @@ from emseg.attribution.targets import (
     require_plane,
     require_targets,
 )
+from emseg.attribution.windowed import WindowedPasses, differs_from_torch
 from emseg.errors import InputError, UsageError
 
 Backward = Literal["auto", "windowed", "full"]
 PackingName = Literal["none", "auto"]
+CHECKED_PX = 256
+"""Side of the part of an image on which windowed passes are compared with torch's."""
 Maps = Float[np.ndarray, "target height width"]
 
 
@@ -241,9 +244,36 @@ def _choose_passes(
     calling: Calling, image: Plane, targets: Int[np.ndarray, "target 2"], backward: Backward
 ) -> tuple[Passes, GraphSize]:
     """Return the way to run the network that `backward` names, and how much memory a point takes."""
+    if backward != "full":
+        reason = _reason_against_windows(calling, image, targets)
+        if reason is None:
+            windowed = WindowedPasses(calling, image.device)
+            return windowed, windowed.measure(image)
+        if backward == "windowed":
+            raise UsageError(
+                f'`backward="windowed"` does not suit this network: {reason}. Use "auto", which takes torch\'s passes.'
+            )
     with metering(calling.network) as meter:
         FullPasses(calling).forward(image[None, None])
     return FullPasses(calling), meter.size
+
+
+def _reason_against_windows(calling: Calling, image: Plane, targets: Int[np.ndarray, "target 2"]) -> str | None:
+    """Return why windowed passes do not give torch's gradients, None where they do, as far as two targets tell.
+
+    The comparison is made on a part of a large image, for torch's graph takes much memory there; where the network does
+    not take that size, on all of it.
+    """
+    top, left = np.clip(targets[0] - CHECKED_PX // 2, 0, np.maximum(np.array(image.shape) - CHECKED_PX, 0))
+    part = image[top : top + CHECKED_PX, left : left + CHECKED_PX]
+    middle = np.array([[part.shape[0] // 2, part.shape[1] // 2]])
+    inside = np.concatenate([targets[:1] - [top, left], middle])
+    try:
+        return differs_from_torch(calling, part, inside)
+    except (ValueError, RuntimeError):
+        if part.shape == image.shape:
+            raise
+    return differs_from_torch(calling, image, targets[[0, len(targets) // 2]])
 
 
 def _device_of(model: Network, image: Plane, device: str | torch.device | None) -> torch.device:
