@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from membrane.dataset.made_files import made_pair, made_urisc, save
 
 from emseg.errors import InputError
-from emseg.membrane.dataset import file_images, open_membrane_set, store
+from emseg.membrane.dataset import file_images, open_membrane_set, store, synthetic_sets
 from emseg.membrane.dataset.bands import read_bands
 from emseg.membrane.dataset.tiled_file import TILE_PX, write_tiles
 
@@ -219,3 +219,24 @@ def test_a_conversion_that_is_killed_keeps_what_was_done(tmp_path: Path, cache: 
         np.testing.assert_array_equal(stored.tiles.read(slice(0, 600), slice(0, 40)), made_pair(5, (600, 40))[0])
     assert decoded == [names[1]]
     assert not list(cache.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("track", ["track1", "track2"])
+def test_large_synthetic_images_are_drawn_once_and_kept(track: str, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    """Drawn in bands and read from tiles, they are those that are drawn whole in memory."""
+    asked: dict[str, Any] = {"n_train": 1, "n_validation": 1, "n_test": 1, "size_px": 48, "seed": 7}
+    in_memory = open_membrane_set("synthetic", track=track, **asked)
+    monkeypatch.setattr(synthetic_sets, "LARGEST_DRAWN_AGAIN_PX", 0)
+    monkeypatch.setattr(synthetic_sets, "BAND_ROWS", 19)
+    synthetic_sets._drawn.cache_clear()
+    kept = open_membrane_set("synthetic", track=track, **asked)
+    monkeypatch.setattr(synthetic_sets, "synthesize_tissue", None)  # nothing is drawn any more
+    synthetic_sets._drawn.cache_clear()
+    again = open_membrane_set("synthetic", track=track, **asked)
+    synthetic_sets._drawn.cache_clear()
+    assert in_memory.fingerprint == kept.fingerprint == again.fingerprint
+    for one, two in zip(in_memory.train + in_memory.test, again.train + again.test, strict=True):
+        assert isinstance(two, file_images.StoredImage)
+        np.testing.assert_array_equal(two.read(), one.read())
+        np.testing.assert_array_equal(two.read_membrane(), one.read_membrane())
+    assert len(list(cache.glob("*.npy"))) == 6

@@ -17,6 +17,7 @@ from emseg.images import read_gray
 from emseg.membrane.dataset.headers import read_header, whole_page
 
 BAND_ROWS = 256
+_BYTES_AT_ONCE = 1 << 22  # of the compressed file
 _DECODED_HERE = ("NONE", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS")
 
 
@@ -57,7 +58,7 @@ def _tiff_bands(path: Path, page: tifffile.TiffPage) -> Iterator[NDArray[np.uint
 
 def _segments(path: Path, page: tifffile.TiffPage) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
     """Yield (row, column, pixels) of the strips or tiles of a page, in the order of rows."""
-    segments: Any = page.segments(maxworkers=1)
+    segments: Any = page.segments(maxworkers=1, buffersize=_BYTES_AT_ONCE)
     while True:
         try:
             segment, position, shape = next(segments)

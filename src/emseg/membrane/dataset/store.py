@@ -1,11 +1,12 @@
-"""Large images, converted once into tiles in the user's cache.
+"""Large images, converted or drawn once, as tiles in the user's cache.
 
     <cache>/membrane/KEY.npy    the tiles (see `tiled_file`)
     <cache>/membrane/KEY.json   what they were made from: the file's path, size, time of change and SHA-256
 
-KEY is a digest of the file's path and of what it is read as. An entry is used as long as the file has the same size and
-time of change, else made again. It is written beside its place and renamed, its JSON last: a process that was killed
-leaves no entry that looks whole, entries made before stay, and two processes may make the same one.
+KEY is a digest of the file's path and of what it is read as; of a drawn image, of its recipe. An entry is used as long
+as the file has the same size and time of change, else made again. It is written beside its place and renamed, its JSON
+last: a process that was killed leaves no entry that looks whole, entries made before stay, and two processes may make
+the same one.
 """
 
 import hashlib
@@ -14,13 +15,15 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from emseg.data.places import cache_root
 from emseg.errors import InputError
@@ -49,14 +52,7 @@ def store_root() -> Path:
 
 def find_stored(path: Path, kind: str) -> StoredFile | None:
     """Return the entry of a file if there is one and the file has not changed since."""
-    place = _place(path, kind)
-    try:
-        statement = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
-        tiles = TiledFile(place, statement["height"], statement["width"], statement["packed"], statement["offset"])
-        same = statement["made_from"] == _made_from(path) and place.stat().st_size == tiles.n_bytes
-    except (OSError, ValueError, KeyError):
-        return None
-    return StoredFile(tiles, statement["sha256"]) if same else None
+    return _find(_place(path, kind), _made_from(path))
 
 
 def store(path: Path, kind: str) -> StoredFile:
@@ -65,12 +61,54 @@ def store(path: Path, kind: str) -> StoredFile:
     if found is not None:
         return found
     header, place, made_from = read_header(path), _place(path, kind), _made_from(path)
-    is_label = kind != IMAGE
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    bands = LabelBands(path, dark=kind == DARK_LABEL) if is_label else read_bands(path)
+    bands = read_bands(path) if kind == IMAGE else LabelBands(path, dark=kind == DARK_LABEL)
+    return _make(place, bands, (header.height, header.width), kind != IMAGE, made_from, sha256)
+
+
+def keep_pair(
+    name: str, draw: Callable[[], tuple[NDArray[np.uint8], NDArray[np.bool_]]], shape: tuple[int, int]
+) -> tuple[TiledFile, TiledFile]:
+    """Return the tiles of a drawn image and its membrane mask, from the store if `name` is there, else drawn now.
+
+    `name` must say all that the drawing depends on.
+    """
+    kinds = (IMAGE, DARK_LABEL)
+    places = {kind: _place_of(f"{name}\0{kind}") for kind in kinds}
+    made_from = {"version": VERSION, "drawn": name}
+    found = {kind: _find(place, made_from) for kind, place in places.items()}
+    if None in found.values():
+        require_room(2 * shape[0] * shape[1])
+        image, membrane = draw()
+        for kind, array in zip(kinds, (image, membrane), strict=True):
+            found[kind] = _make(places[kind], [array], shape, kind != IMAGE, made_from, "")
+    image_file, label_file = found[IMAGE], found[DARK_LABEL]
+    assert image_file is not None
+    assert label_file is not None
+    return image_file.tiles, label_file.tiles
+
+
+def _find(place: Path, made_from: dict[str, Any]) -> StoredFile | None:
+    try:
+        statement = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
+        tiles = TiledFile(place, statement["height"], statement["width"], statement["packed"], statement["offset"])
+        same = statement["made_from"] == made_from and place.stat().st_size == tiles.n_bytes
+    except (OSError, ValueError, KeyError):
+        return None
+    return StoredFile(tiles, statement["sha256"]) if same else None
+
+
+def _make(
+    place: Path,
+    bands: Iterable[NDArray[Any]],
+    shape: tuple[int, int],
+    packed: bool,
+    made_from: dict[str, Any],
+    sha256: str,
+) -> StoredFile:
     with _written_whole(place) as unfinished, unfinished.open("wb") as file:
-        tiles = write_tiles(file, place, bands, header.height, header.width, packed=is_label)
+        tiles = write_tiles(file, place, bands, *shape, packed=packed)
     statement = {
         "made_from": made_from,
         "sha256": sha256,
@@ -96,8 +134,11 @@ def require_room(n_bytes: int) -> None:
 
 
 def _place(path: Path, kind: str) -> Path:
-    key = hashlib.sha256(f"{path.resolve()}\0{kind}".encode()).hexdigest()[:24]
-    return store_root() / f"{key}.npy"
+    return _place_of(f"{path.resolve()}\0{kind}")
+
+
+def _place_of(name: str) -> Path:
+    return store_root() / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.npy"
 
 
 def _made_from(path: Path) -> dict[str, Any]:

@@ -13,11 +13,14 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emseg.errors import UsageError
 from emseg.membrane.dataset.downsampled import TRACK_2_FACTOR, downsampled_pair
+from emseg.membrane.dataset.file_images import StoredImage
 from emseg.membrane.dataset.images import ArrayImage
 from emseg.membrane.dataset.membrane_set import PARTS, MembraneSet
+from emseg.membrane.dataset.store import keep_pair
 from emseg.membrane.synthetic import (
     ISBI_IMAGING,
     ISBI_LIKE,
@@ -32,6 +35,9 @@ from emseg.membrane.synthetic import (
 )
 
 SMALLEST_PX = 16
+LARGEST_DRAWN_AGAIN_PX = 2048 * 2048
+"""Source pixels up to which an image is drawn by every process; larger ones are drawn once and kept (see `store`)."""
+BAND_ROWS = 2048
 VERSION = 1  # raised whenever the same arguments give other images; part of every fingerprint
 
 
@@ -65,7 +71,7 @@ TRACKS = {
 def synthetic_set(
     track: str, *, n_train: int = 0, n_validation: int = 0, n_test: int = 0, size_px: int = 0, seed: int = 0
 ) -> MembraneSet:
-    """Return a synthetic set, drawn once a process; 0 takes the track's default number or size.
+    """Return a synthetic set, drawn once a process or kept in the cache; 0 takes the track's default number or size.
 
     `size_px` is the side of the finished image: one of 1,024 px on track 2 is drawn as 9,958 px first.
     """
@@ -92,16 +98,15 @@ def _drawn(track: str, counts: tuple[int, ...], size_px: int, seed: int) -> Memb
         images = []
         for place in range(n):
             own_seed = tissue_seed(seed, part, place)
-            images.append(_draw(f"{part}_{place:03d}", wanted, source_px, size_px, own_seed))
-            names.append(
-                fingerprint(
-                    (source_px, source_px),
-                    pixel_size_nm=wanted.source_pixel_size_nm,
-                    seed=own_seed,
-                    tissue=wanted.tissue,
-                    imaging=wanted.imaging,
-                )
+            recipe = fingerprint(
+                (source_px, source_px),
+                pixel_size_nm=wanted.source_pixel_size_nm,
+                seed=own_seed,
+                tissue=wanted.tissue,
+                imaging=wanted.imaging,
             )
+            images.append(_draw(f"{part}_{place:03d}", wanted, source_px, size_px, own_seed, recipe))
+            names.append(recipe)
         parts.append(tuple(images))
     train, validation, test = parts
     return MembraneSet(
@@ -116,17 +121,35 @@ def _drawn(track: str, counts: tuple[int, ...], size_px: int, seed: int) -> Memb
     )
 
 
-def _draw(name: str, track: SyntheticTrack, source_px: int, size_px: int, seed: int) -> ArrayImage:
-    picture = synthesize_tissue(
-        (source_px, source_px),
-        pixel_size_nm=track.source_pixel_size_nm,
-        seed=seed,
-        tissue=track.tissue,
-        imaging=track.imaging,
-    )
-    if track.reduction == 1.0:
-        return ArrayImage(name, picture.image, picture.membrane)
-    return ArrayImage(name, *downsampled_pair(picture.image, picture.membrane, (size_px, size_px)))
+def _draw(
+    name: str, track: SyntheticTrack, source_px: int, size_px: int, seed: int, recipe: str
+) -> ArrayImage | StoredImage:
+    shape = (size_px, size_px)
+
+    def drawn() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        image, membrane = _draw_bands(track, source_px, seed)
+        return (image, membrane) if track.reduction == 1.0 else downsampled_pair(image, membrane, shape)
+
+    if source_px * source_px <= LARGEST_DRAWN_AGAIN_PX:
+        return ArrayImage(name, *drawn())
+    return StoredImage(name, *keep_pair(f"{VERSION}:{recipe}:{size_px}", drawn, shape))
+
+
+def _draw_bands(track: SyntheticTrack, side_px: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return image and membrane mask, drawn band by band: the generator needs seven bytes for each pixel it draws."""
+    image, membrane = np.empty((side_px, side_px), np.uint8), np.empty((side_px, side_px), np.bool_)
+    for start in range(0, side_px, BAND_ROWS):
+        band = slice(start, min(start + BAND_ROWS, side_px))
+        picture = synthesize_tissue(
+            (band.stop - band.start, side_px),
+            pixel_size_nm=track.source_pixel_size_nm,
+            seed=seed,
+            tissue=track.tissue,
+            imaging=track.imaging,
+            origin_nm=(start * track.source_pixel_size_nm, 0.0),
+        )
+        image[band], membrane[band] = picture.image, picture.membrane
+    return image, membrane
 
 
 def _notes(track: SyntheticTrack) -> str:
