@@ -95,10 +95,13 @@ def worst_places(shown: Sequence[Example], *, n: int = 8, side: int = 96) -> tup
     return tuple(sorted(found, key=lambda place: -place.share)[:n])
 
 
-def plot_worst(places: Sequence[Place], pixel_size_nm: float | None, *, n_columns: int = 4) -> Figure:
-    """Draw places as pairs, one above the other: the image, and what is wrong there."""
+def plot_worst(places: Sequence[Place], pixel_size_nm: float | None = None, *, n_columns: int = 4) -> Figure:
+    """Draw places as pairs, one above the other: the image, and what is wrong there; without places, say so."""
     if not places:
-        raise UsageError("an error gallery needs at least one place; got none.")
+        figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 0.8))
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "No pixel is wrong beyond the tolerance.", ha="center", va="center")
+        return figure
     n_rows = -(-len(places) // n_columns)
     figure, grid = plt.subplots(
         2 * n_rows, n_columns, figsize=(PAGE_WIDTH_IN, n_rows * (0.5 * PAGE_WIDTH_IN + 0.3) + 0.4), squeeze=False

@@ -143,7 +143,9 @@ def starting_point(
     from emseg.membrane.pretraining import SHORT
     from emseg.membrane.pretraining.source import pretrained_start  # imports what a training alone does not need
 
-    plan = replace(SHORT, seed=seed, device=device, n_steps=n_steps or SHORT.n_steps)
+    n_steps = n_steps or SHORT.n_steps
+    warm_up_steps = SHORT.warm_up_steps * n_steps // SHORT.n_steps
+    plan = replace(SHORT, seed=seed, device=device, n_steps=n_steps, warm_up_steps=warm_up_steps)
     return pretrained_start(pretraining, design, membrane_set, plan, _place(folder), file=file, progress=False)
 
 

@@ -1,0 +1,134 @@
+"""A run's numbers: the interface's names, means and intervals over images, and nothing that is undefined."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
+
+from emseg.membrane.baseline_reporting import (
+    bootstrap_interval,
+    report_cost,
+    report_scores,
+    report_training,
+    scores_table,
+)
+from emseg.membrane.prediction_figures import Example, examples, plot_predictions, plot_worst, worst_places
+from emseg.membrane.scoring.error_map import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
+from emseg.membrane.training.experiment import train_and_score
+from emseg.membrane.training_figures import plot_thresholds, plot_training
+from emseg.runs.session import Run
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    plan = TINY_PLAN.changed(n_steps=40, warm_up_steps=8, validate_every=20, checkpoint_seconds=60.0)
+    return train_and_score(TINY_DESIGN, plan, toy_set(n_other=3), tmp_path_factory.mktemp("cells"), progress=False)
+
+
+@pytest.fixture
+def run(outcome):
+    run = Run("urisc/urisc_baselines", seed=0)
+    report_training(run, outcome.trained)
+    report_scores(run, outcome, n_resamples=200, seed=0)
+    report_cost(run, outcome)
+    return run
+
+
+def test_a_record_has_the_names_that_other_chapters_gather(run):
+    for part in ("test", "validation"):
+        for name in ("membrane_f1", "background_f1", "membrane_precision", "membrane_recall", "tolerant_f1"):
+            assert 0 <= run.metrics[f"{part}_{name}"].value <= 1
+        for name in ("v_rand", "v_info", "adapted_rand", "assd_nm"):
+            assert f"{part}_{name}" in run.metrics
+    assert {"threshold", "n_parameters", "n_steps", "training_seconds", "seconds_per_megapixel"} <= set(run.metrics)
+
+
+def test_a_score_is_the_mean_over_images_with_its_deviation(run, outcome):
+    values = [image.membrane.f1 for image in outcome.parts["test"].scores]
+    metric = run.metrics["test_membrane_f1"]
+    assert metric.value == pytest.approx(np.mean(values))
+    assert metric.spread == pytest.approx(np.std(values, ddof=1))
+    assert metric.n == 3
+    assert min(values) <= metric.interval[0] <= metric.value <= metric.interval[1] <= max(values)
+
+
+def test_a_threshold_tuned_on_validation_never_beats_the_best_of_the_test_images(run):
+    assert run.metrics["test_v_rand_tuned"].value <= run.metrics["test_v_rand_isbi"].value
+
+
+def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        low, high = bootstrap_interval(generator.normal(1.0, 0.3, 30), n_resamples=400, seed=seed)
+        covered += low <= 1.0 <= high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_one_image_and_undefined_values_have_no_interval():
+    assert bootstrap_interval([0.5], n_resamples=100, seed=0) is None
+    assert bootstrap_interval([0.5, float("nan")], n_resamples=100, seed=0) is None
+
+
+def test_the_table_shows_what_the_run_has(run, outcome):
+    table = scores_table(run, outcome)
+    first = table.rows[0]
+    assert first[0].text == "Membrane F1"
+    assert first[2].text.startswith(f"{run.metrics['test_membrane_f1'].value:.4g}")
+    assert table.header == ("Score", "Validation images (3)", "Test images (3)")
+
+
+def made_example(seed):
+    """An example with patches of errors of all kinds."""
+    codes = np.random.default_rng(seed).choice(8, size=(9, 11)).repeat(6, axis=0).repeat(7, axis=1).astype(np.uint8)
+    grey = 30 * codes
+    return Example(f"made_{seed}", grey, codes % 2 == 1, grey, codes)
+
+
+def test_the_worst_places_are_where_most_is_wrong_and_do_not_overlap():
+    """A search over all windows is the oracle for the worst one."""
+    shown = [made_example(seed) for seed in range(3)]
+    places = worst_places(shown, n=6, side=24)
+    best = 0.0
+    for one in shown:
+        wrong = (one.codes == FALSE_POSITIVE) | (one.codes == FALSE_NEGATIVE)
+        for top in range(wrong.shape[0] - 23):
+            for left in range(wrong.shape[1] - 23):
+                best = max(best, wrong[top : top + 24, left : left + 24].mean())
+    assert places[0].share == pytest.approx(best)
+    taken = {one.name: np.zeros(one.codes.shape, dtype=int) for one in shown}
+    for place in places:
+        taken[place.example.name][place.rows, place.columns] += 1
+        codes = place.example.codes[place.rows, place.columns]
+        assert codes.shape == (24, 24)
+        assert ((codes == FALSE_POSITIVE) | (codes == FALSE_NEGATIVE)).mean() == pytest.approx(place.share)
+    assert max(counts.max() for counts in taken.values()) == 1
+
+
+def test_a_perfect_prediction_has_no_places_and_says_so():
+    perfect = made_example(0)
+    perfect = replace(perfect, codes=np.where(perfect.membrane, TRUE_POSITIVE, 0).astype(np.uint8))
+    assert worst_places([perfect]) == ()
+    assert "No pixel is wrong" in plot_worst(()).axes[0].texts[0].get_text()
+
+
+def test_examples_come_worst_first(outcome):
+    scores = {image.name: one.membrane.f1 for image, one in zip(*_images_and_scores(outcome), strict=True)}
+    values = [scores[one.name] for one in examples(outcome)]
+    assert values == sorted(values)
+
+
+def _images_and_scores(outcome):
+    part = outcome.parts["test"]
+    return part.images, part.scores
+
+
+def test_figures_are_drawn_of_what_is_there(outcome):
+    shown = examples(outcome)
+    assert len(plot_predictions(shown, 4.0).axes) == 8
+    assert len(plot_worst(worst_places([made_example(0)], n=3, side=24), None).axes) == 8
+    curves = plot_thresholds(outcome).axes[0]
+    np.testing.assert_allclose(curves.lines[1].get_ydata(), outcome.parts["test"].curve.membrane_f1)
+    right = plot_training(outcome.trained).axes[1]
+    np.testing.assert_allclose(right.lines[0].get_xdata(), [20, 40])
