@@ -29,7 +29,10 @@ from emseg.spread import SeedDifference, difference_over_seeds
 CHAPTER = "urisc/urisc_baselines"
 METRICS = ("membrane_f1", "v_rand", "v_info")
 # Parameters of the training chapter that may differ within one comparison; all others are held fixed.
-FREE = ("pretraining", "label_fraction", "seed", "device", "n_workers", "work_folder", "n_resamples")
+FREE = (
+    *("pretraining", "pretraining_file", "label_fraction", "seed"),
+    *("device", "n_devices", "n_workers", "work_folder", "n_resamples", "validate_every"),
+)
 _PART = "test"
 
 Record = Mapping[str, Any]
@@ -49,11 +52,11 @@ class TransferCell:
 
 @dataclass(frozen=True, eq=False)
 class Transfer:
-    """All cells of one comparison; `pretrained` by seed where the pretraining was run here."""
+    """All cells of one comparison: with `pretrained` by seed where they were trained here, or from `records`."""
 
     cells: tuple[TransferCell, ...]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
     pretrained: Mapping[int, PretrainedEncoder] = field(default_factory=dict)
+    records: tuple[Record, ...] = ()
 
     @property
     def fractions(self) -> list[float]:
@@ -82,6 +85,16 @@ class Transfer:
         """Return the score with a pretraining minus that without, over seeds; None where no pair was run."""
         pairs = self.pairs(pretraining, fraction, metric)
         return difference_over_seeds(pairs) if pairs else None
+
+    def mean_gain(self, pretraining: str, metric: str = "membrane_f1") -> SeedDifference | None:
+        """Return the gain over seeds, of each seed the mean over the shares of labels that it has both scores of."""
+        by_seed: dict[int, list[tuple[float, float]]] = {}
+        for fraction in self.fractions:
+            ours, none = self.scores(pretraining, fraction, metric), self.scores(NONE, fraction, metric)
+            for seed in ours.keys() & none.keys():
+                by_seed.setdefault(seed, []).append((ours[seed], none[seed]))
+        means = [(fmean(a for a, _ in pairs), fmean(b for _, b in pairs)) for _, pairs in sorted(by_seed.items())]
+        return difference_over_seeds(means) if means else None
 
     def n_labelled(self, fraction: float) -> int:
         """Return how many labelled images a share is."""
@@ -164,8 +177,7 @@ def _transfer(records: Sequence[Record]) -> Transfer:
         n_labelled = int(metrics["n_training_images"]["value"]) if "n_training_images" in metrics else 0
         seconds = float(metrics["training_seconds"]["value"]) if "training_seconds" in metrics else math.nan
         cells[key] = TransferCell(*key, n_labelled, found, seconds)
-    fixed = {name: value for name, value in records[-1]["parameters"].items() if name not in FREE}
-    return Transfer(tuple(cells.values()), fixed)
+    return Transfer(tuple(cells.values()), records=tuple(records))
 
 
 def _n_pairs(transfer: Transfer) -> int:
