@@ -97,6 +97,37 @@ def test_deeplift_is_complete_through_rectifiers_and_saliency_is_not():
     assert np.abs(saliency.completeness_gap).max() > 0.01
 
 
+class Reused(nn.Module):
+    """One rectifier, called at two places."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(4)
+        self.layers = nn.ModuleList(nn.Conv2d(1, 1, 3, padding=1) for _ in range(3))
+        self.relu = nn.ReLU()
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+
+    def forward(self, x):
+        for layer in self.layers[:2]:
+            x = self.relu(layer(x))
+        return self.layers[2](x)
+
+
+def test_deeplift_passes_layers_that_a_network_calls_twice():
+    network = Reused().eval()
+    found = attribute_with_captum(network, IMAGE, TARGETS, method="deeplift")
+    assert np.allclose(found.completeness_gap, 0, atol=1e-3)
+    assert isinstance(network.relu, nn.ReLU), "the caller's network stays as it is"
+
+
+def test_deeplift_refuses_weights_that_are_used_twice():
+    conv = nn.Conv2d(1, 1, 3, padding=1)
+    with pytest.raises(UsageError, match="has weights and is called 2 times"):
+        attribute_with_captum(nn.Sequential(conv, nn.ReLU(), conv).eval(), IMAGE, TARGETS, method="deeplift")
+
+
 def test_lrp_without_biases_shares_out_the_whole_score():
     found = attribute_with_captum(_rectified(bias=False), IMAGE, TARGETS, method="lrp")
     assert np.allclose(found.maps.sum(axis=(1, 2)), found.scores, rtol=1e-3, atol=1e-3)

@@ -41,7 +41,9 @@ from emseg.attribution.targets import (
     require_plane,
     require_targets,
 )
+from emseg.attribution.untied import untied
 from emseg.errors import InputError, UsageError, suggest
+from emseg.tiling.network import device_of
 
 CaptumMethod = Literal[
     "saliency", "smoothgrad", "integrated_gradients", "deeplift", "gradient_shap", "occlusion", "lrp", "grad_cam"
@@ -112,6 +114,7 @@ def attribute_with_captum(
         )
     options = options or CaptumOptions()
     plane = require_plane(image)
+    plane = plane.to(device_of(model, plane.device if not isinstance(model, nn.Module) else None))
     base = require_baseline(baseline, plane)
     places = require_targets(targets, plane)
     require_evaluation_mode(model)
@@ -196,7 +199,7 @@ def _deeplift(model: Network, x: Tensor, b: Tensor, places: Places, options: Cap
     from captum.attr import DeepLift
 
     assert isinstance(model, nn.Module)
-    method = DeepLift(model)
+    method = DeepLift(untied(model, x))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Setting forward, backward hooks")  # it removes them again
         return _each_target(lambda t: method.attribute(x.clone().requires_grad_(), b, target=t), places)
@@ -220,7 +223,7 @@ def _occlusion(model: Network, x: Tensor, b: Tensor, places: Places, options: Ca
     """One pass a window serves all targets: captum takes several outputs of one image and keeps them apart."""
     from captum.attr import Occlusion
 
-    rows, columns = torch.from_numpy(places[:, 0]), torch.from_numpy(places[:, 1])
+    rows, columns = (torch.from_numpy(one).to(x.device) for one in (places[:, 0], places[:, 1]))
 
     def scores(points: Tensor) -> Tensor:
         return model(points)[:, 0, rows, columns]

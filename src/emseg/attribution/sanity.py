@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from emseg.attribution.attribution import Attribution
 from emseg.errors import UsageError
+from emseg.tiling.network import device_of
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def _changed(
     whole = image.astype(np.float32).ravel()
     start, end = (grey, whole) if insert else (whole, grey)
     scores = np.empty((len(attribution.targets), len(points)))
+    device = device_of(network, None)
     for one, (row, column), line in zip(attribution.maps, attribution.targets, scores, strict=True):
         order = np.argsort(-one, axis=None, kind="stable")
         for point, share in enumerate(points):
@@ -168,6 +170,6 @@ def _changed(
             values = start.copy()
             values[changed] = end[changed]
             with torch.inference_mode():
-                answer = network(torch.from_numpy(values.reshape(1, 1, *image.shape)))
+                answer = network(torch.from_numpy(values.reshape(1, 1, *image.shape)).to(device))
             line[point] = float(answer[0, 0, int(row), int(column)])
     return Curve(points, scores)
