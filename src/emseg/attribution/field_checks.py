@@ -30,12 +30,12 @@ class Window:
     target: Int64[np.ndarray, "1 2"]
 
 
-def window_about(fields: ConditionFields, one: ImageFields, target: Sequence[int]) -> Window:
+def window_about(fields: ConditionFields, one: ImageFields, target: Int64[np.ndarray, " 2"]) -> Window:
     """Return the window about a target that holds its receptive field."""
     stride, reach = fields.network.stride, fields.receptive_field.reach
     height, width = one.image.shape
     if reach is None:
-        return Window(one.scaled, np.array([target], dtype=np.int64))
+        return Window(one.scaled, target[None].astype(np.int64))
     row, column = int(target[0]), int(target[1])
     top, left = (max(0, (place - reach) // stride * stride) for place in (row, column))
     bottom, right = (
