@@ -152,14 +152,15 @@ def _trained_cell(
     return TransferCell(name, fraction, plan.seed, len(labelled.train), means, outcome.trained.seconds)
 
 
-def transfer_of_records(records: Iterable[Record]) -> Transfer:
-    """Return the comparison among records of the training chapter that has the most pairs; empty where none has one.
+def transfer_of_records(records: Iterable[Record], *, data: str) -> Transfer:
+    """Return the comparison among the training chapter's records of one data set that has the most pairs.
 
-    Records are compared where all parameters agree but those of `FREE`. Of a cell that was run twice the newest counts.
+    It is empty where there is no such record. Records are compared where all parameters agree but those of `FREE`. Of a
+    cell that was run twice the newest counts.
     """
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda one: str(one["finished"])):
-        if record["chapter"] == CHAPTER:
+        if record["chapter"] == CHAPTER and record["parameters"]["data"] == data:
             fixed = {name: value for name, value in record["parameters"].items() if name not in FREE}
             groups.setdefault(repr(sorted(fixed.items())), []).append(record)
     compared = [_transfer(group) for group in groups.values()]

@@ -21,7 +21,7 @@ _SEED_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def plot_views(
-    images: Sequence[UnlabelledImage], plan: PretrainingPlan, *, pixel_size_nm: float | None, n: int = 6
+    images: Sequence[UnlabelledImage], plan: PretrainingPlan, *, pixel_size_nm: float | None, n: int = 5
 ) -> Figure:
     """Draw the first patches of a pretraining, and below each its two views."""
     views = Views(images, plan)
@@ -36,7 +36,10 @@ def plot_views(
 
 
 def plot_pretraining(pretrained: Mapping[int, PretrainedEncoder]) -> Figure:
-    """Draw loss, accuracy and spread of each pretraining by step, with what guessing and collapse would give."""
+    """Draw loss, accuracy and spread of each pretraining by step, with what guessing and collapse would give.
+
+    The steps before the queue is full of keys are left out: random directions are told from keys at a glance.
+    """
     panels = (
         ("loss", "contrastive loss", "collapsed"),
         ("accuracy", "share of own keys found", "guessing"),
@@ -51,8 +54,9 @@ def plot_pretraining(pretrained: Mapping[int, PretrainedEncoder]) -> Figure:
             continue
         for number, (seed, one) in enumerate(pretrained.items()):
             colour = list(COLOURS.values())[number % len(COLOURS)]
-            smooth = _running_mean(one.curves[name], max(1, len(one.curves[name]) // 20))
-            axis.plot(one.curves["step"], smooth, color=colour, lw=1.2, label=f"seed {seed}")
+            first = min(one.plan.queue // one.plan.batch_size, one.plan.n_steps - 2)
+            smooth = _running_mean(one.curves[name][first:], max(1, one.plan.n_steps // 10))
+            axis.plot(one.curves["step"][first:], smooth, color=colour, lw=1.2, label=f"seed {seed}")
         queue = next(iter(pretrained.values())).plan.queue
         level = {"loss": math.log(1 + queue), "accuracy": 1 / (1 + queue), "spread": 0.0}[name]
         axis.axhline(level, color=COLOURS["grey"], lw=1, ls="--")
@@ -60,7 +64,7 @@ def plot_pretraining(pretrained: Mapping[int, PretrainedEncoder]) -> Figure:
             reference,
             (1, level),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 2),
+            xytext=(0, -9 if name == "accuracy" else 2),
             textcoords="offset points",
             ha="right",
             va="bottom",
@@ -68,7 +72,8 @@ def plot_pretraining(pretrained: Mapping[int, PretrainedEncoder]) -> Figure:
             color=COLOURS["grey"],
         )
         low, high = axis.get_ylim()
-        axis.set_ylim(min(low, level), high + 0.08 * (high - low))
+        low, high = min(low, level), max(high, level)
+        axis.set_ylim(low - 0.02 * (high - low), high + 0.12 * (high - low))
     if pretrained:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return figure

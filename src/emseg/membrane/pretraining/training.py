@@ -87,8 +87,8 @@ def pretrain(
     work_folder.begin(work_dir, json.loads(json.dumps(settings)), resume=resume)
     took = work_folder.read_finished(work_dir)
     if took is None:
-        encoder: nn.Module = build_network(design, seed=plan.seed).encoder
         with _quiet(device):
+            encoder: nn.Module = build_network(design, seed=plan.seed).encoder
             took = _trained(encoder, plan, views, work_dir, device, precision, progress)
     return PretrainedEncoder(
         weights=work_dir / work_folder.WEIGHTS,
