@@ -23,7 +23,9 @@ run.metric("length", len(Path(folder, "one.txt").read_text()), n=1, label="Lengt
 
 @pytest.mark.parametrize("folder", ["", "nowhere", "_toc.yml"])
 def test_a_folder_that_is_not_there_is_named_at_once(project: Path, folder: str):
-    """Empty, missing, or a file."""
+    """Empty, missing, or a file; licensed data with its source."""
+    with pytest.raises(InputError, match=rf"folder of U-RISC \(https://.* got '{folder}'.*data='synthetic'"):
+        require_data({"data": "urisc", "folder": folder})
     with pytest.raises(InputError, match=rf"`folder` must name a folder of your own data .* got '{folder}'"):
         require_data({"data": "folder", "folder": folder})
 

@@ -22,7 +22,9 @@ from emseg.runs.record import write_atomically
 DATA_PARAMETER = "data"
 RECORDS_PARAMETER = "records_of"  # names the chapter whose records a chapter gathers
 SYNTHETIC = "synthetic"
-OWN_FOLDER = "folder"  # as a data set's name: the user's own folder, which the parameter of this name gives
+OWN_FOLDER = "folder"  # the parameter that gives a folder of the user's; as a data set's name: images of any source
+# Data sets that nobody but the user can bring, and where they come from.
+IN_OWN_FOLDER = {OWN_FOLDER: "your own data", "urisc": "U-RISC (https://github.com/EmmaSRH/U-RISC-Data-Code)"}
 
 
 def resolve_at(chapter: Chapter, profile: Profile) -> dict[str, Any]:
@@ -83,11 +85,12 @@ def require_data(parameters: dict[str, Any]) -> None:
 
     if _data_state(parameters) != ABSENT:
         return
-    if parameters[DATA_PARAMETER] == OWN_FOLDER:
+    if parameters[DATA_PARAMETER] in IN_OWN_FOLDER:
         named = parameters.get(OWN_FOLDER, "")
         raise InputError(
-            f"`folder` must name a folder of your own data when `data` is {OWN_FOLDER!r}; got {named!r}, which is no "
-            "folder. Give its path."
+            f"`folder` must name a folder of {IN_OWN_FOLDER[parameters[DATA_PARAMETER]]} when `data` is "
+            f"{parameters[DATA_PARAMETER]!r}; got {named!r}, which is no folder. Give its path, or take "
+            f"data={SYNTHETIC!r}, which needs none."
         )
     dataset_path(parameters[DATA_PARAMETER])
 
@@ -102,7 +105,7 @@ def _data_state(parameters: Mapping[str, Any]) -> str:
     name = parameters.get(DATA_PARAMETER, SYNTHETIC)
     if name == SYNTHETIC:
         return SYNTHETIC
-    if name == OWN_FOLDER:
+    if name in IN_OWN_FOLDER:
         return _folder_state(str(parameters.get(OWN_FOLDER, "")))
     from emseg.data import state
 
