@@ -118,8 +118,8 @@ def predict_example(
 
     Without `weights` dark ridges predict, with the threshold that is best on the validation images.
     """
-    counts = {"n_train": 1, "n_validation": 1, "n_test": 1} if data == "synthetic" else {}
-    opened = open_membrane_set(data, folder=folder, size_px=size_px, seed=seed, **counts)
+    n = 1 if data == "synthetic" else 0
+    opened = open_membrane_set(data, folder=folder, n_train=n, n_validation=n, n_test=n, size_px=size_px, seed=seed)
     assert opened.pixel_size_nm is not None
     test = opened.labelled_test[0]
     image, truth, nm = test.read(), test.read_membrane(), opened.pixel_size_nm

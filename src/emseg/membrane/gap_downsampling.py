@@ -6,7 +6,7 @@ whether it is membrane, and can do so in several ways:
 
     covered   membrane where at least a share t of the new pixel's area is; t = 1/2, and the t that scores best
     nearest   what the nearest source pixel says
-    moved     the authors' own resizing of a truth that lies some source pixels off: nobody knows the sampling's phase
+    moved     the authors' own resizing of a truth that lies some source pixels off, beside the same shift at full size
 
 Only whoever repeats the authors' sampling to the pixel reaches 1. Membranes are broken where the label has lost them:
 counted against the label that keeps every new pixel in which any source pixel is membrane, which breaks nowhere.
@@ -32,7 +32,9 @@ COVERAGES = tuple(round(0.05 * k, 2) for k in range(1, 20))
 
 @dataclass(frozen=True, eq=False)
 class Downsampled:
-    """One label before and after: masks, and what perfect predictors score; `phase_f1` by source pixels moved.
+    """One label before and after: masks, and what perfect predictors score; `moved_f1` by source pixels moved.
+
+    `moved_f1_full`: the same shifts scored at full size.
 
     `factor`: source pixels for each new one along an axis.
 
@@ -46,7 +48,8 @@ class Downsampled:
     coverage: NDArray[np.float32]
     covered_f1: tuple[float, ...]
     nearest_f1: float
-    phase_f1: tuple[float, ...]
+    moved_f1: tuple[float, ...]
+    moved_f1_full: tuple[float, ...]
     broken: int
     cells_before: int
     cells_after: int
@@ -62,19 +65,19 @@ class Downsampled:
         return line_width(self.truth), line_width(self.label)
 
 
-def downsample_labels(labels: Labels, phases_px: Sequence[int]) -> list[Downsampled]:
+def downsample_labels(labels: Labels, shifts_px: Sequence[int]) -> list[Downsampled]:
     """Return the labels at Track 2's pixel size, made as it was."""
     factor = track2_factor(labels.pixel_size_nm)
-    return [downsample_label(mask, phases_px, factor) for mask in labels.masks]
+    return [downsample_label(mask, shifts_px, factor) for mask in labels.masks]
 
 
-def downsample_label(truth: NDArray[np.bool_], phases_px: Sequence[int], factor: float = TRACK_2_FACTOR) -> Downsampled:
+def downsample_label(truth: NDArray[np.bool_], shifts_px: Sequence[int], factor: float = TRACK_2_FACTOR) -> Downsampled:
     """Return a label as on Track 2, and what can be reached on it.
 
-    `phases_px`: how many source pixels the truth lies off, along both axes. The image is first cropped so that the
-    largest phase stays inside.
+    `shifts_px`: how many source pixels the truth lies off, along both axes. The image is first cropped so that the
+    largest shift stays inside.
     """
-    side = int((min(truth.shape) - max(phases_px, default=0)) / factor)
+    side = int((min(truth.shape) - max(shifts_px, default=0)) / factor)
     source = round(side * factor)
     whole = truth[:source, :source]
     label = reduced(whole, side)
@@ -84,7 +87,7 @@ def downsample_label(truth: NDArray[np.bool_], phases_px: Sequence[int], factor:
     kept = coverage > 0
     nearest = cv2.resize(whole.view(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
     settings = ScoreSettings(tolerance_px=0.0)
-    moved = [reduced(truth[by : by + source, by : by + source], side) for by in phases_px]
+    moved = [truth[by : by + source, by : by + source] for by in shifts_px]
     against_kept: ImageScores = score_image(label, kept, settings)
     return Downsampled(
         factor=factor,
@@ -94,7 +97,8 @@ def downsample_label(truth: NDArray[np.bool_], phases_px: Sequence[int], factor:
         coverage=coverage,
         covered_f1=tuple(f1_of_masks(coverage >= share, label) for share in COVERAGES),
         nearest_f1=f1_of_masks(nearest, label),
-        phase_f1=tuple(f1_of_masks(one, label) for one in moved),
+        moved_f1=tuple(f1_of_masks(reduced(one, side), label) for one in moved),
+        moved_f1_full=tuple(f1_of_masks(one, whole) for one in moved),
         broken=against_kept.objects.broken_membranes,
         cells_before=find_patches(np.ascontiguousarray(whole), 4, value=False).n,
         cells_after=find_patches(label, 4, value=False).n,

@@ -89,7 +89,7 @@ def plot_shifts(
     return figure
 
 
-def plot_track2(found: Sequence[Downsampled], phases_px: Sequence[int], pixel_size_nm: float, side_px: int) -> Figure:
+def plot_track2(found: Sequence[Downsampled], shifts_px: Sequence[int], pixel_size_nm: float, side_px: int) -> Figure:
     """Draw one place before and after downsampling, and what perfect full-size predictors reach on the labels."""
     figure = plt.figure(figsize=(PAGE_WIDTH_IN, 5.0))
     upper, lower = np.ravel(np.array(figure.subfigures(2, 1, height_ratios=(1.0, 1.15)))).tolist()
@@ -113,7 +113,11 @@ def plot_track2(found: Sequence[Downsampled], phases_px: Sequence[int], pixel_si
     left.plot(COVERAGES, np.mean([one.covered_f1 for one in found], axis=0), color=COLOURS["blue"])
     left.set_xlabel("membrane where this share of the pixel is")
     left.set_ylabel("F1 on the Track 2 label")
-    right.plot(phases_px, np.mean([one.phase_f1 for one in found], axis=0), "o-", ms=4, color=COLOURS["vermilion"])
-    right.set_xlabel("truth moved by, source pixels")
+    reduced_f1 = np.mean([one.moved_f1 for one in found], axis=0)
+    full_f1 = np.mean([one.moved_f1_full for one in found], axis=0)
+    right.plot(shifts_px, reduced_f1, "o-", ms=4, color=COLOURS["vermilion"], label="on Track 2")
+    right.plot(shifts_px, full_f1, "s--", ms=3.5, color=COLOURS["black"], label="at full size")
+    right.legend(loc="lower left")
+    right.set_xlabel("truth moved by, source pixels along both axes")
     left.set_ylim(0.0, 1.02)
     return figure

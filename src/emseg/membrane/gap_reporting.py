@@ -167,7 +167,7 @@ def report_shifts(run: Run, shifted: Mapping[str, tuple[Labels, Sequence[Shifted
             run.metric("shift_loss_share", loss, n=n, label=label)
 
 
-def report_downsampling(run: Run, found: Sequence[Downsampled], phases_px: Sequence[int]) -> None:
+def report_downsampling(run: Run, found: Sequence[Downsampled], shifts_px: Sequence[int]) -> None:
     """Note what a perfect predictor of the full size loses on Track 2's labels, and what these labels lose."""
     n = len(found)
     half = [one.half_covered_f1 for one in found]
@@ -190,10 +190,12 @@ def report_downsampling(run: Run, found: Sequence[Downsampled], phases_px: Seque
         "cells_before": (statistics.fmean(one.cells_before for one in found), "1", "Cells in a label at full size"),
         "cells_after": (statistics.fmean(one.cells_after for one in found), "1", "Cells in the same label on Track 2"),
     }
-    if middle in phases_px:
-        moved = [one.phase_f1[list(phases_px).index(middle)] for one in found]
-        text = f"F1 on Track 2 labels of labels made of the truth {middle} source pixels off"
-        rows["track2_phase_f1"] = (statistics.fmean(moved), "1", text)
+    if middle in shifts_px:
+        place = list(shifts_px).index(middle)
+        text = f"F1 of the truth {middle} source pixels off along both axes"
+        rows["track2_moved_f1"] = (statistics.fmean(one.moved_f1[place] for one in found), "1", f"{text}, on Track 2")
+        full = statistics.fmean(one.moved_f1_full[place] for one in found)
+        rows["track1_moved_f1"] = (full, "1", f"{text}, at full size")
     for name, (value, unit, label) in rows.items():
         run.metric(name, value, unit=unit, n=n, label=label)
     drops = {track: next(row.value for row in published_scores(track)[2:]) for track in ("Track 1", "Track 2")}
@@ -201,6 +203,51 @@ def report_downsampling(run: Run, found: Sequence[Downsampled], phases_px: Seque
     assert drops["Track 2"] is not None
     run.metric(
         "leaders_drop", drops["Track 1"] - drops["Track 2"], n=2, label="The paper's leaders: F1, Track 1 minus 2"
+    )
+
+
+def imbalance_table(rates: Mapping[str, ErrorRates]) -> DisplayTable:
+    """Return error rates with the F1 that they give at either fraction; our row says "not run" where it must."""
+    fractions = [paper_fraction(name) for name in ("ISBI 2012", "U-RISC")]
+    rows = [
+        (name, f"{one.recall:.1%}", f"{one.false_alarms:.1%}", *(f"{one.f1(fraction):.3f}" for fraction in fractions))
+        for name, one in rates.items()
+    ]
+    if len(rows) == 1:
+        rows.append(("ours", *4 * ("not run",)))
+    return DisplayTable(
+        caption="The same error rates at two membrane fractions: what imbalance alone makes of F1. Of ours the best "
+        "network on this run's kind of data is taken.",
+        header=("Rates of", "Membrane found", "Background called membrane", *(f"F1 at {one:.1%}" for one in fractions)),
+        rows=tuple(tuple(Shown(text) for text in row) for row in rows),
+        css_class="emseg-metrics",
+        row_ids=tuple(f"imbalance-{number}" for number in range(len(rows))),
+    )
+
+
+def tracks_table(trained: Sequence[Trained]) -> DisplayTable:
+    """Return membrane F1 of the same networks on the two synthetic tracks, and the leaders' of the paper."""
+    leaders = [next(row.value for row in published_scores(track)[2:]) for track in ("Track 1", "Track 2")]
+    rows: list[tuple[str, float | None, float | None]] = [("the paper's leaders, U-RISC", leaders[0], leaders[1])]
+    for data, kind in (("synthetic", "synthetic"), ("urisc", "U-RISC")):
+        runs = [main_experiment(trained, (data, track)) for track in ("track1", "track2")]
+        for architecture, name in ARCHITECTURES.items():
+            scores = [best_of_architecture(one, architecture, "test_membrane_f1") for one in runs]
+            first, second = (None if one is None else one.mean for one in scores)
+            rows.append((f"ours: {name}, {kind}", first, second))
+    return DisplayTable(
+        caption="F1 of membrane on the two tracks, mean over test images and seeds. Leaders are two different teams.",
+        header=("", "Track 1", "Track 2", "Difference"),
+        rows=tuple(
+            (
+                Shown(name),
+                *(Shown("not run" if one is None else f"{one:.3f}") for one in (first, second)),
+                Shown("" if first is None or second is None else f"{first - second:+.3f}".replace("-", "\u2212")),
+            )
+            for name, first, second in rows
+        ),
+        css_class="emseg-metrics",
+        row_ids=tuple(f"tracks-{number}" for number in range(len(rows))),
     )
 
 

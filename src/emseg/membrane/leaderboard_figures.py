@@ -99,7 +99,7 @@ def plot_roadmap(ours: float | None = None) -> Figure:
         color=COLOURS["blue"],
         label="ImageNet: what the text gives of the curve",
     )
-    ax.plot([2020], [leader], "s", color=COLOURS["orange"], label="U-RISC: leader of the competition, Track 1")
+    ax.plot([2022], [leader], "s", color=COLOURS["orange"], label="U-RISC: leader of the competition, Track 1")
     ax.plot([2022], [benchmark], "o", color=COLOURS["vermilion"], label="U-RISC: the paper's benchmark")
     if ours is not None:
         ax.plot([2023], [ours], "D", color=COLOURS["green"], label="this book, synthetic Track 1, best network")

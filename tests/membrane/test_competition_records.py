@@ -1,0 +1,157 @@
+"""Records of trained networks become the competition's tables: sorted, never mixed, and what was not run says so."""
+
+from typing import Any
+
+import pytest
+
+from emseg.membrane.competition_records import (
+    CHAPTER,
+    Network,
+    best_of_architecture,
+    main_experiment,
+    networks,
+    seed_score,
+    trained_networks,
+)
+from emseg.membrane.gap_reporting import error_rates, gathered, network_f1, report_records, tracks_table
+from emseg.membrane.leaderboard import leaderboard_table, networks_table, our_board, survey_table
+from emseg.membrane.leaderboard_figures import plot_board
+from emseg.runs.session import Run
+
+DEFAULTS: dict[str, Any] = {
+    "data": "synthetic",
+    "track": "track1",
+    "split": "block",
+    "network": "unet",
+    "encoder": "plain",
+    "encoder_depth": 3,
+    "base_channels": 8,
+    "attention": "none",
+    "reduction": 4,
+    "pretraining": "none",
+    "pretraining_steps": 0,
+    "n_steps": 600,
+    "seed": 0,
+    "device": "cpu",
+}
+_OF_NETWORK = {"unet": 0.80, "linknet": 0.77, "casenet": 0.74}
+_OF_DATA = {"track1": 0.0, "track2": -0.1, "isbi_like": 0.05}
+
+
+def made(f1: float, *, finished: int = 0, kind: str = "synthetic", **changes: Any) -> dict[str, Any]:
+    """Return what matters here of a record of the baseline chapter; background F1 lies halfway to 1."""
+    metrics = {"test_membrane_f1": f1, "test_background_f1": (1 + f1) / 2}
+    metrics |= {"test_membrane_precision": f1 - 0.02, "test_membrane_recall": f1 + 0.02}
+    return {
+        "chapter": CHAPTER,
+        "run_id": f"run-{f1}-{finished}-{sorted(changes.items())}",
+        "finished": f"2026-11-22T00:00:{finished:02d}Z",
+        "parameters": {**DEFAULTS, **changes},
+        "data": [{"name": "made", "kind": kind, "fingerprint": "f00d"}],
+        "metrics": {name: {"value": value, "spread": 0.03} for name, value in metrics.items()},
+    }
+
+
+def synthetic_matrix(n_seeds: int = 2) -> list[dict[str, Any]]:
+    return [
+        made(value + shift + 0.01 * seed, network=network, track=track, seed=seed)
+        for network, value in _OF_NETWORK.items()
+        for track, shift in _OF_DATA.items()
+        for seed in range(n_seeds)
+    ]
+
+
+def test_a_score_is_the_mean_over_seeds_of_one_network_on_one_data_set():
+    runs = main_experiment(trained_networks(synthetic_matrix()), ("synthetic", "track1"))
+    assert [one.architecture for one in networks(runs)] == ["unet", "linknet", "casenet"]
+    score = seed_score(runs, networks(runs)[0], "test_membrane_f1")
+    assert (score.mean, score.n) == (pytest.approx(0.805), 2)
+    assert score.over_seeds == pytest.approx(0.01 / 2**0.5)
+    assert score.over_images == pytest.approx(0.03)
+    assert seed_score(runs, networks(runs)[0], "test_v_rand") is None
+
+
+def test_runs_of_another_budget_or_kind_of_data_are_never_averaged():
+    """A longer training and a real set are experiments of their own; where a run was computed makes none."""
+    real = made(0.5, data="isbi2012", kind="real", finished=3)
+    longer = made(0.95, n_steps=9000, finished=4)
+    elsewhere = made(0.81, seed=7, device="cuda", finished=5)
+    trained = trained_networks([*synthetic_matrix(), real, longer, elsewhere])
+    runs = main_experiment(trained, ("synthetic", "track1"))
+    assert len(runs) == 7
+    assert seed_score(runs, networks(runs)[0], "test_membrane_f1").mean == pytest.approx((0.80 + 0.81 + 0.81) / 3)
+    assert [one.score("test_membrane_f1") for one in main_experiment(trained, ("isbi2012", ""))] == [0.5]
+    assert {one.data_set[0] for one in gathered(trained, "synthetic")} == {"synthetic"}
+    assert {one.data_set[0] for one in gathered(trained, "isbi2012")} == {"isbi2012"}
+
+
+def test_the_newest_run_of_a_seed_counts_and_other_chapters_do_not():
+    stray = {**made(0.1), "chapter": "urisc/urisc_transfer"}
+    runs = trained_networks([made(0.9, finished=9), made(0.2, finished=3), stray])
+    assert [one.score("test_membrane_f1") for one in runs] == [0.9]
+
+
+def test_pretrained_networks_are_rows_of_their_own_and_no_match_for_the_papers_three():
+    moco = made(0.99, pretraining="moco", pretraining_steps=400)
+    runs = main_experiment(trained_networks([*synthetic_matrix(), moco]), ("synthetic", "track1"))
+    assert best_of_architecture(runs, "unet", "test_membrane_f1").mean == pytest.approx(0.805)
+    titles = [one.title for one in networks(runs)]
+    assert "U-Net-transfer (moco, steps 400), plain, 8 channels" in titles
+    assert (
+        Network("unet", "plain", 3, 8, "fanet, reduction 4", "none").title
+        == "U-Net, plain, 8 channels, fanet, reduction 4"
+    )
+
+
+def test_metrics_of_a_run_hold_one_kind_of_data_and_only_what_was_run():
+    real = made(0.81, data="isbi2012", kind="real")
+    trained = trained_networks([*synthetic_matrix(), real])
+    synthetic, isbi = Run("urisc/urisc_competition", seed=0), Run("urisc/urisc_competition", seed=0)
+    report_records(synthetic, trained, "synthetic")
+    assert synthetic.metrics["track_drop"].value == pytest.approx(0.1)
+    assert synthetic.metrics["resolution_drop"].value == pytest.approx(0.05)
+    assert synthetic.metrics["track1_mean_f1"].value == pytest.approx(0.775)
+    assert not any(name.startswith("isbi_best") for name in synthetic.metrics)
+    report_records(isbi, trained, "isbi2012")
+    assert isbi.metrics["isbi_best_membrane_f1"].value == pytest.approx(0.81)
+    assert isbi.metrics["isbi_best_background_f1"].value == pytest.approx(0.905)
+    assert not any(name.startswith("track") or name.endswith("mean_f1") for name in isbi.metrics)
+    nothing = Run("urisc/urisc_competition", seed=0)
+    report_records(nothing, [], "urisc")
+    assert nothing.metrics == {}
+
+
+def test_tables_say_not_run_and_show_the_papers_numbers_as_printed():
+    empty, full = repr(our_board([])), repr(our_board(trained_networks(synthetic_matrix())))
+    assert empty.count("not run") == 6 * 6
+    assert full.count("not run") == 3 * 6
+    assert "0.805 ± 0.030" in full
+    board = repr(leaderboard_table())
+    assert board.count(".92128 ± .012") == 2
+    assert "printed twice; the text says 0.99" in board
+    table = repr(networks_table(trained_networks(synthetic_matrix())))
+    assert "not found; 0.97 in the text" in table
+    assert "0.855 / 0.927" in table, "ISBI-like"
+    assert "0.805 / 0.90" in table, "Track 1"
+    assert "Hypercolumns" in repr(survey_table())
+    tracks = repr(tracks_table(trained_networks(synthetic_matrix())))
+    assert "+0.100" in tracks
+    assert "+0.038" in tracks
+
+
+def test_our_rates_are_those_of_the_best_network():
+    trained = trained_networks(synthetic_matrix())
+    rates = error_rates(trained, ("synthetic", "isbi_like"), 0.2)
+    ours = next(rates[name] for name in rates if name.startswith("ours"))
+    assert ours.recall == pytest.approx(0.875)
+    assert set(error_rates([], ("synthetic", "isbi_like"), 0.2)) == {"the paper's 0.97"}
+    assert network_f1(trained, ("synthetic", "track1"))["U-Net"] == (pytest.approx(0.805), pytest.approx(0.9025))
+
+
+def test_the_board_draws_a_point_for_each_score_and_words_for_the_rest():
+    drawn = plot_board(trained_networks(synthetic_matrix()))
+    axes = drawn.axes[0]
+    assert [text.get_text() for text in axes.texts].count("not run") == 3
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert sum("U-Net, plain" in label for label in labels) == 3
+    assert "Track 1: Human, 2nd round (misprint?)" in labels
