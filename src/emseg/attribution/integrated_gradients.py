@@ -32,6 +32,7 @@ from emseg.attribution.map_store import FolderStore, MapStore, Setting, digest_o
 from emseg.attribution.memory import GraphSize, metering, portions
 from emseg.attribution.packing import (
     Packing,
+    PackingOptions,
     draw_sample,
     measure_error,
     pack_by_boxes,
@@ -60,27 +61,6 @@ PackingName = Literal["none", "auto"]
 CHECKED_PX = 256
 """Side of the part of an image on which windowed passes are compared with torch's."""
 Maps = Float[np.ndarray, "target height width"]
-
-
-@dataclass(frozen=True)
-class PackingOptions:
-    """How targets may share backward passes.
-
-    `tolerance` is the share of |map| that may lie outside a cell, on average over `n_sampled` targets, on which the
-    error is then measured. `cell_px` names the cell instead: half its side in pixels.
-    """
-
-    tolerance: float = 0.1
-    n_sampled: int = 4
-    cell_px: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tolerance < 1:
-            raise UsageError(f"`tolerance` must lie between 0 and 1; got {self.tolerance}. 0.1 is the default.")
-        if self.n_sampled < 1:
-            raise UsageError(f"`n_sampled` must be at least 1, so that the error can be stated; got {self.n_sampled}.")
-        if self.cell_px is not None and self.cell_px < 0:
-            raise UsageError(f"`cell_px` must be 0 or more pixels; got {self.cell_px}.")
 
 
 def attribute_pixels(

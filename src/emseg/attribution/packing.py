@@ -22,10 +22,32 @@ from jaxtyping import Float, Int
 
 from emseg.attribution.attribution import PackingError
 from emseg.attribution.passes import Box
+from emseg.errors import UsageError
 
 AREA_THRESHOLD = 0.01
 """The share of a map's maximum above which a pixel belongs to the field; the U-RISC paper's."""
 SEED = 20220  # of the sample and of the signs: the same call gives the same maps
+
+
+@dataclass(frozen=True)
+class PackingOptions:
+    """How targets may share backward passes.
+
+    `tolerance` is the share of |map| that may lie outside a cell, on average over `n_sampled` targets, on which the
+    error is then measured. `cell_px` names the cell instead: half its side in pixels.
+    """
+
+    tolerance: float = 0.1
+    n_sampled: int = 4
+    cell_px: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1:
+            raise UsageError(f"`tolerance` must lie between 0 and 1; got {self.tolerance}. 0.1 is the default.")
+        if self.n_sampled < 1:
+            raise UsageError(f"`n_sampled` must be at least 1, so that the error can be stated; got {self.n_sampled}.")
+        if self.cell_px is not None and self.cell_px < 0:
+            raise UsageError(f"`cell_px` must be 0 or more pixels; got {self.cell_px}.")
 
 
 @dataclass(frozen=True, eq=False)

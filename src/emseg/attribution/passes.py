@@ -100,11 +100,14 @@ class Calling:
             return nullcontext()
         return torch.autocast(device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
 
+    def answer(self, points: Points) -> object:
+        """Return what the network answers."""
+        with self.autocast(points.device), naming_gradient_errors():
+            return self.network(points)
+
     def logits(self, points: Points) -> Points:
         """Return the network's logits, checked."""
-        with self.autocast(points.device), naming_gradient_errors():
-            answer = self.network(points)
-        return require_logits(answer, points)
+        return require_logits(self.answer(points), points)
 
     def scores(
         self, image: Float[Tensor, "height width"], targets: Int[np.ndarray, "target 2"]

@@ -17,6 +17,7 @@ from torch import Tensor
 from emseg.attribution.memory import GraphSize, Meter, storages_of
 from emseg.attribution.passes import Box, Calling, FullPasses, Gradient, Points, Seeds
 from emseg.attribution.tape import LaidOut, Tape
+from emseg.attribution.targets import require_logits
 from emseg.attribution.window_rules import NotWindowedError, whole
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.2, "fp16": 0.1}
@@ -30,7 +31,8 @@ class WindowedPass:
         points = points.detach().clone()
         self.tape = Tape(points, laid_out)
         with torch.no_grad(), self.tape:
-            answer = calling.logits(points)
+            answered = calling.answer(points)
+        answer = require_logits(answered, points)
         self.answer = self.tape.close(answer)
         self.dtype = answer.dtype
         self.device = answer.device
