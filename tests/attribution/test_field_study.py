@@ -166,7 +166,7 @@ def test_figures_carry_units_and_both_conditions(surveys):
     assert "(nm)" in labels["radii"]
     assert "(pixels)" in labels["radii"]
     assert "logit" in labels["path"]
-    assert len(drawn["areas"].axes[0].get_legend().get_texts()) == 2
+    assert len(drawn["areas"].legends[0].get_texts()) == 2
     shown = [text.get_text() for ax in drawn["examples"].axes for text in ax.texts]
     assert sum("nm" in text for text in shown) >= 6, "each picture has a scale bar"
     plt.close("all")

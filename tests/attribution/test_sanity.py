@@ -79,6 +79,8 @@ def test_the_rank_correlation_is_spearmans_of_absolute_values():
     first, second = rng.normal(size=(2, 9, 9)).astype(np.float32)
     expected = spearmanr(np.abs(first).ravel(), np.abs(second).ravel()).statistic
     assert rank_correlation(first, second) == pytest.approx(float(expected))
+    signed = spearmanr(first.ravel(), second.ravel()).statistic
+    assert rank_correlation(first, second, signed=True) == pytest.approx(float(signed))
     assert rank_correlation(first, np.zeros_like(first)) == 0.0
 
 

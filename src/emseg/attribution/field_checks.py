@@ -63,12 +63,13 @@ def maps_by_method(
 ) -> tuple[Window, dict[str, Attribution]]:
     """Return one correct membrane pixel's window and its maps by every method that suits a U-Net.
 
-    Grad-CAM looks at the last convolution before the one that makes the logits.
+    Grad-CAM looks at the encoder's last convolution, its coarsest map.
     """
     one, target = correct_targets(fields, 1)[0]
     window = window_about(fields, one, target)
     convolutions = [name for name, layer in fields.network.named_modules() if isinstance(layer, nn.Conv2d)]
-    settings = CaptumOptions(n_samples=n_samples, window_px=9, stride_px=4, layer=convolutions[-2], seed=seed)
+    convolutions = [name for name in convolutions if name.startswith("encoder.")]
+    settings = CaptumOptions(n_samples=n_samples, window_px=9, stride_px=4, layer=convolutions[-1], seed=seed)
     maps = {"integrated_gradients": options.attribute(fields.network, window.image, window.target)}
     for method in CAPTUM_METHODS:
         if method not in (*maps, *NOT_FOR_U_NETS):

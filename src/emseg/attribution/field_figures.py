@@ -14,6 +14,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from emseg.attribution.attribution import Attribution
@@ -161,7 +162,7 @@ def plot_areas(
     left.set_yscale("log")
     left.set_xlabel("threshold k (share of the map's maximum)")
     left.set_ylabel("area of the field $S_k$ (nm²)")
-    left.legend(loc="lower left")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     for i, (fields, colour, marker) in enumerate(zip(surveys, _CONDITION_COLOURS, _MARKERS, strict=False)):
         for place, name in enumerate(PIXEL_CLASSES):
             if any(len(one.sample.of(name)) for one in fields.images):
@@ -228,6 +229,9 @@ def plot_factors(factors: Sequence[Factor], names: tuple[str, str]) -> Figure:
             ax.plot([low, high], [place, place], color=COLOURS["blue"], linewidth=1.4)
             ax.plot([max(one.value, 1e-3)], [place], marker="o", color=COLOURS["blue"], markersize=4.5)
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.axvline(1, color=COLOURS["grey"], linewidth=0.8)
         ax.set_xlabel(title)
     axes[1].axvline(PAPER_RATIO, color=COLOURS["vermilion"], linewidth=1.0, linestyle="--")
@@ -255,18 +259,15 @@ def plot_methods(window: Window, maps: Mapping[str, Attribution], pixel_size_nm:
 def plot_sanity(cascade: Cascade, curves: Mapping[str, tuple[Curve, Curve]]) -> Figure:
     """Draw the rank correlation against the layers randomised, and deletion and insertion by method."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(PAGE_WIDTH_IN, 2.7))
-    left.plot(cascade.n_layers, cascade.correlation.mean(axis=1), marker="o", color=COLOURS["blue"])
-    left.fill_between(
-        cascade.n_layers,
-        cascade.correlation.min(axis=1),
-        cascade.correlation.max(axis=1),
-        color=COLOURS["blue"],
-        alpha=0.2,
-        lw=0,
-    )
+    for values, colour, name in ((cascade.correlation, "blue", "absolute"), (cascade.signed, "vermilion", "signed")):
+        left.plot(cascade.n_layers, values.mean(axis=1), marker="o", markersize=4, color=COLOURS[colour], label=name)
+        left.fill_between(
+            cascade.n_layers, values.min(axis=1), values.max(axis=1), color=COLOURS[colour], alpha=0.2, lw=0
+        )
+    left.legend()
     left.set_xlabel("layers randomised, last first")
     left.set_ylabel("rank correlation")
-    left.set_ylim(-0.1, 1.05)
+    left.set_ylim(-0.35, 1.05)
     for (name, pair), colour in zip(curves.items(), ("blue", "orange", "grey"), strict=False):
         for ax, curve in zip((middle, right), pair, strict=True):
             ax.plot(

@@ -153,6 +153,12 @@ def report_sanity(run: Run, cascade: Cascade, curves: dict[str, tuple[Curve, Cur
         spread=float(last.std(ddof=1)) if len(last) > 1 else None,
         label="Rank correlation of maps before and after all layers are randomised",
     )
+    run.metric(
+        "randomised_correlation_signed",
+        float(cascade.signed[-1].mean()),
+        n=len(last),
+        label="The same with signs",
+    )
     for name, (deleted, inserted) in curves.items():
         for what, curve in (("deletion", deleted), ("insertion", inserted)):
             run.metric(

@@ -31,9 +31,14 @@ from emseg.tiling.network import device_of
 
 @dataclass(frozen=True)
 class Cascade:
-    """`correlation` [stage, target] after each stage, the first with no layer replaced; `n_layers` replaced so far."""
+    """After each stage, the first with no layer replaced: `n_layers` replaced so far, and how alike the maps are.
+
+    `correlation` [stage, target] is that of absolute values, which share the shape of the receptive field whatever the
+    weights; `signed` that of the values themselves.
+    """
 
     correlation: Float64[np.ndarray, "stage target"]
+    signed: Float64[np.ndarray, "stage target"]
     n_layers: tuple[int, ...]
 
 
@@ -54,12 +59,15 @@ def cascading_randomisation(
     randomised = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(seed)
     edges = np.linspace(0, len(layers), n_stages + 1).round().astype(int)
-    rows = [_correlations(before.maps, before.maps)]
+    stages = [before.maps]
     for start, stop in pairwise(edges):
         for name in layers[::-1][start:stop]:
             _randomise(randomised.get_submodule(name), generator)
-        rows.append(_correlations(before.maps, attribute(randomised).maps))
-    return Cascade(np.stack(rows), tuple(int(edge) for edge in edges))
+        stages.append(attribute(randomised).maps)
+    absolute, signed = (
+        np.stack([_correlations(before.maps, maps, signed=with_sign) for maps in stages]) for with_sign in (False, True)
+    )
+    return Cascade(absolute, signed, tuple(int(edge) for edge in edges))
 
 
 def randomised_copy(network: nn.Module, *, seed: int = 0) -> nn.Module:
@@ -86,18 +94,21 @@ def _randomise(module: nn.Module, generator: torch.Generator) -> None:
         weight.copy_(weight.mean() + draws * spread)
 
 
-def _correlations(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.array([rank_correlation(one, other) for one, other in zip(first, second, strict=True)])
+def _correlations(first: NDArray[np.float32], second: NDArray[np.float32], *, signed: bool) -> NDArray[np.float64]:
+    return np.array([rank_correlation(one, other, signed=signed) for one, other in zip(first, second, strict=True)])
 
 
-def rank_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Return Spearman's correlation of |first| and |second| over the pixels where either is not 0; 0 if one is flat."""
+def rank_correlation(first: NDArray[np.float32], second: NDArray[np.float32], *, signed: bool = False) -> float:
+    """Return Spearman's correlation over the pixels where either map is not 0, of absolute values unless `signed`.
+
+    Returns 0 where one of the two is flat.
+    """
     from scipy.stats import rankdata
 
     reached = (first != 0) | (second != 0)
     if np.count_nonzero(reached) < 2:
         return 0.0
-    ranks = [rankdata(np.abs(one[reached])) for one in (first, second)]
+    ranks = [rankdata(one[reached] if signed else np.abs(one[reached])) for one in (first, second)]
     centred = [one - one.mean() for one in ranks]
     norm = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
     return float((centred[0] * centred[1]).sum() / norm) if norm > 0 else 0.0
