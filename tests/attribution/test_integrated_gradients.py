@@ -205,3 +205,16 @@ def test_a_network_that_writes_into_its_input_is_no_trouble():
 
     found = attribute_pixels(network, IMAGE, [(1, 2)], n_steps=64, quadrature="riemann_middle")
     assert found.maps[0, 1, 2] == pytest.approx(4 * float(IMAGE[1, 2]) ** 2, rel=1e-3)
+
+
+def test_captums_other_methods_are_called_by_name():
+    network = make("tiny U-Net")
+    found = attribute_pixels(network, make_image(*SHAPE), TARGETS[:1], method="saliency")
+    point = make_image(*SHAPE).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(network(point[None, None])[0, 0, *TARGETS[0]], point)
+    assert found.method == "saliency"
+    assert np.abs(np.abs(found.maps[0]) - gradient.abs().numpy()).max() < 1e-5 * float(gradient.abs().max())
+    with pytest.raises(UsageError, match='belong to method "integrated_gradients"'):
+        attribute_pixels(network, make_image(*SHAPE), TARGETS, method="saliency", packing="auto")
+    with pytest.raises(UsageError, match="saliency"):
+        attribute_pixels(network, make_image(*SHAPE), TARGETS, method="salience")

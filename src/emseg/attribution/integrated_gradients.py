@@ -69,6 +69,7 @@ def attribute_pixels(
     targets: ArrayLike | Sequence[tuple[int, int]],
     *,
     baseline: float | Tensor | ArrayLike = 0.0,
+    method: str = "integrated_gradients",
     n_steps: int = 100,
     quadrature: Quadrature = "riemann_right",
     packing: PackingName = "none",
@@ -86,6 +87,8 @@ def attribute_pixels(
     model          torch module in evaluation mode, or a function: [image, 1, height, width] -> logits of that shape
     image          [height, width], or with axes of length 1 before these, on the network's own scale
     baseline       where the path begins: one grey on that scale (0.0: mid-grey of a network of (0.5, 0.5)), or an image
+    method         "integrated_gradients", or one of captum's that `emseg.attribution.captum_methods` names; those take
+                   the model, the image, the targets and the baseline, and leave the other options alone
     n_steps        points of the path; `quadrature` names the rule, as captum does
     packing        "none": each target its own backward passes, exact. "auto": far-apart targets share them; exact where
                    their receptive fields do not overlap, otherwise `packing_error` of the result says what it changed
@@ -98,6 +101,14 @@ def attribute_pixels(
 
     Raises UsageError for a request, and InputError for an image or a network, that does not fit.
     """
+    if method != "integrated_gradients":
+        from emseg.attribution.captum_methods import attribute_with_captum
+
+        if packing != "none" or resume_folder is not None or precision != "fp32":
+            raise UsageError(
+                f'`packing`, `precision` and `resume_folder` belong to method "integrated_gradients"; got {method!r}.'
+            )
+        return attribute_with_captum(model, image, targets, method=method, baseline=baseline)
     options = packing_options or PackingOptions()
     if packing not in ("none", "auto"):
         raise UsageError(f'`packing` must be "none" or "auto"; got {packing!r}.')

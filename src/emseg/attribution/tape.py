@@ -96,11 +96,11 @@ class LaidOut:
         return self._scaled[key][2]
 
 
-class Tape(TorchDispatchMode):
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records what is done to `image` [point, 1, height, width] while active; `close` names the answer."""
 
     def __init__(self, image: Tensor, laid_out: LaidOut) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.laid_out = laid_out
         self.nodes: list[Node] = []
         self.shapes: list[torch.Size] = [image.shape]
@@ -112,7 +112,7 @@ class Tape(TorchDispatchMode):
 
     def number_of(self, tensor: object) -> int | None:
         """Return the number of a value that depends on the image."""
-        return self._numbers.get(tensor) if isinstance(tensor, Tensor) else None
+        return self._numbers[tensor] if isinstance(tensor, Tensor) and tensor in self._numbers else None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and record it if it depends on the image."""
@@ -288,7 +288,9 @@ class Tape(TorchDispatchMode):
 
 
 def _max_pooling(args: Any, shape: torch.Size, dtype: torch.dtype, out: Any) -> Rule:
-    kernel, stride, padding, dilation, ceil = (*args[1:], *([], 0, 1, False)[len(args) - 2 :])
+    defaults: tuple[Any, ...] = ([], 0, 1, False)
+    options: tuple[Any, ...] = (*args[1:], *defaults[len(args) - 2 :])
+    kernel, stride, padding, dilation, ceil = options
     indices, n_out = out[1], out[0].shape[2:]
     axes = axes_of(shape[2:], n_out, kernel, stride or kernel, padding, dilation)
 

@@ -151,7 +151,8 @@ class Convolution(Rule):
         """Return the same by one matrix product and a sum of its patches: faster where the input has few channels."""
         patches = self.weight.flatten(1).T @ values.flatten(2)
         kernel = self.weight.shape[2:]
-        return functional.fold(patches, sizes, kernel, tuple(self.dilation), padding, tuple(self.stride))
+        size, pad = tuple(sizes), tuple(padding)
+        return functional.fold(patches, size, tuple(kernel), tuple(self.dilation), pad, tuple(self.stride))
 
 
 class TransposedConvolution(Rule):
@@ -303,7 +304,7 @@ class MaxPooling(Rule):
         places = (places // n_columns - top) * (right - left) + (places % n_columns - left)
         gradient = values.new_zeros((*values.shape[:2], (bottom - top) * (right - left)))
         gradient.scatter_add_(2, places.flatten(2), values.flatten(2))
-        return [gradient.unflatten(2, (bottom - top, right - left))]
+        return [gradient.reshape(*values.shape[:2], bottom - top, right - left)]
 
 
 class Elementwise(Rule):
