@@ -159,6 +159,14 @@ def test_every_file_that_cannot_be_scored_is_named_and_the_others_are_scored(fol
     assert len(found["problems"]) == len(sentences)
 
 
+def test_a_folder_without_images_is_named_with_a_repair_that_this_command_has(folders, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert score(tmp_path / "empty", folders[1]) == 1
+    error = capsys.readouterr().err
+    assert "empty holds no images. Name the folder whose files are to be scored." in error
+    assert "--recursive" not in error
+
+
 def test_a_truth_that_is_an_image_is_refused(tmp_path, capsys):
     image = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
     assert score(save(label(membrane(1, (40, 40))), tmp_path / "p.png"), save(image, tmp_path / "t.png")) == 1

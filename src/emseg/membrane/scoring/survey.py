@@ -126,7 +126,7 @@ def _require_acceptable(pair: Pair, kind: Kind, ratio_accepted: bool) -> None:
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     paths, troubles = find_images([str(folder)])
-    problems += troubles
+    problems += troubles if paths else [f"{folder} holds no images. Name the folder whose files are to be scored."]
     found: dict[str, Path] = {}
     for path in paths:
         if path.stem in found:
