@@ -3,34 +3,37 @@
 The loss of a network with several supervised outputs (CASENet's sides) is the mean of their losses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.utils.data import DataLoader
 
+from emseg.membrane.dataset import MembraneImage
 from emseg.membrane.losses import MembraneLoss
 from emseg.membrane.networks import MembraneNetwork
 from emseg.membrane.training.augmentation import augmented
-from emseg.membrane.training.draws import Batch, step_seed
+from emseg.membrane.training.draws import Batch, StepBatches, StepSampler, step_seed
 from emseg.membrane.training.learning_rate import learning_rate_at
 from emseg.membrane.training.plan import TrainingPlan
 
 
 class MembraneModule(LightningModule):
-    """A network in training by a plan; `first_step` steps are done already."""
+    """A network in training by a plan on `images`; `first_step` steps are done already."""
 
     def __init__(
         self,
         network: MembraneNetwork,
         plan: TrainingPlan,
+        images: Sequence[MembraneImage],
         *,
         first_step: int = 0,
         optimizer_state: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.plan, self.first_step = network, plan, first_step
+        self.network, self.plan, self.images, self.first_step = network, plan, images, first_step
         self.loss = MembraneLoss(
             focal_gamma=plan.focal_gamma, dice_weight=plan.dice_weight, boundary_weight=plan.boundary_weight
         )
@@ -45,6 +48,26 @@ class MembraneModule(LightningModule):
             learning_rate=plan.learning_rate,
             warm_up_steps=plan.warm_up_steps,
             n_steps=plan.n_steps,
+        )
+
+    def train_dataloader(self) -> "DataLoader[Batch]":
+        """Return this process's share of the steps that are still to do."""
+        plan = self.plan
+        batches = StepBatches(
+            self.images,
+            seed=plan.seed,
+            batch_size=plan.batch_size,
+            crop_size=plan.crop_size,
+            augmentation=plan.augmentation,
+            process=self.trainer.global_rank,
+            n_processes=self.trainer.world_size,
+        )
+        return DataLoader(
+            batches,
+            batch_size=None,
+            sampler=StepSampler(self.first_step, plan.n_steps),
+            num_workers=plan.n_workers,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

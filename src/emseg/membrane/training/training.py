@@ -4,7 +4,8 @@ A training that was killed and called again gives, on a CPU and with the same nu
 for bit: crops are functions of seed and step (`draws`), and the checkpoint holds all else that a step depends on
 (`work_folder`). Lightning's own checkpoints, which pickle objects and count epochs, are not used.
 
-With several devices each takes an equal share of every step's crops, and batch normalisation sees that share alone.
+With several devices each takes an equal share of every step's crops, and batch normalisation sees that share alone, as
+do the curves: the first device's.
 """
 
 import hashlib
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import MembraneSet
@@ -27,7 +27,6 @@ from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_networ
 from emseg.membrane.networks.saving import FORMAT
 from emseg.membrane.training import work_folder
 from emseg.membrane.training.devices import chosen_precision, device_name, lightning_precision, require_device
-from emseg.membrane.training.draws import StepBatches, StepSampler
 from emseg.membrane.training.plan import TrainingPlan, settings_of
 
 if TYPE_CHECKING:
@@ -170,6 +169,7 @@ def _train(
         module = MembraneModule(
             network.to(memory_format=torch.channels_last),
             plan,
+            membrane_set.train,
             first_step=first,
             optimizer_state=None if kept is None else kept["optimizer"],
         )
@@ -189,7 +189,7 @@ def _train(
         trainer = _trainer(plan, device, precision, work_dir, callbacks)
         if kept is not None:
             trainer.precision_plugin.load_state_dict(kept.get("precision", {}))
-        trainer.fit(module, train_dataloaders=_loader(plan, membrane_set, first, trainer, device))
+        trainer.fit(module)
     done = work_folder.read_checkpoint(work_dir)
     if done is None or done["step"] != plan.n_steps:
         raise UsageError(f"the training in {work_dir} was stopped before its end. Call it again to go on.")
@@ -233,26 +233,6 @@ def _trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
         log_every_n_steps=10**9,
-    )
-
-
-def _loader(
-    plan: TrainingPlan, membrane_set: MembraneSet, first: int, trainer: "Trainer", device: torch.device
-) -> "DataLoader[Any]":
-    batches = StepBatches(
-        membrane_set.train,
-        seed=plan.seed,
-        batch_size=plan.batch_size,
-        crop_size=plan.crop_size,
-        augmentation=plan.augmentation,
-        n_processes=plan.n_devices,
-    )
-    return DataLoader(
-        batches,
-        batch_size=None,
-        sampler=StepSampler(first, plan.n_steps),
-        num_workers=plan.n_workers,
-        pin_memory=device.type == "cuda",
     )
 
 
