@@ -4,6 +4,7 @@ What comes out is all that the chapter's figures and numbers are made of: `Condi
 image and the image number of each target, so that resampling can draw images before targets.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from emseg.attribution.receptive_field import ReceptiveField, theoretical_recept
 from emseg.errors import InputError
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
 from emseg.membrane.training import PLANS, TrainingPlan, predict_membrane, train_network
+from emseg.membrane.training.plan import settings_of
+from emseg.runs.project import find_root
 
 LEAST_MARGIN = 8
 
@@ -157,8 +160,13 @@ def training_plan(n_steps: int, batch: int, crop_size: int, seed: int, device: s
 def trained(
     condition: Condition, design: NetworkDesign, plan: TrainingPlan, work_folder: str | Path
 ) -> MembraneNetwork:
-    """Return the network of a condition, trained or taken from its finished work folder, in evaluation mode."""
-    folder = Path(work_folder) / f"{condition.name}-{plan.n_steps}-{plan.seed}"
+    """Return the network of a condition, trained or taken from its finished work folder, in evaluation mode.
+
+    A relative folder lies below the project's root. Each data set and design has a folder of its own in it.
+    """
+    place = Path(work_folder) if Path(work_folder).is_absolute() else find_root() / work_folder
+    recipe = f"{condition.images.fingerprint} {design} {settings_of(plan)}"
+    folder = place / f"{condition.name}-{plan.n_steps}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     network = train_network(design, plan, condition.images, folder, resume=True, progress=False).network
     return network.to(memory_format=torch.contiguous_format).eval()
 
