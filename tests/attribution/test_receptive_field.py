@@ -122,3 +122,17 @@ def test_places_outside_the_image_are_left_out_of_the_mean():
 def test_gradients_that_have_no_field_are_refused(gradients, targets, error, message):
     with pytest.raises(error, match=message):
         effective_receptive_field(gradients, targets, 1)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_fields_by_gradients_and_by_impulses_agree(depth):
+    """`emseg.membrane.networks` follows impulses forward; this module follows gradients back."""
+    from emseg.membrane.networks import NetworkDesign, build_network
+    from emseg.membrane.networks.receptive_field import receptive_field
+
+    design = NetworkDesign(encoder="plain", encoder_depth=depth, base_channels=4)
+    network = build_network(design, seed=0)
+    found = theoretical_receptive_field(network, stride=network.stride)
+    expected = receptive_field(design)
+    assert (found.up, found.left) == (expected.before, expected.before)
+    assert (found.down, found.right) == (expected.after, expected.after)
