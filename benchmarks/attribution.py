@@ -41,6 +41,7 @@ from torch.nn import functional
 from emseg.attribution import Attribution, PackingOptions, attribute_pixels
 from emseg.membrane.synthetic import synthesize_tissue
 
+CONTENDERS = ("captum", "floor", "full", "exact", "packed")
 Call = Callable[[], object]
 
 
@@ -132,6 +133,7 @@ def measure_time(arguments: argparse.Namespace) -> dict[str, object]:
         "exact": ours("exact"),
         "packed": ours("packed", packing="auto", packing_options=options),
     }
+    calls = {name: call for name, call in calls.items() if name in arguments.contenders}
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for round_number in range(arguments.rounds + arguments.warm_up):
         for name, call in calls.items():
@@ -142,9 +144,15 @@ def measure_time(arguments: argparse.Namespace) -> dict[str, object]:
             passed = time.perf_counter() - started
             if round_number >= arguments.warm_up:
                 seconds[name].append(passed * (len(targets) / len(few) if name == "captum" else 1))
-    exact, packed = results["full"], results["packed"]
-    scale = np.abs(exact.maps).max(axis=(1, 2))
-    whole_error = np.abs(packed.maps - exact.maps).sum(axis=(1, 2)) / np.abs(exact.maps).sum(axis=(1, 2))
+    errors: dict[str, object] = {}
+    if {"full", "exact"} <= set(calls):
+        full, exact = results["full"].maps, results["exact"].maps
+        errors["exact_error"] = float((np.abs(exact - full).max(axis=(1, 2)) / np.abs(full).max(axis=(1, 2))).max())
+    if {"exact", "packed"} <= set(calls):
+        exact, packed = results["exact"].maps, results["packed"].maps
+        off = np.abs(packed - exact).sum(axis=(1, 2)) / np.abs(exact).sum(axis=(1, 2))
+        errors["packing_error"] = str(results["packed"].packing_error)
+        errors["packing_l1_all_targets"] = float(np.median(off))
     return {
         "network": arguments.network,
         "trained_steps": arguments.train,
@@ -156,11 +164,9 @@ def measure_time(arguments: argparse.Namespace) -> dict[str, object]:
         "device": str(device),
         "threads": torch.get_num_threads(),
         "seconds": {name: statistics.median(values) for name, values in seconds.items()},
-        "captum / ours": {name: ratio(seconds, "captum", name) for name in ("floor", "full", "exact", "packed")},
-        "ours / floor": {name: ratio(seconds, name, "floor") for name in ("full", "exact", "packed")},
-        "exact_error": float((np.abs(results["exact"].maps - exact.maps).max(axis=(1, 2)) / scale).max()),
-        "packing_error": str(packed.packing_error),
-        "packing_l1_all_targets": float(np.median(whole_error)),
+        "captum / ours": {name: ratio(seconds, "captum", name) for name in calls} if "captum" in calls else {},
+        "ours / floor": {name: ratio(seconds, name, "floor") for name in calls} if "floor" in calls else {},
+        **errors,
     }
 
 
@@ -205,6 +211,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", type=int, default=0, help="rounds before those that count")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--captum-targets", type=int, default=2, help="targets that captum's loop is timed on")
     parser.add_argument("--train", type=int, default=0, metavar="STEPS", help="train the network on synthetic tissue")
     parser.add_argument("--tolerance", type=float, default=0.1, help="share of a map that may lie outside its cell")
