@@ -98,6 +98,7 @@ def test_a_training_stopped_after_any_step_gives_the_same_weights(trained, tmp_p
     assert resumed.validation == trained.validation
 
 
+@pytest.mark.slow
 def test_killing_at_any_moment_loses_nothing(tmp_path):
     """SIGKILL three times at moments of one training, then to the end: bit for bit what an undisturbed one gives."""
     expected = train_network(TINY_DESIGN, KILLED_PLAN, toy_set(), tmp_path / "undisturbed")
