@@ -15,7 +15,7 @@ from emseg.attribution.factors import PAPER_RATIO, Comparing, definition_factors
 from emseg.attribution.field_checks import window_about
 from emseg.attribution.field_explorer import explore_live, field_page
 from emseg.attribution.field_reporting import factor_table, report_comparisons, report_factors, report_fields
-from emseg.attribution.field_survey import ConditionFields, ImageFields, IntegralOptions
+from emseg.attribution.field_survey import ConditionFields, ImageFields, IntegralOptions, integral_options, untrained
 from emseg.attribution.pixel_classes import sample_pixels
 from emseg.attribution.receptive_field import theoretical_receptive_field
 from emseg.errors import InputError, UsageError
@@ -223,3 +223,18 @@ def test_a_network_that_finds_no_membrane_is_named(surveys):
     empty = ConditionFields(fields.condition, fields.design, fields.network, fields.receptive_field, images)
     with pytest.raises(InputError, match="finds too little membrane"):
         empty.areas()
+
+
+def test_windows_on_the_networks_grid_give_the_maps_of_the_whole_image():
+    """Also near the border, and where the stride does not divide the image's side."""
+    design = NetworkDesign(encoder="plain", encoder_depth=2, base_channels=4)
+    network = untrained(design, 1)
+    image = np.random.default_rng(0).normal(size=(91, 102)).astype(np.float32)
+    targets = np.array([[45, 50], [3, 98], [90, 0]])
+    options = integral_options(design, 3, "riemann_right")
+    assert options.reach is not None
+    inside = options.attribute(network, image, targets)
+    whole = IntegralOptions(3, "riemann_right").attribute(network, image, targets)
+    assert np.allclose(inside.maps, whole.maps, atol=1e-6 * np.abs(whole.maps).max() + 1e-9)
+    assert np.allclose(inside.scores, whole.scores, atol=1e-5)
+    assert np.array_equal(inside.targets, targets)

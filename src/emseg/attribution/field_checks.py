@@ -14,7 +14,7 @@ from torch import nn
 
 from emseg.attribution.attribution import Attribution
 from emseg.attribution.captum_methods import CAPTUM_METHODS, CaptumOptions, attribute_with_captum
-from emseg.attribution.field_survey import ConditionFields, ImageFields, IntegralOptions
+from emseg.attribution.field_survey import ConditionFields, ImageFields, IntegralOptions, visible_window
 from emseg.attribution.sanity import Cascade, Curve, cascading_randomisation, deletion_curve, insertion_curve
 from emseg.errors import InputError
 
@@ -32,19 +32,11 @@ class Window:
 
 def window_about(fields: ConditionFields, one: ImageFields, target: Int64[np.ndarray, " 2"]) -> Window:
     """Return the window about a target that holds its receptive field."""
-    stride, reach = fields.network.stride, fields.receptive_field.reach
-    height, width = one.image.shape
+    reach = fields.receptive_field.reach
     if reach is None:
         return Window(one.scaled, target[None].astype(np.int64))
-    row, column = int(target[0]), int(target[1])
-    top, left = (max(0, (place - reach) // stride * stride) for place in (row, column))
-    bottom, right = (
-        min(side, -(-(place + reach + 1) // stride) * stride) for side, place in ((height, row), (width, column))
-    )
-    return Window(
-        np.ascontiguousarray(one.scaled[top:bottom, left:right]),
-        np.array([[row - top, column - left]], dtype=np.int64),
-    )
+    window, corner = visible_window(one.image.shape, target, reach, fields.network.stride)
+    return Window(np.ascontiguousarray(one.scaled[window]), (target - corner)[None].astype(np.int64))
 
 
 def correct_targets(fields: ConditionFields, n_most: int) -> list[tuple[ImageFields, Int64[np.ndarray, " 2"]]]:
@@ -69,7 +61,7 @@ def maps_by_method(
     window = window_about(fields, one, target)
     convolutions = [name for name, layer in fields.network.named_modules() if isinstance(layer, nn.Conv2d)]
     convolutions = [name for name in convolutions if name.startswith("encoder.")]
-    settings = CaptumOptions(n_samples=n_samples, window_px=9, stride_px=4, layer=convolutions[-1], seed=seed)
+    settings = CaptumOptions(n_samples=n_samples, window_px=9, stride_px=9, layer=convolutions[-1], seed=seed)
     maps = {"integrated_gradients": options.attribute(fields.network, window.image, window.target)}
     for method in CAPTUM_METHODS:
         if method not in (*maps, *NOT_FOR_U_NETS):
