@@ -1,6 +1,7 @@
 """Only a chapter that ran through leaves a record; a failed one says where and why, and keeps what it did."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,17 @@ def test_a_relative_data_folder_means_the_same_in_the_notebook(project: Path, tm
     rewrite(project / "book" / "part" / "first.ipynb", "part/first", body=body)
     monkeypatch.setenv("EMSEG_DATA", "../data")
     _run(project, tmp_path / "out")
+
+
+def test_a_page_shows_no_wish_for_widgets_and_every_other_warning(project: Path, tmp_path: Path, rewrite, monkeypatch):
+    """tqdm's bars for notebooks ask for ipywidgets, with a path of this machine; a chapter's own warnings are shown."""
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    warn = "import warnings\nwarnings.warn('IProgress not found. Please update')\nwarnings.warn('a real concern')\n"
+    rewrite(project / "book" / "part" / "first.ipynb", "part/first", body=warn + PUBLISH)
+    page = _run(project, tmp_path / "out").notebook.read_text()
+    assert "UserWarning: a real concern" in page
+    assert "UserWarning: IProgress" not in page
+    assert "PYTHONWARNINGS" not in os.environ
 
 
 def test_an_older_record_outlives_a_failed_run(project: Path, tmp_path: Path, rewrite):

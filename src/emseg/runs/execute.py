@@ -27,6 +27,9 @@ from emseg.runs.state import OWN_FOLDER
 
 KERNEL = "python3"
 _FOLDER_VARIABLES = ("EMSEG_DATA", "EMSEG_CACHE", "EMSEG_PROJECT")
+_WARNINGS_VARIABLE = "PYTHONWARNINGS"
+# What tqdm says when a library imports its bars for notebooks: a page can hold no such bar.
+_NO_WIDGETS = "ignore:IProgress not found"
 # Kernels announce on stderr that they talk over local TCP; the build's progress should not drown in that.
 _KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=50"]
 
@@ -156,7 +159,7 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progre
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    with _quiet_papermill(), _absolute_folders():
+    with _quiet_papermill(), _kernel_environment():
         try:
             papermill.execute_notebook(
                 str(chapter.path),
@@ -192,14 +195,19 @@ def _quiet_papermill() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _absolute_folders() -> Iterator[None]:
-    """Make relative folders in the environment absolute: the kernel starts in the notebook's folder, not in ours."""
-    relative = {name: value for name in _FOLDER_VARIABLES if (value := os.environ.get(name))}
-    os.environ.update({name: str(Path(value).resolve()) for name, value in relative.items()})
+def _kernel_environment() -> Iterator[None]:
+    """Give the kernel absolute folders, for it starts in the notebook's and not in ours, and no wish for widgets."""
+    before = {name: os.environ.get(name) for name in (*_FOLDER_VARIABLES, _WARNINGS_VARIABLE)}
+    os.environ.update({name: str(Path(value).resolve()) for name in _FOLDER_VARIABLES if (value := before[name])})
+    os.environ[_WARNINGS_VARIABLE] = ",".join(filter(None, [before[_WARNINGS_VARIABLE], _NO_WIDGETS]))
     try:
         yield
     finally:
-        os.environ.update(relative)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _read_if_any(path: Path) -> Any:
