@@ -74,7 +74,7 @@ def test_a_relative_data_folder_means_the_same_in_the_notebook(project: Path, tm
 
 
 def test_a_page_shows_no_wish_for_widgets_and_every_other_warning(project: Path, tmp_path: Path, rewrite, monkeypatch):
-    """tqdm's bars for notebooks ask for ipywidgets, with a path of this machine; a chapter's own warnings are shown."""
+    """Tqdm's bars for notebooks ask for ipywidgets, with a path of this machine; a chapter's own warnings are shown."""
     monkeypatch.delenv("PYTHONWARNINGS", raising=False)
     warn = "import warnings\nwarnings.warn('IProgress not found. Please update')\nwarnings.warn('a real concern')\n"
     rewrite(project / "book" / "part" / "first.ipynb", "part/first", body=warn + PUBLISH)
