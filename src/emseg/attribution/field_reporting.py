@@ -87,6 +87,12 @@ def report_comparisons(
         text = f"{first.condition.label} over {second.condition.label}"
         _estimate(run, f"{question}_ratio", difference.ratio, "1", f"Ratio of S at k = 0.01: {text}")
         run.metric(
+            f"{question}_ratio_low",
+            difference.ratio.low,
+            n=difference.ratio.n,
+            label=f"Lower end of the 95 % interval of that ratio: {text}",
+        )
+        run.metric(
             f"{question}_p_value",
             difference.p_value,
             n=sum(difference.n_images),
