@@ -202,9 +202,17 @@ def test_the_page_is_drawn_in_a_browser_of_rules_one_field_at_a_time(surveys):
     assert rules == [(f"pick-{n}", str(n)) for n in range(3)]
 
 
-def test_without_ipywidgets_there_is_no_live_view_and_no_error(surveys, monkeypatch):
-    monkeypatch.setattr("emseg.attribution.field_explorer.find_spec", lambda name: None)
-    assert explore_live(surveys[0], OPTIONS) is None
+def test_the_live_view_attributes_the_pixel_that_is_chosen(surveys):
+    """Moving a slider draws the field of another pixel."""
+    drawn = []
+    view = explore_live(surveys[0], OPTIONS, show=drawn.append)
+    row, column = view.children[:2]
+    view.update()
+    row.value, column.value = 3, 4
+    view.update()
+    assert len(drawn) >= 2
+    marks = [figure.axes[0].lines[0].get_xydata()[0].tolist() for figure in (drawn[0], drawn[-1])]
+    assert marks[-1] == [4, 3] != marks[0]
 
 
 def test_a_study_without_images_or_of_unknown_data_is_refused():

@@ -1,4 +1,4 @@
-"""Pick a pixel, see its field: as a page without scripts, and live where ipywidgets is installed.
+"""Pick a pixel, see its field: as a page without scripts, and live beside a running kernel.
 
 The page holds the fields of some pixels as images of its own, one shown at a time: each pixel is a radio button on the
 micrograph, and a style rule shows the picture of the one that is checked. So it works in the built book, in a saved
@@ -10,7 +10,6 @@ import html
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -93,10 +92,8 @@ def field_page(fields: ConditionFields, *, number: int = 0, name: str = "field",
 def explore_live(
     fields: ConditionFields, options: IntegralOptions, *, number: int = 0, show: Callable[[Any], None] | None = None
 ) -> Any:
-    """Return sliders for row and column that attribute any pixel at once; None where ipywidgets is not installed."""
-    if find_spec("ipywidgets") is None:
-        return None
-    import ipywidgets  # type: ignore[import-not-found,unused-ignore]
+    """Return sliders for row and column that attribute any pixel at once; they need a running kernel."""
+    import ipywidgets  # type: ignore[import-untyped,unused-ignore]
     import matplotlib.pyplot as plt
 
     one = fields.images[number]
