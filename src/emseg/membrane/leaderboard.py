@@ -19,6 +19,7 @@ from emseg.membrane.competition_records import (
     seed_score,
 )
 from emseg.reported import Reported, load_reported, select_reported
+from emseg.reported.competition import load_survey
 from emseg.reported.display import DisplayTable, Shown
 
 NOT_RUN = "not run"
@@ -111,7 +112,7 @@ def networks_table(trained: Sequence[Trained]) -> DisplayTable:
 def survey_table() -> DisplayTable:
     """Return what the paper's text says of the methods of the leading teams; Figure 5's bars could not be read."""
     rows = []
-    for row in select_reported(load_reported("urisc"), "surveyed_method"):
+    for row in select_reported(load_survey(), "surveyed_method"):
         aspect, _, method = row.about("item").partition(": ")
         said = f"“{row.printed}”" if row.printed else NOT_FOUND
         rows.append(tuple(Shown(text) for text in (aspect, method, said, row.place, row.note)))

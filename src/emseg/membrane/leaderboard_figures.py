@@ -13,6 +13,7 @@ from emseg.membrane.competition_errors import ErrorExample
 from emseg.membrane.competition_records import DATA_SETS, Trained, main_experiment, networks, seed_score
 from emseg.membrane.leaderboard import TRACKS, published_scores
 from emseg.reported import load_reported, select_reported
+from emseg.reported.competition import load_survey
 
 _PAPER_COLOUR = "#707070"
 _DATA_COLOURS = {"synthetic": "blue", "isbi2012": "vermilion", "urisc": "purple"}
@@ -81,7 +82,7 @@ def plot_roadmap(ours: float | None = None) -> Figure:
     assert human is not None
     assert benchmark is not None
     assert leader is not None
-    imagenet = {row.about("item"): row.value for row in select_reported(rows, "imagenet_accuracy")}
+    imagenet = {row.about("item"): row.value for row in select_reported(load_survey(), "imagenet_accuracy")}
     first, level = imagenet["2010"], imagenet["human"]
     assert first is not None
     assert level is not None
