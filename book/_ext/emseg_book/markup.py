@@ -17,7 +17,7 @@ def number_html(value: float, unit: str = "1", spec: str | None = None) -> str:
     """
     number = float(value)
     text = format_number(number, DEFAULT_DIGITS, trailing_zeros=True) if spec is None else typeset(format(value, spec))
-    return as_html(text) + (THIN_SPACE + escape(unit) if unit != "1" else "")
+    return as_html(text) + (THIN_SPACE + escape(unit.replace("^2", "²")) if unit != "1" else "")
 
 
 def data_kinds(record: dict[str, Any]) -> list[str]:
