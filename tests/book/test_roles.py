@@ -40,7 +40,7 @@ def staged(tmp_path: Path) -> Path:
         (3.1e-16, "1", None, "3.10 × 10<sup>−16</sup>"),
         (2048.0, "px", None, "2,048\N{NARROW NO-BREAK SPACE}px"),
         (123.4, "ms", None, "123\N{NARROW NO-BREAK SPACE}ms"),
-        (12.0, "nm^2", None, "12.0\N{NARROW NO-BREAK SPACE}nm²"),
+        (12.5, "nm^2", None, "12.5\N{NARROW NO-BREAK SPACE}nm²"),
         (0.1234, "1", ".1%", "12.3%"),
         (3.1e-16, "1", ".1e", "3.1 × 10<sup>−16</sup>"),
         (5.0, "<b>", "g", "5\N{NARROW NO-BREAK SPACE}&lt;b&gt;"),
