@@ -65,9 +65,9 @@ def field_page(fields: ConditionFields, *, number: int = 0, name: str = "field",
         )
         picture = _field_png(fields, one.attribution.maps[index], (row, column))
         panels.append(
-            f'<figure class="panel-{place}"><img src="data:image/png;base64,{picture}" alt="Attribution field of the '
-            f'{html.escape(words)}: blue pixels speak for membrane, red ones against."><figcaption>{as_html(caption)}'
-            "</figcaption></figure>"
+            f'<div class="panel panel-{place}"><img src="data:image/png;base64,{picture}" alt="Attribution field of the '
+            f'{html.escape(words)}: blue pixels speak for membrane, red ones against."><p>{as_html(caption)}'
+            "</p></div>"
         )
         rules.append(f"#{name}:has(#{key}:checked) .panel-{place}{{display:block}}")
         lines.append(caption)
@@ -76,7 +76,7 @@ def field_page(fields: ConditionFields, *, number: int = 0, name: str = "field",
         f"#{name} .picture{{position:relative;width:{_WIDTH_PX}px;max-width:100%}}"
         f"#{name} .picture img{{width:100%;display:block}}"
         f"#{name} input{{position:absolute;transform:translate(-50%,-50%);margin:0;border-radius:50%;cursor:pointer}}"
-        f"#{name} figure{{display:none;margin:0;width:{_WIDTH_PX}px;max-width:100%}}#{name} figure img{{width:100%}}"
+        f"#{name} .panel{{display:none;margin:0;width:{_WIDTH_PX}px;max-width:100%}}#{name} .panel img{{width:100%}}"
         + "".join(rules)
     )
     picture = _grey_png(one.image)
