@@ -65,8 +65,8 @@ def field_page(fields: ConditionFields, *, number: int = 0, name: str = "field",
         )
         picture = _field_png(fields, one.attribution.maps[index], (row, column))
         panels.append(
-            f'<div class="panel panel-{place}"><img src="data:image/png;base64,{picture}" alt="Attribution field of the '
-            f'{html.escape(words)}: blue pixels speak for membrane, red ones against."><p>{as_html(caption)}'
+            f'<div class="panel panel-{place}"><img src="data:image/png;base64,{picture}" alt="Attribution field of '
+            f'the {html.escape(words)}: blue pixels speak for membrane, red ones against."><p>{as_html(caption)}'
             "</p></div>"
         )
         rules.append(f"#{name}:has(#{key}:checked) .panel-{place}{{display:block}}")
