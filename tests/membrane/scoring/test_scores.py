@@ -16,6 +16,7 @@ from reference.membrane_scores import (
     textbook_v_scores,
 )
 from scipy import ndimage
+from skimage import metrics, morphology
 
 from emseg.errors import InputError, UsageError
 from emseg.membrane.scoring import (
@@ -71,7 +72,6 @@ def test_precision_recall_and_f1_of_both_classes_equal_the_definition(seed, radi
 
 
 def test_the_tolerant_score_is_that_of_a_dilation_by_a_disc():
-    morphology = pytest.importorskip("skimage.morphology")
     truth, prediction = perturbed(7)
     scores = score_image(prediction, truth, ScoreSettings(tolerance_px=2))
     disk = morphology.disk(2)
@@ -124,7 +124,6 @@ def test_v_rand_and_v_info_equal_the_papers_equations(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_adapted_rand_error_and_variation_of_information_equal_scikit_image(seed):
-    metrics = pytest.importorskip("skimage.metrics")
     truth, prediction = perturbed(seed)
     cells, own = label_cells(truth), label_thinned_cells(prediction)
     found = cell_scores(overlaps(cells, own))
