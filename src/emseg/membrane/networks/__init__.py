@@ -2,6 +2,7 @@ from emseg.membrane.networks.build import build_network
 from emseg.membrane.networks.design import ARCHITECTURES, ENCODERS, NetworkDesign
 from emseg.membrane.networks.network import MembraneNetwork
 from emseg.membrane.networks.receptive_field import ReceptiveField, receptive_field
+from emseg.membrane.networks.refinement import RefinedNetwork, build_refined
 from emseg.membrane.networks.saving import load_network, load_network_weights, save_network
 
 __all__ = [
@@ -10,7 +11,9 @@ __all__ = [
     "MembraneNetwork",
     "NetworkDesign",
     "ReceptiveField",
+    "RefinedNetwork",
     "build_network",
+    "build_refined",
     "load_network",
     "load_network_weights",
     "receptive_field",

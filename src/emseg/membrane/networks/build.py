@@ -30,7 +30,7 @@ def build_network(design: NetworkDesign, *, seed: int) -> MembraneNetwork:
         raise UsageError(f"`seed` must be a whole number of at least 0; got {seed!r}.")
     network = _untrained(design, seed)
     if design.encoder_weights is not None:
-        fetched = _fetched_weights(design.encoder, design.encoder_weights)
+        fetched = _fetched_weights(design.encoder, design.encoder_weights, design.in_channels)
         own = network.encoder.state_dict()
         network.encoder.load_state_dict({name: fetched.get(name, value) for name, value in own.items()})
     return network
@@ -50,7 +50,9 @@ def _untrained(design: NetworkDesign, seed: int) -> MembraneNetwork:
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
         if design.resnet is None:
-            encoder: PlainEncoder | ResNetEncoder = PlainEncoder(design.base_channels, design.encoder_depth, attention)
+            encoder: PlainEncoder | ResNetEncoder = PlainEncoder(
+                design.base_channels, design.encoder_depth, attention, design.in_channels
+            )
             initialize(encoder, generator)
         else:
             encoder = ResNetEncoder(design.resnet, attention, generator=generator)
@@ -59,8 +61,8 @@ def _untrained(design: NetworkDesign, seed: int) -> MembraneNetwork:
         return networks[design.architecture](design, encoder)
 
 
-def _fetched_weights(encoder: str, weights: str) -> dict[str, Tensor]:
-    """Return the weights that smp has for an encoder of one input channel."""
+def _fetched_weights(encoder: str, weights: str, in_channels: int) -> dict[str, Tensor]:
+    """Return the weights that smp has for an encoder of so many input channels."""
     from segmentation_models_pytorch.encoders import encoders, get_encoder  # type: ignore[import-untyped]
 
     known = tuple(encoders[encoder]["pretrained_settings"])
@@ -70,7 +72,7 @@ def _fetched_weights(encoder: str, weights: str) -> dict[str, Tensor]:
             + suggest(weights, known)
         )
     try:
-        fetched: dict[str, Tensor] = get_encoder(encoder, in_channels=1, weights=weights).state_dict()
+        fetched: dict[str, Tensor] = get_encoder(encoder, in_channels=in_channels, weights=weights).state_dict()
     except (OSError, ValueError) as error:
         raise InputError(
             f"the weights {weights!r} of {encoder} could not be fetched ({type(error).__name__}). "

@@ -72,6 +72,11 @@ class CaseNet(MembraneNetwork):
         super().__init__(design, encoder)
         self.decoder = SideFusion(self.map_channels[1:])
 
+    @property
+    def last_convolution(self) -> nn.Conv2d:
+        """The fusion of the sides."""
+        return self.decoder.fusion
+
     def outputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of every side and the fused ones."""
         return self.decoder(self.maps(x)[1:], (x.shape[-2], x.shape[-1]))  # type: ignore[no-any-return]

@@ -7,7 +7,8 @@
     encoder    resnet18, resnet34, resnet50, resnet101, resnet152; `base_channels` = 64 is the standard width
                plain: the original U-Net's double convolutions, `base_channels` = 64 at first, doubled at every level
 
-A design is plain data: it goes to JSON and back, and is all that a file of weights needs to be understood.
+A design is plain data: it goes to JSON and back, and is all that a file of weights needs to be understood. What a
+design does not name has its default, so files from before a field was there are read as they were meant.
 
 Source: Shi et al. 2022 (U-RISC), Segmentation Networks.
 """
@@ -47,12 +48,13 @@ MIN_DEPTHS = {"plain": 1, "resnet": 2}  # the first stage of a ResNet has stride
 
 @dataclass(frozen=True)
 class NetworkDesign:
-    """A membrane network of one input and one output channel; the defaults are the paper's U-Net.
+    """A membrane network of one output channel; the defaults are the paper's U-Net.
 
     `encoder_depth` counts halvings: the stride is 2^depth. `decoder_channels` are the U-Net's, one a halving, coarse to
     fine; None mirrors a plain encoder, and scales smp's 256, 128, 64, 32, 16 with the width of a ResNet.
     `attention_options` are listed in `emseg.membrane.networks.attention_places`. `encoder_weights` names weights that
-    smp can fetch for a ResNet of standard width, for example "imagenet"; None starts from random ones.
+    smp can fetch for a ResNet of standard width, for example "imagenet"; None starts from random ones. `in_channels` is
+    1, the image, or 2 for a network that refines what another one found (`emseg.membrane.networks.refinement`).
     """
 
     architecture: Architecture = "unet"
@@ -63,12 +65,14 @@ class NetworkDesign:
     attention: str = "none"
     attention_options: Mapping[str, object] = field(default_factory=dict, hash=False)
     encoder_weights: str | None = None
+    in_channels: int = 1
 
     def __post_init__(self) -> None:
         _require_choice("architecture", self.architecture, ARCHITECTURES)
         _require_choice("encoder", self.encoder, ENCODERS)
         _require_choice("attention", self.attention, ATTENTION_NAMES)
         self._require_depth()
+        _require_whole("in_channels", self.in_channels)
         _require_whole("base_channels", self.base_channels)
         if self.base_channels < MIN_BASE_CHANNELS:
             raise UsageError(f"`base_channels` must be at least {MIN_BASE_CHANNELS}; got {self.base_channels}.")
@@ -96,7 +100,7 @@ class NetworkDesign:
             block=full.block,
             depths=full.depths[: self.encoder_depth - 1],
             base_channels=self.base_channels,
-            in_channels=1,
+            in_channels=self.in_channels,
             n_classes=1,
         )
 

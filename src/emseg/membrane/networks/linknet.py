@@ -39,6 +39,11 @@ class Linknet(MembraneNetwork):
         initialize_decoder(self.decoder)
         initialize_head(self.segmentation_head)
 
+    @property
+    def last_convolution(self) -> nn.Conv2d:
+        """The head's only convolution."""
+        return self.segmentation_head[0]  # type: ignore[no-any-return]
+
     def outputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of membrane alone."""
         return (self.segmentation_head(self.decoder(self.maps(x))),)

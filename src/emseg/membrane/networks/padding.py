@@ -11,12 +11,13 @@ from torch.nn import functional
 from emseg.errors import InputError
 
 
-def require_images(x: Tensor, min_size: int = 1) -> None:
-    """Raise `InputError` unless `x` is a batch of images of one channel, at least `min_size` a side."""
-    if x.ndim != 4 or x.shape[1] != 1:
+def require_images(x: Tensor, min_size: int = 1, channels: int = 1) -> None:
+    """Raise `InputError` unless `x` is a batch of images of so many channels, at least `min_size` a side."""
+    if x.ndim != 4 or x.shape[1] != channels:
         raise InputError(
-            f"a membrane network takes images of one channel, [batch, 1, height, width]; got {list(x.shape)}. "
-            "Average the colours, or add the axes that are missing."
+            f"this membrane network takes images of {'one channel' if channels == 1 else f'{channels} channels'}, "
+            f"[batch, {channels}, height, width]; got {list(x.shape)}. Average the colours, or add the axes that are "
+            "missing."
         )
     if not x.is_floating_point():
         raise InputError(
@@ -29,7 +30,7 @@ def require_images(x: Tensor, min_size: int = 1) -> None:
         )
 
 
-def pad_to_stride(x: Float[Tensor, "batch 1 height width"], stride: int) -> Float[Tensor, "batch 1 _ _"]:
+def pad_to_stride(x: Float[Tensor, "batch channel height width"], stride: int) -> Float[Tensor, "batch channel _ _"]:
     """Return the images with height and width rounded up to multiples of `stride`."""
     height, width = x.shape[-2:]
     below, right = -height % stride, -width % stride

@@ -31,22 +31,22 @@ class DoubleConvolution(nn.Sequential):
 
 
 class PlainEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]  # smp carries no types
-    """The encoder of `depth` halvings for images of one channel."""
+    """The encoder of `depth` halvings for images of so many channels."""
 
     first_map_is_image = False
 
-    def __init__(self, base_channels: int, depth: int, attention: BlockAttention) -> None:
+    def __init__(self, base_channels: int, depth: int, attention: BlockAttention, in_channels: int = 1) -> None:
         super().__init__()
         channels = [base_channels * 2**level for level in range(depth + 1)]
-        self._depth, self._in_channels, self._output_stride = depth, 1, 2**depth
+        self._depth, self._in_channels, self._output_stride = depth, in_channels, 2**depth
         self._out_channels = channels
         self.maxpool = nn.MaxPool2d(2)
         self.levels = nn.ModuleList(
             DoubleConvolution(before, width, attention(width, 2**level))
-            for level, (before, width) in enumerate(zip([1, *channels], channels, strict=False))
+            for level, (before, width) in enumerate(zip([in_channels, *channels], channels, strict=False))
         )
 
-    def forward(self, x: Float[Tensor, "batch 1 height width"]) -> list[Tensor]:
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> list[Tensor]:
         """Return the maps of all levels, fine to coarse."""
         maps = [self.levels[0](x)]
         for level in self.levels[1:]:

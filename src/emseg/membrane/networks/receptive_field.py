@@ -7,6 +7,8 @@ else is 0 reaches exactly the outputs that can depend on it. After every convolu
 so that nothing grows without bound. What is reached repeats with the stride, so `stride` columns tell all. Width and
 attention change nothing about it, hence the twin is narrow and has none.
 
+A refined network sees what its second network reaches of what the first one reaches: their reaches add up.
+
 This is the theoretical field: a trained network uses a small part of it. Attention that pools over the whole map ties
 each output to every pixel, and so do normalisations while training; `whole_image` says the former.
 
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from emseg.membrane.networks.build import build_network
 from emseg.membrane.networks.design import MIN_BASE_CHANNELS, NetworkDesign
 from emseg.membrane.networks.network import MembraneNetwork
+from emseg.membrane.networks.refinement import RefinedNetwork
 
 N_TOGETHER = 4  # impulses in one batch: the twin of a ResNet-152 then takes some 100 MB
 
@@ -56,6 +59,8 @@ def receptive_field(network: MembraneNetwork | NetworkDesign) -> ReceptiveField:
     scSE and the attentions of the encoder make it the whole image; `before` and `after` are then those of the
     convolutions.
     """
+    if isinstance(network, RefinedNetwork):
+        return _one_behind_the_other(receptive_field(network.first), receptive_field(network.second))
     design = network.design if isinstance(network, MembraneNetwork) else network
     decoder = None if design.decoder_channels is None else (MIN_BASE_CHANNELS,) * design.encoder_depth
     twin = replace(
@@ -65,9 +70,19 @@ def receptive_field(network: MembraneNetwork | NetworkDesign) -> ReceptiveField:
         attention="none",
         attention_options={},
         encoder_weights=None,
+        in_channels=1,
     )
     before, after = _reach(twin)
     return ReceptiveField(before, after, design.stride, whole_image=design.attention != "none")
+
+
+def _one_behind_the_other(first: ReceptiveField, second: ReceptiveField) -> ReceptiveField:
+    return ReceptiveField(
+        first.before + second.before,
+        first.after + second.after,
+        max(first.stride, second.stride),  # both are powers of 2
+        whole_image=first.whole_image or second.whole_image,
+    )
 
 
 @lru_cache(maxsize=32)

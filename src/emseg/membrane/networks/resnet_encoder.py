@@ -1,6 +1,6 @@
 """A residual network as an encoder: its maps at strides 2, 4, 8, 16 and 32, with an attention in every block or none.
 
-At `base_channels` = 64 and without attention it is smp's encoder for images of one channel, key for key; narrower ones
+At `base_channels` = 64 and without attention it is smp's encoder for as many channels, key for key; narrower ones
 are the same network with fewer channels. Stages that the depth leaves out are not made.
 
 Source: He et al. 2016; `emseg.frequency.resnet`; segmentation-models-pytorch for the interface.
@@ -18,7 +18,7 @@ FIRST_STAGE_STRIDE = 4
 
 
 class ResNetEncoder(ResNet, EncoderMixin):  # type: ignore[misc]  # smp carries no types
-    """The encoder of a residual network of one input channel, without its classifier."""
+    """The encoder of a residual network, without its classifier."""
 
     first_map_is_image = True
 

@@ -1,8 +1,9 @@
 """A trained network in a file: its weights, and beside them the design that says what they belong to.
 
     .safetensors   tensors only, read without executing anything; the header holds
-                   design    the `NetworkDesign` as JSON
-                   format    "emseg membrane network 1"
+                   design          the `NetworkDesign` as JSON
+                   first_design    of a refined network, that of its first network; `design` is then the second's
+                   format          "emseg membrane network 1"
 
 A file is written beside its place and moved there in one step, so that a network is there whole or not at all. A file
 of another architecture is refused as a whole, with the count of what would have fitted.
@@ -21,9 +22,11 @@ from emseg.errors import InputError, UsageError
 from emseg.membrane.networks.build import build_network
 from emseg.membrane.networks.design import NetworkDesign
 from emseg.membrane.networks.network import MembraneNetwork
+from emseg.membrane.networks.refinement import RefinedNetwork
 
 SAFETENSORS = ".safetensors"
 FORMAT = "emseg membrane network 1"
+_RESERVED = {"design", "first_design", "format"}
 
 
 def save_network(
@@ -48,7 +51,7 @@ def save_network(
             "`design` must be the one that the network was built from, or the file could not be read again; got "
             f"{design} for a network of {network.design}. Use network.design."
         )
-    reserved = sorted({"design", "format"} & set(notes or {}))
+    reserved = sorted(_RESERVED & set(notes or {}))
     if reserved:
         raise UsageError(f"`notes` must not hold {reserved[0]!r}, which the file itself has; rename that note.")
     tensors = {}
@@ -57,7 +60,7 @@ def save_network(
         if dtype is not None and kept.is_floating_point():
             kept = kept.to(dtype)
         tensors[name] = kept.contiguous()
-    header = {**(notes or {}), "format": FORMAT, "design": json.dumps(design.to_dict())}
+    header = {**(notes or {}), **network_header(network)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +73,14 @@ def save_network(
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def network_header(network: MembraneNetwork) -> dict[str, str]:
+    """Return what a file's header says of the network whose weights it holds."""
+    header = {"format": FORMAT, "design": json.dumps(network.design.to_dict())}
+    if isinstance(network, RefinedNetwork):
+        header["first_design"] = json.dumps(network.first.design.to_dict())
+    return header
 
 
 def load_network(path: Path | str) -> MembraneNetwork:
@@ -87,11 +98,11 @@ def load_network(path: Path | str) -> MembraneNetwork:
             "design."
         )
     try:
-        design = NetworkDesign.from_dict(json.loads(header["design"]))
+        network = _untrained(header["design"])
+        if "first_design" in header:
+            network = RefinedNetwork(_untrained(header["first_design"]), network)
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} names a design that this version does not know: {error}") from None
-    network = build_network(replace(design, encoder_weights=None), seed=0)
-    network.design = design
     _load(network, weights, path)
     return network.eval()
 
@@ -103,6 +114,14 @@ def load_network_weights(network: MembraneNetwork, path: Path | str) -> None:
     """
     weights, _ = _read(Path(path))
     _load(network, weights, Path(path))
+
+
+def _untrained(text: str) -> MembraneNetwork:
+    """Return a network of a header's design."""
+    design = NetworkDesign.from_dict(json.loads(text))
+    network = build_network(replace(design, encoder_weights=None), seed=0)
+    network.design = design
+    return network
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
