@@ -3,6 +3,8 @@
 Every score is the mean over images; its spread is their standard deviation, its interval a bootstrap over images (95 %,
 percentiles of the mean): how far other images of the same kind could have moved it. What another seed would have
 given is in neither.
+
+Of a refined network, `..._first` is what the first network had before its refinement.
 """
 
 import math
@@ -44,6 +46,7 @@ REPORTED = (
     Reported("spurious_membranes", "spurious_membranes", "Spurious membranes an image", more_is_better=False),
 )
 _PART_WORDS = {"validation": "validation images", "test": "test images"}
+_BEFORE = ", before refinement"
 
 
 def bootstrap_interval(
@@ -59,9 +62,20 @@ def bootstrap_interval(
 
 
 def report_scores(run: Run, outcome: Outcome, *, n_resamples: int, seed: int) -> None:
-    """Note the threshold, and all scores of validation and test at it; what is undefined is left out."""
+    """Note the threshold, and all scores of validation and test at it; what is undefined is left out.
+
+    Of a refined network the first one's threshold and scores are noted as well.
+    """
     n = len(outcome.parts["validation"].images)
-    run.metric("threshold", outcome.threshold, n=n, label="Threshold with the best membrane F1 on validation images")
+    label = "Threshold with the best membrane F1 on validation images"
+    run.metric("threshold", outcome.threshold, n=n, label=label)
+    if outcome.first is not None:
+        run.metric("threshold_first", outcome.first.threshold, n=n, label=f"{label}{_BEFORE}")
+        for part, scores in outcome.first.parts.items():
+            for one in REPORTED:
+                values = [image.row()[one.row] for image in scores.scores]
+                text = f"{one.label}, {_PART_WORDS[part]}{_BEFORE}"
+                _note(run, f"{part}_{one.name}_first", values, text, one.unit, n_resamples, seed)
     for part, scores in outcome.parts.items():
         for one in REPORTED:
             values = [image.row()[one.row] for image in scores.scores]
@@ -78,41 +92,60 @@ def report_scores(run: Run, outcome: Outcome, *, n_resamples: int, seed: int) ->
 
 
 def report_training(run: Run, trained: TrainedNetwork) -> None:
-    """Note what the training took and how it ended."""
-    steps = len(trained.curves["step"])
-    last = trained.curves["loss"][-max(1, steps // 10) :]
+    """Note what the training took and how it ended.
+
+    Of a refinement, steps, seconds and crops are those of both stages, memory is the larger, and the loss the second's;
+    steps and seconds of each stage are noted beside them.
+    """
+    of_stages = [len(stage.curves["step"]) for stage in trained.stages]
+    steps, seconds = sum(of_stages), sum(stage.seconds for stage in trained.stages)
+    crops = sum(stage.crops_per_second * stage.seconds for stage in trained.stages)
+    last = trained.curves["loss"][-max(1, of_stages[-1] // 10) :]
     run.metric("n_parameters", trained.n_parameters, n=1, label="Parameters of the network")
     run.metric("n_steps", steps, n=1, label="Training steps")
     run.metric("n_training_images", trained.n_images, n=1, label="Training images")
     run.metric("final_loss", sum(last) / len(last), n=len(last), label="Loss, mean over the last tenth of the steps")
-    run.metric("training_seconds", trained.seconds, unit="s", n=1, label="Time of training")
-    run.metric("crops_per_second", trained.crops_per_second, unit="crops/s", n=steps, label="Crops trained on a second")
-    run.metric("training_memory", trained.peak_memory_mib, unit="MiB", n=1, label="Peak memory of training")
+    run.metric("training_seconds", seconds, unit="s", n=1, label="Time of training")
+    run.metric(
+        "crops_per_second", crops / max(seconds, 1e-9), unit="crops/s", n=steps, label="Crops trained on a second"
+    )
+    memory = max(stage.peak_memory_mib for stage in trained.stages)
+    run.metric("training_memory", memory, unit="MiB", n=1, label="Peak memory of training")
+    if trained.first is not None:
+        words = {"first": "first network", "refinement": "refinement"}
+        for (name, word), stage, n_steps in zip(words.items(), trained.stages, of_stages, strict=True):
+            run.metric(f"n_steps_{name}", n_steps, n=1, label=f"Training steps, {word}")
+            run.metric(f"training_seconds_{name}", stage.seconds, unit="s", n=1, label=f"Time of training, {word}")
 
 
 def report_cost(run: Run, outcome: Outcome) -> None:
-    """Note what a prediction takes."""
+    """Note what a prediction takes: with a refined network by both of its networks, and by the first alone."""
     n = sum(len(part.images) for part in outcome.parts.values())
-    run.metric(
-        "seconds_per_megapixel",
-        outcome.seconds_per_megapixel,
-        unit="s/Mpx",
-        n=n,
-        label="Time of prediction a megapixel",
-    )
+    label = "Time of prediction a megapixel"
+    run.metric("seconds_per_megapixel", outcome.seconds_per_megapixel, unit="s/Mpx", n=n, label=label)
+    if outcome.first is not None:
+        first = outcome.first.seconds_per_megapixel
+        run.metric("seconds_per_megapixel_first", first, unit="s/Mpx", n=n, label=f"{label}, first network alone")
 
 
 def scores_table(run: Run, outcome: Outcome) -> DisplayTable:
-    """Return the scores of validation and test beside each other, with their intervals, as the run has them."""
+    """Return the scores of validation and test beside each other, with their intervals, as the run has them.
+
+    Of a refined network a last column has the test scores before its refinement.
+    """
+    counts = {part: len(scores.images) for part, scores in outcome.parts.items()}
+    columns = {f"{_PART_WORDS[part].capitalize()} ({n})": (part, "") for part, n in counts.items()}
+    if outcome.first is not None:
+        columns["Test images, before refinement"] = ("test", "_first")
     rows = []
     for one in REPORTED:
         label = one.label if one.more_is_better else f"{one.label} (less is better)"
-        rows.append((Shown(label), *(_shown(run, f"{part}_{one.name}") for part in outcome.parts)))
-    counts = {part: len(scores.images) for part, scores in outcome.parts.items()}
+        shown = (_shown(run, f"{part}_{one.name}{stage}") for part, stage in columns.values())
+        rows.append((Shown(label), *shown))
     return DisplayTable(
         caption=f"Scores at the threshold {outcome.threshold:.2f}, chosen on the validation images: mean over images, "
         "± standard deviation, and the 95 % interval of the mean (bootstrap over images).",
-        header=("Score", *(f"{_PART_WORDS[part].capitalize()} ({counts[part]})" for part in outcome.parts)),
+        header=("Score", *columns),
         rows=tuple(rows),
         css_class="emseg-metrics",
         row_ids=tuple(f"score-{one.name.replace('_', '-')}" for one in REPORTED),

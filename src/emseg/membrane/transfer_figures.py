@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
+from emseg.membrane.dataset.images import UnlabelledImage
 from emseg.membrane.pretraining import PretrainedEncoder, PretrainingPlan
 from emseg.membrane.pretraining.source import NONE
-from emseg.membrane.pretraining.views import UnlabelledImage, Views
+from emseg.membrane.pretraining.views import Views
 from emseg.membrane.transfer_experiment import Transfer
 from emseg.membrane.transfer_reporting import METRIC_LABELS, NOT_RUN, pretraining_label
 

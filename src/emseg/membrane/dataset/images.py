@@ -19,8 +19,8 @@ Window = tuple[slice, slice]
 """(rows, columns) of an image: slices within its borders that step by 1."""
 
 
-class MembraneImage(Protocol):
-    """A grey image and, where `labelled`, where its membranes are."""
+class UnlabelledImage(Protocol):
+    """A grey image; there is no way to ask for labels."""
 
     @property
     def name(self) -> str:
@@ -37,13 +37,17 @@ class MembraneImage(Protocol):
         """Number of columns."""
         ...
 
+    def read(self, window: Window | None = None) -> NDArray[np.uint8]:
+        """Return the grey values [row, column] of a window, by default of the whole image."""
+        ...
+
+
+class MembraneImage(UnlabelledImage, Protocol):
+    """A grey image and, where `labelled`, where its membranes are."""
+
     @property
     def labelled(self) -> bool:
         """Whether `read_membrane` can answer."""
-        ...
-
-    def read(self, window: Window | None = None) -> NDArray[np.uint8]:
-        """Return the grey values [row, column] of a window, by default of the whole image."""
         ...
 
     def read_membrane(self, window: Window | None = None) -> NDArray[np.bool_]:

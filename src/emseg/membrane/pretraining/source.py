@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from emseg.errors import InputError
+from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import MembraneSet
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.pretraining.encoder_files import file_digest
-from emseg.membrane.pretraining.loading import load_cem500k, load_pretrained
+from emseg.membrane.pretraining.loading import CEM500K_FILE, CEM500K_RECORD, load_cem500k, load_pretrained
 from emseg.membrane.pretraining.plan import PretrainingPlan
 from emseg.membrane.pretraining.training import ENCODER_FIELDS, PretrainedEncoder, pretrain
 from emseg.membrane.training import Start
@@ -52,6 +52,11 @@ def pretrained_start(
         made = pretrain_on_set(design, plan, membrane_set, folder, progress=progress)
         return start_from_file(made.weights, name=MOCO)
     if pretraining == CEM500K_NAME:
+        if file == "" or Path(file) == Path():
+            raise UsageError(
+                "`pretraining_file` must name the CEM500K checkpoint where pretraining is cem500k; got none. Get "
+                f"{CEM500K_FILE} from {CEM500K_RECORD} and give its path, or use pretraining='moco'."
+            )
         start = Start(CEM500K_NAME, _digest_or_none(file), lambda network: load_cem500k(network.encoder, file))
     else:
         start = start_from_file(Path(pretraining))

@@ -9,12 +9,9 @@ and the momentum network among it. One device. Labels are never read.
 """
 
 import json
-import logging
 import math
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +22,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from emseg.errors import UsageError
+from emseg.membrane.dataset.images import UnlabelledImage
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.pretraining.plan import PretrainingPlan
-from emseg.membrane.pretraining.views import StepDraws, UnlabelledImage, Views
+from emseg.membrane.pretraining.views import StepDraws, Views
 from emseg.membrane.training import work_folder
 from emseg.membrane.training.devices import chosen_precision, lightning_precision, require_device
+from emseg.membrane.training.quiet import quiet_lightning
 
 if TYPE_CHECKING:
     from emseg.membrane.pretraining.momentum_contrast import MomentumContrast
@@ -72,6 +71,11 @@ def pretrain(
     pretraining begins anew. Raises `UsageError` for settings that do not fit the device or the work folder, or a loss
     that is no number; `InputError` for files and images that cannot be used.
     """
+    if design.in_channels != 1:
+        raise UsageError(
+            f"pretraining sees the image alone; got a design with in_channels={design.in_channels}. Pretrain with "
+            "in_channels=1."
+        )
     work_dir = Path(work_dir)
     device = require_device(plan.device, 1, plan.precision)
     precision = chosen_precision(plan.precision, device)
@@ -87,7 +91,7 @@ def pretrain(
     work_folder.begin(work_dir, json.loads(json.dumps(settings)), resume=resume)
     took = work_folder.read_finished(work_dir)
     if took is None:
-        with _quiet(device):
+        with quiet_lightning(device):
             encoder: nn.Module = build_network(design, seed=plan.seed).encoder
             took = _trained(encoder, plan, views, work_dir, device, precision, progress)
     return PretrainedEncoder(
@@ -188,22 +192,3 @@ def _keeper(module: "MomentumContrast", work_dir: Path, seconds_before: float, p
             self.bar.close()
 
     return Keeper()
-
-
-@contextmanager
-def _quiet(device: torch.device) -> Iterator[None]:
-    """Keep Lightning's remarks from the page, and torch's generators as they were."""
-    import lightning.pytorch  # noqa: F401 - it sets its loggers' levels when it is imported
-
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    gpus = list(range(torch.cuda.device_count())) if device.type == "cuda" else []
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with torch.random.fork_rng(devices=gpus), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -13,7 +13,6 @@ Narayan 2021 (CEM500K) have them or nearly so; no solarising, no colour.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,33 +22,14 @@ from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
 from emseg.errors import InputError
+from emseg.membrane.dataset.images import UnlabelledImage
 from emseg.membrane.pretraining.normalization import OURS
 from emseg.membrane.pretraining.plan import PretrainingPlan
 
-Window = tuple[slice, slice]
 BLUR_SIGMA_PX = (0.1, 2.0)
 NOISE_SIGMA = 0.05
 JITTER = 0.4
 N_PLACE, N_VIEW, N_STEP = range(3)  # what a seed is for
-
-
-class UnlabelledImage(Protocol):
-    """What pretraining knows of an image; it has no way to ask for labels."""
-
-    @property
-    def name(self) -> str:
-        """A name for messages."""
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-
-    def read(self, window: Window | None = None) -> NDArray[np.uint8]:
-        """Return the grey values of a window."""
 
 
 def draw_seed(seed: int, *place: int) -> int:

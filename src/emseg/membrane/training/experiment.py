@@ -6,6 +6,9 @@ Predictions are kept beside the weights as grey PNG images, 255 for a probabilit
 
 The threshold is the one with the best F1 of membrane on the validation images. Test images are predicted and scored at
 it, and nothing is chosen by them.
+
+With refinement a second network is trained to correct what the first one finds (`emseg.membrane.networks.refinement`),
+in a folder of its own that the first one's weights are named in. Both stages are scored alike, each at its threshold.
 """
 
 import json
@@ -26,11 +29,12 @@ from emseg.images import read_gray
 from emseg.membrane.dataset import MembraneImage, MembraneSet
 from emseg.membrane.networks import NetworkDesign
 from emseg.membrane.networks.attention_places import attention_options
+from emseg.membrane.networks.refinement import REFINING_CHANNELS
 from emseg.membrane.scoring import ImageScores, ScoreSettings, best_thresholds, score_image
 from emseg.membrane.training.augmentation import Augmentation
 from emseg.membrane.training.plan import PLANS, TrainingPlan
 from emseg.membrane.training.prediction import WHOLE_IMAGE, predict_membrane
-from emseg.membrane.training.training import Start, TrainedNetwork, train_network, training_settings
+from emseg.membrane.training.training import Start, TrainedNetwork, state_digest, train_network, training_settings
 from emseg.membrane.training.validation import ThresholdCurve, level_counts, threshold_curve, to_levels
 from emseg.membrane.training.work_folder import write_then_move
 from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
@@ -65,7 +69,8 @@ class PartScores:
 class Outcome:
     """A trained network with its threshold, and the scores of "validation" and of "test".
 
-    `v_rand_threshold` is the one with the best V-Rand on the validation images, of those that ISBI 2012 tried.
+    `v_rand_threshold` is the one with the best V-Rand on the validation images, of those that ISBI 2012 tried. `first`
+    is what a refined network had before its refinement.
     """
 
     trained: TrainedNetwork
@@ -74,6 +79,7 @@ class Outcome:
     parts: Mapping[str, PartScores]
     seconds_per_megapixel: float
     work_dir: Path
+    first: "Outcome | None" = None
 
 
 def make_design(
@@ -107,10 +113,15 @@ def make_plan(
     """
     plan = PLANS[name]
     if n_steps:
-        plan = plan.changed(n_steps=n_steps, warm_up_steps=plan.warm_up_steps * n_steps // plan.n_steps)
+        plan = with_steps(plan, n_steps)
     given = {"batch_size": batch, "crop_size": crop_size, "learning_rate": learning_rate}
     plan = plan.changed(**{field: value for field, value in given.items() if value})
     return plan.changed(augmentation=Augmentation(bend_px=bend_px), **changes)
+
+
+def with_steps(plan: TrainingPlan, n_steps: int) -> TrainingPlan:
+    """Return the plan with another number of steps and as large a share of them to warm up."""
+    return plan.changed(n_steps=n_steps, warm_up_steps=plan.warm_up_steps * n_steps // plan.n_steps)
 
 
 def with_label_fraction(membrane_set: MembraneSet, fraction: float, *, seed: int = 0) -> MembraneSet:
@@ -156,6 +167,7 @@ def train_and_score(
     folder: str | Path,
     *,
     start: Start | None = None,
+    refinement_steps: int = 0,
     tta: bool = False,
     tile: int = WHOLE_IMAGE,
     tolerance_px: float = 3.0,
@@ -163,15 +175,45 @@ def train_and_score(
 ) -> Outcome:
     """Train `design` on the set in a folder below `folder`, predict and score; what is there is not repeated.
 
-    A relative `folder` is below the project's root. `tta` averages over eight views, `tile` is as in
-    `predict_membrane`, `tolerance_px` the radius of the tolerant scores.
+    A relative `folder` is below the project's root. With `refinement_steps` a second network of the same design is
+    trained afterwards by the same plan for so many steps, from random weights, to correct the first. `tta` averages
+    over eight views, `tile` is as in `predict_membrane`, `tolerance_px` the radius of the tolerant scores.
     """
+    if isinstance(refinement_steps, bool) or not isinstance(refinement_steps, int) or refinement_steps < 0:
+        raise UsageError(f"`refinement_steps` must be a whole number of at least 0; got {refinement_steps!r}.")
+    labelled = _labelled_parts(membrane_set)
+    place = _place(folder)
+    work_dir = place / work_name(design, plan, membrane_set, start)
+    trained = train_network(design, plan, membrane_set, work_dir, start=start, progress=progress)
+    settings = ScoreSettings(tolerance_px=tolerance_px, pixel_size_nm=membrane_set.pixel_size_nm)
+    outcome = _scored(trained, labelled, settings, tta=tta, tile=tile)
+    if not refinement_steps:
+        return outcome
+    design, plan = replace(design, in_channels=REFINING_CHANNELS), with_steps(plan, refinement_steps)
+    work_dir = place / work_name(design, plan, membrane_set, first=trained)
+    refined = train_network(design, plan, membrane_set, work_dir, first=trained, progress=progress)
+    return replace(_scored(refined, labelled, settings, tta=tta, tile=tile), first=outcome)
+
+
+def _labelled_parts(membrane_set: MembraneSet) -> dict[str, tuple[MembraneImage, ...]]:
+    """Return the images to choose by and to report on; raise `UsageError` where there are none."""
     labelled = {"validation": membrane_set.validation, "test": membrane_set.labelled_test}
     for part, images in labelled.items():
         if not images:
             raise UsageError(f"{membrane_set.name} has no labelled images for {part}. Use a set with some.")
-    work_dir = _place(folder) / work_name(design, plan, membrane_set, start)
-    trained = train_network(design, plan, membrane_set, work_dir, start=start, progress=progress)
+    return labelled
+
+
+def _scored(
+    trained: TrainedNetwork,
+    labelled: Mapping[str, tuple[MembraneImage, ...]],
+    settings: ScoreSettings,
+    *,
+    tta: bool,
+    tile: int,
+) -> Outcome:
+    """Predict what is not predicted yet, choose the threshold on validation images, and score at it."""
+    work_dir = trained.weights.parent
     kept = work_dir / ("predictions-tta" if tta else "predictions")
     predictions, seconds, n_pixels = {}, 0.0, 0
     for part, images in labelled.items():
@@ -187,7 +229,7 @@ def train_and_score(
         write_then_move(lambda path: path.write_text(json.dumps(1e6 * seconds / n_pixels)), timing)
     curves = {part: _curve(images, predictions[part]) for part, images in labelled.items()}
     threshold = curves["validation"].best_threshold
-    settings = ScoreSettings(threshold=threshold, tolerance_px=tolerance_px, pixel_size_nm=membrane_set.pixel_size_nm)
+    settings = replace(settings, threshold=threshold)
     parts = {
         part: PartScores(images, predictions[part], _scores(images, predictions[part], settings), curves[part])
         for part, images in labelled.items()
@@ -203,15 +245,25 @@ def train_and_score(
     )
 
 
-def work_name(design: NetworkDesign, plan: TrainingPlan, membrane_set: MembraneSet, start: Start | None = None) -> str:
-    """Return a name that says the cell and ends in a digest of all that decides the weights."""
+def work_name(
+    design: NetworkDesign,
+    plan: TrainingPlan,
+    membrane_set: MembraneSet,
+    start: Start | None = None,
+    first: TrainedNetwork | None = None,
+) -> str:
+    """Return a name that says the cell and ends in a digest of all that decides the weights.
+
+    That of a refinement has a digest of the `first` network's weights before it.
+    """
     files = sorted({path for pattern in _TRAINING_CODE for path in PACKAGE_ROOT.glob(pattern)})
     code = digest_of(*(code_tree(path.read_text(encoding="utf-8")) for path in files))
-    settings = training_settings(design, plan, membrane_set, start)
+    settings = training_settings(design, plan, membrane_set, start, first)
     digest = digest_of(code, json.dumps(settings, sort_keys=True), torch.__version__)
     attention = "" if design.attention == "none" else f"-{design.attention}"
     data = re.sub(r"[^A-Za-z0-9]+", "_", membrane_set.name)
-    return f"{design.architecture}-{design.encoder}{attention}-{data}-seed{plan.seed}-{digest[:10]}"
+    refines = "" if first is None else f"-refines-{state_digest(first.network)[:10]}"
+    return f"{design.architecture}-{design.encoder}{attention}-{data}-seed{plan.seed}{refines}-{digest[:10]}"
 
 
 def _place(folder: str | Path) -> Path:

@@ -10,8 +10,6 @@ do the curves: the first device's.
 
 import hashlib
 import json
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +21,19 @@ from torch import nn
 
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import MembraneSet
-from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network, load_network_weights
-from emseg.membrane.networks.saving import FORMAT
+from emseg.membrane.networks import (
+    MembraneNetwork,
+    NetworkDesign,
+    build_network,
+    build_refined,
+    load_network_weights,
+)
+from emseg.membrane.networks.refinement import REFINING_CHANNELS
+from emseg.membrane.networks.saving import network_header
 from emseg.membrane.training import work_folder
 from emseg.membrane.training.devices import chosen_precision, device_name, lightning_precision, require_device
 from emseg.membrane.training.plan import TrainingPlan, settings_of
+from emseg.membrane.training.quiet import quiet_lightning
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -52,6 +58,9 @@ class TrainedNetwork:
     `curves` holds a value for each step under "step", "seconds", "learning_rate" and "loss"; `validation` one for each
     look under "step", "membrane_f1" (at 0.5), "best_membrane_f1" and "best_threshold". `seconds` counts all parts of a
     training that was interrupted, from its checkpoints. `peak_memory_mib` is of the GPU, or of the process on a CPU.
+
+    Of a refinement `network` is the refined network, `n_parameters` counts both of its networks, and all else is of the
+    second stage alone; `first` is the first stage.
     """
 
     network: MembraneNetwork
@@ -67,6 +76,12 @@ class TrainedNetwork:
     device: str
     precision: str
     weights: Path
+    first: "TrainedNetwork | None" = None
+
+    @property
+    def stages(self) -> "tuple[TrainedNetwork, ...]":
+        """The trainings that led here, in their order."""
+        return (self,) if self.first is None else (self.first, self)
 
 
 def train_network(
@@ -76,10 +91,14 @@ def train_network(
     work_dir: str | Path,
     *,
     start: Start | None = None,
+    first: TrainedNetwork | None = None,
     resume: bool = True,
     progress: bool = True,
 ) -> TrainedNetwork:
     """Train a network of this design by this plan on the set's training images.
+
+    With `first` the network refines what that one finds (`emseg.membrane.networks.refinement`): its design has two
+    input channels, and `first` is left as it is.
 
     With `resume` a work folder that holds this training's checkpoint is gone on with, and one that is finished is
     returned at once; without it the training begins anew. `progress` draws a line on a terminal. Raises `UsageError`
@@ -91,17 +110,17 @@ def train_network(
     precision = chosen_precision(plan.precision, device)
     if not membrane_set.train:
         raise UsageError(f"a training needs at least one image; {membrane_set.name} has none to train on.")
-    settings = training_settings(design, plan, membrane_set, start)
+    settings = training_settings(design, plan, membrane_set, start, first)
     settings["plan"] |= {"device": device.type, "precision": precision}
     work_folder.begin(work_dir, settings, resume=resume)
     took = work_folder.read_finished(work_dir)
-    with _quiet(device):  # the networks' library remarks on notebooks when it is imported
-        network = build_network(design, seed=plan.seed)
+    with quiet_lightning(device):  # the networks' library remarks on notebooks when it is imported
+        network = _untrained(design, plan.seed, first)
     if took is None:
         kept = work_folder.read_checkpoint(work_dir)
         if kept is None and start is not None:
             start.load(network)
-        with _one_clear_error_for_memory(plan, device), _quiet(device):
+        with _one_clear_error_for_memory(plan, device), quiet_lightning(device):
             took = _train(network, plan, membrane_set, work_dir, kept, device, precision, progress)
     took.pop("weights_sha256", None)
     load_network_weights(network, work_dir / work_folder.WEIGHTS)
@@ -113,26 +132,43 @@ def train_network(
         validation=work_folder.read_columns(work_dir / work_folder.VALIDATION),
         weights=work_dir / work_folder.WEIGHTS,
         precision=precision,
+        first=first,
         **took,
     )
 
 
+def _untrained(design: NetworkDesign, seed: int, first: TrainedNetwork | None) -> MembraneNetwork:
+    return build_network(design, seed=seed) if first is None else build_refined(first.network, design, seed=seed)
+
+
 def training_settings(
-    design: NetworkDesign, plan: TrainingPlan, membrane_set: MembraneSet, start: Start | None
+    design: NetworkDesign,
+    plan: TrainingPlan,
+    membrane_set: MembraneSet,
+    start: Start | None,
+    first: TrainedNetwork | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return what decides the weights, as JSON gives it back."""
+    """Return what decides the weights, as JSON gives it back; raise `UsageError` for a design of other channels."""
+    channels = 1 if first is None else REFINING_CHANNELS
+    if design.in_channels != channels:
+        raise UsageError(
+            f"the design must have in_channels={channels}: a network sees the image, and one that refines a first "
+            f"network sees that one's probability of membrane as well; got in_channels={design.in_channels}. "
+            f"Use replace(design, in_channels={channels})."
+        )
     settings = {
         "design": design.to_dict(),
         "plan": dict(settings_of(plan)),
         "data": {"fingerprint": membrane_set.fingerprint, "train": [image.name for image in membrane_set.train]},
         "start": {} if start is None else {"name": start.name, "digest": start.digest},
+        "first": {} if first is None else {"design": first.design.to_dict(), "digest": state_digest(first.network)},
     }
     kept: dict[str, dict[str, Any]] = json.loads(json.dumps(settings))
     return kept
 
 
 def state_digest(module: nn.Module) -> str:
-    """Return a digest of a module's weights, for `Start`."""
+    """Return a digest of a module's weights, for `Start` and for the first stage of a refinement."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
@@ -202,8 +238,7 @@ def _train(
         "peak_memory_mib": done["peak_memory_mib"],
         "device": device_name(device),
     }
-    header = {"format": FORMAT, "design": json.dumps(network.design.to_dict())}  # so that `load_network` can read it
-    work_folder.finish(work_dir, done["network"], took, header)
+    work_folder.finish(work_dir, done["network"], took, network_header(network))  # so that `load_network` can read it
     return took
 
 
@@ -242,25 +277,6 @@ def _in_notebook() -> bool:
     except ImportError:
         return False
     return get_ipython() is not None
-
-
-@contextmanager
-def _quiet(device: torch.device) -> Iterator[None]:
-    """Keep Lightning's remarks from the page, and torch's generators as they were."""
-    import lightning.pytorch  # noqa: F401 - it sets its loggers' levels when it is imported
-
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    gpus = list(range(torch.cuda.device_count())) if device.type == "cuda" else []
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with torch.random.fork_rng(devices=gpus), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextmanager

@@ -1,0 +1,27 @@
+"""A training by Lightning that says nothing on the page and leaves torch's random generators as they were."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def quiet_lightning(device: torch.device) -> Iterator[None]:
+    """Keep Lightning's remarks from the page, and torch's generators as they were."""
+    import lightning.pytorch  # noqa: F401 - it sets its loggers' levels when it is imported
+
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    gpus = list(range(torch.cuda.device_count())) if device.type == "cuda" else []
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with torch.random.fork_rng(devices=gpus), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
