@@ -1,14 +1,10 @@
 """Pretraining against none: pairs that differ in nothing else, gathered as they were trained, said as it is."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from membrane.pretraining.small_pretraining import SMALL_DESIGN, SMALL_PRETRAINING, small_set
 
 from emseg.errors import UsageError
-from emseg.membrane.dataset import ArrayImage, MembraneSet
-from emseg.membrane.networks import NetworkDesign
-from emseg.membrane.pretraining import SHORT
 from emseg.membrane.training import TrainingPlan
 from emseg.membrane.transfer_experiment import (
     CHAPTER,
@@ -22,38 +18,8 @@ from emseg.membrane.transfer_reporting import gain_text, paper_f1, report_pretra
 from emseg.runs.session import Run
 from emseg.spread import difference_over_seeds
 
-DESIGN = NetworkDesign(encoder="resnet18", base_channels=4, encoder_depth=3)
 PLAN = TrainingPlan(n_steps=2, batch_size=1, crop_size=32, device="cpu", validate_every=0)
-PRETRAINING = replace(
-    SHORT,
-    n_steps=3,
-    batch_size=4,
-    crop_size=16,
-    warm_up_steps=1,
-    queue=8,
-    hidden=8,
-    embedding=8,
-    precision="fp32",
-    device="cpu",
-)
-
-
-def image(name, seed):
-    rng = np.random.default_rng(seed)
-    membrane = np.zeros((48, 48), bool)
-    membrane[:, ::12] = membrane[::12] = True
-    return ArrayImage(name, np.where(membrane, 40, rng.integers(120, 256, (48, 48))).astype(np.uint8), membrane)
-
-
-SET = MembraneSet(
-    "small",
-    "synthetic",
-    4.0,
-    (image("a", 1), image("b", 2)),
-    (image("c", 3),),
-    (image("d", 4),),
-    "small:0",
-)
+SET = small_set()
 
 
 def cell(pretraining, fraction, seed, f1):
@@ -73,7 +39,7 @@ KNOWN = Transfer(
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("transfer")
-    return run_transfer(DESIGN, PLAN, PRETRAINING, SET, folder, fractions=[0.5, 1.0], n_seeds=2), folder
+    return run_transfer(SMALL_DESIGN, PLAN, SMALL_PRETRAINING, SET, folder, fractions=[0.5, 1.0], n_seeds=2), folder
 
 
 def test_every_share_and_seed_is_trained_both_ways(trained):
@@ -91,7 +57,7 @@ def test_a_comparison_is_not_trained_twice(trained, monkeypatch):
     transfer, folder = trained
     monkeypatch.setattr("emseg.membrane.training.training._train", None)
     monkeypatch.setattr("emseg.membrane.pretraining.training._trained", None)
-    again = run_transfer(DESIGN, PLAN, PRETRAINING, SET, folder, fractions=[0.5, 1.0], n_seeds=2)
+    again = run_transfer(SMALL_DESIGN, PLAN, SMALL_PRETRAINING, SET, folder, fractions=[0.5, 1.0], n_seeds=2)
     assert again.cells == transfer.cells
 
 
@@ -110,9 +76,9 @@ def test_the_two_of_a_pair_differ_in_their_start_alone(trained):
 
 def test_a_share_that_cannot_be_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(UsageError, match="`label_fraction` must be above 0"):
-        run_transfer(DESIGN, PLAN, PRETRAINING, SET, tmp_path, fractions=[1.0, 0.0], n_seeds=1)
+        run_transfer(SMALL_DESIGN, PLAN, SMALL_PRETRAINING, SET, tmp_path, fractions=[1.0, 0.0], n_seeds=1)
     with pytest.raises(UsageError, match="needs a share of labels and a seed"):
-        run_transfer(DESIGN, PLAN, PRETRAINING, SET, tmp_path, fractions=[], n_seeds=1)
+        run_transfer(SMALL_DESIGN, PLAN, SMALL_PRETRAINING, SET, tmp_path, fractions=[], n_seeds=1)
     assert not list(tmp_path.iterdir())
 
 
@@ -238,6 +204,6 @@ def test_figures_draw_what_there_is_and_say_what_was_not_run(trained):
     assert texts(plot_pretraining({})) == ["not run here"] * 3
     curves = plot_pretraining(transfer.pretrained)
     assert [list(line.get_xdata()) for line in curves.axes[0].lines[:2]] == [[2, 3], [2, 3]], "the queue is full"
-    views = plot_views(SET.train, PRETRAINING, pixel_size_nm=4.0, n=3)
+    views = plot_views(SET.train, SMALL_PRETRAINING, pixel_size_nm=4.0, n=3)
     assert [axis.get_images()[0].get_array().shape for axis in views.axes] == [(24, 24)] * 3 + [(16, 16)] * 6
     plt.close("all")

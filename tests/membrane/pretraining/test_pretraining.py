@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from membrane.pretraining.small_pretraining import SMALL_DESIGN as DESIGN
+from membrane.pretraining.small_pretraining import SMALL_PRETRAINING
 
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import ArrayImage
@@ -22,20 +24,7 @@ from emseg.membrane.pretraining.momentum_contrast import (
 from emseg.membrane.pretraining.views import StepDraws, Views
 from emseg.membrane.training import work_folder
 
-DESIGN = NetworkDesign(encoder="resnet18", base_channels=4, encoder_depth=3)
-PLAN = replace(
-    SHORT,
-    n_steps=9,
-    batch_size=4,
-    crop_size=16,
-    warm_up_steps=2,
-    queue=12,
-    hidden=8,
-    embedding=8,
-    precision="fp32",
-    device="cpu",
-    checkpoint_seconds=0.0,
-)
+PLAN = replace(SMALL_PRETRAINING, n_steps=9, warm_up_steps=2, queue=12, checkpoint_seconds=0.0)
 
 
 def image(name="a", side=48, seed=0, membrane=None):

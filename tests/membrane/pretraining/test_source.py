@@ -1,32 +1,19 @@
 """What a training starts from: nothing, a pretraining on the set's training images, or a file."""
 
 from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from membrane.pretraining.checkpoints import perturbed, write_cem500k
+from membrane.pretraining.small_pretraining import SMALL_DESIGN, SMALL_PRETRAINING, small_set
 
-from emseg.errors import InputError
-from emseg.membrane.dataset import ArrayImage, MembraneSet
-from emseg.membrane.networks import NetworkDesign, build_network
-from emseg.membrane.pretraining import SHORT, pretrained_start
+from emseg.errors import InputError, UsageError
+from emseg.membrane.dataset import ArrayImage
+from emseg.membrane.networks import build_network
+from emseg.membrane.pretraining import pretrain, pretrained_start
 from emseg.membrane.pretraining.source import work_name
 from emseg.membrane.training import TrainingPlan, train_network
-
-DESIGN = NetworkDesign(encoder="resnet18", base_channels=4, encoder_depth=3)
-PLAN = replace(
-    SHORT,
-    n_steps=3,
-    batch_size=4,
-    crop_size=16,
-    warm_up_steps=1,
-    queue=8,
-    hidden=8,
-    embedding=8,
-    precision="fp32",
-    device="cpu",
-)
 
 
 class HeldOut:
@@ -46,52 +33,44 @@ class Unlabelled(ArrayImage):
         raise AssertionError("pretraining asked for a label")
 
 
-def small_set(kind=ArrayImage, held_out=()):
-    rng = np.random.default_rng(0)
-    train = tuple(
-        kind(name, rng.integers(0, 256, (48, 48), dtype=np.uint8), rng.random((48, 48)) < 0.2) for name in "ab"
-    )
-    return MembraneSet("small", "synthetic", 4.0, train, held_out, held_out, "small:0")
-
-
 def test_none_is_no_start(tmp_path):
-    assert pretrained_start("none", DESIGN, small_set(), PLAN, tmp_path) is None
+    assert pretrained_start("none", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 
 def test_images_that_are_held_out_are_never_read_and_labels_neither(tmp_path):
     held_out = small_set(Unlabelled, held_out=(HeldOut(),))
-    start = pretrained_start("moco", DESIGN, held_out, PLAN, tmp_path, progress=False)
+    start = pretrained_start("moco", SMALL_DESIGN, held_out, SMALL_PRETRAINING, tmp_path, progress=False)
     assert start.name == "moco"
 
 
 def test_a_pretraining_is_run_once_and_loaded_into_the_network(tmp_path, monkeypatch):
-    start = pretrained_start("moco", DESIGN, small_set(), PLAN, tmp_path, progress=False)
-    network = build_network(DESIGN, seed=5)
+    start = pretrained_start("moco", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, progress=False)
+    network = build_network(SMALL_DESIGN, seed=5)
     before = network.encoder.conv1.weight.clone()
     report = start.load(network)
     assert report.n_loaded == report.n_tensors
     assert not torch.equal(network.encoder.conv1.weight, before)
     monkeypatch.setattr("emseg.membrane.pretraining.training._trained", None)
-    again = pretrained_start("moco", DESIGN, small_set(), PLAN, tmp_path, progress=False)
+    again = pretrained_start("moco", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, progress=False)
     assert again.digest == start.digest == report.sha256
 
 
 def test_the_file_of_a_pretraining_is_a_source_itself(tmp_path):
-    start = pretrained_start("moco", DESIGN, small_set(), PLAN, tmp_path, progress=False)
+    start = pretrained_start("moco", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, progress=False)
     (file,) = tmp_path.glob("moco-*/weights.safetensors")
-    by_path = pretrained_start(str(file), DESIGN, small_set(), PLAN, tmp_path)
+    by_path = pretrained_start(str(file), SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path)
     assert (by_path.name, by_path.digest) == ("weights.safetensors", start.digest)
 
 
 def test_a_training_takes_the_start(tmp_path):
     """One step with a vanishing learning rate leaves the encoder where the pretraining left it."""
-    start = pretrained_start("moco", DESIGN, small_set(), PLAN, tmp_path, progress=False)
+    start = pretrained_start("moco", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, progress=False)
     plan = TrainingPlan(
         n_steps=1, batch_size=1, crop_size=32, learning_rate=1e-12, device="cpu", validate_every=0, seed=3
     )
-    trained = train_network(DESIGN, plan, small_set(), tmp_path / "training", start=start, progress=False)
-    expected = build_network(DESIGN, seed=3)
+    trained = train_network(SMALL_DESIGN, plan, small_set(), tmp_path / "training", start=start, progress=False)
+    expected = build_network(SMALL_DESIGN, seed=3)
     start.load(expected)
     torch.testing.assert_close(trained.network.encoder.conv1.weight, expected.encoder.conv1.weight, rtol=0, atol=1e-9)
 
@@ -100,30 +79,46 @@ def test_a_name_that_is_no_file_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(
         InputError, match=r"`pretraining` must be none, moco, cem500k or the path .* there is no mocov3"
     ):
-        pretrained_start("mocov3", DESIGN, small_set(), PLAN, tmp_path)
+        pretrained_start("mocov3", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path)
 
 
 def test_cem500k_is_a_file_of_the_users_and_tried_before_anything_runs(tmp_path):
-    encoder = perturbed(build_network(DESIGN, seed=1).encoder).state_dict()
+    encoder = perturbed(build_network(SMALL_DESIGN, seed=1).encoder).state_dict()
     file = write_cem500k(tmp_path / "cem500k.pth.tar", encoder)
-    start = pretrained_start("cem500k", DESIGN, small_set(), PLAN, tmp_path, file=file)
-    network = build_network(DESIGN, seed=0)
+    start = pretrained_start("cem500k", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, file=file)
+    network = build_network(SMALL_DESIGN, seed=0)
     assert start.load(network).sha256 == start.digest
     assert torch.equal(network.encoder.layer1[0].conv1.weight, encoder["layer1.0.conv1.weight"])
+    wider = replace(SMALL_DESIGN, base_channels=8)
     with pytest.raises(InputError, match="have other shapes"):
-        pretrained_start("cem500k", replace(DESIGN, base_channels=8), small_set(), PLAN, tmp_path, file=file)
-    with pytest.raises(InputError, match=r"Get cem500k_mocov2_resnet50_200ep.pth.tar from Zenodo"):
-        pretrained_start("cem500k", DESIGN, small_set(), PLAN, tmp_path)
+        pretrained_start("cem500k", wider, small_set(), SMALL_PRETRAINING, tmp_path, file=file)
+    missing = tmp_path / "missing.pth.tar"
+    with pytest.raises(InputError, match=r"there is no .*missing.pth.tar. Get cem500k_mocov2_resnet50_200ep.pth.tar"):
+        pretrained_start("cem500k", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, file=missing)
+
+
+@pytest.mark.parametrize("options", [{}, {"file": ""}, {"file": Path()}], ids=["none", "empty", "empty path"])
+def test_cem500k_without_a_file_is_told_which_parameter_names_it(tmp_path, options):
+    message = r"`pretraining_file` must name the CEM500K checkpoint .*; got none. Get cem500k_mocov2_resnet50_200ep"
+    with pytest.raises(UsageError, match=message):
+        pretrained_start("cem500k", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_design_of_two_channels_is_not_pretrained(tmp_path):
+    with pytest.raises(UsageError, match="pretraining sees the image alone; got a design with in_channels=2"):
+        pretrain(replace(SMALL_DESIGN, in_channels=2), SMALL_PRETRAINING, small_set().train, tmp_path / "work")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_folder_is_named_by_what_decides_the_encoder():
     names = {
-        work_name(DESIGN, PLAN, small_set()),
-        work_name(replace(DESIGN, base_channels=8), PLAN, small_set()),
-        work_name(DESIGN, replace(PLAN, seed=1), small_set()),
-        work_name(DESIGN, replace(PLAN, momentum=0.9), small_set()),
-        work_name(DESIGN, PLAN, replace(small_set(), fingerprint="small:1")),
+        work_name(SMALL_DESIGN, SMALL_PRETRAINING, small_set()),
+        work_name(replace(SMALL_DESIGN, base_channels=8), SMALL_PRETRAINING, small_set()),
+        work_name(SMALL_DESIGN, replace(SMALL_PRETRAINING, seed=1), small_set()),
+        work_name(SMALL_DESIGN, replace(SMALL_PRETRAINING, momentum=0.9), small_set()),
+        work_name(SMALL_DESIGN, SMALL_PRETRAINING, replace(small_set(), fingerprint="small:1")),
     }
     assert len(names) == 5
-    assert work_name(replace(DESIGN, architecture="linknet"), PLAN, small_set()) in names
-    assert work_name(DESIGN, replace(PLAN, n_workers=3), small_set()) in names
+    assert work_name(replace(SMALL_DESIGN, architecture="linknet"), SMALL_PRETRAINING, small_set()) in names
+    assert work_name(SMALL_DESIGN, replace(SMALL_PRETRAINING, n_workers=3), small_set()) in names
