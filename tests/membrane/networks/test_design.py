@@ -40,12 +40,19 @@ def test_a_design_goes_to_json_and_back() -> None:
         NetworkDesign(),
         NetworkDesign("unet", "plain", 2, 8, (24, 12), "fanet", options),
         NetworkDesign("casenet", "resnet152"),
+        NetworkDesign("linknet", "resnet18", in_channels=2),
     ):
         values = json.loads(json.dumps(design.to_dict()))
         assert NetworkDesign.from_dict(values).to_dict() == values
         assert NetworkDesign.from_dict(values).unet_channels == design.unet_channels
     again = NetworkDesign.from_dict(json.loads(json.dumps(NetworkDesign(decoder_channels=(5, 4, 3, 2, 1)).to_dict())))
     assert again == NetworkDesign(decoder_channels=(5, 4, 3, 2, 1))
+
+
+def test_a_design_from_before_there_were_channels_has_one() -> None:
+    values = NetworkDesign("linknet", "resnet18").to_dict()
+    assert values.pop("in_channels") == 1
+    assert NetworkDesign.from_dict(values) == NetworkDesign("linknet", "resnet18")
 
 
 def test_fanet_needs_maps_that_have_its_frequencies() -> None:
@@ -68,6 +75,9 @@ def test_fanet_needs_maps_that_have_its_frequencies() -> None:
         ({"encoder_depth": 2.5}, "encoder_depth"),
         ({"base_channels": 2}, "`base_channels` must be at least 4; got 2"),
         ({"base_channels": "64"}, "base_channels"),
+        ({"in_channels": 0}, "`in_channels` must be a whole number of at least 1; got 0"),
+        ({"in_channels": True}, "`in_channels` must be a whole number"),
+        ({"in_channels": 1.0}, "`in_channels` must be a whole number"),
         ({"decoder_channels": (64, 32)}, "one entry for each of the 5 halvings .*got 2: .*Use encoder_depth=2"),
         ({"decoder_channels": (64, 32, 16, 8, 0)}, "decoder_channels"),
         ({"decoder_channels": "wide"}, "must be a list of whole numbers; got 'wide'"),

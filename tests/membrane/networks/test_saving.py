@@ -1,5 +1,6 @@
 """A network comes back from its file as it was, and files of anything else are refused whole."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def test_nothing_is_fetched_to_load(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     save_network(network, network.design, path)
     monkeypatch.setattr(smp.encoders, "get_encoder", None)
     assert load_network(path).design.encoder_weights == "imagenet"
+
+
+def test_a_file_from_before_designs_had_channels_is_read_as_before(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    path = _saved(tmp_path)
+    with safe_open(path, framework="pt") as file:
+        header = dict(file.metadata())
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    values = json.loads(header["design"])
+    del values["in_channels"]
+    save_file(weights, path, metadata={**header, "design": json.dumps(values)})
+    assert load_network(path).design == DESIGN
 
 
 def test_half_precision_halves_the_file_and_comes_back_in_single(tmp_path: Path) -> None:
