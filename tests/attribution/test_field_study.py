@@ -15,9 +15,10 @@ from emseg.attribution.factors import PAPER_RATIO, Comparing, definition_factors
 from emseg.attribution.field_checks import window_about
 from emseg.attribution.field_explorer import explore_live, field_page
 from emseg.attribution.field_reporting import factor_table, report_comparisons, report_factors, report_fields
-from emseg.attribution.field_survey import ConditionFields, ImageFields, IntegralOptions, integral_options, untrained
+from emseg.attribution.field_survey import ConditionFields, ImageFields, untrained
 from emseg.attribution.pixel_classes import sample_pixels
 from emseg.attribution.receptive_field import theoretical_receptive_field
+from emseg.attribution.window_integral import IntegralOptions, integral_options
 from emseg.errors import InputError, UsageError
 from emseg.membrane.networks import NetworkDesign
 from emseg.runs.session import Run

@@ -24,7 +24,8 @@ from emseg.attribution.baselines import BASELINE_LABELS, make_baseline, mean_ove
 from emseg.attribution.conditions import halve
 from emseg.attribution.field import PAPER_THRESHOLD, Normalisation, Sign, field_area
 from emseg.attribution.field_statistics import Estimate, Grouped, bootstrap_mean, bootstrap_ratio
-from emseg.attribution.field_survey import ConditionFields, ImageFields, IntegralOptions
+from emseg.attribution.field_survey import ConditionFields, ImageFields
+from emseg.attribution.window_integral import IntegralOptions
 
 PAPER_AREAS_NM2 = (46_000.0, 10_300.0)
 PAPER_RATIO = PAPER_AREAS_NM2[0] / PAPER_AREAS_NM2[1]

@@ -14,8 +14,9 @@ from torch import nn
 
 from emseg.attribution.attribution import Attribution
 from emseg.attribution.captum_methods import CAPTUM_METHODS, CaptumOptions, attribute_with_captum
-from emseg.attribution.field_survey import ConditionFields, ImageFields, IntegralOptions, visible_window
+from emseg.attribution.field_survey import ConditionFields, ImageFields
 from emseg.attribution.sanity import Cascade, Curve, cascading_randomisation, deletion_curve, insertion_curve
+from emseg.attribution.window_integral import IntegralOptions, visible_window
 from emseg.errors import InputError
 
 NOT_FOR_U_NETS = ("lrp",)  # not a chain of layers

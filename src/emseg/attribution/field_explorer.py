@@ -19,8 +19,9 @@ from emseg.attribution.attribution import Attribution
 from emseg.attribution.baselines import network_input
 from emseg.attribution.field import PAPER_THRESHOLD, field_area, radius_holding
 from emseg.attribution.field_figures import CLASS_COLOURS, half_width, show_field
-from emseg.attribution.field_survey import ConditionFields, IntegralOptions
+from emseg.attribution.field_survey import ConditionFields
 from emseg.attribution.pixel_classes import CLASS_LABELS, PIXEL_CLASSES
+from emseg.attribution.window_integral import IntegralOptions
 from emseg.errors import UsageError
 from emseg.wording import as_html, format_number
 

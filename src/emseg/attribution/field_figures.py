@@ -10,7 +10,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
@@ -20,9 +19,10 @@ from numpy.typing import NDArray
 from emseg.attribution.attribution import Attribution
 from emseg.attribution.captum_methods import METHOD_LABELS
 from emseg.attribution.factors import PAPER_AREAS_NM2, PAPER_RATIO, Factor
-from emseg.attribution.field_checks import Window
+from emseg.attribution.field_checks import Window, window_about
 from emseg.attribution.field_statistics import Estimate, bootstrap_mean
 from emseg.attribution.field_survey import ConditionFields, ImageFields
+from emseg.attribution.path_profile import path_scores
 from emseg.attribution.pixel_classes import CLASS_LABELS, PIXEL_CLASSES, PixelClass
 from emseg.attribution.sanity import Cascade, Curve
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
@@ -61,16 +61,8 @@ def plot_path(fields: ConditionFields, number: int = 0) -> Figure:
     target = one.sample.targets[one.sample.of("correct_membrane")[0]]
     half = half_width(fields)
     steps = np.linspace(0, 1, 41)
-    device = next(fields.network.parameters()).device
-    with torch.inference_mode():
-        scores = [
-            float(
-                fields.network(torch.from_numpy(one.scaled * np.float32(a)).to(device)[None, None])[
-                    0, 0, target[0], target[1]
-                ]
-            )
-            for a in steps
-        ]
+    seen = window_about(fields, one, target)
+    scores = path_scores(fields.network, seen.image, seen.target[0], steps)
     figure, axes = plt.subplots(1, 5, figsize=(PAGE_WIDTH_IN, 1.75), width_ratios=(1, 1, 1, 1, 1.7))
     for ax, alpha in zip(axes, (0.0, 0.33, 0.67, 1.0), strict=False):
         window, place = _window(one.scaled * alpha, target, half)

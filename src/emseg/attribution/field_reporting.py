@@ -13,10 +13,14 @@ from emseg.attribution.conditions import Study
 from emseg.attribution.factors import PAPER_RATIO, Factor, share_of_paper_ratio
 from emseg.attribution.field_statistics import Difference, Estimate, bootstrap_mean, bootstrap_ratio, compare_sets
 from emseg.attribution.field_survey import ConditionFields
+from emseg.attribution.path_profile import halfway_positions
 from emseg.attribution.sanity import Cascade, Curve
 from emseg.reported.display import DisplayTable, Shown
 from emseg.runs.session import Run
 from emseg.wording import format_number
+
+N_FOLLOWED = 12
+"""Targets of each condition whose score is followed along the path."""
 
 
 def report_fields(run: Run, surveys: Sequence[ConditionFields], *, n_resamples: int, seed: int) -> None:
@@ -64,6 +68,7 @@ def report_fields(run: Run, surveys: Sequence[ConditionFields], *, n_resamples: 
             n=len(gaps),
             label=f"|Completeness gap| over |f(x) - f(baseline)|, median, {label}",
         )
+        _report_gap_and_path(run, fields)
         scores = [one.f1 for one in fields.images]
         run.metric(f"f1_{name}", float(np.mean(scores)), n=len(scores), label=f"F1 of membrane at 0.5, {label}")
         run.metric(
@@ -71,6 +76,35 @@ def report_fields(run: Run, surveys: Sequence[ConditionFields], *, n_resamples: 
             float(sum(len(one.sample) for one in fields.images)),
             n=len(fields.images),
             label=f"Attributed pixels, {label}",
+        )
+
+
+def _report_gap_and_path(run: Run, fields: ConditionFields) -> None:
+    """Note the gap on scales that do not vanish where two scores are nearly equal, and where the score changes."""
+    name, label = fields.condition.name, fields.condition.label
+    gaps = np.concatenate([np.abs(one.attribution.completeness_gap) for one in fields.images])
+    sums = np.concatenate(
+        [np.abs(one.attribution.maps).sum(axis=(1, 2), dtype=np.float64) for one in fields.images if len(one.sample)]
+    )
+    run.metric(
+        f"completeness_gap_logits_{name}",
+        float(np.median(gaps)),
+        n=len(gaps),
+        label=f"|Completeness gap| in logits, median, {label}",
+    )
+    run.metric(
+        f"completeness_gap_share_{name}",
+        float(np.median(gaps[sums > 0] / sums[sums > 0])) if (sums > 0).any() else 0.0,
+        n=len(gaps),
+        label=f"|Completeness gap| over sum of |w|, median, {label}",
+    )
+    positions = halfway_positions(fields, N_FOLLOWED)
+    if len(positions):
+        run.metric(
+            f"path_halfway_{name}",
+            float(np.median(positions)),
+            n=len(positions),
+            label=f"Position on the path by which half of the score's change has happened, median, {label}",
         )
 
 

@@ -4,103 +4,39 @@ What comes out is all that the chapter's figures and numbers are made of: `Condi
 image and the image number of each target, so that resampling can draw images before targets.
 """
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
-from torch import nn
 
 from emseg.attribution.attribution import Attribution
 from emseg.attribution.baselines import network_input
 from emseg.attribution.conditions import Condition
 from emseg.attribution.field import PAPER_THRESHOLD, Normalisation, Sign, area_holding, field_area, radius_holding
 from emseg.attribution.field_statistics import Grouped
-from emseg.attribution.integrated_gradients import attribute_pixels
-from emseg.attribution.path import Quadrature
+from emseg.attribution.kept_maps import code_digest
 from emseg.attribution.pixel_classes import PIXEL_CLASSES, PixelClass, PixelSample, sample_pixels
 from emseg.attribution.receptive_field import ReceptiveField, theoretical_receptive_field
+from emseg.attribution.window_integral import IntegralOptions
 from emseg.errors import InputError
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
 from emseg.membrane.training import PLANS, TrainingPlan, predict_membrane, train_network
 from emseg.membrane.training.plan import settings_of
+from emseg.runs.digest import digest_of
 from emseg.runs.project import find_root
 
 LEAST_MARGIN = 8
 
 
-@dataclass(frozen=True)
-class IntegralOptions:
-    """How the maps are computed: points of the path, rule of the integral, and what the path starts from.
-
-    With `reach`, how far the network sees in px, and its `stride`, each target is attributed in a window that holds all
-    it can see: the same map in less time. Without, in the whole image.
-    """
-
-    n_steps: int = 100
-    quadrature: Quadrature = "riemann_right"
-    baseline: float = 0.0
-    reach: int | None = None
-    stride: int = 1
-
-    def attribute(
-        self,
-        network: nn.Module,
-        image: NDArray[np.float32],
-        targets: NDArray[np.int64],
-        baseline: NDArray[np.float32] | None = None,
-    ) -> Attribution:
-        """Return the exact integrated gradients of some pixels."""
-        start = np.full_like(image, self.baseline) if baseline is None else baseline
-        if self.reach is None or min(image.shape) <= 2 * self.reach:
-            return self._attribute(network, image, targets, start)
-        maps = np.zeros((len(targets), *image.shape), dtype=np.float32)
-        scores, base_scores, last = np.empty(len(targets)), np.empty(len(targets)), None
-        for number, target in enumerate(targets):
-            window, corner = visible_window(image.shape, target, self.reach, self.stride)
-            last = self._attribute(network, image[window], (target - corner)[None], start[window])
-            maps[number][window] = last.maps[0]
-            scores[number], base_scores[number] = last.scores[0], last.baseline_scores[0]
-        assert last is not None
-        return replace(last, maps=maps, targets=np.asarray(targets), scores=scores, baseline_scores=base_scores)
-
-    def _attribute(
-        self,
-        network: nn.Module,
-        image: NDArray[np.float32],
-        targets: NDArray[np.int64],
-        baseline: NDArray[np.float32],
-    ) -> Attribution:
-        return attribute_pixels(
-            network,
-            np.ascontiguousarray(image),
-            targets,
-            baseline=np.ascontiguousarray(baseline),
-            n_steps=self.n_steps,
-            quadrature=self.quadrature,
-        )
-
-
-def integral_options(design: NetworkDesign, n_steps: int, quadrature: Quadrature) -> IntegralOptions:
-    """Return the options for networks of a design, which decides how far they see."""
-    network = untrained(design, 0)
-    field = theoretical_receptive_field(network, stride=network.stride)
-    return IntegralOptions(n_steps, quadrature, reach=field.reach, stride=network.stride)
-
-
-def visible_window(
-    shape: tuple[int, ...], target: NDArray[np.int64], reach: int, stride: int
-) -> tuple[tuple[slice, slice], NDArray[np.int64]]:
-    """Return the window that holds all pixels within `reach` of a target, on the network's grid, and its corner."""
-    top, left = (max(0, (int(place) - reach) // stride * stride) for place in target)
-    bottom, right = (
-        min(side, -(-(int(place) + reach + 1) // stride) * stride) for side, place in zip(shape, target, strict=True)
-    )
-    return (slice(top, bottom), slice(left, right)), np.array([top, left], dtype=np.int64)
+_TRAINING_CODE = (
+    *(f"membrane/training/{name}.py" for name in ("augmentation", "draws", "learning_rate", "module", "training")),
+    *("membrane/networks/*.py", "membrane/losses.py", "frequency/attention/*.py", "frequency/resnet.py"),
+)
+"""What decides the weights beside the plan: a change there makes a kept training old."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +122,13 @@ class ConditionFields:
         return self.values(lambda one: radius_holding(one, one.targets, share, self.pixel_size_nm), pixel_class)
 
 
-def training_plan(n_steps: int, batch: int, crop_size: int, seed: int, device: str) -> TrainingPlan:
-    """Return the plan of a small network: as long as asked for, no looks at validation images."""
+def training_plan(
+    n_steps: int, batch: int, crop_size: int, seed: int, device: str, precision: str = "auto"
+) -> TrainingPlan:
+    """Return the plan of a small network: as long as asked for, no looks at validation images.
+
+    The weights are float32 in any case; `precision` is what a training step computes in, and "auto" asks the device.
+    """
     return PLANS["small"].changed(
         n_steps=n_steps,
         warm_up_steps=n_steps // 4,
@@ -195,7 +136,7 @@ def training_plan(n_steps: int, batch: int, crop_size: int, seed: int, device: s
         crop_size=crop_size,
         seed=seed,
         device=device,
-        precision="fp32",
+        precision=precision,
         validate_every=0,
     )
 
@@ -208,15 +149,20 @@ def trained(
     A relative folder lies below the project's root. Each data set and design has a folder of its own in it.
     """
     place = Path(work_folder) if Path(work_folder).is_absolute() else find_root() / work_folder
-    recipe = f"{condition.images.fingerprint} {design} {settings_of(plan)}"
-    folder = place / f"{condition.name}-{plan.n_steps}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    network = train_network(design, plan, condition.images, folder, resume=True, progress=False).network
-    return network.to(memory_format=torch.contiguous_format).eval()
+    names = [image.name for image in condition.images.train]
+    recipe = f"{condition.images.fingerprint} {names} {design} {settings_of(plan)} {torch.__version__}"
+    folder = place / f"{condition.name}-{plan.n_steps}-{digest_of(code_digest(*_TRAINING_CODE), recipe)[:12]}"
+    return _laid_out(train_network(design, plan, condition.images, folder, resume=True, progress=False).network)
 
 
 def untrained(design: NetworkDesign, seed: int) -> MembraneNetwork:
     """Return the network before its first step."""
-    return build_network(design, seed=seed).eval()
+    return _laid_out(build_network(design, seed=seed))
+
+
+def _laid_out(network: MembraneNetwork) -> MembraneNetwork:
+    """Return a network for evaluation, its weights with the channels last, where a CPU is faster."""
+    return network.to(memory_format=torch.channels_last).eval()
 
 
 def survey(

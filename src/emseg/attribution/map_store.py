@@ -11,12 +11,10 @@ So a killed run loses at most `SAVE_EVERY_S` seconds, and its maps are those of 
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -24,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from emseg.errors import InputError, UsageError
+from emseg.tiling.checkpoint import _replace as replace_file
 
 SAVE_EVERY_S = 60.0
 Setting = str | int | float | bool
@@ -75,7 +74,7 @@ class FolderStore(MapStore):
             maps_file = self.folder / "maps.npy"
             if not begun:
                 np.lib.format.open_memmap(maps_file, mode="w+", dtype=np.float32, shape=shape).flush()
-                _replace(self.folder / "settings.json", lambda file: file.write(_to_json(dict(settings))))
+                replace_file(self.folder / "settings.json", lambda file: file.write(_to_json(dict(settings))))
             self.maps = np.load(maps_file, mmap_mode="r+")
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
@@ -105,7 +104,7 @@ class FolderStore(MapStore):
             return
         kept = state()
         place = np.array([kept.first, kept.stop, kept.n_points])
-        _replace(self.folder / "open.npz", lambda file: np.savez(file, place=place, sums=kept.sums))
+        replace_file(self.folder / "open.npz", lambda file: np.savez(file, place=place, sums=kept.sums))
         self._saved = time.monotonic()
 
     def finish(self, places: Int[np.ndarray, " target"], maps: Float[np.ndarray, "target height width"]) -> None:
@@ -113,7 +112,7 @@ class FolderStore(MapStore):
         super().finish(places, maps)
         assert isinstance(self.maps, np.memmap)
         self.maps.flush()
-        _replace(self.folder / "progress.json", lambda file: file.write(_to_json({"n_finished": self.n_finished})))
+        replace_file(self.folder / "progress.json", lambda file: file.write(_to_json({"n_finished": self.n_finished})))
         (self.folder / "open.npz").unlink(missing_ok=True)
         self._saved = time.monotonic()
 
@@ -155,19 +154,3 @@ def digest_of_array(array: np.ndarray) -> str:
 
 def _to_json(values: dict[str, Setting]) -> bytes:
     return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside `path` and put it in its place in one step."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} could not be written: {error.strerror or error}. Free some space or choose another "
-            "`resume_folder`; what was finished before is still there, and the same call goes on from it."
-        ) from error
