@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emseg.attribution import attribute_pixels
+from emseg.attribution.laid_out import LaidOut
 from emseg.attribution.passes import Calling, FullPasses, Seeds
-from emseg.attribution.tape import LaidOut
-from emseg.attribution.window_rules import NotWindowedError, TorchGradient
+from emseg.attribution.torch_gradient_rule import TorchGradient
+from emseg.attribution.window_rule import NotWindowedError
 from emseg.attribution.windowed import WindowedPass, add, differs_from_torch
 from emseg.errors import UsageError
 

@@ -20,37 +20,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.weak import WeakIdKeyDictionary
 
-from emseg.attribution.window_rules import (
-    ChannelFactor,
-    Channels,
-    Convolution,
-    Elementwise,
-    LinearResizing,
-    MaxPooling,
-    NearestUpsampling,
-    NotWindowedError,
-    Product,
-    Rectifier,
-    Rule,
-    Same,
-    TorchGradient,
-    TransposedConvolution,
-    axes_of,
-    whole,
-)
+from emseg.attribution.convolution_rules import Convolution
+from emseg.attribution.laid_out import LaidOut
+from emseg.attribution.pixel_rules import ChannelFactor, Elementwise
+from emseg.attribution.rule_choice import RuleChoice
+from emseg.attribution.torch_gradient_rule import TorchGradient
+from emseg.attribution.window_rule import NotWindowedError, Rule
 
 aten = torch.ops.aten
-_NORMS = {
-    aten.native_batch_norm.default: (1, 3, 4, 5, 7),
-    aten.cudnn_batch_norm.default: (1, 3, 4, 5, 7),
-    aten._native_batch_norm_legit_no_training.default: (1, 3, 4, None, 6),
-}
-"""Where an operation takes its weight, running mean, running variance, training flag and epsilon."""
 _ELEMENTWISE = {
     "sigmoid", "tanh", "silu", "gelu", "elu", "leaky_relu", "hardtanh", "hardswish", "hardsigmoid", "softplus", "mish",
     "exp", "neg", "square", "clamp", "relu6",
 }  # fmt: skip
-_COPIES = {aten.clone.default, aten._to_copy.default, aten.alias.default, aten.lift_fresh.default}
 _STOPS = {aten.detach.default}
 
 
@@ -61,39 +42,6 @@ class Node:
     rule: Rule
     inputs: tuple[int, ...]
     output: int
-
-
-class LaidOut:
-    """Weights in the layout that the device likes, made once for all points of the path."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.memory_format = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-        self._weights: dict[int, tuple[Tensor, Tensor]] = {}
-        self._scaled: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
-
-    def weight(self, weight: Tensor) -> Tensor:
-        """Return `weight` laid out; parameters are remembered, casts of autocast are not."""
-        if not isinstance(weight, torch.nn.Parameter):
-            return weight.contiguous(memory_format=self.memory_format)
-        if id(weight) not in self._weights:
-            self._weights[id(weight)] = (weight, weight.detach().contiguous(memory_format=self.memory_format))
-        return self._weights[id(weight)][1]
-
-    def map(self, values: Tensor) -> Tensor:
-        """Return a map [point, channel, row, column] laid out as the gradients will be."""
-        return values.contiguous(memory_format=self.memory_format) if values.ndim == 4 else values
-
-    def scaled(self, weight: Tensor, factor: Tensor, variance: Tensor) -> Tensor:
-        """Return `weight`, laid out before, times one factor for each of its output channels."""
-        key = (id(weight), id(variance))
-        if key not in self._scaled:
-            product = (weight * factor[:, None, None, None].to(weight.dtype)).contiguous(
-                memory_format=self.memory_format
-            )
-            if weight.dtype != torch.float32:
-                return product
-            self._scaled[key] = (weight, variance, product)
-        return self._scaled[key][2]
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -108,7 +56,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._numbers = WeakIdKeyDictionary()
         self._numbers[image] = 0
         self._shared: set[int] = set()
-        self._norms: dict[int, Tensor] = {}
+        # not by way of the tape, which would then hold itself, and all its maps, until garbage is collected
+        numbers = self._numbers
+        self._choice = RuleChoice(laid_out, lambda value: isinstance(value, Tensor) and value in numbers)
 
     def number_of(self, tensor: object) -> int | None:
         """Return the number of a value that depends on the image."""
@@ -134,7 +84,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         first = out[0] if isinstance(out, list | tuple) and out else out
         if not isinstance(first, Tensor):
             return out
-        rule = self._rule(func, args, kwargs, first, out, inputs)
+        rule = self._choice.of(func, args, kwargs, first, out, inputs)
         if rule is not None:
             self._record(rule, numbers, first)
             return out
@@ -179,84 +129,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if any(one.untyped_storage().data_ptr() == a.untyped_storage().data_ptr() for a in inputs):
                     self._shared.add(one.untyped_storage().data_ptr())
 
-    def _rule(
-        self, func: Any, args: Any, kwargs: Any, first: Tensor, out: Any, inputs: Sequence[Tensor]
-    ) -> Rule | None:
-        """Return the rule of an operation, None where torch's own gradient must do."""
-        x = inputs[0]
-        if func in _NORMS:
-            return self._norm(func, args, len(inputs))
-        if func in (aten.relu.default, aten.relu_.default):
-            return Rectifier(self.laid_out.map(first))
-        if func in _COPIES and func is not aten.alias.default:
-            return Same([x.dtype])
-        if first.ndim != 4 or any(tensor.ndim != 4 for tensor in inputs):
-            return None
-        if func in (aten.add.Tensor, aten.add_.Tensor):
-            plain = kwargs.get("alpha", 1) == 1 and all(tensor.shape == first.shape for tensor in inputs)
-            return Same([tensor.dtype for tensor in inputs]) if plain else None
-        if func is aten.mul.Tensor:
-            return self._product(args, first)
-        if func is aten.cat.default:
-            return self._joined(args, kwargs, first)
-        if len(inputs) != 1:
-            return None
-        if func is aten.convolution.default:
-            return self._convolution(args, first)
-        if func is aten.max_pool2d_with_indices.default:
-            return _max_pooling(args, x.shape, x.dtype, out)
-        if func is aten.upsample_nearest2d.default:
-            down, across = (n_out / n_in for n_out, n_in in zip(first.shape[2:], x.shape[2:], strict=True))
-            return NearestUpsampling((int(down), int(across))) if down % 1 == across % 1 == 0 else None
-        if func is aten.upsample_bilinear2d.default:
-            return _bilinear(args, x, first)
-        return None
-
-    def _norm(self, func: Any, args: Any, n_inputs: int) -> Rule | None:
-        weight, _, variance, training, epsilon = _NORMS[func]
-        if n_inputs != 1 or (training is not None and args[training]):
-            raise NotWindowedError("batch normalisation is in training mode")
-        factor = torch.rsqrt(args[variance] + args[epsilon])
-        if args[weight] is not None:
-            factor = factor * args[weight]
-        self._norms[len(self.shapes)] = args[variance]
-        return ChannelFactor(factor)
-
-    def _product(self, args: Any, out: Tensor) -> Rule | None:
-        factors, shapes = [], []
-        for mine, other in ((args[0], args[1]), (args[1], args[0])):
-            if self.number_of(mine) is None:
-                continue
-            if not isinstance(other, Tensor) or other.ndim not in (0, 4) or not other.is_floating_point():
-                return None
-            factors.append(other)
-            shapes.append(mine.shape)
-        return Product(factors, shapes, (out.shape[2], out.shape[3]))
-
-    def _joined(self, args: Any, kwargs: Any, out: Tensor) -> Rule | None:
-        axis = args[1] if len(args) > 1 else kwargs.get("dim", 0)
-        if axis % 4 != 1:
-            return None
-        parts, begin = [], 0
-        for tensor in args[0]:
-            if self.number_of(tensor) is not None:
-                parts.append(slice(begin, begin + tensor.shape[1]))
-            begin += tensor.shape[1]
-        return Channels(parts)
-
-    def _convolution(self, args: Any, out: Tensor) -> Rule | None:
-        x, weight, _, stride, padding, dilation, transposed, _, groups = args
-        kernel = weight.shape[2:]
-        if weight.ndim != 4:
-            return None
-        if transposed:
-            axes = axes_of(out.shape[2:], x.shape[2:], kernel, stride, padding, dilation)
-            return TransposedConvolution(weight, axes, stride, dilation, groups)
-        axes = axes_of(x.shape[2:], out.shape[2:], kernel, stride, padding, dilation)
-        two = [axis.padding for axis in axes]
-        weight = self.laid_out.weight(weight)
-        return Convolution(weight, axes, stride, two, dilation, groups, self.laid_out.memory_format)
-
     def close(self, answer: Tensor) -> int:
         """Return the number of the answer's value, after norms were folded into the convolutions before them."""
         number = self.number_of(answer)
@@ -276,8 +148,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 and isinstance(before.rule, Convolution)
                 and uses[before.output] == 1
             ):
-                rule, variance = before.rule, self._norms[node.output]
-                scaled = self.laid_out.scaled(rule.weight, node.rule.factor, variance)
+                rule = before.rule
+                scaled = self.laid_out.scaled(rule.weight, node.rule.factor, node.rule.variance)
                 folded = Convolution(
                     scaled, rule.axes, rule.stride, rule.padding, rule.dilation, rule.groups, rule.memory_format
                 )
@@ -285,35 +157,3 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.nodes[place] = Node(node.rule, (), -1)
         self.nodes = [node for node in self.nodes if node.output >= 0]
         return number
-
-
-def _max_pooling(args: Any, shape: torch.Size, dtype: torch.dtype, out: Any) -> Rule:
-    defaults: tuple[Any, ...] = ([], 0, 1, False)
-    options: tuple[Any, ...] = (*args[1:], *defaults[len(args) - 2 :])
-    kernel, stride, padding, dilation, ceil = options
-    indices, n_out = out[1], out[0].shape[2:]
-    axes = axes_of(shape[2:], n_out, kernel, stride or kernel, padding, dilation)
-
-    def backward(values: Tensor) -> Tensor:
-        like = torch.empty(shape, dtype=dtype, device=values.device)
-        given = (kernel, stride or kernel, padding, dilation, ceil)
-        places = indices.contiguous()
-        gradient: Tensor = aten.max_pool2d_with_indices_backward(values.contiguous(), like, *given, places)
-        return gradient
-
-    return MaxPooling(indices, axes, backward)
-
-
-def _bilinear(args: Any, x: Tensor, out: Tensor) -> Rule:
-    shape, n_out, aligned = x.shape, list(out.shape[2:]), bool(args[2])
-    scales = (*args[3:], None, None)[:2]
-
-    def matrix(axis: int) -> Tensor:
-        eye = torch.eye(shape[axis], dtype=torch.float32, device=x.device)[None, :, :, None]
-        size = [n_out[axis - 2], 1]
-        return aten.upsample_bilinear2d(eye, size, aligned, scales[axis - 2], None)[0, :, :, 0].T.contiguous()  # type: ignore[no-any-return]
-
-    def backward(values: Tensor) -> Tensor:
-        return aten.upsample_bilinear2d_backward(values, n_out, list(shape), aligned, *scales)  # type: ignore[no-any-return]
-
-    return LinearResizing((matrix(2), matrix(3)), whole(out.shape), backward)

@@ -2,7 +2,7 @@
 
 A pixel's logit depends on a few pixels of the last layers' maps, on more of those before, and on all of the small maps
 in the middle of a U-Net. Torch computes its gradient on whole maps; here each map's gradient is a window that grows
-from layer to layer (emseg.attribution.window_rules), so that the last layers, at full size, cost next to nothing.
+from layer to layer (emseg.attribution.window_rule), so that the last layers, at full size, cost next to nothing.
 The gradients are torch's own up to rounding: `differs_from_torch` compares them on the network itself.
 
 What a pass keeps is small, too: the outputs of rectifiers and the places of maxima, nothing of what convolutions and
@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from emseg.attribution.laid_out import LaidOut
 from emseg.attribution.memory import GraphSize, Meter, storages_of
 from emseg.attribution.passes import Box, Calling, FullPasses, Gradient, Points, Seeds
-from emseg.attribution.tape import LaidOut, Tape
+from emseg.attribution.tape import Tape
 from emseg.attribution.targets import require_logits
-from emseg.attribution.window_rules import NotWindowedError, whole
+from emseg.attribution.window_rule import NotWindowedError, whole
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.2, "fp16": 0.1}
 """Largest relative difference (L2) from torch's gradient; half precision is compared with itself, which also rounds."""
