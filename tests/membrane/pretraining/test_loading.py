@@ -263,7 +263,7 @@ def test_an_unreadable_file_is_refused_in_one_sentence(tmp_path, write, message)
 
 def test_a_broken_safetensors_file_is_refused(tmp_path):
     (tmp_path / "e.safetensors").write_bytes(b"12345678{}")
-    with pytest.raises(InputError, match="must be a whole safetensors file"):
+    with pytest.raises(InputError, match=r"must be a whole .safetensors file"):
         load_encoder(encoder_of(SMALL), tmp_path / "e.safetensors")
 
 

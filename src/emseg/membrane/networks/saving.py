@@ -90,7 +90,7 @@ def load_network(path: Path | str) -> MembraneNetwork:
     short, or no membrane network.
     """
     path = Path(path)
-    weights, header = _read(path)
+    weights, header = read_tensors(path)
     if header.get("format") != FORMAT or "design" not in header:
         raise InputError(
             f"{path} must be a membrane network that save_network wrote, with its design in the header; it says of "
@@ -112,7 +112,7 @@ def load_network_weights(network: MembraneNetwork, path: Path | str) -> None:
 
     Raises `InputError` for weights of another architecture; the network is then untouched.
     """
-    weights, _ = _read(Path(path))
+    weights, _ = read_tensors(Path(path))
     _load(network, weights, Path(path))
 
 
@@ -124,8 +124,8 @@ def _untrained(text: str) -> MembraneNetwork:
     return network
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors and the header's notes."""
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a .safetensors file and the notes of its header."""
     import safetensors
 
     if not path.is_file():

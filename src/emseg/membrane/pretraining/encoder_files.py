@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from emseg.errors import InputError
+from emseg.membrane.networks.saving import SAFETENSORS, read_tensors
 from emseg.membrane.pretraining.normalization import IMAGENET, OURS, Normalization
 
-SAFETENSORS = ".safetensors"
 STEM = "conv1.weight"
 _QUERY = re.compile(r"(?:module\.)?encoder_q\.")
 _HEAD = re.compile(r"fc(\.|$)")
@@ -65,7 +65,7 @@ def read_encoder_file(path: Path | str, *, sha256: str | None = None) -> Encoder
         raise InputError(
             f"{path} must have the SHA-256 {sha256}; it has {digest}. Get the file again, or correct the digest."
         )
-    content = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
+    content = read_tensors(path)[0] if path.suffix == SAFETENSORS else _read_torch(path)
     kind, state, norms = _recognized(path, content)
     tensors = {name: tensor for name, tensor in state.items() if not _HEAD.match(name)}
     epoch = content.get("epoch")
@@ -92,16 +92,6 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise InputError(f"{path} must hold tensors by name; it holds a {type(content).__name__}. Save a state dict.")
     return content
-
-
-def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
-    import safetensors
-
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"{path} must be a whole safetensors file; it cannot be read ({error}).") from None
 
 
 def _recognized(path: Path, content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], Normalization | None]:

@@ -16,7 +16,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from emseg.errors import UsageError, suggest
+from emseg.errors import UsageError
+from emseg.membrane.plan_checks import is_number, require_count, require_one_of
 
 OPTIMIZERS = ("sgd", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -68,28 +69,23 @@ class PretrainingPlan:
             "n_workers": 0,
         }
         for name, least in counts.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"`{name}` must be a whole number of at least {least}; got {value!r}.")
+            require_count(name, getattr(self, name), least)
         for name, (low, high) in {
             "min_scale": (0.0, 1.0),
             "learning_rate": (0.0, 100.0),
             "temperature": (0.0, 10.0),
         }.items():
             value = getattr(self, name)
-            if not _is_number(value) or not low < value <= high:
+            if not is_number(value) or not low < value <= high:
                 raise UsageError(f"`{name}` must be above {low:g} and at most {high:g}; got {value!r}.")
         for name in ("weight_decay", "momentum"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value < 1:
+            if not is_number(value) or not 0 <= value < 1:
                 raise UsageError(f"`{name}` must be at least 0 and below 1; got {value!r}.")
-        if not _is_number(self.checkpoint_seconds) or not 0 <= self.checkpoint_seconds < math.inf:
+        if not is_number(self.checkpoint_seconds) or not 0 <= self.checkpoint_seconds < math.inf:
             raise UsageError(f"`checkpoint_seconds` must be a number of at least 0; got {self.checkpoint_seconds!r}.")
         for name, allowed in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
-            value = getattr(self, name)
-            if value not in allowed:
-                hint = suggest(str(value), allowed)
-                raise UsageError(f"`{name}` must be one of {', '.join(allowed)}; got {value!r}.{hint}")
+            require_one_of(name, getattr(self, name), allowed)
         if self.queue % self.batch_size:
             raise UsageError(
                 f"the queue takes whole batches; got queue={self.queue}, batch_size={self.batch_size}. "
@@ -121,10 +117,6 @@ class PretrainingPlan:
     def settings(self) -> dict[str, Any]:
         """Return what of the plan decides the encoder that comes out, ready for JSON."""
         return {name: value for name, value in asdict(self).items() if name not in WITHOUT_EFFECT}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 PAPER = PretrainingPlan()

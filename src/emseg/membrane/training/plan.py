@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from emseg.errors import UsageError, suggest
+from emseg.membrane.plan_checks import is_number, require_count, require_one_of
 from emseg.membrane.training.augmentation import Augmentation
 from emseg.membrane.training.learning_rate import SCHEDULES
 
@@ -59,9 +60,9 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range or does not fit together."""
-        _require_one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _require_one_of("schedule", self.schedule, SCHEDULES)
-        _require_one_of("precision", self.precision, PRECISIONS)
+        require_one_of("optimizer", self.optimizer, OPTIMIZERS)
+        require_one_of("schedule", self.schedule, SCHEDULES)
+        require_one_of("precision", self.precision, PRECISIONS)
         for name, least in (
             ("n_steps", 1),
             ("batch_size", 1),
@@ -73,15 +74,15 @@ class TrainingPlan:
             ("validation_size", 16),
             ("n_workers", 0),
         ):
-            _require_count(name, getattr(self, name), least)
-        if not (_is_number(self.learning_rate) and 0 < self.learning_rate < math.inf):
+            require_count(name, getattr(self, name), least)
+        if not (is_number(self.learning_rate) and 0 < self.learning_rate < math.inf):
             raise UsageError(f"`learning_rate` must be a positive number; got {self.learning_rate!r}.")
         for name in (
             *("weight_decay", "gradient_clip", "focal_gamma", "dice_weight", "boundary_weight"),
             "checkpoint_seconds",
         ):
             value = getattr(self, name)
-            if not (_is_number(value) and 0 <= value < math.inf):
+            if not (is_number(value) and 0 <= value < math.inf):
                 raise UsageError(f"`{name}` must be a number of at least 0; got {value!r}.")
         if not isinstance(self.augmentation, Augmentation):
             raise UsageError(f"`augmentation` must be an Augmentation; got {type(self.augmentation).__name__}.")
@@ -110,20 +111,6 @@ class TrainingPlan:
 def settings_of(plan: TrainingPlan) -> Mapping[str, Any]:
     """Return what of a plan decides which weights come out of it, ready for JSON."""
     return {name: value for name, value in asdict(plan).items() if name not in WITHOUT_EFFECT}
-
-
-def _require_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UsageError(f"`{name}` must be one of {', '.join(allowed)}; got {value!r}.{suggest(str(value), allowed)}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _require_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"`{name}` must be a whole number of at least {least}; got {value!r}.")
 
 
 PAPER = TrainingPlan(n_steps=31_250, batch_size=32)
