@@ -1,4 +1,14 @@
-from emseg.wafer.synthetic.design import BACKGROUNDS, TISSUES, WaferDesign
+from emseg.wafer.synthetic.design import BACKGROUNDS, FOLD_TONES, TISSUES, WaferDesign
+from emseg.wafer.synthetic.severity import Severity
 from emseg.wafer.synthetic.wafer import WAFER_GENERATOR_VERSION, SyntheticWafer, synthesize_wafer
 
-__all__ = ["BACKGROUNDS", "TISSUES", "WAFER_GENERATOR_VERSION", "SyntheticWafer", "WaferDesign", "synthesize_wafer"]
+__all__ = [
+    "BACKGROUNDS",
+    "FOLD_TONES",
+    "TISSUES",
+    "WAFER_GENERATOR_VERSION",
+    "Severity",
+    "SyntheticWafer",
+    "WaferDesign",
+    "synthesize_wafer",
+]

@@ -17,6 +17,7 @@ import numpy as np
 
 from emseg.wafer.section_crops import SECTION_CLASSES
 from emseg.wafer.synthetic.design import WaferDesign
+from emseg.wafer.synthetic.severity import USUAL_MISSING
 from emseg.wafer.synthetic.shape import Shape, draw_knife, draw_shape
 
 RIBBON, SINGLE, UPON, PILE = "ribbon", "single", "upon", "pile"
@@ -41,15 +42,16 @@ def cut_sections(design: WaferDesign, rng: np.random.Generator) -> list[Group]:
     serial = 0
     for (kind, count), run in zip(sizes, runs, strict=True):
         knife = draw_knife(rng)
-        most = rng.uniform(0.42, 0.62)
+        least, most = USUAL_MISSING[0], rng.uniform(0.42, USUAL_MISSING[1])
         shapes = []
         for k in range(count):
-            missing = most - (most - 0.24) * k / max(run, 1) if k < run else rng.uniform(0.25, 0.6)
+            missing = most - (most - least) * k / max(run, 1) if k < run else rng.uniform(0.25, 0.6)
             factor = rng.uniform(0.68, 0.85) if rng.random() < 0.07 else rng.normal(1.0, 0.03)
             length = design.section_length_px * float(np.clip(factor, 0.65, 1.1))
             width = design.section_width_px * float(np.clip(factor * rng.normal(1.0, 0.025), 0.65, 1.12))
+            shared = knife if k < run else None
             shapes.append(
-                draw_shape(qualities[serial + k], length, width, knife if k < run else None, float(missing), rng)
+                draw_shape(qualities[serial + k], length, width, shared, float(missing), rng, design.severity)
             )
         groups.append(Group(kind, serial, tuple(shapes), _gaps(design, kind, count, rng)))
         serial += count

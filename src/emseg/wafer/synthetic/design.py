@@ -15,9 +15,11 @@ from dataclasses import dataclass
 
 from emseg.errors import UsageError, suggest
 from emseg.wafer.section_crops import SECTION_CLASSES
+from emseg.wafer.synthetic.severity import Severity
 
 TISSUES = ("scn", "zebrafish")
 BACKGROUNDS = ("silicon", "tape")
+FOLD_TONES = ("either", "lighter", "darker")
 SHORT_OVER_LONG = {"scn": 0.72, "zebrafish": 0.56}
 SMALLEST_SIDE, LARGEST_SIDE = 128, 12_000
 SMALLEST_SECTION, LARGEST_SECTION = 24, 2_000
@@ -31,7 +33,9 @@ class WaferDesign:
 
     `n_sections` None fills it like a real one. The fractions of the four classes sum to 1. `stuck_share` of the
     sections touch the one cut before, `overlapping_share` lie partly on another one, `piled_share` lie in heaps; the
-    rest keep a distance. `dust` 1 is a usual wafer, 0 a clean one.
+    rest keep a distance. `dust` 1 is a usual wafer, 0 a clean one. `severity` says how much of a section its defect
+    takes; None leaves that as it is on a usual wafer. `fold_tone` is that of the strip that lies double, beside its
+    section's.
     """
 
     height: int = 2048
@@ -48,6 +52,8 @@ class WaferDesign:
     overlapping_share: float = 0.10
     piled_share: float = 0.06
     dust: float = 1.0
+    severity: Severity | None = None
+    fold_tone: str = "either"
     pixel_size_um: float | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +62,9 @@ class WaferDesign:
         _require_range("section_length_px", self.section_length_px, SMALLEST_SECTION, LARGEST_SECTION)
         _require_one_of("tissue", self.tissue, TISSUES)
         _require_one_of("background", self.background, BACKGROUNDS)
+        _require_one_of("fold_tone", self.fold_tone, FOLD_TONES)
+        if self.severity is not None and not isinstance(self.severity, Severity):
+            raise UsageError(f"`severity` must be a Severity or None; got {self.severity!r}.")
         for name in (*SECTION_CLASSES, "stuck_share", "overlapping_share", "piled_share"):
             _require_range(name, getattr(self, name), 0.0, 1.0)
         _require_range("dust", self.dust, 0.0, 20.0)

@@ -69,7 +69,7 @@ def draw_look(design: WaferDesign, stain: Stain, shape: Shape, depth: float, rng
     look[kernels.LOOK_CHATTER] = rng.uniform(0.008, 0.02) if rng.random() < 0.15 else 0.0
     fold = shape.fold.copy()
     for strip in fold:
-        lighter = rng.random() < 0.5
+        lighter = rng.random() < 0.5 if design.fold_tone == "either" else design.fold_tone == "lighter"
         if design.background == "silicon":
             strip[kernels.FOLD_STEP] = rng.uniform(0.14, 0.26) if lighter else -rng.uniform(0.11, 0.17)
         else:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from emseg.wafer.synthetic.severity import Severity, Tables, grown, share_missing
+
 Table = NDArray[np.float64]
 
 
@@ -54,9 +56,18 @@ def draw_knife(rng: np.random.Generator) -> Knife:
 
 
 def draw_shape(
-    quality: str, length: float, width: float, knife: Knife | None, missing: float, rng: np.random.Generator
+    quality: str,
+    length: float,
+    width: float,
+    knife: Knife | None,
+    missing: float,
+    rng: np.random.Generator,
+    severity: Severity | None = None,
 ) -> Shape:
-    """Draw a section of `length` x `width` pixels; an incomplete one lacks the share `missing` of its extent."""
+    """Draw a section of `length` x `width` pixels; an incomplete one lacks the share `missing` of its extent.
+
+    With a `severity` the defect takes as much of the section's area as that says.
+    """
     half_u, half_v = 0.5 * length, 0.5 * width
     lean = rng.normal(0.0, math.radians(1.6), 4)
     side = np.zeros((4, 5))
@@ -70,17 +81,20 @@ def draw_shape(
     if quality == "incomplete":
         knife = knife or draw_knife(rng)
         side = np.vstack([side, _cut(side, knife, missing, length)])
-        a, b, reach = side[4, :3]
-        defect = [(a * reach - b * t, b * reach + a * t) for t in (-0.2 * width, 0.0, 0.2 * width)]
     elif quality == "fold":
         fold = np.array([_fold(half_u, half_v, length, rng)])
-        if rng.random() < 0.2:
+        if severity is None and rng.random() < 0.2:
             second = _fold(half_u, half_v, length, rng)
             if abs(second[2] - fold[0, 2]) > 0.25 * width:
                 fold = np.vstack([fold, second])
         defect = _along_fold(fold[0], half_u, half_v)
     elif quality == "damaged":
         disc, tear, defect = _damage(side, length, width, rng)
+    if severity is not None and quality != "good":
+        side, fold, disc, tear = _as_severe(severity, quality, (side, fold, disc, tear), half_u, half_v, missing, rng)
+    if quality == "incomplete":
+        a, b, reach = side[4, :3]
+        defect = [(a * reach - b * t, b * reach + a * t) for t in (-0.2 * width, 0.0, 0.2 * width)]
     outline = _straight_outline(side, length)
     low, high = outline.min(0), outline.max(0)
     if len(fold):
@@ -91,6 +105,34 @@ def draw_shape(
         quality, (half_u, half_v), side, fold, disc, tear, 0.5 * (low + high), 0.5 * (high - low), np.array(defect)
         if defect else np.zeros((0, 2)),
     )  # fmt: skip
+
+
+def _as_severe(
+    severity: Severity,
+    quality: str,
+    tables: Tables,
+    half_u: float,
+    half_v: float,
+    missing: float,
+    rng: np.random.Generator,
+) -> Tables:
+    """Return a section's tables with its defect as large as `severity` has it."""
+    side, fold, disc, tear = tables
+    if quality == "incomplete":
+        share, largest = share_missing(severity, missing), 2.0 * math.hypot(half_u, half_v)
+    else:
+        share, largest = float(rng.uniform(*(severity.folded if quality == "fold" else severity.torn))), 12.0
+
+    def resized(size: float) -> Tables:
+        new_side, new_fold, new_disc, new_tear = side.copy(), fold.copy(), disc.copy(), tear.copy()
+        if quality == "incomplete":
+            new_side[4, 2] = 0.5 * largest - size
+        new_fold[:, 3] *= size
+        new_disc[:, 2] *= size
+        new_tear[:, 5] *= size
+        return new_side, new_fold, new_disc, new_tear
+
+    return grown(resized, share, largest, half_u, half_v)
 
 
 def _cut(side: Table, knife: Knife, missing: float, length: float) -> Table:
