@@ -18,6 +18,7 @@ from emseg.wafer.benchmark_sets import default_folder, make_benchmark
 from emseg.wafer.coco_folder import Benchmark
 from emseg.wafer.kept_folder import find_kept, made_whole
 from emseg.wafer.splits import pixel_leak
+from emseg.wafer.synthetic import BACKGROUNDS
 from emseg.wafer.tiles import tile_origins
 
 SMOKE = PRESETS["smoke"]
@@ -162,12 +163,26 @@ def test_the_papers_counts_fit_its_wafers_under_every_split() -> None:
     assert down * len(tile_origins(3000, 1024, 0.1)) * paper.n_wafers >= 1193
 
 
-def test_every_preset_has_both_tissues_and_both_backgrounds_on_either_side() -> None:
+def test_every_preset_has_both_tissues_and_its_backgrounds_on_either_side() -> None:
     for design in PRESETS.values():
         for side in (range(design.n_train_wafers), range(design.n_train_wafers, design.n_wafers)):
             wafers = [design.wafer(index) for index in side]
             assert {wafer.tissue for wafer in wafers} == {"scn", "zebrafish"}
-            assert {wafer.background for wafer in wafers} == {"silicon", "tape"}
+            assert {wafer.background for wafer in wafers} == ({"tape"} if design.name == "clear" else set(BACKGROUNDS))
+
+
+def test_only_the_clear_preset_is_made_easy() -> None:
+    for name, design in PRESETS.items():
+        wafer = design.wafer(0)
+        easy = (
+            wafer.severity is not None,
+            wafer.fold_tone != "either",
+            wafer.overlapping_share + wafer.piled_share == 0,
+        )
+        assert easy == (name == "clear",) * 3
+    least = PRESETS["clear"].wafer(0).severity
+    assert least is not None
+    assert min(least.missing[0], least.folded[0], least.torn[0]) == 0.2
 
 
 @pytest.mark.parametrize(
@@ -188,7 +203,8 @@ def test_a_design_that_cannot_be_is_refused_at_once(change: dict[str, Any], mess
 
 
 def test_a_misspelt_preset_gets_a_suggestion() -> None:
-    with pytest.raises(UsageError, match=r"one of smoke, laptop, medium, paper; got 'labtop'\. Did you mean 'laptop'"):
+    named = r"one of smoke, clear, laptop, medium, paper; got 'labtop'\. Did you mean 'laptop'"
+    with pytest.raises(UsageError, match=named):
         make_benchmark("labtop")
     with pytest.raises(UsageError, match="`n_workers` must be at least 1"):
         make_benchmark("smoke", n_workers=0)

@@ -57,7 +57,7 @@ def _add_synthesize(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     )
     whole = parser.add_argument_group("a benchmark")
     whole.add_argument(
-        "--preset", metavar="NAME", help="smoke, laptop, medium or paper (2708 and 1193 tiles of 1024 px)"
+        "--preset", metavar="NAME", help="smoke, clear, laptop, medium or paper (2708 and 1193 tiles of 1024 px)"
     )
     whole.add_argument("--workers", type=int, metavar="N", help="wafers made side by side (default: 1)")
     one = parser.add_argument_group("one wafer")

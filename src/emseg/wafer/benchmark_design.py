@@ -1,7 +1,10 @@
 """Which synthetic benchmark to make: how many wafers of what size, how they are cut, how many tiles there shall be.
 
     smoke     tiny, for tests of code: it says nothing about a detector
-    laptop    256-px tiles with sections of 64 px, made in seconds; trained on in minutes on two cores
+    clear     256-px tiles with sections of 64 px and defects plain to see: each takes a fifth of its section or more,
+              folds are lighter than their section, all lie on tape and none on another; learned in minutes on two cores
+    laptop    the same tiles with defects and overlaps as on a usual wafer: minutes are enough to find the sections,
+              and too few to tell the defects apart
     medium    512-px tiles with sections of 128 px: large enough for scores to settle on one GPU
     paper     the paper's sizes and counts: wafers of 10,000 x 10,000 px, tiles of 1024, 2708 to train, 1193 to validate
 
@@ -12,17 +15,22 @@ Source for the counts, the tile and the overlap: Sun et al. 2021 (FANet), sectio
 how many wafers there were, nor whether empty tiles were kept; 33 wafers are the fewest that give its counts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emseg.errors import UsageError, suggest
 from emseg.wafer.splits import SPLITS, require_regions
-from emseg.wafer.synthetic import WaferDesign
+from emseg.wafer.synthetic import Severity, WaferDesign
 from emseg.wafer.tiles import Tiling
+
+USUAL = WaferDesign()
 
 
 @dataclass(frozen=True)
 class BenchmarkDesign:
-    """A benchmark of synthetic wafers; lengths in pixels, `left_share` is the "region" split's part to train on."""
+    """A benchmark of synthetic wafers; lengths in pixels, `left_share` is the "region" split's part to train on.
+
+    Each wafer is as `pattern` but for its size, its sections' length, its tissue and its background.
+    """
 
     name: str
     wafer_px: int
@@ -38,6 +46,7 @@ class BenchmarkDesign:
     tissues: tuple[str, ...] = ("scn", "zebrafish")
     backgrounds: tuple[str, ...] = ("silicon", "tape")
     splits: tuple[str, ...] = SPLITS
+    pattern: WaferDesign = USUAL
 
     def __post_init__(self) -> None:
         for field in ("n_train_wafers", "n_validation_wafers", "n_train", "n_validation"):
@@ -69,7 +78,8 @@ class BenchmarkDesign:
     def wafer(self, index: int) -> WaferDesign:
         """Return the design of wafer `index`; tissues and backgrounds take turns, on either side of the split."""
         turn = self._turn(index)
-        return WaferDesign(
+        return replace(
+            self.pattern,
             height=self.wafer_px,
             width=self.wafer_px,
             section_length_px=self.section_length_px,
@@ -89,10 +99,35 @@ class BenchmarkDesign:
         return index if index < self.n_train_wafers else index - self.n_train_wafers
 
 
+# Defects that a person sees at a glance in sections of 64 px, more of them than usual, and nothing that hides them.
+PLAIN_DEFECTS = WaferDesign(
+    good=0.4,
+    incomplete=0.2,
+    fold=0.2,
+    damaged=0.2,
+    stuck_share=0.2,
+    overlapping_share=0.0,
+    piled_share=0.0,
+    severity=Severity(missing=(0.35, 0.6), folded=(0.2, 0.3), torn=(0.2, 0.35)),
+    fold_tone="lighter",
+)
 PRESETS = {
     design.name: design
     for design in (
         BenchmarkDesign("smoke", 512, 56.0, 2, 2, n_train=10, n_validation=4, tile=192),
+        BenchmarkDesign(
+            "clear",
+            2048,
+            64.0,
+            6,
+            2,
+            n_train=450,
+            n_validation=120,
+            tile=256,
+            left_share=0.7,
+            backgrounds=("tape",),
+            pattern=PLAIN_DEFECTS,
+        ),
         BenchmarkDesign("laptop", 2048, 64.0, 4, 2, n_train=300, n_validation=120, tile=256),
         BenchmarkDesign("medium", 4096, 128.0, 16, 6, n_train=1200, n_validation=400, tile=512),
         BenchmarkDesign("paper", 10_000, 300.0, 23, 10, n_train=2708, n_validation=1193, tile=1024, left_share=0.7),
