@@ -11,10 +11,13 @@ network on synthetic tissue first, for fields shrink with training, and packing 
 round after round; ratios are medians of the ratios within a round.
 
     captum    captum's IntegratedGradients, target after target. Its cost is the same for each target: it runs for
-              `--captum-targets` of them, and its time is multiplied
+              `--captum-targets` of them, and for `--captum-steps` of the steps, and its time is multiplied;
+              `captum_extrapolated` says by how much
     floor     one forward pass a step, one backward pass a target and step, written in plain torch, weights frozen
     full      ours, exact, with torch's backward passes
     exact     ours, exact, as it comes: backward passes leave out zeros
+    bf16, fp16  the same as exact in half precision; `bf16_half_error` is the relative L1 difference from it, median and
+              largest over targets. Left out, with the reason, where torch cannot compute in it
     packed    ours, packing="auto", with the error it states; the sample that the error is measured on is paid for
 
 Targets: full at most 1.15 times the floor; exact at least 1.8 times faster than captum; packed at least 5 times on the
@@ -39,9 +42,11 @@ from torch import nn
 from torch.nn import functional
 
 from emseg.attribution import Attribution, PackingOptions, attribute_pixels
+from emseg.errors import InputError
 from emseg.membrane.synthetic import synthesize_tissue
 
-CONTENDERS = ("captum", "floor", "full", "exact", "packed")
+CONTENDERS = ("captum", "floor", "full", "exact", "bf16", "fp16", "packed")
+HALF = ("bf16", "fp16")
 Call = Callable[[], object]
 
 
@@ -117,6 +122,8 @@ def measure_time(arguments: argparse.Namespace) -> dict[str, object]:
     network, image = network.to(device).requires_grad_(False), image.to(device)
     targets, n_steps = spread_targets(arguments.size, arguments.targets), arguments.steps
     few = targets[:: max(1, len(targets) // arguments.captum_targets)][: arguments.captum_targets]
+    captum_steps = min(arguments.captum_steps or n_steps, n_steps)
+    factor = len(targets) / len(few) * n_steps / captum_steps
     results: dict[str, Attribution] = {}
 
     def ours(name: str, **options: object) -> Call:
@@ -127,13 +134,22 @@ def measure_time(arguments: argparse.Namespace) -> dict[str, object]:
 
     options = PackingOptions(tolerance=arguments.tolerance, n_sampled=arguments.sampled)
     calls = {
-        "captum": captum_loop(network, image, few, n_steps),
+        "captum": captum_loop(network, image, few, captum_steps),
         "floor": floor(network, image, targets, n_steps),
         "full": ours("full", backward="full"),
         "exact": ours("exact"),
+        **{name: ours(name, precision=name) for name in HALF},
         "packed": ours("packed", packing="auto", packing_options=options),
     }
     calls = {name: call for name, call in calls.items() if name in arguments.contenders}
+    errors: dict[str, object] = {}
+    for name in HALF:
+        if name in calls:
+            try:
+                attribute_pixels(network, image, targets[:1], n_steps=2, precision=name)
+            except (InputError, RuntimeError) as reason:
+                errors[name] = f"left out: {str(reason).splitlines()[0]}"
+                del calls[name]
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for round_number in range(arguments.rounds + arguments.warm_up):
         for name, call in calls.items():
@@ -143,11 +159,14 @@ def measure_time(arguments: argparse.Namespace) -> dict[str, object]:
                 torch.cuda.synchronize()
             passed = time.perf_counter() - started
             if round_number >= arguments.warm_up:
-                seconds[name].append(passed * (len(targets) / len(few) if name == "captum" else 1))
-    errors: dict[str, object] = {}
+                seconds[name].append(passed * (factor if name == "captum" else 1))
     if {"full", "exact"} <= set(calls):
         full, exact = results["full"].maps, results["exact"].maps
         errors["exact_error"] = float((np.abs(exact - full).max(axis=(1, 2)) / np.abs(full).max(axis=(1, 2))).max())
+    for name in set(HALF) & set(calls) if "exact" in calls else ():
+        exact, half = results["exact"].maps, results[name].maps
+        off = np.abs(half - exact).sum(axis=(1, 2)) / np.abs(exact).sum(axis=(1, 2))
+        errors[f"{name}_half_error"] = f"{np.median(off):.2%} (median over targets), {off.max():.2%} (largest)"
     if {"exact", "packed"} <= set(calls):
         exact, packed = results["exact"].maps, results["packed"].maps
         off = np.abs(packed - exact).sum(axis=(1, 2)) / np.abs(exact).sum(axis=(1, 2))
@@ -160,7 +179,8 @@ def measure_time(arguments: argparse.Namespace) -> dict[str, object]:
         "targets": len(targets),
         "steps": n_steps,
         "rounds": arguments.rounds,
-        "captum_targets": len(few),
+        "captum_extrapolated": f"timed on {len(few)} of {len(targets)} targets and {captum_steps} of {n_steps} steps, "
+        f"times {factor:g}",
         "device": str(device),
         "threads": torch.get_num_threads(),
         "seconds": {name: statistics.median(values) for name, values in seconds.items()},
@@ -211,8 +231,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", type=int, default=0, help="rounds before those that count")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        choices=CONTENDERS,
+        default=[name for name in CONTENDERS if name != "fp16"],
+        help="all but fp16 by default, which a CPU may compute very slowly",
+    )
     parser.add_argument("--captum-targets", type=int, default=2, help="targets that captum's loop is timed on")
+    parser.add_argument("--captum-steps", type=int, default=0, help="steps that captum's loop is timed on; 0: all")
     parser.add_argument("--train", type=int, default=0, metavar="STEPS", help="train the network on synthetic tissue")
     parser.add_argument("--tolerance", type=float, default=0.1, help="share of a map that may lie outside its cell")
     parser.add_argument("--sampled", type=int, default=4, help="targets that packing's error is measured on")

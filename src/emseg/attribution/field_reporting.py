@@ -19,7 +19,7 @@ from emseg.reported.display import DisplayTable, Shown
 from emseg.runs.session import Run
 from emseg.wording import format_number
 
-N_FOLLOWED = 12
+N_FOLLOWED = 8
 """Targets of each condition whose score is followed along the path."""
 
 

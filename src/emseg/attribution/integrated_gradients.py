@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from emseg.attribution.attribution import Attribution, PackingError
 from emseg.attribution.map_store import FolderStore, MapStore, Setting, digest_of_array, digest_of_network
-from emseg.attribution.memory import GraphSize, metering, portions
+from emseg.attribution.memory import GraphSize, keep_freed_memory, metering, portions
 from emseg.attribution.packing import (
     Packing,
     PackingOptions,
@@ -124,6 +124,7 @@ def attribute_pixels(
     calling = Calling(model, precision)
     require_evaluation_mode(model)
     distinct, repeats = distinct_targets(places)
+    keep_freed_memory(plane.device)
     with frozen(model):
         scores = calling.scores(plane, distinct)
         baseline_scores = calling.scores(start, distinct)

@@ -18,7 +18,7 @@ from torch import nn
 from emseg.attribution.field_checks import window_about
 from emseg.attribution.field_survey import ConditionFields
 
-N_POINTS = 101
+N_POINTS = 41
 _AT_ONCE = 16
 
 
