@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
-from emseg.tiling.checkpoint import _replace as replace_file
+from emseg.tiling.checkpoint import replace_file
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from emseg.errors import InputError, UsageError
-from emseg.tiling.checkpoint import _replace as replace_file
+from emseg.tiling.checkpoint import replace_file
 
 SAVE_EVERY_S = 60.0
 Setting = str | int | float | bool

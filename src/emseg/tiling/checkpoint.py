@@ -109,7 +109,7 @@ class Checkpoint:
 
     def save(self, n_rows: int, top: int, rows: Rows, carried: Rows) -> None:
         """Record that `n_rows` rows of tiles are finished; `rows`, from row `top` on, were written last."""
-        _replace(self._carried_file(n_rows), lambda file: np.save(file, carried))
+        replace_file(self._carried_file(n_rows), lambda file: np.save(file, carried))
         state = {
             "settings": self.settings,
             "finished": n_rows,
@@ -117,7 +117,7 @@ class Checkpoint:
             "crc32": _checksum(rows),
         }
         text = json.dumps(state, indent=1, ensure_ascii=False) + "\n"
-        _replace(self.path, lambda file: file.write(text.encode()))
+        replace_file(self.path, lambda file: file.write(text.encode()))
         for older in self.path.parent.glob(f"{escape(self.path.name)}.open*.npy"):
             if older != self._carried_file(n_rows):
                 older.unlink(missing_ok=True)
@@ -143,7 +143,7 @@ def _checksum(rows: Rows) -> int:
     return zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).data)
 
 
-def _replace(path: Path, write: Any) -> None:
+def replace_file(path: Path, write: Any) -> None:
     """Write a file beside `path` and put it in its place in one step."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
