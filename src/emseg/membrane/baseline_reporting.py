@@ -4,7 +4,7 @@ Every score is the mean over images; its spread is their standard deviation, its
 percentiles of the mean): how far other images of the same kind could have moved it. What another seed would have
 given is in neither.
 
-Of a refined network, `..._first` is what the first network had before its refinement.
+`..._first` is what a network had before its refinement or its refit.
 """
 
 import math
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emseg.membrane.networks.refinement import RefinedNetwork
 from emseg.membrane.scoring import ImageScores, best_thresholds, spread
 from emseg.membrane.training.experiment import Outcome, PartScores
 from emseg.membrane.training.training import TrainedNetwork
@@ -46,7 +47,6 @@ REPORTED = (
     Reported("spurious_membranes", "spurious_membranes", "Spurious membranes an image", more_is_better=False),
 )
 _PART_WORDS = {"validation": "validation images", "test": "test images"}
-_BEFORE = ", before refinement"
 
 
 def bootstrap_interval(
@@ -64,17 +64,21 @@ def bootstrap_interval(
 def report_scores(run: Run, outcome: Outcome, *, n_resamples: int, seed: int) -> None:
     """Note the threshold, and all scores of validation and test at it; what is undefined is left out.
 
-    Of a refined network the first one's threshold and scores are noted as well.
+    Of a refinement and a refit the first network's scores are noted as well, and of a refinement its threshold.
     """
     n = len(outcome.parts["validation"].images)
     label = "Threshold with the best membrane F1 on validation images"
     run.metric("threshold", outcome.threshold, n=n, label=label)
     if outcome.first is not None:
-        run.metric("threshold_first", outcome.first.threshold, n=n, label=f"{label}{_BEFORE}")
+        before = f", before {outcome.second_stage}"
+        if outcome.second_stage == "refinement":
+            run.metric("threshold_first", outcome.first.threshold, n=n, label=f"{label}{before}")
         for part, scores in outcome.first.parts.items():
+            if scores is outcome.parts[part]:  # a refit leaves the validation images to the first network
+                continue
             for one in REPORTED:
                 values = [image.row()[one.row] for image in scores.scores]
-                text = f"{one.label}, {_PART_WORDS[part]}{_BEFORE}"
+                text = f"{one.label}, {_PART_WORDS[part]}{before}"
                 _note(run, f"{part}_{one.name}_first", values, text, one.unit, n_resamples, seed)
     for part, scores in outcome.parts.items():
         for one in REPORTED:
@@ -94,8 +98,8 @@ def report_scores(run: Run, outcome: Outcome, *, n_resamples: int, seed: int) ->
 def report_training(run: Run, trained: TrainedNetwork) -> None:
     """Note what the training took and how it ended.
 
-    Of a refinement, steps, seconds and crops are those of both stages, memory is the larger, and the loss the second's;
-    steps and seconds of each stage are noted beside them.
+    Of a refinement and a refit, steps, seconds and crops are those of both stages, memory is the larger, and the loss
+    the second's; steps and seconds of each stage are noted beside them.
     """
     of_stages = [len(stage.curves["step"]) for stage in trained.stages]
     steps, seconds = sum(of_stages), sum(stage.seconds for stage in trained.stages)
@@ -112,7 +116,8 @@ def report_training(run: Run, trained: TrainedNetwork) -> None:
     memory = max(stage.peak_memory_mib for stage in trained.stages)
     run.metric("training_memory", memory, unit="MiB", n=1, label="Peak memory of training")
     if trained.first is not None:
-        words = {"first": "first network", "refinement": "refinement"}
+        second = "refinement" if isinstance(trained.network, RefinedNetwork) else "refit"
+        words = {"first": "first network", second: second}
         for (name, word), stage, n_steps in zip(words.items(), trained.stages, of_stages, strict=True):
             run.metric(f"n_steps_{name}", n_steps, n=1, label=f"Training steps, {word}")
             run.metric(f"training_seconds_{name}", stage.seconds, unit="s", n=1, label=f"Time of training, {word}")
@@ -123,7 +128,7 @@ def report_cost(run: Run, outcome: Outcome) -> None:
     n = sum(len(part.images) for part in outcome.parts.values())
     label = "Time of prediction a megapixel"
     run.metric("seconds_per_megapixel", outcome.seconds_per_megapixel, unit="s/Mpx", n=n, label=label)
-    if outcome.first is not None:
+    if outcome.first is not None and outcome.second_stage == "refinement":
         first = outcome.first.seconds_per_megapixel
         run.metric("seconds_per_megapixel_first", first, unit="s/Mpx", n=n, label=f"{label}, first network alone")
 
@@ -131,12 +136,13 @@ def report_cost(run: Run, outcome: Outcome) -> None:
 def scores_table(run: Run, outcome: Outcome) -> DisplayTable:
     """Return the scores of validation and test beside each other, with their intervals, as the run has them.
 
-    Of a refined network a last column has the test scores before its refinement.
+    Of a refinement and a refit a last column has the test scores before it; the validation images are then those of the
+    network before its refit.
     """
     counts = {part: len(scores.images) for part, scores in outcome.parts.items()}
     columns = {f"{_PART_WORDS[part].capitalize()} ({n})": (part, "") for part, n in counts.items()}
     if outcome.first is not None:
-        columns["Test images, before refinement"] = ("test", "_first")
+        columns[f"Test images, before {outcome.second_stage}"] = ("test", "_first")
     rows = []
     for one in REPORTED:
         label = one.label if one.more_is_better else f"{one.label} (less is better)"

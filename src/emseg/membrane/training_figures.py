@@ -1,6 +1,6 @@
 """The curves of a training: loss and learning rate by step, F1 on the validation images on the way, F1 by threshold.
 
-The second stage of a refinement goes on where the first ended; a dotted line stands between them.
+The second stage of a refinement or a refit goes on where the first ended; a dotted line stands between them.
 """
 
 from collections.abc import Mapping

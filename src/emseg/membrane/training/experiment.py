@@ -9,6 +9,10 @@ it, and nothing is chosen by them.
 
 With refinement a second network is trained to correct what the first one finds (`emseg.membrane.networks.refinement`),
 in a folder of its own that the first one's weights are named in. Both stages are scored alike, each at its threshold.
+
+With a refit the network is trained afresh on the training and the validation images together, once those have chosen
+the thresholds: no label is left unused. Test images are scored at the thresholds of the first training, and what is
+said of the validation images is the first training's too, for the refitted network has learnt them.
 """
 
 import json
@@ -29,7 +33,7 @@ from emseg.images import read_gray
 from emseg.membrane.dataset import MembraneImage, MembraneSet
 from emseg.membrane.networks import NetworkDesign
 from emseg.membrane.networks.attention_places import attention_options
-from emseg.membrane.networks.refinement import REFINING_CHANNELS
+from emseg.membrane.networks.refinement import REFINING_CHANNELS, RefinedNetwork
 from emseg.membrane.scoring import ImageScores, ScoreSettings, best_thresholds, score_image
 from emseg.membrane.training.augmentation import Augmentation
 from emseg.membrane.training.plan import PLANS, TrainingPlan
@@ -70,7 +74,7 @@ class Outcome:
     """A trained network with its threshold, and the scores of "validation" and of "test".
 
     `v_rand_threshold` is the one with the best V-Rand on the validation images, of those that ISBI 2012 tried. `first`
-    is what a refined network had before its refinement.
+    is the outcome before a refinement or a refit.
     """
 
     trained: TrainedNetwork
@@ -80,6 +84,13 @@ class Outcome:
     seconds_per_megapixel: float
     work_dir: Path
     first: "Outcome | None" = None
+
+    @property
+    def second_stage(self) -> str:
+        """What the second training was: "refinement", "refit", or nothing."""
+        if self.first is None:
+            return ""
+        return "refinement" if isinstance(self.trained.network, RefinedNetwork) else "refit"
 
 
 def make_design(
@@ -168,6 +179,7 @@ def train_and_score(
     *,
     start: Start | None = None,
     refinement_steps: int = 0,
+    refit: bool = False,
     tta: bool = False,
     tile: int = WHOLE_IMAGE,
     tolerance_px: float = 3.0,
@@ -176,17 +188,30 @@ def train_and_score(
     """Train `design` on the set in a folder below `folder`, predict and score; what is there is not repeated.
 
     A relative `folder` is below the project's root. With `refinement_steps` a second network of the same design is
-    trained afterwards by the same plan for so many steps, from random weights, to correct the first. `tta` averages
-    over eight views, `tile` is as in `predict_membrane`, `tolerance_px` the radius of the tolerant scores.
+    trained afterwards by the same plan for so many steps, from random weights, to correct the first; with `refit` one
+    is trained afterwards by the same plan on training and validation images together. `tta` averages over eight views,
+    `tile` is as in `predict_membrane`, `tolerance_px` the radius of the tolerant scores.
     """
     if isinstance(refinement_steps, bool) or not isinstance(refinement_steps, int) or refinement_steps < 0:
         raise UsageError(f"`refinement_steps` must be a whole number of at least 0; got {refinement_steps!r}.")
+    if refit and refinement_steps:
+        raise UsageError(
+            f"`refit` and `refinement_steps` exclude each other; got refit={refit} and "
+            f"refinement_steps={refinement_steps}. Refit, or refine with refit=False."
+        )
     labelled = _labelled_parts(membrane_set)
     place = _place(folder)
     work_dir = place / work_name(design, plan, membrane_set, start)
     trained = train_network(design, plan, membrane_set, work_dir, start=start, progress=progress)
     settings = ScoreSettings(tolerance_px=tolerance_px, pixel_size_nm=membrane_set.pixel_size_nm)
     outcome = _scored(trained, labelled, settings, tta=tta, tile=tile)
+    if refit:
+        everything = replace(membrane_set, train=(*membrane_set.train, *membrane_set.validation), validation=())
+        plan = plan.changed(validate_every=0)
+        work_dir = place / work_name(design, plan, everything, start)
+        again = train_network(design, plan, everything, work_dir, start=start, progress=progress)
+        again = replace(again, first=trained)
+        return _scored(again, {"test": labelled["test"]}, settings, tta=tta, tile=tile, chosen=outcome)
     if not refinement_steps:
         return outcome
     design, plan = replace(design, in_channels=REFINING_CHANNELS), with_steps(plan, refinement_steps)
@@ -211,8 +236,12 @@ def _scored(
     *,
     tta: bool,
     tile: int,
+    chosen: Outcome | None = None,
 ) -> Outcome:
-    """Predict what is not predicted yet, choose the threshold on validation images, and score at it."""
+    """Predict what is not predicted yet, choose the threshold on validation images, and score at it.
+
+    With `chosen`, an earlier outcome, the thresholds and the validation images are that one's.
+    """
     work_dir = trained.weights.parent
     kept = work_dir / ("predictions-tta" if tta else "predictions")
     predictions, seconds, n_pixels = {}, 0.0, 0
@@ -228,12 +257,14 @@ def _scored(
     if n_pixels:
         write_then_move(lambda path: path.write_text(json.dumps(1e6 * seconds / n_pixels)), timing)
     curves = {part: _curve(images, predictions[part]) for part, images in labelled.items()}
-    threshold = curves["validation"].best_threshold
+    threshold = curves["validation"].best_threshold if chosen is None else chosen.threshold
     settings = replace(settings, threshold=threshold)
     parts = {
         part: PartScores(images, predictions[part], _scores(images, predictions[part], settings), curves[part])
         for part, images in labelled.items()
     }
+    if chosen is not None:
+        parts = {"validation": chosen.parts["validation"], **parts}
     best = best_thresholds(parts["validation"].scores).get("v_rand")
     return Outcome(
         trained,
@@ -242,6 +273,7 @@ def _scored(
         parts,
         float(json.loads(timing.read_text())),
         work_dir,
+        chosen,
     )
 
 

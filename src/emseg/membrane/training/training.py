@@ -60,7 +60,7 @@ class TrainedNetwork:
     training that was interrupted, from its checkpoints. `peak_memory_mib` is of the GPU, or of the process on a CPU.
 
     Of a refinement `network` is the refined network, `n_parameters` counts both of its networks, and all else is of the
-    second stage alone; `first` is the first stage.
+    second stage alone; `first` is the first stage. Of a refit `first` is the training whose thresholds it is used with.
     """
 
     network: MembraneNetwork
