@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
+from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, same_weights, toy_set
 
 from emseg.errors import UsageError
 from emseg.membrane.baseline_reporting import report_cost, report_scores, report_training, scores_table
@@ -21,14 +21,7 @@ SECOND_DESIGN = replace(TINY_DESIGN, in_channels=2)
 FIRST_PLAN = TINY_PLAN.changed(n_steps=40, warm_up_steps=8, validate_every=20, checkpoint_seconds=60.0)
 N_STEPS, N_REFINING = 40, 6
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Bits depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +32,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def outcome(folder):
     return train_and_score(TINY_DESIGN, FIRST_PLAN, toy_set(), folder, refinement_steps=N_REFINING, progress=False)
-
-
-def same_weights(one, other):
-    theirs = other.state_dict()
-    return all(torch.equal(value, theirs[name]) for name, value in one.state_dict().items())
 
 
 def test_the_first_network_is_unchanged_bit_for_bit_and_the_second_has_learnt(outcome, tmp_path):

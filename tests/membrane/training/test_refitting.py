@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 import pytest
-import torch
-from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
+from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, same_weights, toy_set
 
 from emseg.errors import UsageError
 from emseg.membrane.baseline_reporting import report_cost, report_scores, report_training, scores_table
@@ -16,14 +15,7 @@ from emseg.runs.session import Run
 N_STEPS = 12
 PLAN = TINY_PLAN.changed(n_steps=N_STEPS, warm_up_steps=3, validate_every=6, checkpoint_seconds=60.0)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Bits depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +26,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def outcome(folder):
     return train_and_score(TINY_DESIGN, PLAN, toy_set(), folder, refit=True, progress=False)
-
-
-def same_weights(one, other):
-    theirs = other.state_dict()
-    return all(torch.equal(value, theirs[name]) for name, value in one.state_dict().items())
 
 
 def test_the_network_is_that_of_a_training_on_both_parts(outcome, tmp_path):

@@ -1,6 +1,8 @@
 """A set of small images that a tiny network learns in seconds: dark lines on grey."""
 
 import numpy as np
+import torch
+from torch import nn
 
 from emseg.membrane.dataset import ArrayImage, MembraneSet
 from emseg.membrane.networks import NetworkDesign
@@ -45,3 +47,9 @@ def toy_set(n_train: int = 3, n_other: int = 2) -> MembraneSet:
         test=tuple(toy_image(f"test_{k}", 200 + k) for k in range(n_other)),
         fingerprint="toy-1",
     )
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Return whether two networks have the same bits."""
+    theirs = other.state_dict()
+    return all(torch.equal(value, theirs[name]) for name, value in one.state_dict().items())
