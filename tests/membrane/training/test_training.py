@@ -24,13 +24,7 @@ def train_in_another_process(work_dir):
     train_network(TINY_DESIGN, KILLED_PLAN, toy_set(), work_dir)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Bits depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
