@@ -217,8 +217,8 @@ def factor_table(factors: Sequence[Factor], names: tuple[str, str]) -> DisplayTa
         cells = (
             one.label,
             one.group,
-            _interval(one.first),
-            _interval(one.second),
+            _areas(one.first),
+            _areas(one.second),
             _interval(one.effect),
             _interval(one.ratio),
             verdict,
@@ -240,6 +240,12 @@ def factor_table(factors: Sequence[Factor], names: tuple[str, str]) -> DisplayTa
         css_class="emseg-metrics",
         row_ids=tuple(f"factor-{one.key.replace('_', '-')}" for one in factors),
     )
+
+
+def _areas(one: Estimate) -> str:
+    """Return areas of some hundred or thousand nm^2, rounded to nm^2, which no power of ten makes easier to compare."""
+    mean, low, high = (format_number(round(area)) for area in (one.value, one.low, one.high))
+    return f"{mean} ({low} to {high})"
 
 
 def _interval(one: Estimate) -> str:
