@@ -181,6 +181,12 @@ def test_factors_become_metrics_and_a_table(surveys):
     table = factor_table(factors, ("first", "second"))
     assert len(table.rows) == len(factors)
     assert table.rows[0][-1].text == "no"
+    mean, low, high = (float(area.replace(",", "")) for area in re.findall(r"[\d,]+", table.rows[0][2].text))
+    assert (mean, low, high) == (
+        round(factors[0].first.value),
+        round(factors[0].first.low),
+        round(factors[0].first.high),
+    )
 
 
 def test_the_page_picks_pixels_without_scripts(surveys):
