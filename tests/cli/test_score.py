@@ -125,6 +125,41 @@ def test_polarity_is_asked_for_and_never_guessed(tmp_path, capsys):
         assert json.loads(capsys.readouterr().out)["summary"]["membrane_f1"]["mean"] == 1.0
 
 
+def test_an_inverted_poor_prediction_of_rare_membrane_is_scored_and_named(tmp_path, capsys):
+    truth = np.zeros((50, 80), bool)
+    truth[::20] = True  # 6 %; the prediction below correlates with it by -0.06 only
+    wrong = np.random.default_rng(0).random(truth.shape) < np.where(truth, 0.2, 0.06)
+    truth, poor = save(label(truth), tmp_path / "t.png"), save(label(~wrong), tmp_path / "poor.png")
+    assert score(poor, truth, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"][0]["may_be_inverted"] is True
+    assert "1 of 1 predictions may be inverted (poor): 93% of poor is membrane" in found["notes"][0]
+    inverted_f1 = f"would be {score_image(wrong, np.asarray(Image.open(truth)) == 0).membrane.f1:.2f}, not 0."
+    assert inverted_f1 in found["notes"][0]
+    assert score(poor, truth) == 0
+    assert "note: 1 of 1 predictions may be inverted" in capsys.readouterr().err
+    assert score(poor, truth, "--membrane", "bright", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"][0]["may_be_inverted"], found["notes"]) == (False, [])
+
+
+def test_one_bit_files_grey_palettes_and_wide_integers_are_scored_as_the_same_labels(tmp_path, capsys):
+    mask = membrane(8)
+    truth = save(label(mask), tmp_path / "t.png")
+    palette = Image.fromarray(mask.astype(np.uint8)).convert("P")
+    palette.putdata(mask.astype(int).ravel().tolist())
+    palette.putpalette([255, 255, 255, 0, 0, 0])
+    palette.save(tmp_path / "palette.png")
+    save(~mask, tmp_path / "one_bit.png")
+    save(~mask, tmp_path / "one_bit.tif")
+    save(label(mask).astype(np.int32), tmp_path / "integers.tif")
+    for name in ("palette.png", "one_bit.png", "one_bit.tif", "integers.tif"):
+        for pair in ((tmp_path / name, truth), (truth, tmp_path / name)):
+            assert score(*pair, "--json") == 0
+            found = json.loads(capsys.readouterr().out)
+            assert (found["images"][0]["kind"], found["summary"]["membrane_f1"]["mean"]) == ("label", 1.0)
+
+
 def test_every_file_that_cannot_be_scored_is_named_and_the_others_are_scored(folders, capsys):
     pred, truth = folders
     mask = membrane(1)
@@ -210,11 +245,23 @@ def test_pictures_show_false_positives_red_and_false_negatives_blue(folders, tmp
         (("pred", "truth", "--pixel-size-nm", "0"), 2, "pixel_size_nm must be a positive length"),
         (("pred", "truth", "--threshold", "2"), 2, "threshold must lie in 0 to 1"),
         (("pred", "truth", "--maps", "truth"), 2, "--maps must not be the folder of PRED or TRUTH"),
-        (("pred", "other"), 1, "nothing to score"),
+        (
+            ("pred", "other"),
+            1,
+            "in other, as it must but for the extension; 1.tif, for one, stands beside z.png. Rename",
+        ),
+        (("near", "other"), 1, "my_else.tif, for one, stands beside else.png. Did you mean 'else'? Rename the files"),
+        (("pred", "empty"), 1, "nothing to score: there is no image in empty."),
+        (("stacks", "other"), 1, "nothing to score: no file in stacks is a pair with the file of its name in other."),
+        (("stacks/else.tif", "other/else.png"), 1, "stacks/else.tif and other/else.png are no pair."),
     ],
 )
 def test_wrong_requests_end_in_one_sentence(folders, monkeypatch, capsys, arguments, code, message):
     monkeypatch.chdir(folders[0].parent)
+    Path("empty").mkdir()
     save(label(membrane(1)), Path("other") / "else.png")
+    save(label(membrane(1)), Path("other") / "z.png")
+    save(label(membrane(1)), Path("near") / "my_else.tif")
+    save(np.stack([label(membrane(1))] * 2), Path("stacks") / "else.tif")
     assert score(*arguments) == code
     assert message in capsys.readouterr().err.splitlines()[-1]

@@ -36,7 +36,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "prediction", metavar="PRED", type=Path, help="labels, or probability maps: 8-bit grey, or float in 0 to 1"
     )
-    parser.add_argument("truth", metavar="TRUTH", type=Path, help="labels, 8-bit")
+    parser.add_argument("truth", metavar="TRUTH", type=Path, help="labels, 8-bit or 1-bit")
     parser.add_argument(
         "--membrane",
         choices=("dark", "bright"),
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     from emseg.errors import InputError
     from emseg.membrane.scoring import reporting
     from emseg.membrane.scoring.error_pictures import write_error_picture
-    from emseg.membrane.scoring.survey import find_pairs, score_pairs
+    from emseg.membrane.scoring.survey import find_pairs, score_pairs, why_no_pair
 
     settings = _settings(arguments)
     pairs, problems = find_pairs(arguments.prediction, arguments.truth)
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     for problem in problems:
         _report(problem)
     if not pairs:
-        raise InputError(f"nothing to score: no image in {arguments.prediction} has a truth in {arguments.truth}.")
+        raise InputError(f"nothing to score: {why_no_pair(arguments.prediction, arguments.truth)}")
     lines = arguments.per_image and not arguments.json
     width = max(_NAME_WIDTH, *(len(pair.name) + 2 for pair in pairs))
     if lines:
@@ -161,8 +161,11 @@ def _finish(
 
 
 def _notes(arguments: argparse.Namespace, scored: "list[Result]", scores: "list[ImageScores]") -> list[str]:
-    notes = []
+    from emseg.membrane.scoring.orientation import inversion_note
+
     n = len(scored)
+    names = [result.pair.name for result in scored]
+    notes = [note] if (note := inversion_note(names, scores, arguments.membrane)) else []
     for kind in ("probability map", "lossy label"):
         names = [result.pair.name for result in scored if result.kind == kind]
         if names:
@@ -232,6 +235,8 @@ def _without_map(result: "Result") -> Any:
 
 
 def _image(result: "Result") -> dict[str, object]:
+    from emseg.membrane.scoring.orientation import may_be_inverted
+
     assert result.comparison is not None
     scores = result.comparison.scores
     return {
@@ -245,6 +250,7 @@ def _image(result: "Result") -> dict[str, object]:
         "true_fraction": scores.true_fraction,
         "predicted_fraction": scores.predicted_fraction,
         "competition_accepts": scores.competition_accepts,
+        "may_be_inverted": may_be_inverted(scores),
         **scores.row(),
         "at_thresholds": [
             {"threshold": threshold, "v_rand": v_rand, "v_info": v_info}

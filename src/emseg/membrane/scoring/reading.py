@@ -1,8 +1,9 @@
 """Reading a truth or a prediction from a file: as membrane, whatever its polarity, and naming what it is.
 
-A label is 8-bit grey with two values. Membrane is dark in the labels of U-RISC and ISBI 2012 (0, and 255 for the rest);
-`polarity` says which it is, and nothing is turned over unasked. U-RISC's labels are partly lossy (greys 0 to 8 and 248
-to 255) and partly resized, and are made binary at 122: membrane is where dark-membrane grey is at most 122.
+A label is 8-bit grey with two values, or what `label_files` makes one of. Membrane is dark in the labels of U-RISC and
+ISBI 2012 (0, and 255 for the rest); `polarity` says which it is, and nothing is turned over unasked. U-RISC's labels
+are partly lossy (greys 0 to 8 and 248 to 255) and partly resized, and are made binary at 122: membrane is where
+dark-membrane grey is at most 122.
 
 A prediction may also be a probability map: 8-bit grey, or float in [0, 1].
 """
@@ -17,16 +18,15 @@ from numpy.typing import NDArray
 from emseg.errors import InputError
 from emseg.images import read_gray
 from emseg.membrane.scoring import distance_kernels
+from emseg.membrane.scoring.label_files import read_label_file
+from emseg.membrane.scoring.orientation import Polarity, other_polarity
 
-Polarity = Literal["dark", "bright"]
 Kind = Literal["label", "lossy label", "probability map"]
 
 LABEL_THRESHOLD = 122
 _LOSSY_RANGE = 8
 MAX_MEMBRANE_SHARE = 0.5
 MAX_GREY_SHARE = 0.5
-INVERTED_BELOW = -0.3
-_BAND_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def read_truth(path: Path, polarity: Polarity, page: int | None = None) -> NDArr
         membrane = grey >= 255 - LABEL_THRESHOLD
     share = np.count_nonzero(membrane) / membrane.size
     if share > MAX_MEMBRANE_SHARE:
-        other = _other(polarity)
+        other = other_polarity(polarity)
         raise InputError(
             f"{path} looks inverted: {polarity} pixels are {share:.0%} of this truth, and membrane is the smaller "
             f"class. If its membranes are {other}, say --truth-membrane {other}."
@@ -82,27 +82,10 @@ def read_prediction(path: Path, polarity: Polarity, page: int | None = None) -> 
     return Prediction(grey, kind)
 
 
-def require_upright(prediction: NDArray[np.bool_], truth: NDArray[np.bool_], path: Path, polarity: Polarity) -> None:
-    """Raise `InputError` if the correlation with the truth (Matthews) is so negative that classes must be swapped."""
-    n = float(truth.size)
-    p, t = np.count_nonzero(prediction) / n, np.count_nonzero(truth) / n
-    bands = range(0, len(truth), _BAND_ROWS)  # one mask of all would cost more memory than time
-    both = sum(np.count_nonzero(prediction[i : i + _BAND_ROWS] & truth[i : i + _BAND_ROWS]) for i in bands) / n
-    spread = p * (1 - p) * t * (1 - t)
-    correlation = (both - p * t) / spread**0.5 if spread > 0 else 0.0
-    if correlation < INVERTED_BELOW:
-        other = _other(polarity)
-        raise InputError(
-            f"{path} looks inverted: its correlation with the truth is {correlation:.2f}. "
-            f"If its membranes are {other}, say --membrane {other}."
-        )
-
-
-def _other(polarity: Polarity) -> Polarity:
-    return "bright" if polarity == "dark" else "dark"
-
-
 def _read(path: Path, page: int | None) -> NDArray[Any]:
+    label = read_label_file(path, page)
+    if label is not None:
+        return label
     image = read_gray(path, page=page)
     if image.dtype == np.uint16:
         raise InputError(

@@ -4,16 +4,18 @@ Names are matched without their extension, so that `pred/12.tif` is scored with 
 is scored page by page with a truth of as many pages.
 """
 
+import difflib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emseg.errors import InputError, UsageError
+from emseg.errors import InputError, UsageError, suggest
 from emseg.images import count_pages
 from emseg.membrane.scoring.class_scores import COMPETITION_RATIO
 from emseg.membrane.scoring.image_scores import Comparison, ScoreSettings, compare
-from emseg.membrane.scoring.reading import Kind, Polarity, read_prediction, read_truth, require_upright
+from emseg.membrane.scoring.orientation import Polarity, require_upright
+from emseg.membrane.scoring.reading import Kind, read_prediction, read_truth
 from emseg.membrane.scoring.thresholds import membrane_at
 from emseg.sharpness.survey import find_images
 
@@ -71,6 +73,24 @@ def find_pairs(prediction: Path, truth: Path) -> tuple[list[Pair], list[str]]:
             pairs += found
             problems += trouble
     return pairs, problems
+
+
+def why_no_pair(prediction: Path, truth: Path) -> str:
+    """Return a sentence for two files or folders that have no pair: where names differ, it names one of each."""
+    if not (prediction.is_dir() and truth.is_dir()):
+        return f"{prediction} and {truth} are no pair."
+    predictions, truths = _by_stem(prediction, []), _by_stem(truth, [])
+    empty = [str(folder) for folder, found in ((prediction, predictions), (truth, truths)) if not found]
+    if empty:
+        return f"there is no image in {' and '.join(empty)}."
+    if predictions.keys() & truths.keys():
+        return f"no file in {prediction} is a pair with the file of its name in {truth}."
+    stem, path = next(iter(predictions.items()))
+    nearest = difflib.get_close_matches(stem, truths, n=1, cutoff=0.0)[0]
+    return (
+        f"no image in {prediction} has the name of one in {truth}, as it must but for the extension; {path.name}, for "
+        f"one, stands beside {truths[nearest].name}.{suggest(stem, truths)} Rename the files of one folder."
+    )
 
 
 def score_pairs(
