@@ -18,7 +18,6 @@ The memory is the most that a process held while it predicted 9,958 x 9,959 pixe
 import argparse
 import importlib
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -31,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
+from _results import Target, Verdict, add_json_option, finish
 from torch import nn
 
 from emseg.tiling import TileGrid, open_output, predict_tiled
@@ -40,6 +40,9 @@ from emseg.tiling.reading import cut_tiles, read_band
 TILE, HALO, STRIDE = 512, 64, 32
 GAUSSIAN_OVERLAP = 128  # a quarter of the tile
 TRACK_1 = (9958, 9959)
+AGAINST_ALONE = Target("predict_tiled / network alone", 1.05, "x")
+AGAINST_MONAI = Target("predict_tiled / MONAI", 1.0, "x")
+MEMORY = Target(f"memory at {TRACK_1[0]} x {TRACK_1[1]}", 3000.0, "MB")
 Call = Callable[[], object]
 
 
@@ -177,17 +180,24 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=["time", "memory"])
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file")
+    add_json_option(parser)
     parser.add_argument("--predict-track-1", nargs=2, metavar=("BLENDING", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.predict_track_1:
         predict_track_1(arguments.predict_track_1[0], Path(arguments.predict_track_1[1]))
         return
-    found: dict[str, object] = {"cores": os.cpu_count(), "torch": torch.__version__}
+    found: dict[str, object] = {}
+    verdicts: list[Verdict] = []
     with tempfile.TemporaryDirectory() as folder:
         if arguments.only != "memory":
             times = measure_time(arguments.size, arguments.batch_size, arguments.rounds, Path(folder))
             found["time"] = times
+            ratios: dict[str, float] = times["ratios"]  # type: ignore[assignment]
+            verdicts += [
+                AGAINST_ALONE.judge(ratios[f"{name}: predict_tiled / network alone"], name)
+                for name in ("halo", "gaussian")
+            ]
+            verdicts.append(AGAINST_MONAI.judge(ratios.get("gaussian: predict_tiled / MONAI"), "gaussian"))
             print(f"{times['size']} x {times['size']} pixels, {times['threads']} threads, medians of {times['rounds']}")
             for name, value in times["seconds"].items():  # type: ignore[attr-defined]
                 print(f"  {name:<28}{value:>8.2f} s")
@@ -198,15 +208,14 @@ def main() -> None:
         if arguments.only != "time":
             memory = measure_memory(Path(folder))
             found["memory"] = memory
+            verdicts += [MEMORY.judge(row["peak_mb"], name) for name, row in memory.items()]
             print(f"{TRACK_1[0]} x {TRACK_1[1]} pixels, uint8 on disk -> float16 on disk, with a checkpoint")
             for name, row in memory.items():
                 print(
                     f"  {name:<10}{row['peak_mb']:>7.0f} MB at most ({row['before_mb']:.0f} MB before the prediction), "
                     f"{row['seconds']:.0f} s"
                 )
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    finish(arguments, found, verdicts)
 
 
 if __name__ == "__main__":
