@@ -176,10 +176,19 @@ def test_a_reported_number_stands_as_the_paper_prints_it() -> None:
     assert ">paper</span>" in html
 
 
+def test_a_number_that_the_paper_gives_twice_is_told_apart_by_its_place() -> None:
+    """The U-Net's F1 on U-RISC stands in the Introduction; Table 3, where it stands too, could not be found."""
+    text = "urisc#f1; dataset=U-RISC; entrant=U-Net"
+    with pytest.raises(UsageError, match="2 rows fit"):
+        reported_html(text)
+    assert ">to 0.57 in the U-RISC</span>" in reported_html(f"{text}; place=Introduction")
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("fanet", "paper#quantity"),
+        ("urisc#f1; place=Abstrakt", "nothing is reported from the place 'Abstrakt' of urisc"),
         ("fanet#mask_ap; detector", "column=value"),
         ("fanet#mask_ap", "rows fit"),
         ("fanet#mask_app", "Did you mean 'mask_ap'"),

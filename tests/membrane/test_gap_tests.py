@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emseg.errors import UsageError
-from emseg.membrane.competition_errors import PredictedImage, predict_example, ridge_strength, worst_places
+from emseg.membrane.competition_errors import PredictedImage, ridge_strength, worst_places
 from emseg.membrane.gap_downsampling import COVERAGES, best_coverage, downsample_label, f1_of_masks, track2_factor
 from emseg.membrane.gap_imbalance import ErrorRates, f1_at_pixel_error, pixel_error, rates_of_scores
 from emseg.membrane.gap_label_sets import finest_urisc, label_sets
@@ -148,10 +148,3 @@ def test_the_worst_places_hold_most_wrong_pixels_and_lie_apart():
     first, second = worst_places(predicted, 40, 2, false=True)
     assert [(one.codes == 2).sum() for one in (first, second)] == [400, 64]
     assert worst_places(predicted, 40, 2, false=False) == []
-
-
-def test_the_example_of_errors_is_scored_at_a_threshold_from_another_image():
-    predicted, pixel_size_nm, predictor = predict_example("synthetic", size_px=256, seed=3)
-    assert (pixel_size_nm, predictor) == (2.18, "dark ridges")
-    assert predicted.codes.shape == predicted.image.shape == (256, 256)
-    assert 0.3 < predicted.scores.membrane.f1 < 1

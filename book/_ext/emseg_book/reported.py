@@ -2,8 +2,9 @@
 
     {reported}`fanet#mask_ap; detector=Mask R-CNN; backbone=ResNet-34; attention=FANet`
 
-The columns after the first semicolon must single out one row of `emseg.reported`; anything else is a warning, and fails
-the build where warnings are errors. The chip says "paper", so that no reported number can be taken for one of ours.
+The columns after the first semicolon must single out one row of `emseg.reported`, with the place (`place=Introduction`)
+where the paper gives a number twice; anything else is a warning, and fails the build where warnings are errors. The
+chip says "paper", so that no reported number can be taken for one of ours.
 """
 
 from html import escape
@@ -39,7 +40,12 @@ def reported_html(text: str) -> str:
     if not separator or not all(equals for _, equals, _ in pairs):
         raise UsageError(f"a reported number reads paper#quantity; column=value; ...; got {text!r}.")
     subject = {column.strip(): value.strip() for column, _, value in pairs}
-    rows = select_reported(load_reported(paper), quantity, **subject)
+    place = subject.pop("place", None)
+    rows = [row for row in load_reported(paper) if place in (None, row.place)]
+    if not rows:
+        known = ", ".join(sorted({row.place for row in load_reported(paper)}))
+        raise UsageError(f"nothing is reported from the place {place!r} of {paper}. Places: {known}.")
+    rows = list(select_reported(rows, quantity, **subject))
     if len(rows) > 1:
         subjects = "; or ".join(", ".join(f"{column}={value}" for column, value in row.subject) for row in rows[:4])
         raise UsageError(f"{len(rows)} rows fit. Add columns that single out one: {subjects}.")

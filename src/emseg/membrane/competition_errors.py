@@ -1,8 +1,9 @@
 """Where a prediction goes wrong, as the paper's Figure 6 shows it: places of false and of missed membrane.
 
-Two predictors can be looked at: a trained network's weights, or, where none are given, dark ridges without any
-learning: a pixel is membrane where a line of negative curvature about as wide as a membrane passes through it. Like the
-paper's networks the ridges find other membranes than those of cells, and lose those that are cut slantwise.
+Two predictors can be looked at: a trained network, or dark ridges without any learning: a pixel is membrane where a
+line of negative curvature about as wide as a membrane passes through it. The network is the one whose weights are
+given, else the one that the book keeps for the data set (see `competition_weights`); where there is neither, the ridges
+predict.
 
     ridge strength = the largest eigenvalue of the Hessian of the smoothed image, where it is positive
 """
@@ -15,6 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from emseg.membrane.competition_records import DATA_SETS
+from emseg.membrane.competition_weights import find_network
 from emseg.membrane.dataset import open_membrane_set
 from emseg.membrane.scoring.image_scores import ImageScores, ScoreSettings, compare
 
@@ -111,20 +114,72 @@ def worst_places(predicted: PredictedImage, side_px: int, n: int, *, false: bool
     return found
 
 
-def predict_example(
-    data: str, *, folder: str = "", weights: str = "", threshold: float = 0.5, size_px: int = 0, seed: int = 0
-) -> tuple[PredictedImage, float, str]:
-    """Return a test image of a data set with its errors, the pixel size in nm, and who predicted.
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A test image of a data set with its errors; `key` names its metrics, `predictor` says who predicted."""
 
-    Without `weights` dark ridges predict, with the threshold that is best on the validation images.
+    key: str
+    title: str
+    predicted: PredictedImage
+    pixel_size_nm: float
+    predictor: str
+
+
+def example_sets(data: str) -> tuple[tuple[str, str], ...]:
+    """Return (track, key) of the data sets whose errors are shown side by side: of synthetic ones two."""
+    if data == "synthetic":
+        return ("track1", "track1"), ("isbi_like", "isbi_like")
+    return (("", "isbi"),) if data == "isbi2012" else (("track1", "track1"),)
+
+
+def predict_examples(
+    data: str, *, folder: str = "", weights: str = "", threshold: float = 0.5, size_px: int = 0, seed: int = 0
+) -> tuple[Example, ...]:
+    """Return a test image of each data set that is shown, with its errors.
+
+    With `weights` that network predicts, at `threshold`; else the one that the book keeps for the data set, at the
+    threshold that its validation images chose; else dark ridges, at the threshold that is best on the validation
+    images here. `size_px`: side of an image of Track 1; an image of another pixel size shows the same area.
     """
+    return tuple(
+        _example(data, track, key, folder=folder, weights=weights, threshold=threshold, size_px=size_px, seed=seed)
+        for track, key in example_sets(data)
+    )
+
+
+def _example(
+    data: str, track: str, key: str, *, folder: str, weights: str, threshold: float, size_px: int, seed: int
+) -> Example:
+    kept = None if weights else find_network(data, track)
     n = 1 if data == "synthetic" else 0
-    opened = open_membrane_set(data, folder=folder, n_train=n, n_validation=n, n_test=n, size_px=size_px, seed=seed)
-    assert opened.pixel_size_nm is not None
-    test = opened.labelled_test[0]
-    image, truth, nm = test.read(), test.read_membrane(), opened.pixel_size_nm
+    opened = open_membrane_set(
+        data,
+        track=track or "track1",
+        folder=folder,
+        n_train=n,
+        n_validation=n,
+        n_test=n,
+        size_px=_same_area(size_px, track) if data == "synthetic" else size_px,
+        seed=seed,
+    )
+    nm, test = opened.pixel_size_nm, opened.labelled_test[0]
+    assert nm is not None
+    image, truth = test.read(), test.read_membrane()
+    title = DATA_SETS[data, track]
     if weights:
-        return predict_by_network(image, truth, nm, Path(weights).expanduser(), threshold), nm, Path(weights).stem
+        place = Path(weights).expanduser()
+        return Example(key, title, predict_by_network(image, truth, nm, place, threshold), nm, place.stem)
+    if kept is not None:
+        predicted = predict_by_network(image, truth, nm, kept.weights, kept.threshold)
+        return Example(key, title, predicted, nm, f"the kept network {kept.cell}")
     chosen_on = [(one.read(), one.read_membrane()) for one in opened.validation]
     found = ridge_threshold([one for one, _ in chosen_on], [one for _, one in chosen_on], nm)
-    return predict_by_ridges(image, truth, nm, found), nm, "dark ridges"
+    name = "dark ridges, for no network is kept for this data set"
+    return Example(key, title, predict_by_ridges(image, truth, nm, found), nm, name)
+
+
+def _same_area(size_px: int, track: str) -> int:
+    """Return the side in pixels of a synthetic image of a track that shows as much as one of `size_px` on Track 1."""
+    from emseg.membrane.dataset.synthetic_sets import TRACKS
+
+    return round(size_px * TRACKS["track1"].pixel_size_nm / TRACKS[track].pixel_size_nm)

@@ -5,6 +5,9 @@
     network      what is compared: architecture, encoder, width, attention, pretraining
     sample       the seeds of a network; of a seed that was run twice the newer record counts
 
+A parameter that is off (0, False, empty, "none") is none of an experiment: a record that is older than the parameter
+belongs to the same one.
+
 A score is the mean over test images, as the baseline chapter notes it.
 """
 
@@ -28,7 +31,7 @@ DATA_SETS = {
 # Parameters of the baseline chapter that tell networks apart, and those that decide nothing about a score's meaning.
 OF_NETWORK = (
     *("network", "encoder", "encoder_depth", "base_channels", "attention", "reduction"),
-    *("pretraining", "pretraining_steps", "pretraining_file"),
+    *("pretraining", "pretraining_steps", "pretraining_file", "pretraining_sha256"),  # older records lack the last
 )
 WITHOUT_MEANING = (
     "seed",
@@ -41,6 +44,7 @@ WITHOUT_MEANING = (
     "weights",
 )
 LEFT_OUT = frozenset({*OF_NETWORK, *WITHOUT_MEANING, "data", "track", "learning_rate"})
+_OFF = ("", "0", "0.0", "False", "none", "None")
 
 Record = Mapping[str, Any]
 DataSet = tuple[str, str]
@@ -113,7 +117,9 @@ def trained_networks(records: Iterable[Record]) -> list[Trained]:
             _with(of, "attention", "reduction", "reduction"),
             _with(of, "pretraining", "pretraining_steps", "steps"),
         )
-        experiment = tuple(sorted((name, str(value)) for name, value in of.items() if name not in LEFT_OUT))
+        experiment = tuple(
+            sorted((name, str(value)) for name, value in of.items() if name not in LEFT_OUT and str(value) not in _OFF)
+        )
         one = Trained((str(of["data"]), track), experiment, network, int(of["seed"]), record)
         newest[one.data_set, one.experiment, network, one.seed] = one
     return list(newest.values())
@@ -125,16 +131,23 @@ def _with(of: Mapping[str, Any], name: str, option: str, word: str) -> str:
 
 
 def main_experiment(trained: Iterable[Trained], data_set: DataSet) -> list[Trained]:
-    """Return the runs of the experiment on a data set that has most of the paper's three networks; then most runs."""
+    """Return the runs of the experiment on a data set that has most of the paper's three networks; see `coverage`."""
+    return max(experiments(trained, data_set), key=coverage, default=[])
+
+
+def experiments(trained: Iterable[Trained], data_set: DataSet) -> list[list[Trained]]:
+    """Return the runs on a data set, a list an experiment."""
     found: dict[tuple[tuple[str, str], ...], list[Trained]] = {}
     for one in trained:
         if one.data_set == data_set:
             found.setdefault(one.experiment, []).append(one)
+    return list(found.values())
 
-    def coverage(runs: list[Trained]) -> tuple[int, int]:
-        return len({run.network.architecture for run in runs if run.network.is_plain}), len(runs)
 
-    return max(found.values(), key=coverage, default=[])
+def coverage(runs: Sequence[Trained]) -> tuple[int, int, str]:
+    """Return what makes an experiment the main one: how many of the three networks, how many runs, and how new."""
+    architectures = {run.network.architecture for run in runs if run.network.is_plain}
+    return len(architectures), len(runs), max((str(run.record["finished"]) for run in runs), default="")
 
 
 def networks(trained: Iterable[Trained]) -> list[Network]:
@@ -156,6 +169,20 @@ def seed_score(trained: Iterable[Trained], network: Network, metric: str) -> See
     known = [float(value) for value in spreads if value is not None and math.isfinite(value)]
     deviation = statistics.stdev(scores) if len(scores) > 1 else None
     return SeedScore(statistics.fmean(scores), deviation, statistics.fmean(known) if known else None, len(scores))
+
+
+def best_run(trained: Sequence[Trained], data_set: DataSet, metric: str) -> tuple[Trained, SeedScore] | None:
+    """Return a run of the network with the highest mean of a metric over its seeds, and that mean.
+
+    All experiments on the data set count, whatever their budget, and pretrained networks too.
+    """
+    scores = [
+        (next(one for one in runs if one.network == network), score)
+        for runs in experiments(trained, data_set)
+        for network in networks(runs)
+        if (score := seed_score(runs, network, metric)) is not None
+    ]
+    return max(scores, key=lambda one: one[1].mean, default=None)
 
 
 def best_of_architecture(trained: Sequence[Trained], architecture: str, metric: str) -> SeedScore | None:

@@ -4,17 +4,19 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from emseg.membrane.competition_errors import PredictedImage
+from emseg.membrane.competition_errors import Example
 from emseg.membrane.competition_records import (
     ARCHITECTURES,
     DataSet,
     SeedScore,
     Trained,
     best_of_architecture,
+    best_run,
     main_experiment,
     networks,
     seed_score,
 )
+from emseg.membrane.competition_tracks import compared_tracks, report_tracks
 from emseg.membrane.gap_downsampling import Downsampled, best_coverage
 from emseg.membrane.gap_imbalance import ErrorRates, f1_at_pixel_error, pixel_error, rates_of_scores
 from emseg.membrane.gap_shifts import Labels, Shifted
@@ -33,8 +35,22 @@ _KEYS = {"isbi_like": "isbi_like", "track1": "track1", "track2": "track2", "": "
 
 
 def gathered(trained: Sequence[Trained], data: str) -> list[Trained]:
-    """Return the runs that a run on this kind of data rests on."""
-    return [one for data_set in OF_DATA[data] for one in main_experiment(trained, data_set)]
+    """Return the runs that a run on this kind of data rests on, each once.
+
+    These are the main experiments, the runs on the tracks that are compared, and those of the best networks.
+    """
+    found = [one for data_set in OF_DATA[data] for one in main_experiment(trained, data_set)]
+    found += [one for runs in compared_tracks(trained, data).runs for one in runs]
+    for data_set in OF_DATA[data]:
+        for metric in ("test_membrane_f1", "test_background_f1"):
+            best = best_run(trained, data_set, metric)
+            if best is not None:
+                found += [one for one in trained if _cell(one) == _cell(best[0])]
+    return list({one.record["run_id"]: one for one in found}.values())
+
+
+def _cell(one: Trained) -> tuple[object, ...]:
+    return one.data_set, one.experiment, one.network
 
 
 def paper_fraction(data_set: str) -> float:
@@ -92,25 +108,23 @@ def report_records(run: Run, trained: Sequence[Trained], data: str) -> None:
                     run.metric(
                         f"{key}_{architecture}_{of}_f1", score.mean, n=score.n, spread=score.over_seeds, label=label
                     )
-            if scores:
-                best = max(scores.values(), key=lambda one: one.mean)
-                run.metric(
-                    f"{key}_best_{of}_f1", best.mean, n=best.n, label=f"Highest {of} F1 of the networks on {key}"
-                )
+            best = best_run(trained, data_set, f"test_{of}_f1")
+            if best is not None:
+                label = f"Highest {of} F1 of all runs on {key}, whatever their budget: {best[0].network.title}"
+                run.metric(f"{key}_best_{of}_f1", best[1].mean, n=best[1].n, label=label)
+                n_parameters = best[0].score("n_parameters")
+                if n_parameters is not None:
+                    label = f"Parameters of the network with the highest {of} F1 on {key}"
+                    run.metric(f"{key}_best_{of}_parameters", n_parameters, n=1, label=label)
             if len(scores) == len(ARCHITECTURES) and of == "membrane":
                 means[key] = statistics.fmean(one.mean for one in scores.values())
                 label = f"Membrane F1 on {key}, mean of the three networks"
                 run.metric(f"{key}_mean_f1", means[key], n=sum(one.n for one in scores.values()), label=label)
-    for name, (first, second, label) in {
-        "track_drop": ("track1", "track2", "Membrane F1 on Track 1 minus Track 2, mean of the three networks"),
-        "resolution_drop": (
-            "isbi_like",
-            "track1",
-            "Membrane F1 on ISBI-like minus Track 1, mean of the three networks",
-        ),
-    }.items():
-        if first in means and second in means:
-            run.metric(name, means[first] - means[second], n=len(ARCHITECTURES), label=label)
+    if "isbi_like" in means and "track1" in means:
+        label = "Membrane F1 on ISBI-like minus Track 1, mean of the three networks"
+        run.metric("resolution_drop", means["isbi_like"] - means["track1"], n=len(ARCHITECTURES), label=label)
+    if data != "isbi2012":
+        report_tracks(run, trained, data)
 
 
 def report_classes(run: Run) -> None:
@@ -225,32 +239,6 @@ def imbalance_table(rates: Mapping[str, ErrorRates]) -> DisplayTable:
     )
 
 
-def tracks_table(trained: Sequence[Trained]) -> DisplayTable:
-    """Return membrane F1 of the same networks on the two synthetic tracks, and the leaders' of the paper."""
-    leaders = [next(row.value for row in published_scores(track)[2:]) for track in ("Track 1", "Track 2")]
-    rows: list[tuple[str, float | None, float | None]] = [("the paper's leaders, U-RISC", leaders[0], leaders[1])]
-    for data, kind in (("synthetic", "synthetic"), ("urisc", "U-RISC")):
-        runs = [main_experiment(trained, (data, track)) for track in ("track1", "track2")]
-        for architecture, name in ARCHITECTURES.items():
-            scores = [best_of_architecture(one, architecture, "test_membrane_f1") for one in runs]
-            first, second = (None if one is None else one.mean for one in scores)
-            rows.append((f"ours: {name}, {kind}", first, second))
-    return DisplayTable(
-        caption="F1 of membrane on the two tracks, mean over test images and seeds. Leaders are two different teams.",
-        header=("", "Track 1", "Track 2", "Difference"),
-        rows=tuple(
-            (
-                Shown(name),
-                *(Shown("not run" if one is None else f"{one:.3f}") for one in (first, second)),
-                Shown("" if first is None or second is None else f"{first - second:+.3f}".replace("-", "\u2212")),
-            )
-            for name, first, second in rows
-        ),
-        css_class="emseg-metrics",
-        row_ids=tuple(f"tracks-{number}" for number in range(len(rows))),
-    )
-
-
 def shifts_table(shifted: Mapping[str, tuple[Labels, Sequence[Shifted]]], tolerance_nm: float) -> DisplayTable:
     """Return the labels with their fraction, line width and the F1 of each shift."""
     shifts = [one.shift_px for one in next(iter(shifted.values()))[1]]
@@ -320,13 +308,15 @@ def note_labels(run: Run, sets: Sequence[Labels]) -> None:
         )
 
 
-def report_example(run: Run, predicted: PredictedImage, predictor: str) -> None:
-    """Note the scores of the image whose errors are shown."""
-    row = predicted.scores.row()
-    for name, score, label in (
-        ("membrane_f1", "membrane_f1", "Membrane F1"),
-        ("background_f1", "background_f1", "Background F1"),
-        ("broken", "broken_membranes", "Broken membranes"),
-        ("spurious", "spurious_membranes", "Spurious membranes"),
-    ):
-        run.metric(f"example_{name}", row[score], n=1, label=f"{label} of the image of errors, {predictor}")
+def report_examples(run: Run, examples: Sequence[Example]) -> None:
+    """Note the scores of the images whose errors are shown."""
+    for example in examples:
+        row = example.predicted.scores.row()
+        for name, score, label in (
+            ("membrane_f1", "membrane_f1", "Membrane F1"),
+            ("background_f1", "background_f1", "Background F1"),
+            ("broken", "broken_membranes", "Broken membranes"),
+            ("spurious", "spurious_membranes", "Spurious membranes"),
+        ):
+            text = f"{label} of the image of errors, {example.title}; {example.predictor}"
+            run.metric(f"example_{example.key}_{name}", row[score], n=1, label=text)

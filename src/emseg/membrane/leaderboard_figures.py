@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar, show_image
-from emseg.membrane.competition_errors import ErrorExample
+from emseg.membrane.competition_errors import ErrorExample, Example, worst_places
 from emseg.membrane.competition_records import DATA_SETS, Trained, main_experiment, networks, seed_score
 from emseg.membrane.leaderboard import TRACKS, published_scores
 from emseg.reported import load_reported, select_reported
@@ -112,23 +112,31 @@ def plot_roadmap(ours: float | None = None) -> Figure:
     return figure
 
 
-def plot_errors(false: Sequence[ErrorExample], missed: Sequence[ErrorExample], pixel_size_nm: float) -> Figure:
-    """Draw crops in two rows, most false membrane above, most missed below: each as it is, then with its errors.
+def plot_errors(examples: Sequence[Example], *, side_nm: float = 700, n: int = 2) -> Figure:
+    """Draw crops of images with errors, the images side by side: most false membrane above, most missed below.
 
-    False membrane is orange, missed membrane blue.
+    Each crop stands as it is and with its errors, false membrane orange and missed membrane blue; `n` crops of either
+    kind, `side_nm` wide or a third of the image, whichever is less.
     """
-    n = max(len(false), len(missed), 1)
-    figure, grid = plt.subplots(2, 2 * n, figsize=(PAGE_WIDTH_IN, 2 * PAGE_WIDTH_IN / (2 * n) + 0.3), squeeze=False)
-    for row, examples in zip(grid, (false, missed), strict=True):
-        for ax in row:
-            ax.set_axis_off()
-        for place, one in enumerate(examples):
-            show_image(row[2 * place], one.image, pixel_size_nm, grey_range=(0.0, 255.0))
-            ax = row[2 * place + 1]
-            ax.imshow(coloured(one))
-            add_scale_bar(ax, one.image.shape[1], pixel_size_nm)
-    grid[0][0].set_title("false membrane", loc="left")
-    grid[1][0].set_title("missed membrane", loc="left")
+    columns = 2 * len(examples)
+    side_in = PAGE_WIDTH_IN / max(columns, 4)
+    size = (side_in * columns, 2 * n * side_in + 0.6)
+    figure, grid = plt.subplots(2 * n, columns, figsize=size, squeeze=False)
+    for ax in grid.ravel():
+        ax.set_axis_off()
+    for left, example in zip(range(0, columns, 2), examples, strict=True):
+        nm, image = example.pixel_size_nm, example.predicted.image
+        side_px = min(round(side_nm / nm), min(image.shape) // 3)
+        for first, false in ((0, True), (n, False)):
+            kind = "false membrane" if false else "missed membrane"
+            title = f"{example.title}\n{kind}" if false else kind
+            grid[first][left].set_title(title, loc="left", fontsize=9)
+            for row, one in zip(
+                grid[first : first + n], worst_places(example.predicted, side_px, n, false=false), strict=False
+            ):
+                show_image(row[left], one.image, nm, grey_range=(0.0, 255.0))
+                row[left + 1].imshow(coloured(one))
+                add_scale_bar(row[left + 1], one.image.shape[1], nm)
     return figure
 
 
