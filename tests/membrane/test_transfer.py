@@ -130,6 +130,12 @@ def test_what_does_not_decide_a_comparison_may_differ():
     assert len(transfer_of_records([*moved, *RECORDS[4:]], data="isbi2012").cells) == 8
 
 
+def test_a_file_that_is_pinned_is_compared_with_records_from_before_it_could_be():
+    pinned = [record("cem500k", 0.1, seed, 0.75, pretraining_sha256="0" * 64) for seed in (0, 1)]
+    transfer = transfer_of_records([*pinned, *RECORDS], data="isbi2012")
+    assert transfer.gain("cem500k", 0.1).value == pytest.approx(0.05)
+
+
 def test_of_a_cell_that_was_run_twice_the_newest_counts():
     newer = record("moco", 0.1, 0, 0.9, finished="2026-02-02")
     assert transfer_of_records([newer, *RECORDS], data="isbi2012").scores("moco", 0.1)[0] == 0.9

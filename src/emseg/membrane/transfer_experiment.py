@@ -30,7 +30,7 @@ CHAPTER = "urisc/urisc_baselines"
 METRICS = ("membrane_f1", "v_rand", "v_info")
 # Parameters of the training chapter that may differ within one comparison; all others are held fixed.
 FREE = (
-    *("pretraining", "pretraining_file", "label_fraction", "seed"),
+    *("pretraining", "pretraining_file", "pretraining_sha256", "label_fraction", "seed"),
     *("device", "n_devices", "n_workers", "work_folder", "n_resamples", "validate_every"),
 )
 _PART = "test"

@@ -97,6 +97,41 @@ def test_cem500k_is_a_file_of_the_users_and_tried_before_anything_runs(tmp_path)
         pretrained_start("cem500k", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, file=missing)
 
 
+def test_a_start_from_a_file_says_how_much_of_it_was_loaded(tmp_path):
+    """One tensor that the encoder lacks is counted in the file and not as loaded."""
+    encoder = perturbed(build_network(SMALL_DESIGN, seed=1).encoder).state_dict()
+    file = write_cem500k(tmp_path / "cem500k.pth.tar", {**encoder, "layer1.0.conv1.extra": torch.ones(3)})
+    start = pretrained_start("cem500k", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, file=file)
+    report = start.report
+    assert (report.n_loaded, report.n_tensors, report.n_in_file) == (len(encoder), len(encoder), len(encoder) + 1)
+    assert f"loaded from the {len(encoder) + 1} of cem500k.pth.tar" in str(report)
+    made = pretrained_start("moco", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, progress=False)
+    assert made.report.n_loaded == len(encoder)
+
+
+@pytest.mark.parametrize("pretraining", ["cem500k", "path"])
+def test_another_file_than_the_one_that_is_pinned_is_refused(tmp_path, pretraining):
+    encoder = build_network(SMALL_DESIGN, seed=1).encoder.state_dict()
+    file = write_cem500k(tmp_path / "cem500k.pth.tar", encoder)
+    name = str(file) if pretraining == "path" else pretraining
+    given = (name, SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path)
+    digest = pretrained_start(*given, file=file).report.sha256
+    assert pretrained_start(*given, file=file, sha256=digest.upper()).digest == digest
+    message = f"cem500k.pth.tar must have the SHA-256 {'0' * 64}; it has {digest}. Get the file again"
+    with pytest.raises(InputError, match=message):
+        pretrained_start(*given, file=file, sha256="0" * 64)
+    with pytest.raises(UsageError, match=f"a SHA-256 has 64 digits 0-9, a-f; got '{digest[:12]}'"):
+        pretrained_start(*given, file=file, sha256=digest[:12])
+
+
+def test_a_file_that_changes_before_the_training_takes_it_is_refused(tmp_path):
+    file = write_cem500k(tmp_path / "cem500k.pth.tar", build_network(SMALL_DESIGN, seed=1).encoder.state_dict())
+    start = pretrained_start("cem500k", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, file=file)
+    write_cem500k(file, build_network(SMALL_DESIGN, seed=2).encoder.state_dict())
+    with pytest.raises(InputError, match=f"must have the SHA-256 {start.digest}; it has"):
+        start.load(build_network(SMALL_DESIGN, seed=0))
+
+
 @pytest.mark.parametrize("options", [{}, {"file": ""}, {"file": Path()}], ids=["none", "empty", "empty path"])
 def test_cem500k_without_a_file_is_told_which_parameter_names_it(tmp_path, options):
     message = r"`pretraining_file` must name the CEM500K checkpoint .*; got none. Get cem500k_mocov2_resnet50_200ep"

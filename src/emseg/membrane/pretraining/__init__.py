@@ -1,7 +1,7 @@
 from emseg.membrane.pretraining.loading import LoadReport, load_cem500k, load_encoder, load_pretrained
 from emseg.membrane.pretraining.normalization import CEM500K, IMAGENET, OURS, Normalization
 from emseg.membrane.pretraining.plan import PAPER, SHORT, PretrainingPlan
-from emseg.membrane.pretraining.source import pretrain_on_set, pretrained_start, start_from_file
+from emseg.membrane.pretraining.source import FileStart, pretrain_on_set, pretrained_start, start_from_file
 from emseg.membrane.pretraining.training import PretrainedEncoder, pretrain
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "OURS",
     "PAPER",
     "SHORT",
+    "FileStart",
     "LoadReport",
     "Normalization",
     "PretrainedEncoder",

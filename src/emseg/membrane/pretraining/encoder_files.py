@@ -27,13 +27,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emseg.errors import InputError
+from emseg.errors import InputError, UsageError
 from emseg.membrane.networks.saving import SAFETENSORS, read_tensors
 from emseg.membrane.pretraining.normalization import IMAGENET, OURS, Normalization
 
 STEM = "conv1.weight"
 _QUERY = re.compile(r"(?:module\.)?encoder_q\.")
 _HEAD = re.compile(r"fc(\.|$)")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +62,8 @@ def read_encoder_file(path: Path | str, *, sha256: str | None = None) -> Encoder
     if not path.is_file():
         raise InputError(f"the pretrained encoder must be a file; there is no {path}. Check the path.")
     digest = file_digest(path)
-    if sha256 is not None and digest != sha256.lower():
-        raise InputError(
-            f"{path} must have the SHA-256 {sha256}; it has {digest}. Get the file again, or correct the digest."
-        )
+    if sha256 is not None:
+        require_digest(path, digest, sha256)
     content = read_tensors(path)[0] if path.suffix == SAFETENSORS else _read_torch(path)
     kind, state, norms = _recognized(path, content)
     tensors = {name: tensor for name, tensor in state.items() if not _HEAD.match(name)}
@@ -76,6 +75,18 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_digest(path: Path, digest: str, wanted: str) -> None:
+    """Raise `InputError` where a file's digest is not the `wanted` one, `UsageError` where that is no SHA-256."""
+    if not _SHA256.fullmatch(wanted):
+        raise UsageError(
+            f"a SHA-256 has 64 digits 0-9, a-f; got {wanted!r}. Take it whole from `sha256sum FILE`, or leave it empty."
+        )
+    if digest != wanted.lower():
+        raise InputError(
+            f"{path} must have the SHA-256 {wanted}; it has {digest}. Get the file again, or correct the digest."
+        )
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:

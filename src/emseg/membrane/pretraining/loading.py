@@ -51,10 +51,15 @@ class LoadReport:
     epoch: int | None
     sha256: str
 
+    @property
+    def n_in_file(self) -> int:
+        """How many tensors the file has for an encoder; heads and momentum averages are not counted."""
+        return self.n_loaded + len(self.unused)
+
     def __str__(self) -> str:
         text = (
-            f"{self.n_loaded} of the encoder's {self.n_tensors} tensors ({self.n_values:,} values) loaded from "
-            f"{self.path.name} (format {self.format}, SHA-256 {self.sha256[:12]}...)"
+            f"{self.n_loaded} of the encoder's {self.n_tensors} tensors ({self.n_values:,} values) loaded from the "
+            f"{self.n_in_file} of {self.path.name} (format {self.format}, SHA-256 {self.sha256[:12]}...)"
         )
         if self.kept:
             text += f"; left as they were: {_some(self.kept)}"
