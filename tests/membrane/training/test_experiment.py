@@ -47,6 +47,39 @@ def test_scores_are_those_of_the_kept_predictions_at_the_threshold(outcome):
         assert np.abs(read_gray(path) / 255 - probability).max() <= 0.5 / 255 + 1e-6
 
 
+def test_truths_lie_beside_the_predictions_under_the_same_names(outcome):
+    for name, part in outcome.parts.items():
+        for image, prediction, truth in zip(part.images, part.predictions, part.truths, strict=True):
+            assert truth == outcome.work_dir / "truth" / name / prediction.name
+            np.testing.assert_array_equal(read_gray(truth) == 255, image.read_membrane())
+
+
+def test_images_above_a_tile_are_scored_alike_whether_a_kill_came_between_or_not(outcome, tmp_path, monkeypatch):
+    """The predictions of a killed experiment are gone on with: same bits, same scores, and no step is trained again."""
+    from emseg.membrane.training import kept_images
+
+    plan = PLAN.changed(n_steps=4, warm_up_steps=1)
+    whole = train_and_score(TINY_DESIGN, plan, toy_set(), tmp_path / "whole", tile=48, progress=False)
+    written = []
+
+    def killed_at_the_third(levels, path, write=kept_images._write_png):
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write(levels, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept_images, "_write_png", killed_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_score(TINY_DESIGN, plan, toy_set(), tmp_path / "killed", tile=48, progress=False)
+    again = train_and_score(TINY_DESIGN, plan, toy_set(), tmp_path / "killed", tile=48, progress=False)
+    for part, scores in whole.parts.items():
+        assert again.parts[part].scores == scores.scores
+        for one, other in zip(again.parts[part].predictions, scores.predictions, strict=True):
+            assert one.read_bytes() == other.read_bytes()
+    assert again.seconds_per_megapixel > 0
+
+
 def test_what_is_there_is_not_repeated(outcome):
     stamps = {path: path.stat().st_mtime_ns for path in outcome.work_dir.rglob("*") if path.is_file()}
     again = train_and_score(TINY_DESIGN, PLAN, toy_set(), outcome.work_dir.parent, progress=False)

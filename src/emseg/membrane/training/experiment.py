@@ -2,7 +2,7 @@
 
 The work folder of a training is named by all that decides its weights: design, plan, data, start, and the code that
 trains. So a killed run is gone on with, a finished one is not repeated, and a change of the code starts afresh.
-Predictions are kept beside the weights as grey PNG images, 255 for a probability of 1: `emseg score` reads them.
+Predictions and truths are kept beside the weights as images that `emseg score` reads (`kept_images`).
 
 The threshold is the one with the best F1 of membrane on the validation images. Test images are predicted and scored at
 it, and nothing is chosen by them.
@@ -17,16 +17,14 @@ said of the validation images is the first training's too, for the refitted netw
 
 import json
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from emseg.errors import UsageError
 from emseg.images import read_gray
@@ -36,13 +34,16 @@ from emseg.membrane.networks.attention_places import attention_options
 from emseg.membrane.networks.refinement import REFINING_CHANNELS, RefinedNetwork
 from emseg.membrane.scoring import ImageScores, ScoreSettings, best_thresholds, score_image
 from emseg.membrane.training.augmentation import Augmentation
+from emseg.membrane.training.kept_images import PREDICTIONS, TRUTH, Pace, keep_prediction, keep_truth
 from emseg.membrane.training.plan import PLANS, TrainingPlan
-from emseg.membrane.training.prediction import WHOLE_IMAGE, predict_membrane
+from emseg.membrane.training.prediction import WHOLE_IMAGE
 from emseg.membrane.training.training import Start, TrainedNetwork, state_digest, train_network, training_settings
-from emseg.membrane.training.validation import ThresholdCurve, level_counts, threshold_curve, to_levels
-from emseg.membrane.training.work_folder import write_then_move
+from emseg.membrane.training.validation import ThresholdCurve, level_counts, threshold_curve
 from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
 from emseg.runs.project import find_root
+
+if TYPE_CHECKING:
+    from emseg.membrane.pretraining import FileStart
 
 PARTS = ("validation", "test")
 # What decides the weights: a change there makes a kept training old.
@@ -56,11 +57,12 @@ _TRAINING_CODE = (
 class PartScores:
     """The images of a part with their scores at the chosen threshold, and how F1 depends on the threshold.
 
-    `predictions` holds a PNG for each image.
+    `predictions` and `truths` hold a PNG for each image, of the same name, membrane bright in both.
     """
 
     images: tuple[MembraneImage, ...]
     predictions: tuple[Path, ...]
+    truths: tuple[Path, ...]
     scores: tuple[ImageScores, ...]
     curve: ThresholdCurve
 
@@ -71,7 +73,7 @@ class PartScores:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A trained network with its threshold, and the scores of "validation" and of "test".
+    """A trained network with its threshold, and the scores of "validation" and of "test", made by `settings`.
 
     `v_rand_threshold` is the one with the best V-Rand on the validation images, of those that ISBI 2012 tried. `first`
     is the outcome before a refinement or a refit.
@@ -81,6 +83,7 @@ class Outcome:
     threshold: float
     v_rand_threshold: float | None
     parts: Mapping[str, PartScores]
+    settings: ScoreSettings
     seconds_per_megapixel: float
     work_dir: Path
     first: "Outcome | None" = None
@@ -151,14 +154,16 @@ def starting_point(
     folder: str | Path,
     *,
     file: str | Path = "",
+    sha256: str = "",
     n_steps: int = 0,
     seed: int = 0,
     device: str = "auto",
-) -> Start | None:
+) -> "FileStart | None":
     """Return what the network starts from: None for random weights.
 
     "moco" pretrains the encoder on the whole set's training images without their labels, for `n_steps` (0: as the short
-    plan has it), in a folder below `folder`; "cem500k" loads the checkpoint `file`.
+    plan has it), in a folder below `folder`; "cem500k" loads the checkpoint `file`, which must have the digest `sha256`
+    if one is given.
     """
     if pretraining == "none":
         return None
@@ -168,7 +173,8 @@ def starting_point(
     n_steps = n_steps or SHORT.n_steps
     warm_up_steps = SHORT.warm_up_steps * n_steps // SHORT.n_steps
     plan = replace(SHORT, seed=seed, device=device, n_steps=n_steps, warm_up_steps=warm_up_steps)
-    return pretrained_start(pretraining, design, membrane_set, plan, _place(folder), file=file, progress=False)
+    place = _place(folder)
+    return pretrained_start(pretraining, design, membrane_set, plan, place, file=file, sha256=sha256, progress=False)
 
 
 def train_and_score(
@@ -204,20 +210,22 @@ def train_and_score(
     work_dir = place / work_name(design, plan, membrane_set, start)
     trained = train_network(design, plan, membrane_set, work_dir, start=start, progress=progress)
     settings = ScoreSettings(tolerance_px=tolerance_px, pixel_size_nm=membrane_set.pixel_size_nm)
-    outcome = _scored(trained, labelled, settings, tta=tta, tile=tile)
+    outcome = _scored(trained, labelled, settings, tta=tta, tile=tile, progress=progress)
     if refit:
         everything = replace(membrane_set, train=(*membrane_set.train, *membrane_set.validation), validation=())
         plan = plan.changed(validate_every=0)
         work_dir = place / work_name(design, plan, everything, start)
         again = train_network(design, plan, everything, work_dir, start=start, progress=progress)
         again = replace(again, first=trained)
-        return _scored(again, {"test": labelled["test"]}, settings, tta=tta, tile=tile, chosen=outcome)
+        return _scored(
+            again, {"test": labelled["test"]}, settings, tta=tta, tile=tile, progress=progress, chosen=outcome
+        )
     if not refinement_steps:
         return outcome
     design, plan = replace(design, in_channels=REFINING_CHANNELS), with_steps(plan, refinement_steps)
     work_dir = place / work_name(design, plan, membrane_set, first=trained)
     refined = train_network(design, plan, membrane_set, work_dir, first=trained, progress=progress)
-    return replace(_scored(refined, labelled, settings, tta=tta, tile=tile), first=outcome)
+    return replace(_scored(refined, labelled, settings, tta=tta, tile=tile, progress=progress), first=outcome)
 
 
 def _labelled_parts(membrane_set: MembraneSet) -> dict[str, tuple[MembraneImage, ...]]:
@@ -236,6 +244,7 @@ def _scored(
     *,
     tta: bool,
     tile: int,
+    progress: bool,
     chosen: Outcome | None = None,
 ) -> Outcome:
     """Predict what is not predicted yet, choose the threshold on validation images, and score at it.
@@ -243,35 +252,36 @@ def _scored(
     With `chosen`, an earlier outcome, the thresholds and the validation images are that one's.
     """
     work_dir = trained.weights.parent
-    kept = work_dir / ("predictions-tta" if tta else "predictions")
-    predictions, seconds, n_pixels = {}, 0.0, 0
+    kept = work_dir / (f"{PREDICTIONS}-tta" if tta else PREDICTIONS)
+    pace = Pace(kept / "seconds_per_megapixel.json")
+    predictions, truths = _files(kept, labelled), _files(work_dir / TRUTH, labelled)
+    options: dict[str, Any] = {"tta": tta, "tile": tile, "precision": trained.precision, "progress": progress}
     for part, images in labelled.items():
-        paths = [kept / part / f"{image.name}.png" for image in images]
-        predictions[part] = tuple(paths)
-        for image, path in zip(images, paths, strict=True):
-            if not path.is_file():
-                begun = time.perf_counter()
-                _predict(trained, image, path, tta=tta, tile=tile)
-                seconds, n_pixels = seconds + time.perf_counter() - begun, n_pixels + image.height * image.width
-    timing = kept / "seconds_per_megapixel.json"
-    if n_pixels:
-        write_then_move(lambda path: path.write_text(json.dumps(1e6 * seconds / n_pixels)), timing)
+        for image, path, truth in zip(images, predictions[part], truths[part], strict=True):
+            if not path.is_file() or pace.kept is None:  # a folder that has lost its pace predicts one image again
+                keep_prediction(trained.network, image, path, pace, **options)
+            keep_truth(image, truth)
     curves = {part: _curve(images, predictions[part]) for part, images in labelled.items()}
     threshold = curves["validation"].best_threshold if chosen is None else chosen.threshold
     settings = replace(settings, threshold=threshold)
     parts = {
-        part: PartScores(images, predictions[part], _scores(images, predictions[part], settings), curves[part])
+        part: PartScores(
+            images, predictions[part], truths[part], _scores(images, predictions[part], settings), curves[part]
+        )
         for part, images in labelled.items()
     }
     if chosen is not None:
         parts = {"validation": chosen.parts["validation"], **parts}
     best = best_thresholds(parts["validation"].scores).get("v_rand")
+    seconds_per_megapixel = pace.kept
+    assert seconds_per_megapixel is not None
     return Outcome(
         trained,
         threshold,
         None if best is None else best.threshold,
         parts,
-        float(json.loads(timing.read_text())),
+        settings,
+        seconds_per_megapixel,
         work_dir,
         chosen,
     )
@@ -302,10 +312,8 @@ def _place(folder: str | Path) -> Path:
     return Path(folder) if Path(folder).is_absolute() else find_root() / folder
 
 
-def _predict(trained: TrainedNetwork, image: MembraneImage, path: Path, *, tta: bool, tile: int) -> None:
-    probability = predict_membrane(trained.network, image.read(), tta=tta, tile=tile, precision=trained.precision)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_then_move(lambda new: Image.fromarray(to_levels(probability)).save(new, format="PNG"), path)
+def _files(folder: Path, labelled: Mapping[str, tuple[MembraneImage, ...]]) -> dict[str, tuple[Path, ...]]:
+    return {part: tuple(folder / part / f"{image.name}.png" for image in images) for part, images in labelled.items()}
 
 
 def _curve(images: Sequence[MembraneImage], paths: Sequence[Path]) -> ThresholdCurve:

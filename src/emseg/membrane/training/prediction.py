@@ -3,12 +3,14 @@
     p = sigmoid(network(x)),  x = (g / 255 - 0.5) / 0.5 for grey values g
 
 An image of at most `tile` pixels a side is seen whole. A larger one is cut into tiles that overlap, see `emseg.tiling`:
-each tile's outer `halo` pixels, where the network lacks surroundings, are thrown away.
+each tile's outer `halo` pixels, where the network lacks surroundings, are thrown away. `predict_membrane` answers in
+memory; `predict_to_disk` writes levels round(255 p) as it goes, and goes on where it was stopped.
 
 Test-time augmentation takes the mean of p over the eight ways to turn and mirror a square.
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from emseg.membrane.training.augmentation import MIDDLE_GREY
 from emseg.membrane.training.devices import torch_precision
 from emseg.tiling import TileGrid, predict_tiled
 from emseg.tiling.network import Precision
+from emseg.tiling.output import OutputArray
+from emseg.tiling.reading import ImageArray
 
 WHOLE_IMAGE = 1024  # what is seen at once takes memory: about 2 GB for a ResNet-50 U-Net at this side
 LARGEST_HALO = 192
@@ -91,6 +95,36 @@ def predict_membrane(
     )
     probability: Float32[np.ndarray, "row column"] = np.asarray(answer[0], dtype=np.float32)
     return probability
+
+
+def predict_to_disk(
+    network: MembraneNetwork,
+    image: ImageArray,
+    grid: TileGrid,
+    out: OutputArray,
+    checkpoint: Path,
+    *,
+    tta: bool = False,
+    precision: str = "fp32",
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the levels of membrane, 0 to 255, to `out`, an array of uint8 on disk; go on where `checkpoint` says.
+
+    The levels are those of `predict_membrane` on the same tiles (`grid_for`), one tile a batch, to the bit.
+    """
+    predict_tiled(
+        MembraneProbability(network, N_DIHEDRAL if tta else 1),
+        image,
+        grid,
+        batch_size=1,
+        precision=_tiling_precision(precision),
+        mean=MIDDLE_GREY,
+        scale=MIDDLE_GREY,
+        out=out,
+        checkpoint=checkpoint,
+        depends_on={"views": N_DIHEDRAL if tta else 1},
+        progress=progress,
+    )
 
 
 def grid_for(network: MembraneNetwork, shape: tuple[int, ...], *, tile: int, halo: int | None) -> TileGrid:
