@@ -1,21 +1,30 @@
 """A run's numbers: the interface's names, means and intervals over images, and nothing that is undefined."""
 
+import json
+import math
+import shlex
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from membrane.pretraining.checkpoints import write_cem500k
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
 
+from emseg.cli import main
 from emseg.membrane.baseline_reporting import (
     bootstrap_interval,
     report_cost,
     report_scores,
+    report_start,
     report_training,
+    score_command,
     scores_table,
 )
+from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.prediction_figures import Example, examples, plot_predictions, plot_worst, worst_places
 from emseg.membrane.scoring.error_map import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
-from emseg.membrane.training.experiment import train_and_score
+from emseg.membrane.scoring.thresholds import membrane_at
+from emseg.membrane.training.experiment import starting_point, train_and_score
 from emseg.membrane.training_figures import plot_thresholds, plot_training
 from emseg.runs.session import Run
 
@@ -51,6 +60,63 @@ def test_a_score_is_the_mean_over_images_with_its_deviation(run, outcome):
     assert metric.spread == pytest.approx(np.std(values, ddof=1))
     assert metric.n == 3
     assert min(values) <= metric.interval[0] <= metric.value <= metric.interval[1] <= max(values)
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_the_shown_command_gives_the_scores_of_the_outcome(outcome, part, capsys):
+    command = shlex.split(score_command(outcome, part))
+    assert command[0] == "emseg"
+    assert main([*command[1:], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["problems"] == []
+    expected = {image.name: one for image, one in zip(*_images_and_scores(outcome, part), strict=True)}
+    assert [one["name"] for one in found["images"]] == list(expected)
+    for one in found["images"]:
+        row = expected[one["name"]].row()
+        assert {name: one[name] for name in row} == {k: None if math.isnan(v) else v for k, v in row.items()}
+        assert one["kind"] == "probability map"
+    mean = np.mean([one.membrane.f1 for one in expected.values()])
+    assert found["summary"]["membrane_f1"]["mean"] == pytest.approx(mean)
+    assert found["best_threshold"]["v_rand"]["n"] == len(expected)
+
+
+def test_the_command_is_typed_in_the_projects_root_and_its_threshold_is_the_same_at_every_level(outcome, monkeypatch):
+    monkeypatch.setattr("emseg.membrane.baseline_reporting.find_root", lambda: outcome.work_dir.parents[1])
+    within = f"{outcome.work_dir.parent.name}/{outcome.work_dir.name}"
+    assert score_command(outcome).startswith(f"emseg score {within}/predictions/test {within}/truth/test --membrane")
+    levels = np.arange(256, dtype=np.uint8)[None]
+    for level in range(1, 256):
+        one = replace(outcome, settings=replace(outcome.settings, threshold=level / 255))
+        command = shlex.split(score_command(one))
+        typed = float(command[command.index("--threshold") + 1])
+        np.testing.assert_array_equal(membrane_at(levels, typed), levels >= level)
+
+
+def test_a_record_holds_how_much_of_a_pretrained_file_was_loaded_and_which_file_it_was(tmp_path):
+    design = NetworkDesign(encoder="resnet18", encoder_depth=2, base_channels=4)
+    encoder = build_network(design, seed=1).encoder.state_dict()
+    file = write_cem500k(tmp_path / "cem500k.pth.tar", {**encoder, "layer1.0.conv1.extra": encoder["conv1.weight"]})
+    run = Run("urisc/urisc_baselines", seed=0)
+    start = starting_point("cem500k", design, toy_set(), tmp_path, file=file)
+    text = report_start(run, start)
+    assert f"{len(encoder)} of the encoder's {len(encoder)} tensors" in text
+    assert start.digest in text
+    names = ("loaded", "in_file", "in_encoder")
+    counts = [run.metrics[f"pretraining_tensors_{name}"].value for name in names]
+    assert counts == [len(encoder), len(encoder) + 1, len(encoder)]
+    (use,) = run.data
+    assert (use.name, use.kind) == ("pretrained encoder cem500k.pth.tar", "real")
+    assert use.fingerprint == f"sha256:{start.digest}"
+
+
+def test_random_weights_and_a_pretraining_of_ones_own_use_no_file_of_others(tmp_path):
+    design = NetworkDesign(encoder="resnet18", encoder_depth=2, base_channels=4)
+    run = Run("urisc/urisc_baselines", seed=0)
+    assert report_start(run, None).startswith("Random weights")
+    assert run.metrics == {}
+    report_start(run, starting_point("moco", design, toy_set(), tmp_path, n_steps=2))
+    assert run.metrics["pretraining_tensors_loaded"].value == run.metrics["pretraining_tensors_in_encoder"].value > 0
+    assert run.data == []
 
 
 def test_a_threshold_tuned_on_validation_never_beats_the_best_of_the_test_images(run):
@@ -119,8 +185,8 @@ def test_examples_come_worst_first(outcome):
     assert values == sorted(values)
 
 
-def _images_and_scores(outcome):
-    part = outcome.parts["test"]
+def _images_and_scores(outcome, part="test"):
+    part = outcome.parts[part]
     return part.images, part.scores
 
 

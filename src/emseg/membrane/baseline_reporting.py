@@ -8,8 +8,11 @@ given is in neither.
 """
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +21,12 @@ from emseg.membrane.scoring import ImageScores, best_thresholds, spread
 from emseg.membrane.training.experiment import Outcome, PartScores
 from emseg.membrane.training.training import TrainedNetwork
 from emseg.reported.display import DisplayTable, Shown
+from emseg.runs.project import find_root
 from emseg.runs.session import Run
 from emseg.wording import format_number
+
+if TYPE_CHECKING:
+    from emseg.membrane.pretraining import FileStart
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,31 @@ def report_scores(run: Run, outcome: Outcome, *, n_resamples: int, seed: int) ->
         _report_cells(run, part, scores, outcome.v_rand_threshold, n_resamples, seed)
 
 
+def report_start(run: Run, start: "FileStart | None") -> str:
+    """Note how many tensors the encoder has from a file and how many that one holds, and return it in words.
+
+    A file of the user's is a data set that the run used, named by its SHA-256; a pretraining on the run's own images is
+    none. Random weights are no metric.
+    """
+    if start is None:
+        return "Random weights: no pretrained encoder was asked for."
+    from emseg.membrane.pretraining.source import (
+        CEM500K_NAME,
+    )  # imports what a training from random weights does not need
+
+    report = start.report
+    counts = {
+        "loaded": (report.n_loaded, "that came from the pretrained file"),
+        "in_file": (report.n_in_file, "that the pretrained file holds"),
+        "in_encoder": (report.n_tensors, "that there are"),
+    }
+    for name, (count, words) in counts.items():
+        run.metric(f"pretraining_tensors_{name}", count, n=1, label=f"Tensors of the encoder {words}")
+    if start.name == CEM500K_NAME:
+        run.uses(f"pretrained encoder {report.path.name}", kind="real", fingerprint=f"sha256:{report.sha256}")
+    return f"{report}\nSHA-256 of the file: {report.sha256}"
+
+
 def report_training(run: Run, trained: TrainedNetwork) -> None:
     """Note what the training took and how it ended.
 
@@ -156,6 +188,26 @@ def scores_table(run: Run, outcome: Outcome) -> DisplayTable:
         css_class="emseg-metrics",
         row_ids=tuple(f"score-{one.name.replace('_', '-')}" for one in REPORTED),
     )
+
+
+def score_command(outcome: Outcome, part: str = "test") -> str:
+    """Return the command that scores the kept predictions of a part again, as it is typed in the project's root.
+
+    The threshold is cut to three digits; the levels 0 to 255 on both sides of it stay where they are.
+    """
+    scores, settings = outcome.parts[part], outcome.settings
+    options = ["--membrane", "bright", "--truth-membrane", "bright"]
+    options += ["--threshold", f"{math.floor(1000 * settings.threshold) / 1000:.3f}"]
+    options += ["--tolerance", f"{settings.tolerance_px:g}px"]
+    if settings.pixel_size_nm is not None:
+        options += ["--pixel-size-nm", repr(settings.pixel_size_nm)]
+    folders = [_in_project(paths[0].parent) for paths in (scores.predictions, scores.truths)]
+    return shlex.join(["emseg", "score", *folders, *options])
+
+
+def _in_project(folder: Path) -> str:
+    root = find_root()
+    return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
 
 
 def _report_cells(
