@@ -21,22 +21,21 @@ round after round; ratios are medians of the ratios within a round.
     packed    ours, packing="auto", with the error it states; the sample that the error is measured on is paid for
 
 Targets: full at most 1.15 times the floor; exact at least 1.8 times faster than captum; packed at least 5 times on the
-U-Net and 15 times on the local network, there without error; memory at 1024 x 1024 at most 8 GB.
+U-Net and 15 times on the local network, there without error (in float32); memory at 1024 x 1024 at most 8 GB.
 """
 
 import argparse
-import json
-import os
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
+from _results import Target, Verdict, add_json_option, finish
 from captum.attr import IntegratedGradients
 from torch import nn
 from torch.nn import functional
@@ -47,6 +46,14 @@ from emseg.membrane.synthetic import synthesize_tissue
 
 CONTENDERS = ("captum", "floor", "full", "exact", "bf16", "fp16", "packed")
 HALF = ("bf16", "fp16")
+FULL = Target("full / floor", 1.15, "x")
+EXACT = Target("captum / exact", 1.8, "x", "at least")
+PACKED = {
+    "unet": Target("captum / packed, U-Net", 5.0, "x", "at least"),
+    "local": Target("captum / packed, local network", 15.0, "x", "at least"),
+}
+NO_ERROR = Target("packing's error on the local network", 1e-4)  # float32's: that of the agreement with captum
+MEMORY = Target("memory at 1024 x 1024", 8.0, "GB")
 Call = Callable[[], object]
 
 
@@ -223,6 +230,22 @@ def measure_memory(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
+def judge_times(found: dict[str, Any]) -> list[Verdict]:
+    """Return the verdicts on what `measure_time` found; contenders that were left out leave targets unmeasured."""
+    network, against = found["network"], found["captum / ours"]
+    verdicts = [
+        FULL.judge(found["ours / floor"].get("full")),
+        EXACT.judge(against.get("exact")),
+        PACKED[network].judge(against.get("packed")),
+    ]
+    return verdicts + ([NO_ERROR.judge(found.get("packing_l1_all_targets"))] if network == "local" else [])
+
+
+def judge_memory(found: dict[str, Any]) -> list[Verdict]:
+    """Return the verdict on what `measure_memory` found."""
+    return [MEMORY.judge(found["peak_gb"] if found["size"] == 1024 else None)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=["unet", "local"], default="unet")
@@ -246,10 +269,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory-mib", type=float, default=4096)
     parser.add_argument("--only", choices=["time", "memory"], default="time")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file")
+    add_json_option(parser)
     arguments = parser.parse_args()
-    found: dict[str, object] = {"cores": os.cpu_count(), "torch": torch.__version__}
-    found |= measure_memory(arguments) if arguments.only == "memory" else measure_time(arguments)
+    found = measure_memory(arguments) if arguments.only == "memory" else measure_time(arguments)
     for name, value in found.items():
         if isinstance(value, dict):
             print(name)
@@ -257,9 +279,8 @@ def main() -> None:
                 print(f"    {key:<10}{number:>10.3f}")
         else:
             print(f"{name:<24}{value}")
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    verdicts = judge_memory(found) if arguments.only == "memory" else judge_times(found)
+    finish(arguments, found, verdicts)
 
 
 if __name__ == "__main__":

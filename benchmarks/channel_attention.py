@@ -6,19 +6,35 @@
 
 The maps are the four stages of a ResNet-50 on an image of 1024 x 1024 pixels, batch 2 on the CPU and 8 on a GPU. What
 is measured, and how, is in `emseg.frequency.cost`; the chapter on channel attention shows the same tables. Programs
-that share the cores distort what is short; `--threads 1` is disturbed least.
+that share the cores distort what is short; `--threads 1` is disturbed least. The targets, listed below, are for 1024
+pixels, at stage 1 and over all stages; other sizes are not judged.
 """
 
 import argparse
-import json
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
+from _results import Target, Verdict, add_json_option, finish
 
 from emseg.frequency.cost import DEVICES, SECTIONS, CostPlan, CostRow, cost_table, measure_costs
+from emseg.frequency.cost.rows import Setting
+from emseg.frequency.cost.tables import contests
 from emseg.reported.display import DisplayTable
+
+RATIOS = {
+    ("cpu", "pooling", "forward"): (
+        Target("dct_pool / mean", 1.5, "x"),
+        Target("stored cosines / dct_pool", 6.0, "x", "at least"),
+    ),
+    ("cuda", "pooling", "forward"): (Target("dct_pool / mean", 1.10, "x"),),
+    ("cuda", "pooling", "forward + backward"): (Target("dct_pool / mean", 1.15, "x"),),
+    ("cuda", "attention", "forward"): (Target("fanet / se", 1.05, "x"),),
+    ("cuda", "attention", "forward + backward"): (Target("fanet / se", 1.05, "x"),),
+}
+MEMORY_SHARE = Target("dct_pool's memory beside the map, over the map's", 1.0, "x")  # a copy of the map has more
+COPY_SHARE = Target("dct_pool's bandwidth over a copy's", 0.85, "x", "at least")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,10 +58,34 @@ def main(arguments: list[str] | None = None) -> None:
         rows += found
         print("\n" + as_text(cost_table(found, section)), flush=True)
     print(f"\nload {os.getloadavg()[0]:.1f}")
-    if chosen.json:
-        machine = {"torch": torch.__version__, "threads": threads, "load": os.getloadavg()[0]}
-        machine["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-        chosen.json.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    judged = chosen.image_size == CostPlan().image_size
+    finish(chosen, [asdict(row) for row in rows], list(judge(rows)) if judged else [])
+
+
+def judge(rows: Sequence[CostRow]) -> Iterator[Verdict]:
+    """Yield the verdicts on every device that was there: at stage 1 and over all stages."""
+    found = {(contest.setting, contest.variant): contest for contest in contests(rows)}
+    for setting in dict.fromkeys(row.setting for row in rows if row.ms is not None):
+        if setting.layout != "contiguous" or (setting.device, setting.dtype) == ("cpu", "bfloat16"):
+            continue
+        for target in RATIOS.get((setting.device, setting.section, setting.direction), ()):
+            above, below = (found[setting, name] for name in target.what.split(" / "))
+            yield target.judge(ratio(above.rows[0].ms, below.rows[0].ms), f"{name_of(setting)}, stage 1")
+            yield target.judge(ratio(above.ms, below.ms), f"{name_of(setting)}, all stages")
+        if (setting.section, setting.direction) == ("pooling", "forward"):
+            ours = found[setting, "dct_pool"]
+            yield MEMORY_SHARE.judge(ours.memory_share, name_of(setting))
+            if setting.device == "cuda":
+                yield COPY_SHARE.judge(ours.of_copy, name_of(setting))
+
+
+def ratio(above: float | None, below: float | None) -> float | None:
+    return None if above is None or below is None else above / below
+
+
+def name_of(setting: Setting) -> str:
+    """Return a setting in a few words."""
+    return f"{setting.device} {setting.dtype}, {setting.mode}, {setting.direction}"
 
 
 def as_text(table: DisplayTable) -> str:
@@ -67,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--training-size", type=int, default=usual.training_size, help="side in px; a GPU: four times")
     parser.add_argument("--no-detector", action="store_true", help="leave out the training steps of Mask R-CNN")
     parser.add_argument("--threads", type=int, help="cores that torch may use on the CPU; by default all")
-    parser.add_argument("--json", type=Path, help="write the rows, and what they were measured on, to this file")
+    add_json_option(parser)
     return parser
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/dct.py                      # 64 to 4096 pixels a side, float32
     python benchmarks/dct.py --dtype float64 --sizes 256 1024
-    python benchmarks/dct.py --device cuda
+    python benchmarks/dct.py --device cuda --json dct.json
 
 Every cell is the least of several repeats, in ms; a ratio under 1 means that `dct2` is faster than SciPy on the CPU
 with as many workers as torch has threads. `MATRIX_LIMIT` of `emseg.frequency.dct` was chosen where the first two
@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import scipy.fft
 import torch
+from _results import add_json_option, finish
 
 import emseg.frequency.dct as dct_module
 from emseg.frequency import dct2
@@ -50,10 +51,12 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--pixels", type=int, default=2**20, help="pixels of a batch, at least one map")
+    add_json_option(parser)
     arguments = parser.parse_args()
 
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.device}, {arguments.dtype}")
     print(f"{'map':>14} {'matrix ms':>10} {'Fourier ms':>10} {'dct2 ms':>9} {'SciPy ms':>9} {'ratio':>6}")
+    rows = []
     for size in arguments.sizes:
         batch = max(1, arguments.pixels // size**2)
         x = torch.randn(batch, size, size, dtype=getattr(torch, arguments.dtype))
@@ -65,6 +68,9 @@ def main() -> None:
         )
         shape = f"{batch} x {size}^2"
         print(f"{shape:>14} {matrix:10.2f} {fourier:10.2f} {ours:9.2f} {theirs:9.2f} {ours / theirs:6.2f}")
+        times = {"matrix_ms": matrix, "fourier_ms": fourier, "dct2_ms": ours, "scipy_ms": theirs}
+        rows.append({"size": size, "batch": batch, **times, "ratio": ours / theirs})
+    finish(arguments, rows)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ on a GPU only: weights, gradients, Adam's moments and the maps of one step. The 
 """
 
 import argparse
-import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from _results import add_json_option, finish
 from torch import Tensor
 
 from emseg.frequency.cost.timing import STOPWATCHES, WARM_UP, median_times
@@ -123,12 +122,7 @@ def main(given: list[str] | None = None) -> None:
             f"{row['network']:28}{row['weights_million']:8.2f} M{row['receptive_field_px']:5d} px"
             f"{row['step_ms']:9.1f} ms{row['inference_ms']:9.1f} ms{memory:>12}"
         )
-    if arguments.json:
-        machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "load": load}
-        machine["gpu"] = torch.cuda.get_device_name() if arguments.device == "cuda" else None
-        arguments.json.write_text(
-            json.dumps({"machine": machine, "options": vars(arguments) | {"json": None}, "rows": rows}, indent=1)
-        )
+    finish(arguments, rows)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -140,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--crop", type=int, default=192, help="side of the images in px")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, help="cores that torch may use on the CPU; by default all")
-    parser.add_argument("--json", type=Path, help="write the rows, and what they were measured on, to this file")
+    add_json_option(parser)
     return parser
 
 

@@ -1,6 +1,6 @@
 """How long all scores of one large image take, and how much memory, from two files to the table.
 
-    python benchmarks/scoring.py [--rows 9958 --columns 9959] [--noise 0.02] [--json PATH]
+    python benchmarks/scoring.py [--rows 9958 --columns 9959] [--noise 0.02] [--json FILE]
 
 The truth is synthetic tissue like U-RISC; the prediction is the truth moved by two pixels, with gaps in its membranes:
 as a label, and, blurred and with noise, as a probability map. For the map, V-Rand and V-Info are also sought over
@@ -12,7 +12,6 @@ free cores one waits a little more than half of their sum. The first run compile
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -22,11 +21,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from _results import Target, add_json_option, finish
 from PIL import Image
 
 from emseg.membrane.synthetic import synthesize_tissue
 
-TARGET_WALL_S, TARGET_MEMORY_GIB = 15.0, 4.0
+SHAPE = (9958, 9959)  # the targets are for this size
+WALL = Target("from files to table on two free cores", 15.0, "s")
+MEMORY = Target("memory", 4.0, "GiB")
 
 
 def write_images(folder: Path, shape: tuple[int, int], noise: float) -> None:
@@ -63,12 +65,12 @@ def measure(folder: Path, name: str, options: list[str]) -> dict[str, float | st
     }
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=9958)
-    parser.add_argument("--columns", type=int, default=9959)
+    parser.add_argument("--rows", type=int, default=SHAPE[0])
+    parser.add_argument("--columns", type=int, default=SHAPE[1])
     parser.add_argument("--noise", type=float, default=0.02, help="standard deviation of the probabilities' noise")
-    parser.add_argument("--json", type=Path, help="write the results here")
+    add_json_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         small, large = Path(name) / "small", Path(name) / "large"
@@ -84,11 +86,14 @@ def main() -> int:
         print(
             f"{row['case']:<40}{row['wall_s']:>8.1f}{row['user_s']:>8.1f}{row['system_s']:>10.1f}{row['peak_gib']:>10.2f}"
         )
-    print(f"Target: {TARGET_WALL_S:g} s on two free cores, {TARGET_MEMORY_GIB:g} GiB.")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
-    return 0
+    judged = (arguments.rows, arguments.columns) == SHAPE
+    verdicts = [
+        target.judge(float(row[column]) if judged else None, str(row["case"]))
+        for target, column in ((WALL, "wall_s"), (MEMORY, "peak_gib"))
+        for row in rows
+    ]
+    finish(arguments, rows, verdicts)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -1,6 +1,6 @@
 """All sharpness indices of one U-RISC-sized image, against cv2.meanStdDev and against the plain NumPy formulas.
 
-    python benchmarks/sharpness.py [--json PATH] [--repeats N] [--shape ROWS COLUMNS]
+    python benchmarks/sharpness.py [--json FILE] [--repeats N] [--shape ROWS COLUMNS]
 
 The contenders take turns, in one process, on one uint8 image. Medians are compared, and beside them the fastest runs,
 which a busy machine disturbs less. `cv2.meanStdDev` runs on one thread whatever OpenCV is allowed, so emseg is timed on
@@ -9,8 +9,6 @@ times the time of `cv2.meanStdDev`, at least 40 times faster than float64 NumPy,
 """
 
 import argparse
-import json
-import platform
 import resource
 import statistics
 import sys
@@ -20,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numba
 import numpy as np
+from _results import Target, add_json_option, finish
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from reference.sharpness import numpy_indices
@@ -30,6 +28,10 @@ from emseg.sharpness import INDEX_NAMES, sharpness
 from emseg.sharpness.sums import available_threads
 
 RELATIVE_TOLERANCE = 1e-10
+SHAPE = (9958, 9959)  # the targets are for this size
+AGAINST_MEAN_STD = Target("all indices / cv2.meanStdDev", 3.0, "x")
+AGAINST_NUMPY = Target("float64 NumPy / all indices", 40.0, "x", "at least")
+EXTRA_MEMORY = Target("memory beside the image", 100.0, "MB")
 NUMPY_REPEATS = 3
 
 
@@ -65,8 +67,6 @@ def measure(shape: tuple[int, int], repeats: int) -> dict[str, Any]:
         "largest_relative_difference": largest_difference(indices.raw(), numpy_indices(image)),
         "n_threads": n_threads,
         "opencv_threads": cv2.getNumThreads(),
-        "versions": {"numpy": np.__version__, "opencv": cv2.__version__, "numba": numba.__version__},
-        "machine": f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}",
     }
 
 
@@ -90,14 +90,12 @@ def largest_difference(found: dict[str, float], expected: dict[str, float]) -> f
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file")
+    add_json_option(parser)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--shape", type=int, nargs=2, default=(9958, 9959), metavar=("ROWS", "COLUMNS"))
+    parser.add_argument("--shape", type=int, nargs=2, default=SHAPE, metavar=("ROWS", "COLUMNS"))
     arguments = parser.parse_args()
     figures = measure(tuple(arguments.shape), arguments.repeats)
-    print(
-        f"{figures['shape'][0]} x {figures['shape'][1]} uint8, medians of {arguments.repeats}; {figures['machine']}\n"
-    )
+    print(f"{figures['shape'][0]} x {figures['shape'][1]} uint8, medians of {arguments.repeats}\n")
     print(f"{'':<18}{'ms':>10}{'x cv2.meanStdDev':>20}{'(fastest runs)':>16}{'x faster than NumPy':>22}")
     for name, value in figures["seconds"].items():
         slower, faster = figures["times_of_mean_std"][name], figures["times_faster_than_numpy"][name]
@@ -105,9 +103,11 @@ def main() -> int:
         print(f"{name:<18}{value * 1e3:>10.1f}{slower:>20.2f}{best:>16.2f}{faster:>22.1f}")
     print(f"\nextra memory {figures['extra_memory_mb']:.1f} MB (the image: {np.prod(figures['shape']) / 1e6:.0f} MB)")
     print(f"largest relative difference from NumPy {figures['largest_relative_difference']:.1e}")
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    ours = [name for name in figures["seconds"] if name.startswith("emseg")]
+    verdicts = [AGAINST_MEAN_STD.judge(figures["times_of_mean_std"][name], name) for name in ours]
+    verdicts += [AGAINST_NUMPY.judge(figures["times_faster_than_numpy"][name], name) for name in ours]
+    verdicts.append(EXTRA_MEMORY.judge(figures["extra_memory_mb"]))
+    finish(arguments, figures, verdicts if tuple(arguments.shape) == SHAPE else [])
     return 0 if figures["largest_relative_difference"] < RELATIVE_TOLERANCE else 1
 
 

@@ -1,6 +1,6 @@
 """How fast the synthetic micrograph is made: megapixels a second on one core, picture and truth together.
 
-    python benchmarks/synthetic_tissue.py [--side 4096] [--repeats 3] [--large] [--json PATH]
+    python benchmarks/synthetic_tissue.py [--side 4096] [--repeats 3] [--large] [--json FILE]
 
 One warm-up call of each case compiles and fills caches (reported as the cold start), then the median of the repeats
 is taken. `wall` is what a user waits, `cpu` what one core works; on a busy machine only the second is comparable.
@@ -9,15 +9,13 @@ mark.
 """
 
 import argparse
-import json
-import platform
 import resource
 import statistics
-import sys
 import time
-from pathlib import Path
 
-TARGET_MPX_PER_S = 5.0
+from _results import Target, add_json_option, finish
+
+TARGET = Target("picture and truth, pixels by processor time", 5.0, "Mpx/s", "at least")
 
 
 def measure(shape: tuple[int, int], name: str, repeats: int) -> dict[str, float | str | int]:
@@ -57,12 +55,12 @@ def measure(shape: tuple[int, int], name: str, repeats: int) -> dict[str, float 
     }
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=4096, help="rows and columns of the picture")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--large", action="store_true", help="add one picture of 9958 x 9959")
-    parser.add_argument("--json", type=Path, help="write the results here")
+    add_json_option(parser)
     arguments = parser.parse_args()
     names = ("U-RISC-like", "ISBI-like")
     rows = [measure((arguments.side, arguments.side), name, arguments.repeats) for name in names]
@@ -75,12 +73,11 @@ def main() -> int:
         print(f"{row['case']:<12} {row['pixel_size_nm']:>6} {size:>12} {row['membrane_fraction']:>9.3f} "
               f"{row['cold_s']:>7.2f} {row['wall_s']:>7.2f} {row['cpu_s']:>7.2f} {row['wall_mpx_per_s']:>11.2f} "
               f"{row['cpu_mpx_per_s']:>10.2f} {row['peak_memory_mib']:>9.0f}")  # fmt: skip
-    print(f"Target: {TARGET_MPX_PER_S:g} Mpx/s on one core.")
-    if arguments.json:
-        record = {"python": platform.python_version(), "machine": platform.machine(), "results": rows}
-        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
-    return 0 if all(float(row["cpu_mpx_per_s"]) >= TARGET_MPX_PER_S for row in rows) else 1
+    verdicts = [
+        TARGET.judge(float(row["cpu_mpx_per_s"]), f"{row['case']}, {row['rows']} x {row['columns']}") for row in rows
+    ]
+    finish(arguments, rows, verdicts)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 """How fast a synthetic wafer is made: megapixels a second on one core, picture and truth together.
 
-    python benchmarks/synthetic_wafer.py [--repeats 3] [--large] [--json PATH]
+    python benchmarks/synthetic_wafer.py [--repeats 3] [--large] [--json FILE]
 
 One warm-up call compiles (reported as the cold start), then the median of the repeats is taken. `wall` is what a user
 waits, `cpu` what one core works; on a busy machine only the second is comparable. `--large` adds wafers of
@@ -9,15 +9,13 @@ more sections to the megapixel. Peak memory is the process's own high-water mark
 """
 
 import argparse
-import json
-import platform
 import resource
 import statistics
-import sys
 import time
-from pathlib import Path
 
-TARGET_MPX_PER_S = 5.0
+from _results import Target, add_json_option, finish
+
+TARGET = Target("picture and truth, pixels by processor time", 5.0, "Mpx/s", "at least")
 JUDGED_SIDE = 10_000
 # Side, length of a section, tissue, background.
 USUAL = (
@@ -61,11 +59,11 @@ def measure(side: int, section_length_px: float, tissue: str, background: str, r
     }
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--large", action="store_true", help=f"add wafers of {JUDGED_SIDE} x {JUDGED_SIDE}")
-    parser.add_argument("--json", type=Path, help="write the results here")
+    add_json_option(parser)
     arguments = parser.parse_args()
     rows = [measure(*case, repeats=arguments.repeats) for case in USUAL]
     if arguments.large:
@@ -76,13 +74,11 @@ def main() -> int:
         print(f"{row['case']:<19} {row['side']:>6} {row['section_length_px']:>8} {row['sections']:>9} "
               f"{row['cold_s']:>7.2f} {row['wall_s']:>7.2f} {row['cpu_s']:>7.2f} {row['wall_mpx_per_s']:>11.2f} "
               f"{row['cpu_mpx_per_s']:>10.2f} {row['peak_memory_mib']:>9.0f}")  # fmt: skip
-    print(f"Target: {TARGET_MPX_PER_S:g} Mpx/s on one core at {JUDGED_SIDE} x {JUDGED_SIDE}.")
-    if arguments.json:
-        record = {"python": platform.python_version(), "machine": platform.machine(), "results": rows}
-        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
-    judged = [row for row in rows if row["side"] == JUDGED_SIDE]
-    return 0 if all(float(row["cpu_mpx_per_s"]) >= TARGET_MPX_PER_S for row in judged) else 1
+    judged = {row["case"]: float(row["cpu_mpx_per_s"]) for row in rows if row["side"] == JUDGED_SIDE}
+    size = f"{JUDGED_SIDE} x {JUDGED_SIDE}"
+    verdicts = [TARGET.judge(value, f"{case}, {size}") for case, value in judged.items()] or [TARGET.judge(None, size)]
+    finish(arguments, rows, verdicts)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
