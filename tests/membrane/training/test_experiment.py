@@ -133,8 +133,9 @@ def test_a_part_without_labels_is_named_before_the_training(tmp_path, part):
 
 
 def test_a_plan_keeps_its_share_of_warm_up():
-    plan = make_plan("small", n_steps=1200, batch=8, bend_px=2.0)
-    assert (plan.n_steps, plan.warm_up_steps, plan.batch_size, plan.augmentation.bend_px) == (1200, 300, 8, 2.0)
+    plan = make_plan("small", n_steps=1200, batch=8, bend_px=2.0, zoom=1.0)
+    assert (plan.n_steps, plan.warm_up_steps, plan.batch_size) == (1200, 300, 8)
+    assert (plan.augmentation.bend_px, plan.augmentation.zoom) == (2.0, 1.0)
     assert make_plan("small").n_steps == 600
 
 

@@ -119,6 +119,7 @@ def make_plan(
     crop_size: int = 0,
     learning_rate: float = 0.0,
     bend_px: float = 0.0,
+    zoom: float = 1.25,
     **changes: Any,
 ) -> TrainingPlan:
     """Return the plan of this name with changes; 0 leaves steps, batch, crops and learning rate as the plan has them.
@@ -130,7 +131,7 @@ def make_plan(
         plan = with_steps(plan, n_steps)
     given = {"batch_size": batch, "crop_size": crop_size, "learning_rate": learning_rate}
     plan = plan.changed(**{field: value for field, value in given.items() if value})
-    return plan.changed(augmentation=Augmentation(bend_px=bend_px), **changes)
+    return plan.changed(augmentation=Augmentation(bend_px=bend_px, zoom=zoom), **changes)
 
 
 def with_steps(plan: TrainingPlan, n_steps: int) -> TrainingPlan:
