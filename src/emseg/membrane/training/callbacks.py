@@ -38,6 +38,12 @@ class Steps(Callback):
         self._waiting: list[tuple[int, float, float, torch.Tensor]] = []
         self._bar: tqdm[Any] | None = None
 
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Compute with one thread in a forked process: OpenMP's threads stay behind, and it would wait for them."""
+        launcher = trainer.strategy.launcher
+        if launcher is not None and launcher.is_interactive_compatible:  # only forked processes are
+            torch.set_num_threads(1)
+
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock."""
         assert isinstance(module, MembraneModule)
