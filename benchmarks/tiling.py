@@ -2,7 +2,7 @@
 
     python benchmarks/tiling.py                              # 2048 x 2048 pixels, five rounds: minutes on two cores
     python benchmarks/tiling.py --size 4096 --rounds 3 --json times.json
-    python benchmarks/tiling.py --only memory
+    python benchmarks/tiling.py --only memory                # or time, or network
 
 The network is a U-Net (ResNet-18, one channel) with weights drawn at random. "The network alone" computes the same
 tiles, cut before the clock starts, in the same batches, and throws its answers away. The contenders take turns, round
@@ -12,7 +12,10 @@ slower than MONAI at equal overlap, where both share out tiles of one size with 
 of this project: install it (`pip install monai`), or that row says "not run".
 
 The memory is the most that a process held while it predicted 9,958 x 9,959 pixels with a cheap network from an
-8-bit image on disk to probabilities on disk; target: below 3 GB.
+8-bit image on disk to probabilities on disk; target: below 3 GB. Beside it stands the paper's network, a U-Net with a
+ResNet-50 encoder, on a strip of such an image, by the chapters' own prediction (tiles of 1,024 px with a halo of 192,
+levels on disk, then a PNG): in fp32, and in bf16 where the processor has it. `--strip 9959` is a whole row of tiles,
+`--strip 0` skips it; memory hardly grows with the strip, for it is that of a tile.
 """
 
 import argparse
@@ -33,6 +36,11 @@ import torch
 from _results import Target, Verdict, add_json_option, finish
 from torch import nn
 
+from emseg.membrane.dataset import ArrayImage
+from emseg.membrane.networks import NetworkDesign, build_network
+from emseg.membrane.training.devices import chosen_precision
+from emseg.membrane.training.kept_images import Pace, keep_prediction
+from emseg.membrane.training.prediction import WHOLE_IMAGE, grid_for
 from emseg.tiling import TileGrid, open_output, predict_tiled
 from emseg.tiling.inference import even_batches
 from emseg.tiling.reading import cut_tiles, read_band
@@ -168,6 +176,28 @@ def predict_track_1(blending: str, folder: Path) -> None:
     print(json.dumps({"before_mb": before, "peak_mb": peak_memory_mb(), "seconds": seconds, "tiles": grid.n_tiles}))
 
 
+def measure_network(width: int, folder: Path) -> dict[str, dict[str, float]]:
+    """Return peak memory in MB of fresh processes in which the paper's network predicts a strip, by precision."""
+    found = {}
+    for precision in dict.fromkeys(("fp32", chosen_precision("auto", torch.device("cpu")))):
+        command = [sys.executable, __file__, "--predict-strip", precision, str(width), str(folder)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found[precision] = json.loads(done.stdout)
+    return found
+
+
+def predict_strip(precision: str, width: int, folder: Path) -> None:
+    """Predict a strip of one row of tiles with a ResNet-50 U-Net, and print what `predict_track_1` prints."""
+    network = build_network(NetworkDesign(encoder="resnet50"), seed=0).eval()
+    strip = ArrayImage("strip", np.random.default_rng(0).integers(0, 256, (WHOLE_IMAGE, width), dtype=np.uint8))
+    before = peak_memory_mb()
+    pace = Pace(folder / "seconds_per_megapixel.json")
+    path = folder / f"strip_{precision}.png"
+    keep_prediction(network, strip, path, pace, tta=False, tile=WHOLE_IMAGE, precision=precision)
+    tiles = grid_for(network, (WHOLE_IMAGE, width), tile=WHOLE_IMAGE, halo=None).n_tiles
+    print(json.dumps({"before_mb": before, "peak_mb": peak_memory_mb(), "seconds": pace.seconds, "tiles": tiles}))
+
+
 def peak_memory_mb() -> float:
     """The process's high-water mark, so far; it counts the pages of mapped files that are in memory, too."""
     unit = 1 if sys.platform == "darwin" else 1024
@@ -179,17 +209,23 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=2048, help="pixels a side for the times")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=["time", "memory"])
+    parser.add_argument("--only", choices=["time", "memory", "network"])
+    parser.add_argument("--strip", type=int, default=2304, help="width of the strip for the paper's network; 0: none")
     add_json_option(parser)
     parser.add_argument("--predict-track-1", nargs=2, metavar=("BLENDING", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--predict-strip", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.predict_track_1:
         predict_track_1(arguments.predict_track_1[0], Path(arguments.predict_track_1[1]))
         return
+    if arguments.predict_strip:
+        precision, width, place = arguments.predict_strip
+        predict_strip(precision, int(width), Path(place))
+        return
     found: dict[str, object] = {}
     verdicts: list[Verdict] = []
     with tempfile.TemporaryDirectory() as folder:
-        if arguments.only != "memory":
+        if arguments.only in (None, "time"):
             times = measure_time(arguments.size, arguments.batch_size, arguments.rounds, Path(folder))
             found["time"] = times
             ratios: dict[str, float] = times["ratios"]  # type: ignore[assignment]
@@ -205,7 +241,7 @@ def main() -> None:
                 print(f"  {name:<44}{value:>6.3f}   processor time {times['cpu_ratios'][name]:.3f}")  # type: ignore[index]
             if times["monai"] != "run":
                 print(f"  {'gaussian: MONAI':<28}{times['monai']}")
-        if arguments.only != "time":
+        if arguments.only in (None, "memory"):
             memory = measure_memory(Path(folder))
             found["memory"] = memory
             verdicts += [MEMORY.judge(row["peak_mb"], name) for name, row in memory.items()]
@@ -214,6 +250,15 @@ def main() -> None:
                 print(
                     f"  {name:<10}{row['peak_mb']:>7.0f} MB at most ({row['before_mb']:.0f} MB before the prediction), "
                     f"{row['seconds']:.0f} s"
+                )
+        if arguments.only in (None, "network") and arguments.strip:
+            network = measure_network(arguments.strip, Path(folder))
+            found["network"] = network
+            print(f"U-Net, ResNet-50, {WHOLE_IMAGE} x {arguments.strip} pixels, tiles of {WHOLE_IMAGE}")
+            for name, numbers in network.items():
+                print(
+                    f"  {name:<10}{numbers['peak_mb']:>7.0f} MB at most ({numbers['before_mb']:.0f} MB before the "
+                    f"prediction), {numbers['seconds']:.0f} s for {numbers['tiles']} tiles"
                 )
     finish(arguments, found, verdicts)
 
