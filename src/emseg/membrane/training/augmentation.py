@@ -14,7 +14,7 @@ Every number comes from the crop's draw (`emseg.membrane.training.draws`), so a 
 Source: Shi et al. 2022: flips, rotation, zoom, crop, translation, contrast, colour jitter; no amounts are given.
 Translation is the crop's random place. Bending is beyond the paper (Ronneberger et al. 2015), off by default.
 Deviation: torch's `affine_grid` and `grid_sample` on the whole batch, on the training's device, in place of
-torchvision's transforms one crop after the other: a tenth of the time on a CPU, and one interpolation for all.
+torchvision's transforms one crop after the other: one call a batch, and one interpolation for all.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Which device a training runs on, and in which arithmetic.
 
-bf16 is faster where the processor has instructions for it: on a CPU with AMX or AVX512-BF16 a training step took half
-the time of one in fp32, on a CPU without them it takes longer. So precision "auto" asks the device.
+bf16 pays where the processor has instructions for it, on a CPU AMX or AVX512-BF16; without them it is emulated. So
+precision "auto" asks the device.
 """
 
 import resource
