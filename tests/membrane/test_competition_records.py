@@ -13,6 +13,7 @@ from emseg.membrane.competition_records import (
     seed_score,
     trained_networks,
 )
+from emseg.membrane.competition_splits import compared_splits
 from emseg.membrane.competition_tracks import compared_tracks, tissue_of, tracks_table
 from emseg.membrane.gap_reporting import error_rates, gathered, network_f1, report_records
 from emseg.membrane.leaderboard import leaderboard_table, networks_table, our_board, survey_table
@@ -271,3 +272,25 @@ def test_the_best_score_is_that_of_all_runs_whatever_their_budget():
     assert run.metrics["isbi_best_background_f1"].value == pytest.approx(0.915)
     assert run.metrics["isbi_best_membrane_parameters"].value == 2_000_000
     assert len(gathered(trained, "isbi2012")) == 4
+
+
+def test_splits_are_compared_over_runs_that_are_alike_in_all_else():
+    def isbi(f1: float, split: str, **changes: Any) -> dict[str, Any]:
+        return made(f1, data="isbi2012", kind="real", split=split, **changes)
+
+    pairs = [isbi(0.80, "block"), isbi(0.84, "interleaved"), isbi(0.82, "block", seed=1)]
+    longer = [isbi(0.83, "block", n_steps=6000), isbi(0.85, "interleaved", n_steps=6000)]
+    trained = trained_networks([*pairs, *longer, made(0.9, split="interleaved")])
+    assert len(compared_splits(trained)) == 2  # seed 1 has no partner, and synthetic tissue no sections
+    run = Run("urisc/urisc_competition", seed=0)
+    report_records(run, trained, "isbi2012")
+    assert run.metrics["isbi_block_membrane_f1"].value == pytest.approx(0.815)
+    assert run.metrics["isbi_interleaved_membrane_f1"].value == pytest.approx(0.845)
+    assert run.metrics["isbi_block_membrane_f1"].n == 2
+    assert {one.record["parameters"]["split"] for one in gathered(trained, "isbi2012")} == {"block", "interleaved"}
+
+
+def test_one_split_alone_is_compared_with_nothing():
+    run = Run("urisc/urisc_competition", seed=0)
+    report_records(run, trained_networks([made(0.8, data="isbi2012", kind="real")]), "isbi2012")
+    assert "isbi_block_membrane_f1" not in run.metrics

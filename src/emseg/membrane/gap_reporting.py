@@ -16,6 +16,7 @@ from emseg.membrane.competition_records import (
     networks,
     seed_score,
 )
+from emseg.membrane.competition_splits import ISBI, compared_splits, report_splits
 from emseg.membrane.competition_tracks import compared_tracks, report_tracks
 from emseg.membrane.gap_downsampling import Downsampled, best_coverage
 from emseg.membrane.gap_imbalance import ErrorRates, f1_at_pixel_error, pixel_error, rates_of_scores
@@ -37,10 +38,13 @@ _KEYS = {"isbi_like": "isbi_like", "track1": "track1", "track2": "track2", "": "
 def gathered(trained: Sequence[Trained], data: str) -> list[Trained]:
     """Return the runs that a run on this kind of data rests on, each once.
 
-    These are the main experiments, the runs on the tracks that are compared, and those of the best networks.
+    These are the main experiments, the runs on the tracks and on ISBI's splits that are compared, and those of the best
+    networks.
     """
     found = [one for data_set in OF_DATA[data] for one in main_experiment(trained, data_set)]
     found += [one for runs in compared_tracks(trained, data).runs for one in runs]
+    if ISBI in OF_DATA[data]:
+        found += [one for pair in compared_splits(trained) for one in pair]
     for data_set in OF_DATA[data]:
         for metric in ("test_membrane_f1", "test_background_f1"):
             best = best_run(trained, data_set, metric)
@@ -123,7 +127,9 @@ def report_records(run: Run, trained: Sequence[Trained], data: str) -> None:
     if "isbi_like" in means and "track1" in means:
         label = "Membrane F1 on ISBI-like minus Track 1, mean of the three networks"
         run.metric("resolution_drop", means["isbi_like"] - means["track1"], n=len(ARCHITECTURES), label=label)
-    if data != "isbi2012":
+    if ISBI in OF_DATA[data]:
+        report_splits(run, trained)
+    else:
         report_tracks(run, trained, data)
 
 
