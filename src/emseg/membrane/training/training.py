@@ -5,7 +5,8 @@ for bit: crops are functions of seed and step (`draws`), and the checkpoint hold
 (`work_folder`). Lightning's own checkpoints, which pickle objects and count epochs, are not used.
 
 With several devices each takes an equal share of every step's crops, and batch normalisation sees that share alone, as
-do the curves: the first device's.
+do the curves: the first device's. This is tested with processes on a CPU and has not been run on several GPUs; in a
+notebook Lightning starts further GPUs only while CUDA has not been used yet.
 """
 
 import hashlib
