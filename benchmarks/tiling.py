@@ -199,7 +199,14 @@ def predict_strip(precision: str, width: int, folder: Path) -> None:
 
 
 def peak_memory_mb() -> float:
-    """The process's high-water mark, so far; it counts the pages of mapped files that are in memory, too."""
+    """The process's high-water mark, so far; it counts the pages of mapped files that are in memory, too.
+
+    Linux hands `ru_maxrss` of the process that starts a program on to the program; VmHWM begins with the program.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
