@@ -173,6 +173,7 @@ def test_the_record_holds_every_ratio_that_a_table_shows(rows):
 def test_the_benchmark_prints_the_table_that_the_chapter_shows(rows, monkeypatch, capsys):
     """The script measures by the library's function and prints its table, cell for cell."""
     path = ROOT / "benchmarks" / "channel_attention.py"
+    monkeypatch.syspath_prepend(path.parent)  # as where the script is started: its neighbours can be imported
     spec = importlib.util.spec_from_file_location("benchmark_channel_attention", path)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
