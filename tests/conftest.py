@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import torch
 from jaxtyping import install_import_hook
 from runs.mini_project import project, rewrite
 
@@ -22,3 +23,12 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("the real images are not here: set EMSEG_DATA to the folder that holds isbi2012/ and magc_wafer/")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread for a whole module, what its tests share included: bits depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

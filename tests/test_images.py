@@ -1,6 +1,5 @@
 """Reading grey images by their content, and naming every file that is none."""
 
-import io
 import os
 import struct
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from image_files import encoded, tiff
 from PIL import Image
 
 from emseg.errors import InputError, UsageError
@@ -17,18 +17,6 @@ from emseg.images import count_pages, read_gray, require_gray
 
 GRAY8 = np.random.default_rng(0).integers(0, 256, (23, 31), dtype=np.uint8)
 GRAY16 = np.random.default_rng(1).integers(0, 65_536, (23, 31), dtype=np.uint16)
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def tiff(image: np.ndarray, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, image, **{"photometric": "minisblack", **options})
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF", "JPEG2000"])

@@ -1,11 +1,11 @@
 """Files of labels: what has one reading only is read, in whatever form it is stored, and anything else is named."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from image_files import encoded, tiff
 from PIL import Image
 
 from emseg.errors import InputError
@@ -23,34 +23,22 @@ def palette(indices: np.ndarray, colours: list[tuple[int, int, int]]) -> Image.I
     return image
 
 
-def pillow(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def tiff(image: np.ndarray, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, image, **{"photometric": "minisblack", **options})
-    return buffer.getvalue()
-
-
 ONE_BIT = Image.fromarray(BRIGHT)
 BLACK_WHITE = palette(BRIGHT, [(0, 0, 0), (255, 255, 255)])
 WHITE_BLACK = palette(~BRIGHT, [(255, 255, 255), (0, 0, 0), (200, 0, 0)])  # the red does not occur
 ACCEPTED = {
-    "1-bit PNG": pillow(ONE_BIT, "PNG"),
-    "1-bit BMP": pillow(ONE_BIT, "BMP"),
-    "1-bit PBM": pillow(ONE_BIT, "PPM"),
-    "1-bit TIFF": pillow(ONE_BIT, "TIFF"),
-    "1-bit TIFF, fax": pillow(ONE_BIT, "TIFF", compression="group4"),
-    "1-bit TIFF, LZW": pillow(ONE_BIT, "TIFF", compression="tiff_lzw"),
+    "1-bit PNG": encoded(ONE_BIT, "PNG"),
+    "1-bit BMP": encoded(ONE_BIT, "BMP"),
+    "1-bit PBM": encoded(ONE_BIT, "PPM"),
+    "1-bit TIFF": encoded(ONE_BIT, "TIFF"),
+    "1-bit TIFF, fax": encoded(ONE_BIT, "TIFF", compression="group4"),
+    "1-bit TIFF, LZW": encoded(ONE_BIT, "TIFF", compression="tiff_lzw"),
     "1-bit TIFF by tifffile": tiff(BRIGHT),
     "1-bit TIFF, 0 is white": tiff(~BRIGHT, photometric="miniswhite"),
-    "grey palette PNG": pillow(BLACK_WHITE, "PNG"),
-    "grey palette PNG, turned": pillow(WHITE_BLACK, "PNG"),
-    "grey palette PNG, 1-bit": pillow(BLACK_WHITE, "PNG", bits=1),
-    "grey palette TIFF": pillow(WHITE_BLACK, "TIFF"),
+    "grey palette PNG": encoded(BLACK_WHITE, "PNG"),
+    "grey palette PNG, turned": encoded(WHITE_BLACK, "PNG"),
+    "grey palette PNG, 1-bit": encoded(BLACK_WHITE, "PNG", bits=1),
+    "grey palette TIFF": encoded(WHITE_BLACK, "TIFF"),
     "int32 TIFF, 0 and 1": tiff(BRIGHT.astype(np.int32)),
     "int32 TIFF, 0 and 255": tiff(GREY.astype(np.int32)),
     "uint32 TIFF, 0 and 255": tiff(GREY.astype(np.uint32)),
@@ -59,17 +47,17 @@ ACCEPTED = {
     "int8 TIFF, 0 and 1, big-endian": tiff(BRIGHT.astype(np.int8), byteorder=">"),
 }
 LEFT_TO_READ_GRAY = {
-    "8-bit PNG": pillow(Image.fromarray(GREY), "PNG"),
+    "8-bit PNG": encoded(Image.fromarray(GREY), "PNG"),
     "8-bit TIFF": tiff(GREY),
     "16-bit TIFF": tiff(GREY.astype(np.uint16)),
     "float TIFF": tiff(GREY.astype(np.float32)),
-    "colour PNG": pillow(Image.fromarray(np.stack([GREY] * 3, -1)), "PNG"),
-    "colour palette PNG": pillow(palette(BRIGHT, [(0, 0, 0), (255, 0, 0)]), "PNG"),
-    "colour palette TIFF": pillow(palette(BRIGHT, [(0, 0, 0), (255, 0, 0)]), "TIFF"),
-    "transparent palette PNG": pillow(BLACK_WHITE, "PNG", transparency=0),
+    "colour PNG": encoded(Image.fromarray(np.stack([GREY] * 3, -1)), "PNG"),
+    "colour palette PNG": encoded(palette(BRIGHT, [(0, 0, 0), (255, 0, 0)]), "PNG"),
+    "colour palette TIFF": encoded(palette(BRIGHT, [(0, 0, 0), (255, 0, 0)]), "TIFF"),
+    "transparent palette PNG": encoded(BLACK_WHITE, "PNG", transparency=0),
     "text": b"no image at all, only text",
     "nothing": b"",
-    "PNG that ends in its header": pillow(ONE_BIT, "PNG")[:20],
+    "PNG that ends in its header": encoded(ONE_BIT, "PNG")[:20],
     "TIFF that ends in its header": tiff(BRIGHT)[:9],
 }
 
@@ -98,7 +86,7 @@ def test_every_other_file_is_left_to_the_reader_of_grey_images(tmp_path, name):
 def test_a_grey_palette_keeps_its_greys(tmp_path):
     indices = np.random.default_rng(1).integers(0, 3, (20, 30))
     greys = np.array([90, 7, 250], np.uint8)
-    path = put(tmp_path, pillow(palette(indices, [(int(grey),) * 3 for grey in greys]), "PNG"))
+    path = put(tmp_path, encoded(palette(indices, [(int(grey),) * 3 for grey in greys]), "PNG"))
     np.testing.assert_array_equal(read_label_file(path), greys[indices])
 
 

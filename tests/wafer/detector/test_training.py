@@ -19,6 +19,8 @@ from emseg.wafer.detector.build import build_design
 from emseg.wafer.detector.design import DetectorDesign
 from emseg.wafer.detector.training import train_detector
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 IN_ANOTHER_PROCESS = """
 import sys
 import torch
@@ -34,17 +36,8 @@ def folder(tmp_path_factory):
     return toy_folder(tmp_path_factory.mktemp("toy"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Also for the training that several tests share: bits depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def trained(folder, tmp_path_factory):
+def trained(folder, one_thread, tmp_path_factory):
     """One training, with whatever it says and warns of."""
     return train_detector(TINY_DESIGN, TINY_SCHEDULE, folder, "crops", tmp_path_factory.mktemp("work"))
 
