@@ -110,9 +110,8 @@ def report_start(run: Run, start: "FileStart | None") -> str:
     """
     if start is None:
         return "Random weights: no pretrained encoder was asked for."
-    from emseg.membrane.pretraining.source import (
-        CEM500K_NAME,
-    )  # imports what a training from random weights does not need
+    # imports what a training from random weights does not need
+    from emseg.membrane.pretraining.source import CEM500K_NAME
 
     report = start.report
     counts = {
