@@ -1,4 +1,4 @@
-"""A user's own folder as data: named before anything runs, found from where the user stands, and watched."""
+"""A user's own folder or file: named before anything runs, found from where the user stands; a folder is watched."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from emseg.runs.execute import run_chapter
 from emseg.runs.profiles import load_profile
 from emseg.runs.project import find_chapter
 from emseg.runs.record import read_record
-from emseg.runs.state import chapter_state, require_data
+from emseg.runs.state import OWN_FILES, chapter_state, require_data
 
 PARAMETERS = 'data: str = "synthetic"  # Data set, one of: synthetic, folder\nfolder: str = ""  # Your own data\n'
 BODY = """\
@@ -58,3 +58,26 @@ def test_a_changed_file_makes_the_result_old(project: Path, rewrite: Callable[..
     assert chapter_state(chapter, profile) == before
     file.write_text("three")
     assert chapter_state(chapter, profile)["data"] != before["data"]
+
+
+@pytest.mark.parametrize("name", OWN_FILES)
+def test_a_file_that_is_not_there_is_named_at_once(project: Path, name: str):
+    with pytest.raises(InputError, match=rf"`{name}` must name a file.*got 'nowhere.pth'.*leave the parameter empty"):
+        require_data({"data": "synthetic", name: "nowhere.pth"})
+    require_data({"data": "synthetic", name: ""})
+    require_data({"data": "synthetic", name: "_toc.yml"})
+
+
+@pytest.mark.parametrize("name", OWN_FILES)
+def test_a_relative_file_is_found_from_where_the_user_stands(project: Path, rewrite: Callable[..., None], name: str):
+    """As a relative folder is; the record keeps the path as it was given."""
+    body = BODY.replace('Path(folder, "one.txt")', f"Path({name})")
+    rewrite(
+        project / "book" / "part" / "first.ipynb", "part/first", parameters=f'{name}: str = ""  # A file\n', body=body
+    )
+    (project / "mine.pth").write_text("twelve chars")
+    chapter = find_chapter(project, "part/first")
+    files = run_chapter(chapter, {name: "mine.pth"}, root=project, profile="smoke", out=project / "out", progress=False)
+    record = read_record(files.record)
+    assert record["metrics"]["length"]["value"] == 12
+    assert record["parameters"][name] == "mine.pth"

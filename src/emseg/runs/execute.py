@@ -23,7 +23,7 @@ from emseg.runs.environment import git_state
 from emseg.runs.project import Chapter
 from emseg.runs.record import SCHEMA_VERSION, new_run_id, timestamp, write_atomically, write_record
 from emseg.runs.session import METADATA_KEY
-from emseg.runs.state import OWN_FOLDER
+from emseg.runs.state import OWN_FILES, OWN_FOLDER
 
 KERNEL = "python3"
 _FOLDER_VARIABLES = ("EMSEG_DATA", "EMSEG_CACHE", "EMSEG_PROJECT")
@@ -181,9 +181,9 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progre
 
 
 def _for_the_kernel(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters with a relative folder of the user's data made absolute; the record keeps it as given."""
-    named = parameters.get(OWN_FOLDER)
-    return {**parameters, OWN_FOLDER: str(Path(named).resolve())} if named else parameters
+    """Return the parameters with relative places of the user's made absolute; the record keeps them as given."""
+    named = {name: parameters[name] for name in (OWN_FOLDER, *OWN_FILES) if parameters.get(name)}
+    return parameters | {name: str(Path(place).expanduser().resolve()) for name, place in named.items()}
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ DATA_PARAMETER = "data"
 RECORDS_PARAMETER = "records_of"  # names the chapter whose records a chapter gathers
 SYNTHETIC = "synthetic"
 OWN_FOLDER = "folder"  # the parameter that gives a folder of the user's; as a data set's name: images of any source
+OWN_FILES = ("weights", "pretraining_file")  # parameters that give a file of the user's, where they are not empty
 # Data sets that nobody but the user can bring, and where they come from.
 IN_OWN_FOLDER = {OWN_FOLDER: "your own data", "urisc": "U-RISC (https://github.com/EmmaSRH/U-RISC-Data-Code)"}
 
@@ -79,10 +80,17 @@ def _write_if_changed(path: Path, state: dict[str, Any]) -> None:
 
 
 def require_data(parameters: dict[str, Any]) -> None:
-    """Raise `InputError`, with the repair, when the data set that the parameter `data` names is not on this machine."""
+    """Raise `InputError`, with the repair, when data or a file that the parameters name is not on this machine."""
     from emseg.data import dataset_path
     from emseg.data.places import ABSENT
 
+    for name in OWN_FILES:
+        given = parameters.get(name, "")
+        if given and not Path(given).expanduser().is_file():
+            raise InputError(
+                f"`{name}` must name a file, from where you stand or by its whole path; got {given!r}, which is none. "
+                "Correct the path, or leave the parameter empty."
+            )
     if _data_state(parameters) != ABSENT:
         return
     if parameters[DATA_PARAMETER] in IN_OWN_FOLDER:
