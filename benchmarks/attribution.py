@@ -42,7 +42,7 @@ from torch.nn import functional
 
 from emseg.attribution import Attribution, PackingOptions, attribute_pixels
 from emseg.errors import InputError
-from emseg.membrane.synthetic import synthesize_tissue
+from emseg.synthetic.tissue import synthesize_tissue
 
 CONTENDERS = ("captum", "floor", "full", "exact", "bf16", "fp16", "packed")
 HALF = ("bf16", "fp16")

@@ -5,7 +5,7 @@
     python benchmarks/channel_attention.py --json times.json
 
 The maps are the four stages of a ResNet-50 on an image of 1024 x 1024 pixels, batch 2 on the CPU and 8 on a GPU. What
-is measured, and how, is in `emseg.frequency.cost`; the chapter on channel attention shows the same tables. Programs
+is measured, and how, is in `chapters.channel_attention.cost`; the chapter on channel attention shows the same tables. Programs
 that share the cores distort what is short; `--threads 1` is disturbed least. The targets, listed below, are for 1024
 pixels, at stage 1 and over all stages; other sizes are not judged.
 """
@@ -18,9 +18,9 @@ from dataclasses import asdict, replace
 import torch
 from _results import Target, Verdict, add_json_option, finish
 
-from emseg.frequency.cost import DEVICES, SECTIONS, CostPlan, CostRow, cost_table, measure_costs
-from emseg.frequency.cost.rows import Setting
-from emseg.frequency.cost.tables import contests
+from chapters.channel_attention.cost import DEVICES, SECTIONS, CostPlan, CostRow, cost_table, measure_costs
+from chapters.channel_attention.cost.rows import Setting
+from chapters.channel_attention.cost.tables import contests
 from emseg.reported.display import DisplayTable
 
 RATIOS = {

@@ -31,7 +31,7 @@ from PIL import Image
 
 from emseg.images import read_gray
 from emseg.membrane.dataset import store
-from emseg.membrane.synthetic import synthesize_tissue
+from emseg.synthetic.tissue import synthesize_tissue
 
 CROP = 1024
 SHAPE = (9958, 9959)  # the second target is for this size: decoding costs what the image has pixels

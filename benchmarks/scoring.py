@@ -24,7 +24,7 @@ import numpy as np
 from _results import Target, add_json_option, finish
 from PIL import Image
 
-from emseg.membrane.synthetic import synthesize_tissue
+from emseg.synthetic.tissue import synthesize_tissue
 
 SHAPE = (9958, 9959)  # the targets are for this size
 WALL = Target("from files to table on two free cores", 15.0, "s")

@@ -19,7 +19,7 @@ TARGET = Target("picture and truth, pixels by processor time", 5.0, "Mpx/s", "at
 
 
 def measure(shape: tuple[int, int], name: str, repeats: int) -> dict[str, float | str | int]:
-    from emseg.membrane import synthetic
+    from emseg.synthetic import tissue as synthetic
 
     presets = {
         "U-RISC-like": (synthetic.URISC_LIKE, synthetic.URISC_IMAGING, synthetic.URISC_PIXEL_SIZE_NM),

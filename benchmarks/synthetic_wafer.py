@@ -29,7 +29,7 @@ LARGE = ((JUDGED_SIDE, 300, "scn", "silicon"), (JUDGED_SIDE, 300, "zebrafish", "
 
 
 def measure(side: int, section_length_px: float, tissue: str, background: str, repeats: int) -> dict[str, float | str]:
-    from emseg.wafer.synthetic import WaferDesign, synthesize_wafer
+    from emseg.synthetic.wafer import WaferDesign, synthesize_wafer
 
     start = time.perf_counter()
     synthesize_wafer(WaferDesign(height=256, width=256, section_length_px=40), seed=0)

@@ -9,13 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from emseg.attribution import field_figures as figures
-from emseg.attribution.conditions import Condition, halve, open_study
-from emseg.attribution.factors import PAPER_RATIO, Comparing, definition_factors, halved_factors, share_of_paper_ratio
-from emseg.attribution.field_checks import window_about
-from emseg.attribution.field_explorer import explore_live, field_page
-from emseg.attribution.field_reporting import factor_table, report_comparisons, report_factors, report_fields
-from emseg.attribution.field_survey import ConditionFields, ImageFields, untrained
+from chapters.attribution_fields import field_figures as figures
+from chapters.attribution_fields.conditions import Condition, halve, open_study
+from chapters.attribution_fields.factors import (
+    PAPER_RATIO,
+    Comparing,
+    definition_factors,
+    halved_factors,
+    share_of_paper_ratio,
+)
+from chapters.attribution_fields.field_checks import window_about
+from chapters.attribution_fields.field_explorer import explore_live, field_page
+from chapters.attribution_fields.field_reporting import factor_table, report_comparisons, report_factors, report_fields
+from chapters.attribution_fields.field_survey import ConditionFields, ImageFields, untrained
 from emseg.attribution.pixel_classes import sample_pixels
 from emseg.attribution.receptive_field import theoretical_receptive_field
 from emseg.attribution.window_integral import IntegralOptions, integral_options

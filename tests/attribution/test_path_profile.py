@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from emseg.attribution.path_profile import halfway, path_scores
+from chapters.attribution_fields.path_profile import halfway, path_scores
 
 IMAGE = np.random.default_rng(0).normal(size=(6, 7)).astype(np.float32)
 ALPHAS = np.linspace(0, 1, 41)

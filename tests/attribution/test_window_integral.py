@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from attribution.small_networks import make
 
-from emseg.attribution.kept_maps import WindowMaps, code_digest, load_maps, save_maps
+from chapters.attribution_fields.kept_maps import WindowMaps, code_digest, load_maps, save_maps
 from emseg.attribution.window_integral import IntegralOptions, integral_options, visible_window
 from emseg.membrane.networks import NetworkDesign
 

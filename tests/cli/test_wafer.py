@@ -10,7 +10,7 @@ from PIL import Image
 
 from emseg.cli import main
 from emseg.wafer.annotated_wafer import read_annotated_wafer
-from emseg.wafer.coco_folder import open_benchmark
+from emseg.wafer.formats.coco_folder import open_benchmark
 
 SIZE = ["--height", "300", "--width", "420", "--section-length", "40", "--seed", "5", "--pixel-size-um", "4"]
 

@@ -10,20 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from emseg.errors import InputError, UsageError
-from emseg.frequency.aliasing import (
-    adaptive_pool_matrix,
-    alias_frequencies,
-    expected_agreement,
-    leakage_closed_form,
-    leakage_spectrum,
-    measured_agreement,
-    pixel_weights,
-    staircase_basis,
-)
-from emseg.frequency.dct import TOP16, dct2, dct_basis, dct_coefficients
-from emseg.frequency.feature_maps import power_law_spectrum, random_maps, rectified_maps
-from emseg.frequency.pooling_loss import (
+from chapters.dct_derivation.feature_maps import power_law_spectrum, random_maps, rectified_maps
+from chapters.dct_derivation.pooling_loss import (
     Stage,
     backbone_stages,
     expected_loss,
@@ -36,6 +24,18 @@ from emseg.frequency.pooling_loss import (
     report_by_stage,
     same_entry,
 )
+from emseg.errors import InputError, UsageError
+from emseg.frequency.aliasing import (
+    adaptive_pool_matrix,
+    alias_frequencies,
+    expected_agreement,
+    leakage_closed_form,
+    leakage_spectrum,
+    measured_agreement,
+    pixel_weights,
+    staircase_basis,
+)
+from emseg.frequency.dct import TOP16, dct2, dct_basis, dct_coefficients
 
 SIZES = [(256, 56), (128, 28), (64, 14), (32, 7), (200, 56), (25, 7), (336, 56), (50, 14), (7, 7), (9, 1), (5, 7)]
 INTEGER_RATIOS = [(7, 7), (12, 3), (28, 7), (56, 7), (84, 14), (336, 56), (5, 1), (15, 5), (1, 1)]

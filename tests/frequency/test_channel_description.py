@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from chapters.channel_attention.channel_description import attention_maps, maps_of_one_mean, mean_spectrum
 from emseg.errors import UsageError
 from emseg.frequency import TOP16, dct_coefficients
 from emseg.frequency.attention import SqueezeExcite
-from emseg.frequency.channel_description import attention_maps, maps_of_one_mean, mean_spectrum
 from emseg.frequency.resnet import ResNet, ResNetDesign
 
 SMALL = ResNetDesign(depths=(1, 1), base_channels=16, in_channels=1, n_classes=4)

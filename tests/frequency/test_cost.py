@@ -7,15 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 
+from chapters.channel_attention.cost import (
+    DEVICES,
+    SECTIONS,
+    CostPlan,
+    CostRow,
+    cost_table,
+    measure_costs,
+    report_costs,
+)
+from chapters.channel_attention.cost.contenders import contenders, forward_and_backward, random_map
+from chapters.channel_attention.cost.measurement import COPY
+from chapters.channel_attention.cost.rows import BASELINES, Setting, settings
+from chapters.channel_attention.cost.tables import contests
+from chapters.channel_attention.cost.training_steps import classifier_step, detector_step
 from emseg.errors import UsageError
 from emseg.frequency import ATTENTIONS, dct_pool
 from emseg.frequency.attention import FanetAttention
-from emseg.frequency.cost import DEVICES, SECTIONS, CostPlan, CostRow, cost_table, measure_costs, report_costs
-from emseg.frequency.cost.contenders import contenders, forward_and_backward, random_map
-from emseg.frequency.cost.measurement import COPY
-from emseg.frequency.cost.rows import BASELINES, Setting, settings
-from emseg.frequency.cost.tables import contests
-from emseg.frequency.cost.training_steps import classifier_step, detector_step
 from emseg.runs.session import Run
 
 ROOT = Path(__file__).resolve().parents[2]

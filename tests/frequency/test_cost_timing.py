@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from chapters.channel_attention.cost.timing import MOST_FACTOR, cpu_seconds, median_times, memory_share, on_threads
 from emseg.errors import UsageError
-from emseg.frequency.cost.timing import MOST_FACTOR, cpu_seconds, median_times, memory_share, on_threads
 
 
 class FakeClock:
@@ -46,7 +46,7 @@ def test_short_calls_get_more_rounds_until_they_were_timed_for_long_enough_but_n
 
 def test_the_cpus_stopwatch_reads_the_clock_before_and_after_the_call(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("emseg.frequency.cost.timing.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("chapters.channel_attention.cost.timing.time.perf_counter", lambda: now[0])
     assert cpu_seconds(lambda: now.__setitem__(0, now[0] + 0.25)) == pytest.approx(0.25)
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from matplotlib.patches import Rectangle
 
-from emseg.frequency import figures, pooling_figures
+from chapters.dct_derivation import figures, pooling_figures
+from chapters.dct_derivation.feature_maps import section_drawing
+from chapters.dct_derivation.pooling_loss import backbone_stages, expected_loss
 from emseg.frequency.dct import TOP16, dct2, dct_basis, printed_inverse
-from emseg.frequency.feature_maps import section_drawing
-from emseg.frequency.pooling_loss import backbone_stages, expected_loss
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from chapters.dct_derivation.feature_maps import attention_inputs, power_law_spectrum, random_maps, rectified_maps
+from chapters.dct_derivation.normalization import gate_starts, largest_mean_in_half
 from emseg.errors import InputError
 from emseg.frequency.dct import dct2
-from emseg.frequency.feature_maps import attention_inputs, power_law_spectrum, random_maps, rectified_maps
-from emseg.frequency.normalization import gate_starts, largest_mean_in_half
 
 
 @pytest.mark.parametrize("normalization", ["none", "mean", "ortho"])

@@ -6,9 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from emseg.errors import UsageError
-from emseg.frequency import TOP16
-from emseg.frequency.single_frequency import (
+from chapters.channel_attention.single_frequency import (
     effective_dimension,
     frequencies_differ,
     frequency_grid,
@@ -22,6 +20,8 @@ from emseg.frequency.single_frequency import (
     spearman,
     table1_ranks,
 )
+from emseg.errors import UsageError
+from emseg.frequency import TOP16
 
 ALL = frequency_grid()
 

@@ -10,8 +10,7 @@ import pytest
 from membrane.pretraining.checkpoints import write_cem500k
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
 
-from emseg.cli import main
-from emseg.membrane.baseline_reporting import (
+from chapters.urisc_baselines.baseline_reporting import (
     bootstrap_interval,
     report_cost,
     report_scores,
@@ -20,12 +19,13 @@ from emseg.membrane.baseline_reporting import (
     score_command,
     scores_table,
 )
+from chapters.urisc_baselines.prediction_figures import Example, examples, plot_predictions, plot_worst, worst_places
+from chapters.urisc_baselines.training_figures import plot_thresholds, plot_training
+from emseg.cli import main
 from emseg.membrane.networks import NetworkDesign, build_network
-from emseg.membrane.prediction_figures import Example, examples, plot_predictions, plot_worst, worst_places
 from emseg.membrane.scoring.error_map import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
 from emseg.membrane.scoring.thresholds import membrane_at
 from emseg.membrane.training.experiment import starting_point, train_and_score
-from emseg.membrane.training_figures import plot_thresholds, plot_training
 from emseg.runs.session import Run
 
 
@@ -81,7 +81,7 @@ def test_the_shown_command_gives_the_scores_of_the_outcome(outcome, part, capsys
 
 
 def test_the_command_is_typed_in_the_projects_root_and_its_threshold_is_the_same_at_every_level(outcome, monkeypatch):
-    monkeypatch.setattr("emseg.membrane.baseline_reporting.find_root", lambda: outcome.work_dir.parents[1])
+    monkeypatch.setattr("chapters.urisc_baselines.baseline_reporting.find_root", lambda: outcome.work_dir.parents[1])
     within = f"{outcome.work_dir.parent.name}/{outcome.work_dir.name}"
     assert score_command(outcome).startswith(f"emseg score {within}/predictions/test {within}/truth/test --membrane")
     levels = np.arange(256, dtype=np.uint8)[None]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from emseg.membrane.competition_records import (
+from chapters.urisc_competition.competition_records import (
     CHAPTER,
     Network,
     best_of_architecture,
@@ -13,11 +13,11 @@ from emseg.membrane.competition_records import (
     seed_score,
     trained_networks,
 )
-from emseg.membrane.competition_splits import compared_splits
-from emseg.membrane.competition_tracks import compared_tracks, tissue_of, tracks_table
-from emseg.membrane.gap_reporting import error_rates, gathered, network_f1, report_records
-from emseg.membrane.leaderboard import leaderboard_table, networks_table, our_board, survey_table
-from emseg.membrane.leaderboard_figures import plot_board
+from chapters.urisc_competition.competition_splits import compared_splits
+from chapters.urisc_competition.competition_tracks import compared_tracks, tissue_of, tracks_table
+from chapters.urisc_competition.gap_reporting import error_rates, gathered, network_f1, report_records
+from chapters.urisc_competition.leaderboard import leaderboard_table, networks_table, our_board, survey_table
+from chapters.urisc_competition.leaderboard_figures import plot_board
 from emseg.runs.session import Run
 
 DEFAULTS: dict[str, Any] = {

@@ -2,12 +2,12 @@
 
 import pytest
 
+from chapters.urisc_competition.competition_errors import predict_examples
+from chapters.urisc_competition.competition_weights import FOLDER, LARGEST_BYTES, find_network, keep_network
+from chapters.urisc_competition.gap_reporting import report_examples
+from chapters.urisc_competition.leaderboard_figures import plot_errors
 from emseg.errors import InputError, UsageError
-from emseg.membrane.competition_errors import predict_examples
-from emseg.membrane.competition_weights import FOLDER, LARGEST_BYTES, find_network, keep_network
 from emseg.membrane.dataset.synthetic_sets import TRACKS, tissue_seed
-from emseg.membrane.gap_reporting import report_examples
-from emseg.membrane.leaderboard_figures import plot_errors
 from emseg.membrane.networks import NetworkDesign, build_network, load_network
 from emseg.membrane.networks.saving import save_network
 from emseg.runs.project import find_root
@@ -138,7 +138,7 @@ def test_given_weights_and_their_threshold_win_over_the_kept_ones(weights):
 
 
 def test_where_no_network_is_kept_ridges_predict_and_say_so(monkeypatch):
-    monkeypatch.setattr("emseg.membrane.competition_errors.find_network", lambda *_: None)
+    monkeypatch.setattr("chapters.urisc_competition.competition_errors.find_network", lambda *_: None)
     example, _ = predict_examples("synthetic", size_px=256, seed=3)
     assert example.predictor == "dark ridges, for no network is kept for this data set"
     assert 0.3 < example.predicted.scores.membrane.f1 < 1

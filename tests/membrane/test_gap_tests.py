@@ -7,12 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chapters.urisc_competition.competition_errors import PredictedImage, ridge_strength, worst_places
+from chapters.urisc_competition.gap_downsampling import (
+    COVERAGES,
+    best_coverage,
+    downsample_label,
+    f1_of_masks,
+    track2_factor,
+)
+from chapters.urisc_competition.gap_imbalance import ErrorRates, f1_at_pixel_error, pixel_error, rates_of_scores
+from chapters.urisc_competition.gap_label_sets import finest_urisc, label_sets
+from chapters.urisc_competition.gap_shifts import Labels, line_width, shift_scores, tolerance_curve
 from emseg.errors import UsageError
-from emseg.membrane.competition_errors import PredictedImage, ridge_strength, worst_places
-from emseg.membrane.gap_downsampling import COVERAGES, best_coverage, downsample_label, f1_of_masks, track2_factor
-from emseg.membrane.gap_imbalance import ErrorRates, f1_at_pixel_error, pixel_error, rates_of_scores
-from emseg.membrane.gap_label_sets import finest_urisc, label_sets
-from emseg.membrane.gap_shifts import Labels, line_width, shift_scores, tolerance_curve
 from emseg.membrane.scoring import score_image
 
 SHARES = st.floats(0.02, 0.98)

@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from membrane.dataset.made_files import lossy, made_pair, save
 
-from emseg.errors import InputError, UsageError
-from emseg.membrane.dataset import ArrayImage, open_membrane_set
-from emseg.membrane.rounds import (
+from chapters.urisc_competition.rounds import (
     ERROR_KINDS,
     FIRST_ROUND,
     SECOND_ROUND,
@@ -21,11 +19,13 @@ from emseg.membrane.rounds import (
     synthetic_round,
     trace_images,
 )
-from emseg.membrane.rounds_figures import error_picture, plot_rounds, plot_scores
-from emseg.membrane.rounds_reporting import report_round, rounds_table
-from emseg.membrane.rounds_tracing import AnnotationErrors, trace
+from chapters.urisc_competition.rounds_figures import error_picture, plot_rounds, plot_scores
+from chapters.urisc_competition.rounds_reporting import report_round, rounds_table
+from emseg.errors import InputError, UsageError
+from emseg.membrane.dataset import ArrayImage, open_membrane_set
 from emseg.membrane.scoring import ScoreSettings
 from emseg.runs.session import Run
+from emseg.synthetic.tissue.rounds_tracing import AnnotationErrors, trace
 
 SET = open_membrane_set("synthetic", track="isbi_like", n_train=1, n_validation=1, n_test=2, size_px=256)
 TRACINGS = trace_images(SET.test, 4.0, seed=0)

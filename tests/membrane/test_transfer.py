@@ -4,19 +4,25 @@ import numpy as np
 import pytest
 from membrane.pretraining.small_pretraining import SMALL_DESIGN, SMALL_PRETRAINING, small_set
 
-from emseg.errors import UsageError
-from emseg.membrane.training import TrainingPlan
-from emseg.membrane.transfer_experiment import (
+from chapters.urisc_transfer.transfer_experiment import (
     CHAPTER,
     Transfer,
     TransferCell,
     run_transfer,
     transfer_of_records,
 )
-from emseg.membrane.transfer_figures import plot_pretraining, plot_transfer, plot_views
-from emseg.membrane.transfer_reporting import gain_text, paper_f1, report_pretraining, report_transfer, transfer_table
+from chapters.urisc_transfer.transfer_figures import plot_pretraining, plot_transfer, plot_views
+from chapters.urisc_transfer.transfer_reporting import (
+    gain_text,
+    paper_f1,
+    report_pretraining,
+    report_transfer,
+    transfer_table,
+)
+from emseg.errors import UsageError
+from emseg.intervals import difference_over_seeds
+from emseg.membrane.training import TrainingPlan
 from emseg.runs.session import Run
-from emseg.spread import difference_over_seeds
 
 PLAN = TrainingPlan(n_steps=2, batch_size=1, crop_size=32, device="cpu", validate_every=0)
 SET = small_set()

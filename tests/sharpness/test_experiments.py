@@ -5,11 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from emseg.errors import UsageError
-from emseg.reported import load_claims
-from emseg.runs.session import Run
-from emseg.sharpness import INDEX_NAMES, RESAMPLING_KERNELS
-from emseg.sharpness.experiments import (
+from chapters.sharpness_analysis.experiments import (
     CROP,
     Resampling,
     Response,
@@ -24,7 +20,11 @@ from emseg.sharpness.experiments import (
     shot_noise,
     smooth,
 )
-from emseg.sharpness.reporting import report_resampling, report_response, resampling_table
+from chapters.sharpness_analysis.reporting import report_resampling, report_response, resampling_table
+from emseg.errors import UsageError
+from emseg.reported import load_claims
+from emseg.runs.session import Run
+from emseg.sharpness import INDEX_NAMES, RESAMPLING_KERNELS
 
 CHAPTER = "urisc/sharpness_analysis"
 N_INDICES = len(INDEX_NAMES)

@@ -11,9 +11,9 @@ from wafer.made_wafers import picture, random_wafer
 
 from emseg.errors import InputError
 from emseg.wafer.annotated_wafer import read_annotated_wafer, wafer_document
-from emseg.wafer.exchanged_sections import magc_from_sections, mass_from_sections
-from emseg.wafer.magc import write_magc
-from emseg.wafer.mass_json import write_mass_json
+from emseg.wafer.formats.exchanged_sections import magc_from_sections, mass_from_sections
+from emseg.wafer.formats.magc import write_magc
+from emseg.wafer.formats.mass_json import write_mass_json
 
 MADE = random_wafer(0)
 

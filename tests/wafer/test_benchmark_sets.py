@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer import benchmark_sets
-from emseg.wafer.benchmark_design import PRESETS, BenchmarkDesign, preset
-from emseg.wafer.benchmark_sets import default_folder, make_benchmark
-from emseg.wafer.coco_folder import Benchmark
-from emseg.wafer.kept_folder import find_kept, made_whole
+from emseg.synthetic.wafer import BACKGROUNDS, benchmark_sets
+from emseg.synthetic.wafer.benchmark_design import PRESETS, BenchmarkDesign, preset
+from emseg.synthetic.wafer.benchmark_sets import default_folder, make_benchmark
+from emseg.wafer.formats.coco_folder import Benchmark
+from emseg.wafer.formats.kept_folder import find_kept, made_whole
 from emseg.wafer.splits import pixel_leak
-from emseg.wafer.synthetic import BACKGROUNDS
 from emseg.wafer.tiles import tile_origins
 
 SMOKE = PRESETS["smoke"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emseg.errors import InputError
-from emseg.wafer.coco import read_coco
+from emseg.wafer.formats.coco import read_coco
 
 
 def document() -> dict[str, Any]:

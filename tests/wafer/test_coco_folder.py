@@ -12,8 +12,8 @@ from pycocotools.coco import COCO
 from wafer.made_wafers import QUALITIES, picture, random_wafer
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.coco_folder import Benchmark, open_benchmark
-from emseg.wafer.coco_writing import coco_document, require_wafer_name, write_annotations, write_tiles
+from emseg.wafer.formats.coco_folder import Benchmark, open_benchmark
+from emseg.wafer.formats.coco_writing import coco_document, require_wafer_name, write_annotations, write_tiles
 from emseg.wafer.splits import split_crops
 from emseg.wafer.tiles import Tile, Tiling, plan_tiles
 

@@ -7,12 +7,12 @@ import pytest
 from reference.confusion import Pixels, textbook_confusion
 from wafer.section_scenes import detection, random_scene, rectangle, truth_of
 
+from chapters.fanet_training.confusion import confusion_matrix
 from emseg.errors import InputError, UsageError
 from emseg.reported import load_reported, select_reported
 from emseg.runs.session import Run
-from emseg.wafer.confusion import confusion_matrix
-from emseg.wafer.detection_scores import failures, paper_scores, report_scores, score_detections
-from emseg.wafer.detection_scores.run_length import decoded
+from emseg.wafer.scores import failures, paper_scores, report_scores, score_detections
+from emseg.wafer.scores.run_length import decoded
 
 TRUE_MASK = rectangle(20, 20, 40, 40)
 

@@ -8,16 +8,16 @@ import pytest
 import shapely
 from wafer.made_wafers import QUALITIES, random_wafer, rectangle
 
-from emseg.errors import InputError
-from emseg.runs.session import Run
-from emseg.wafer.coco import CocoAnnotation, CocoImage, CocoSet
-from emseg.wafer.dataset_statistics import (
+from chapters.wafer_dataset.dataset_statistics import (
     report_statistics,
     statistics_table,
     tile_statistics,
     touching_gap_px,
     touching_pairs,
 )
+from emseg.errors import InputError
+from emseg.runs.session import Run
+from emseg.wafer.formats.coco import CocoAnnotation, CocoImage, CocoSet
 
 SIZE = 256
 

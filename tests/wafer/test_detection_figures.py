@@ -10,11 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from wafer.section_scenes import CLASSES, SIZE, detection, random_scene, rectangle, truth_of
 
-from emseg.errors import UsageError
-from emseg.figures import COLOURS
-from emseg.wafer.confusion import confusion_matrix
-from emseg.wafer.detection_figures import class_colour, draw_outline, plot_failures, plot_predictions
-from emseg.wafer.detection_score_figures import (
+from chapters.fanet_training.confusion import confusion_matrix
+from chapters.fanet_training.detection_figures import class_colour, draw_outline, plot_failures, plot_predictions
+from chapters.fanet_training.detection_score_figures import (
     NOT_RUN,
     PAPER,
     ScoreBar,
@@ -24,7 +22,9 @@ from emseg.wafer.detection_score_figures import (
     plot_score_bars,
     plot_training,
 )
-from emseg.wafer.detection_scores import failures, score_detections
+from emseg.errors import UsageError
+from emseg.figures import COLOURS
+from emseg.wafer.scores import failures, score_detections
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE)).astype(np.uint8)
 

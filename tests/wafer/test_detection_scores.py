@@ -17,7 +17,8 @@ from reference.coco_scores import (
 from wafer.section_scenes import CLASSES, SIZE, detection, encoded, random_scene, rectangle, truth_of
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.detection_scores import (
+from emseg.intervals import percentile_interval
+from emseg.wafer.scores import (
     METRICS,
     average_precision,
     difference_over_seeds,
@@ -27,10 +28,10 @@ from emseg.wafer.detection_scores import (
     read_truth,
     score_detections,
 )
-from emseg.wafer.detection_scores.matching import precision_curve
-from emseg.wafer.detection_scores.resampling import percentile_interval, resample_weights
-from emseg.wafer.detection_scores.run_length import decoded, run_lengths
-from emseg.wafer.detection_scores.scores import metric_values
+from emseg.wafer.scores.matching import precision_curve
+from emseg.wafer.scores.resampling import resample_weights
+from emseg.wafer.scores.run_length import decoded, run_lengths
+from emseg.wafer.scores.scores import metric_values
 
 Scene = tuple[dict[str, Any], list[dict[str, Any]]]
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from emseg.errors import InputError
-from emseg.wafer.labelme import read_labelme
+from emseg.wafer.formats.labelme import read_labelme
 
 POLYGON = {"label": "good", "points": [[10, 20], [30, 20], [30, 50]], "shape_type": "polygon"}
 BOX = {"label": "fold", "points": [[60, 50], [40, 20]], "shape_type": "rectangle"}

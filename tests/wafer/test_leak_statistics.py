@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emseg.errors import InputError, UsageError
-from emseg.runs.session import Run
-from emseg.wafer.coco_folder import Benchmark, SplitFiles
-from emseg.wafer.leak_statistics import (
+from chapters.fanet_results.table2 import HELD_FIXED, Cell, Experiment, Trained
+from chapters.wafer_dataset.leak_statistics import (
     expected_leak,
     leak_table,
     random_split_leak,
@@ -19,8 +17,10 @@ from emseg.wafer.leak_statistics import (
     section_leak,
     split_leak,
 )
+from emseg.errors import InputError, UsageError
+from emseg.runs.session import Run
+from emseg.wafer.formats.coco_folder import Benchmark, SplitFiles
 from emseg.wafer.splits import pixel_leak
-from emseg.wafer.table2 import HELD_FIXED, Cell, Experiment, Trained
 from emseg.wafer.tiles import TilePlace, Tiling
 
 SIDE = 20

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from wafer.made_wafers import random_wafer
 
 from emseg.errors import InputError
-from emseg.wafer.exchanged_sections import mass_from_sections, sections_from_mass
-from emseg.wafer.magc import read_magc
-from emseg.wafer.mass_json import MassSection, MassShape, MassWafer, read_mass_json, write_mass_json
+from emseg.wafer.formats.exchanged_sections import mass_from_sections, sections_from_mass
+from emseg.wafer.formats.magc import read_magc
+from emseg.wafer.formats.mass_json import MassSection, MassShape, MassWafer, read_mass_json, write_mass_json
 
 SMALL: dict[str, Any] = {
     "created": "today",

@@ -2,8 +2,8 @@
 
 import pytest
 
+from chapters.wafer_dataset.quality_experiment import frequency_pairs
 from emseg.errors import UsageError
-from emseg.wafer.quality_experiment import frequency_pairs
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 8, 16])

@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 
 from emseg.errors import UsageError
+from emseg.synthetic.wafer.section_outline import Fold, Quad, cut_off, draw_fold, draw_quad
 from emseg.wafer import SECTION_CLASSES, draw_section_crop, section_crops
-from emseg.wafer.section_outline import Fold, Quad, cut_off, draw_fold, draw_quad
 
 SIZE = 64
 SQUARE = Quad(np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]), np.full(4, 0.25))
@@ -91,7 +91,7 @@ def test_a_fold_shortens_the_section_by_twice_its_width_and_leaves_the_other_sid
 
 def test_a_folded_section_shows_a_band_of_another_grey():
     """On a section of even grey the strip differs from its surroundings by the step of the fold."""
-    from emseg.wafer.section_crops import _doubled
+    from emseg.synthetic.wafer.section_crops import _doubled
 
     along, across = grid(100)
     fold = Fold(normal=(0.0, 1.0), offset=0.0, width=0.08, bend=0.0, sign=-1.0)

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from emseg.errors import UsageError
-from emseg.frequency.attention import FanetAttention
-from emseg.reported import load_claims
-from emseg.runs.session import Run
-from emseg.wafer import quality_cells
-from emseg.wafer.quality_cells import Cell, cells_folder, choose_device, score_cells
-from emseg.wafer.quality_experiment import Experiment, Outcome, frequency_pairs, parameter_counts, run_experiment
-from emseg.wafer.quality_reporting import comparison_table, report_comparison, report_single_frequencies
-from emseg.wafer.section_quality import (
+from chapters.wafer_dataset import quality_cells
+from chapters.wafer_dataset.quality_cells import Cell, cells_folder, choose_device, score_cells
+from chapters.wafer_dataset.quality_experiment import (
+    Experiment,
+    Outcome,
+    frequency_pairs,
+    parameter_counts,
+    run_experiment,
+)
+from chapters.wafer_dataset.quality_reporting import comparison_table, report_comparison, report_single_frequencies
+from chapters.wafer_dataset.section_quality import (
     NetworkDesign,
     Training,
     as_input,
@@ -28,6 +30,10 @@ from emseg.wafer.section_quality import (
     train_network,
     training_crops,
 )
+from emseg.errors import UsageError
+from emseg.frequency.attention import FanetAttention
+from emseg.reported import load_claims
+from emseg.runs.session import Run
 
 CHAPTER = "fanet/channel_attention"
 SHORT = Training(n_steps=3, batch=8, n_train=32, n_held_out=24, data_seed=1)

@@ -4,10 +4,7 @@ from typing import Any
 
 import pytest
 
-from emseg.errors import UsageError
-from emseg.runs.gathering import report_gathered
-from emseg.runs.session import Run
-from emseg.wafer.table2 import (
+from chapters.fanet_results.table2 import (
     CHAPTER,
     Cell,
     attention_difference,
@@ -22,8 +19,8 @@ from emseg.wafer.table2 import (
     seed_spread,
     trained_detectors,
 )
-from emseg.wafer.table2_figures import plot_differences
-from emseg.wafer.table2_reporting import (
+from chapters.fanet_results.table2_figures import plot_differences
+from chapters.fanet_results.table2_reporting import (
     choices_table,
     differences_table,
     experiments_table,
@@ -32,6 +29,9 @@ from emseg.wafer.table2_reporting import (
     score_bars,
     table2,
 )
+from emseg.errors import UsageError
+from emseg.runs.gathering import report_gathered
+from emseg.runs.session import Run
 
 DEFAULTS: dict[str, Any] = {
     "detector": "mask_rcnn",

@@ -8,7 +8,7 @@ import pytest
 from wafer.made_wafers import picture, random_wafer
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.magc_wafer import load_magc_wafer
+from emseg.wafer.formats.magc_wafer import load_magc_wafer
 from emseg.wafer.sections import WaferSections
 from emseg.wafer.splits import pixel_leak
 from emseg.wafer.tiles import Tiling

@@ -12,12 +12,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from wafer.made_wafers import picture, random_wafer
 
-from emseg.errors import UsageError
-from emseg.wafer.dataset_statistics import TileStatistics
-from emseg.wafer.splits import PixelLeak, pixel_leak
-from emseg.wafer.synthetic import SyntheticWafer, WaferDesign, synthesize_wafer
-from emseg.wafer.tiles import TilePlace
-from emseg.wafer.wafer_figures import (
+from chapters.wafer_dataset.dataset_statistics import TileStatistics
+from chapters.wafer_dataset.wafer_figures import (
     plot_classes,
     plot_leak,
     plot_scenes,
@@ -26,7 +22,11 @@ from emseg.wafer.wafer_figures import (
     plot_wafer_zoom,
     typical_place,
 )
-from emseg.wafer.wafer_scenes import Window, find_scenes
+from chapters.wafer_dataset.wafer_scenes import Window, find_scenes
+from emseg.errors import UsageError
+from emseg.synthetic.wafer import SyntheticWafer, WaferDesign, synthesize_wafer
+from emseg.wafer.splits import PixelLeak, pixel_leak
+from emseg.wafer.tiles import TilePlace
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wafer.made_wafers import random_wafer
 
-from emseg.errors import UsageError
-from emseg.wafer.dataset_statistics import touching_pairs
-from emseg.wafer.synthetic import SyntheticWafer, WaferDesign, synthesize_wafer
-from emseg.wafer.wafer_scenes import (
+from chapters.wafer_dataset.dataset_statistics import touching_pairs
+from chapters.wafer_dataset.wafer_scenes import (
     SITUATIONS,
     Window,
     dust_specks,
@@ -21,6 +19,8 @@ from emseg.wafer.wafer_scenes import (
     sections_by_class,
     window_about,
 )
+from emseg.errors import UsageError
+from emseg.synthetic.wafer import SyntheticWafer, WaferDesign, synthesize_wafer
 
 windows = st.builds(Window, st.integers(0, 12), st.integers(0, 12), st.integers(1, 8))
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from chapters.attribution_fields.kept_maps import WindowMaps, code_digest, load_maps, save_maps
 from emseg.attribution.attribution import Attribution
 from emseg.attribution.integrated_gradients import attribute_pixels
-from emseg.attribution.kept_maps import WindowMaps, code_digest, load_maps, save_maps
 from emseg.attribution.map_store import digest_of_array, digest_of_network
 from emseg.attribution.path import Quadrature
 from emseg.attribution.receptive_field import theoretical_receptive_field

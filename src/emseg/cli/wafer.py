@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from emseg.cli import wafer_config
 
 if TYPE_CHECKING:
-    from emseg.wafer.coco_folder import Benchmark
+    from emseg.wafer.formats.coco_folder import Benchmark
 
 _ANNOTATIONS = "a .magc, .mass.json, labelme or COCO file"
 WAFER_DPI, TILES_DPI = 300, 160  # a wafer has many small sections
@@ -247,7 +247,7 @@ def run_show(arguments: argparse.Namespace) -> int:
 
     from emseg.figures import style
     from emseg.wafer.annotated_wafer import read_annotated_wafer
-    from emseg.wafer.coco_folder import open_benchmark
+    from emseg.wafer.formats.coco_folder import open_benchmark
     from emseg.wafer.section_figures import plot_tiles, plot_wafer
 
     style()
@@ -270,8 +270,8 @@ def run_show(arguments: argparse.Namespace) -> int:
 def _synthesize_benchmark(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from emseg.wafer.benchmark_design import preset
-    from emseg.wafer.benchmark_sets import make_benchmark
+    from emseg.synthetic.wafer.benchmark_design import preset
+    from emseg.synthetic.wafer.benchmark_sets import make_benchmark
 
     design = preset(arguments.preset)
     workers = 1 if arguments.workers is None else arguments.workers
@@ -284,12 +284,12 @@ def _synthesize_benchmark(arguments: argparse.Namespace) -> int:
 
 
 def _synthesize_one(arguments: argparse.Namespace) -> int:
+    from emseg.synthetic.wafer import WaferDesign, synthesize_wafer
     from emseg.wafer.annotated_wafer import wafer_document
-    from emseg.wafer.coco_writing import require_wafer_name, write_png
-    from emseg.wafer.exchanged_sections import magc_from_sections, mass_from_sections
-    from emseg.wafer.magc import write_magc
-    from emseg.wafer.mass_json import write_mass_json
-    from emseg.wafer.synthetic import WaferDesign, synthesize_wafer
+    from emseg.wafer.formats.coco_writing import require_wafer_name, write_png
+    from emseg.wafer.formats.exchanged_sections import magc_from_sections, mass_from_sections
+    from emseg.wafer.formats.magc import write_magc
+    from emseg.wafer.formats.mass_json import write_mass_json
 
     wanted = {
         "height": arguments.height,

@@ -41,11 +41,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Print the config; return 0."""
     from emseg.errors import UsageError, suggest
-    from emseg.wafer.coco_folder import open_benchmark
+    from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
     from emseg.wafer.detector.design import DetectorDesign
     from emseg.wafer.detector.runner_config import runner_config
     from emseg.wafer.detector.schedule import SCHEDULES
-    from emseg.wafer.section_crops import SECTION_CLASSES
+    from emseg.wafer.formats.coco_folder import open_benchmark
 
     if arguments.size not in SCHEDULES:
         known = ", ".join(SCHEDULES)

@@ -1,4 +1,4 @@
-from emseg.membrane.synthetic import (
+from emseg.synthetic.tissue import (
     ISBI_IMAGING,
     ISBI_LIKE,
     ISBI_PIXEL_SIZE_NM,

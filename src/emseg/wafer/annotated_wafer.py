@@ -1,7 +1,7 @@
 """A wafer image with its annotations, whatever program they were drawn with.
 
-    wafer.magc            MagFinder, SBEMimage      `emseg.wafer.magc`
-    wafer.mass.json       napari-mass               `emseg.wafer.mass_json`
+    wafer.magc            MagFinder, SBEMimage      `emseg.wafer.formats.magc`
+    wafer.mass.json       napari-mass               `emseg.wafer.formats.mass_json`
     wafer.json            labelme, or COCO          told apart by their content
 
 In a COCO file the image is found by its name, or is the only one. Each part of a section of several parts is taken as a
@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from emseg.errors import InputError
-from emseg.wafer.coco import CocoImage, CocoSet, read_coco, read_json
-from emseg.wafer.coco_writing import coco_document
-from emseg.wafer.exchanged_sections import sections_from_magc, sections_from_mass
-from emseg.wafer.labelme import read_labelme
-from emseg.wafer.magc import read_magc
-from emseg.wafer.mass_json import read_mass_json
+from emseg.wafer.formats.coco import CocoImage, CocoSet, read_coco, read_json
+from emseg.wafer.formats.coco_writing import coco_document
+from emseg.wafer.formats.exchanged_sections import sections_from_magc, sections_from_mass
+from emseg.wafer.formats.labelme import read_labelme
+from emseg.wafer.formats.magc import read_magc
+from emseg.wafer.formats.mass_json import read_mass_json
 from emseg.wafer.sections import Section, WaferSections
 from emseg.wafer.tiles import Tile, TileSection, require_same_size
 from emseg.wafer.wafer_image import read_wafer_image

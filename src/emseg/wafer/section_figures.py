@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from chapters.fanet_training.detection_figures import class_colour
 from emseg.errors import InputError, UsageError
 from emseg.figures import COLOURS, add_scale_bar
 from emseg.images import read_gray
-from emseg.wafer.coco_folder import Benchmark
-from emseg.wafer.detection_figures import class_colour
+from emseg.wafer.formats.coco_folder import Benchmark
 from emseg.wafer.sections import WaferSections
 from emseg.wafer.splits import TRAIN
 from emseg.wafer.tiles import require_same_size

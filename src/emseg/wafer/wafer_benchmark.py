@@ -1,6 +1,6 @@
 """Making a benchmark of wafers that the user has, such as the MagC wafer: a COCO folder that can be trained on.
 
-What a folder that is already there is good for, `emseg.wafer.kept_folder` says.
+What a folder that is already there is good for, `emseg.wafer.formats.kept_folder` says.
 """
 
 import hashlib
@@ -13,9 +13,9 @@ from jaxtyping import UInt8
 
 from emseg.errors import InputError, UsageError, suggest
 from emseg.runs.digest import digest_of
-from emseg.wafer.coco_folder import Benchmark, open_benchmark, require_kind
-from emseg.wafer.coco_writing import require_wafer_name, write_annotations, write_tiles
-from emseg.wafer.kept_folder import find_kept, made_whole, plain
+from emseg.wafer.formats.coco_folder import Benchmark, open_benchmark, require_kind
+from emseg.wafer.formats.coco_writing import require_wafer_name, write_annotations, write_tiles
+from emseg.wafer.formats.kept_folder import find_kept, made_whole, plain
 from emseg.wafer.sections import WaferSections
 from emseg.wafer.splits import SPLITS, Split, split_crops, split_regions, split_wafers
 from emseg.wafer.tiles import Tiling, plan_tiles, require_same_size

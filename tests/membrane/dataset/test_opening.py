@@ -11,7 +11,7 @@ from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import open_membrane_set
 from emseg.membrane.dataset.downsampled import TRACK_2_FACTOR, downsampled_pair
 from emseg.membrane.dataset.synthetic_sets import tissue_seed
-from emseg.membrane.synthetic import synthesize_tissue
+from emseg.synthetic.tissue import synthesize_tissue
 
 SMALL = {"n_train": 2, "n_validation": 1, "n_test": 1}
 

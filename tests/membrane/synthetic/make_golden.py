@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emseg.membrane.synthetic import ISBI_IMAGING, ISBI_LIKE, Micrograph, synthesize_tissue
-from emseg.membrane.synthetic.micrograph import GENERATOR_VERSION
+from emseg.synthetic.tissue import ISBI_IMAGING, ISBI_LIKE, Micrograph, synthesize_tissue
+from emseg.synthetic.tissue.micrograph import GENERATOR_VERSION
 
 GOLDEN = Path(__file__).parent / "golden_tissue.json"
 SIDE = 128

@@ -13,7 +13,7 @@ from membrane.synthetic.make_golden import GOLDEN, block_means, golden_picture
 from scipy import ndimage
 
 from emseg.errors import UsageError
-from emseg.membrane.synthetic import (
+from emseg.synthetic.tissue import (
     ISBI_IMAGING,
     ISBI_LIKE,
     URISC_IMAGING,
@@ -24,7 +24,7 @@ from emseg.membrane.synthetic import (
     synthesize_tissue,
     tissue_with_membrane_fraction,
 )
-from emseg.membrane.synthetic.fraction import TOLERANCE
+from emseg.synthetic.tissue.fraction import TOLERANCE
 
 QUIET = replace(ISBI_IMAGING, dose_per_nm2=None)
 NOTHING = replace(ISBI_LIKE, mitochondria_per_um2=0.0, vesicle_pools=0.0, reticulum=0.0, synapses=0.0)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from reference.capsule_tissue import capsule_gap, distance_to_boundary, nearest_capsule
 
-from emseg.membrane.synthetic import ISBI_LIKE, URISC_LIKE, Imaging, kernels, synthesize_tissue
-from emseg.membrane.synthetic.cells import pack_cells
-from emseg.membrane.synthetic.field_numbers import LARGEST_STRETCH, field_numbers
+from emseg.synthetic.tissue import ISBI_LIKE, URISC_LIKE, Imaging, kernels, synthesize_tissue
+from emseg.synthetic.tissue.cells import pack_cells
+from emseg.synthetic.tissue.field_numbers import LARGEST_STRETCH, field_numbers
 
 SIDE_NM = 3000.0
 STILL = replace(ISBI_LIKE, waviness=0.0)  # no warp: the packing's plane is the section's plane

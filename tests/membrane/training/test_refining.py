@@ -7,14 +7,14 @@ import pytest
 import torch
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, same_weights, toy_set
 
+from chapters.urisc_baselines.baseline_reporting import report_cost, report_scores, report_training, scores_table
+from chapters.urisc_baselines.training_figures import plot_training
 from emseg.errors import UsageError
-from emseg.membrane.baseline_reporting import report_cost, report_scores, report_training, scores_table
 from emseg.membrane.networks import RefinedNetwork, build_network, load_network
 from emseg.membrane.training import Start, train_network
 from emseg.membrane.training.callbacks import Steps
 from emseg.membrane.training.experiment import train_and_score, with_steps, work_name
 from emseg.membrane.training.training import state_digest
-from emseg.membrane.training_figures import plot_training
 from emseg.runs.session import Run
 
 SECOND_DESIGN = replace(TINY_DESIGN, in_channels=2)

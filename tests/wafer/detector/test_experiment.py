@@ -3,11 +3,7 @@
 import pytest
 from wafer.detector.toy_sections import TINY_DESIGN, TINY_SCHEDULE, toy_folder
 
-from emseg.errors import UsageError
-from emseg.runs.session import Run
-from emseg.wafer.coco_folder import open_benchmark
-from emseg.wafer.detector.design import DetectorDesign
-from emseg.wafer.detector.experiment import (
+from chapters.fanet_training.experiment import (
     attention_options,
     losses_by_step,
     make_schedule,
@@ -15,8 +11,12 @@ from emseg.wafer.detector.experiment import (
     train_and_score,
     work_name,
 )
+from chapters.fanet_training.training_data import TrainingData
+from emseg.errors import UsageError
+from emseg.runs.session import Run
+from emseg.wafer.detector.design import DetectorDesign
 from emseg.wafer.detector.schedule import PAPER, SMALL
-from emseg.wafer.training_data import TrainingData
+from emseg.wafer.formats.coco_folder import open_benchmark
 
 
 @pytest.fixture(scope="module")

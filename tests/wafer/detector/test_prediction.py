@@ -6,10 +6,10 @@ import torch
 from wafer.detector.toy_sections import TINY, TINY_DESIGN, change_truth, toy_folder
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.detection_scores import read_detections, read_truth
 from emseg.wafer.detector.build import build_design
 from emseg.wafer.detector.design import DetectorDesign
 from emseg.wafer.detector.prediction import load_detections, predict, predict_folder, write_detections
+from emseg.wafer.scores import read_detections, read_truth
 
 NOISE = np.random.default_rng(0).integers(0, 255, (5, 64, 96)).astype(np.uint8)
 EAGER = {**TINY, "score_threshold": 0.0, "max_per_image": 10}  # an untrained detector that finds something

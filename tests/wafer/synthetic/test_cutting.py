@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
 
+from emseg.synthetic.wafer import WaferDesign, kernels
+from emseg.synthetic.wafer.cutting import RIBBON, cut_sections
+from emseg.synthetic.wafer.shape import draw_knife, draw_shape
 from emseg.wafer import SECTION_CLASSES
-from emseg.wafer.synthetic import WaferDesign, kernels
-from emseg.wafer.synthetic.cutting import RIBBON, cut_sections
-from emseg.wafer.synthetic.shape import draw_knife, draw_shape
 
 LENGTH, WIDTH = 120.0, 86.0
 SMOOTH = np.zeros((64, 64), dtype=np.float32)  # a texture that displaces no border

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from emseg.errors import UsageError
-from emseg.wafer.synthetic import WaferDesign, synthesize_wafer
+from emseg.synthetic.wafer import WaferDesign, synthesize_wafer
 
 REFUSED = [
     ({"height": 64}, r"`height` must be a whole number from 128 to 12,000 px; got 64"),

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import find_contours
 
-from emseg.wafer.synthetic import kernels
-from emseg.wafer.synthetic.layout import Placed
-from emseg.wafer.synthetic.outline import visible_sections
-from emseg.wafer.synthetic.shape import draw_shape
+from emseg.synthetic.wafer import kernels
+from emseg.synthetic.wafer.layout import Placed
+from emseg.synthetic.wafer.outline import visible_sections
+from emseg.synthetic.wafer.shape import draw_shape
 
 LENGTH = 100.0
 SMOOTH = np.zeros((64, 64), dtype=np.float32)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from emseg.errors import UsageError
-from emseg.wafer.benchmark_design import preset
-from emseg.wafer.synthetic import Severity, WaferDesign, kernels, synthesize_wafer
-from emseg.wafer.synthetic.cutting import cut_sections
-from emseg.wafer.synthetic.shape import draw_shape
+from emseg.synthetic.wafer import Severity, WaferDesign, kernels, synthesize_wafer
+from emseg.synthetic.wafer.benchmark_design import preset
+from emseg.synthetic.wafer.cutting import cut_sections
+from emseg.synthetic.wafer.shape import draw_shape
 
 LENGTH, WIDTH = 120.0, 86.0
 SMOOTH = np.zeros((64, 64), dtype=np.float32)  # a texture that displaces no border

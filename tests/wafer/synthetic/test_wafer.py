@@ -6,9 +6,9 @@ import pytest
 import shapely
 from scipy import ndimage
 
+from emseg.synthetic.wafer import WAFER_GENERATOR_VERSION, SyntheticWafer, WaferDesign, synthesize_wafer
+from emseg.synthetic.wafer import wafer as module
 from emseg.wafer import SECTION_CLASSES
-from emseg.wafer.synthetic import WAFER_GENERATOR_VERSION, SyntheticWafer, WaferDesign, synthesize_wafer
-from emseg.wafer.synthetic import wafer as module
 
 DESIGNS = {
     "scn on silicon": WaferDesign(height=1024, width=1200, section_length_px=64),

@@ -21,7 +21,7 @@ from emseg.membrane.dataset.file_images import StoredImage
 from emseg.membrane.dataset.images import ArrayImage
 from emseg.membrane.dataset.membrane_set import PARTS, MembraneSet
 from emseg.membrane.dataset.store import keep_pair
-from emseg.membrane.synthetic import (
+from emseg.synthetic.tissue import (
     ISBI_IMAGING,
     ISBI_LIKE,
     ISBI_PIXEL_SIZE_NM,

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from chapters.dct_derivation.feature_maps import FCANET_SIZES
 from emseg.errors import UsageError, suggest
 from emseg.frequency.attention import (
     EfficientChannelAttention,
@@ -25,7 +26,6 @@ from emseg.frequency.attention import (
     SqueezeExcite,
     build_attention,
 )
-from emseg.frequency.feature_maps import FCANET_SIZES
 from emseg.frequency.resnet import AttentionMaker
 
 CLASSES: Mapping[str, type[nn.Module]] = {

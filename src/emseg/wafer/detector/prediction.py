@@ -25,9 +25,9 @@ from pycocotools import mask as rle_masks
 from torch import Tensor, nn
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.coco import CocoImage, read_json
-from emseg.wafer.coco_folder import open_benchmark
 from emseg.wafer.detector.tile_files import read_tile
+from emseg.wafer.formats.coco import CocoImage, read_json
+from emseg.wafer.formats.coco_folder import open_benchmark
 from emseg.wafer.splits import VALIDATION
 
 Rle = dict[str, Any]
@@ -147,7 +147,7 @@ def write_detections(results: Sequence[Mapping[str, Any]], path: str | Path) -> 
 
 
 def load_detections(path: str | Path) -> list[dict[str, Any]]:
-    """Return what `write_detections` wrote; `emseg.wafer.detection_scores` checks it against a truth."""
+    """Return what `write_detections` wrote; `emseg.wafer.scores` checks it against a truth."""
     results = read_json(path)
     if not isinstance(results, list):
         raise InputError(f"{path} must be a list in COCO's results format. Write it by `write_detections`.")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from emseg.errors import InputError
-from emseg.wafer.coco import CocoSet
+from emseg.wafer.formats.coco import CocoSet
 
 _WHAT = {"I;16": "16-bit grey", "1": "1-bit", "P": "a palette image", "RGB": "colour", "RGBA": "colour with alpha"}
 _REPAIR = "Convert it, for example by `emseg wafer tiles`, which writes 8-bit grey tiles."

@@ -1,0 +1,1 @@
+"""What the notebook `attribution_fields` needs besides the library."""

@@ -1,0 +1,1 @@
+"""What the notebook `channel_attention` needs besides the library."""

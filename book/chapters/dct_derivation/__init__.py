@@ -1,0 +1,1 @@
+"""What the notebook `dct_derivation` needs besides the library."""

@@ -1,0 +1,1 @@
+"""What the notebook `fanet_results` needs besides the library."""

@@ -1,0 +1,1 @@
+"""What the notebook `fanet_training` needs besides the library."""

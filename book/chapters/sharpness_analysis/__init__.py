@@ -1,0 +1,1 @@
+"""What the notebook `sharpness_analysis` needs besides the library."""

@@ -1,0 +1,1 @@
+"""What the notebook `urisc_baselines` needs besides the library."""

@@ -1,0 +1,1 @@
+"""What the notebook `urisc_competition` needs besides the library."""

@@ -1,0 +1,1 @@
+"""What the notebook `urisc_dataset` needs besides the library."""

@@ -1,0 +1,1 @@
+"""What the notebook `urisc_transfer` needs besides the library."""

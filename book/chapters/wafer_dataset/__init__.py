@@ -1,0 +1,1 @@
+"""What the notebook `wafer_dataset` needs besides the library."""

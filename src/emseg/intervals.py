@@ -1,0 +1,55 @@
+"""Confidence intervals that several parts of the library share: paired differences over seeds, and percentiles.
+
+Two networks trained with the same seed share their initialization and their draws, so what makes a seed easy or hard
+cancels in their difference. Over S seeds the differences d have the mean and the interval of Student's t:
+
+    mean(d) +- t(1 - alpha / 2, S - 1) sd(d) / sqrt(S)        alpha = 0.05, sd with S - 1
+
+An interval that includes 0 does not show that the two are equal, only that these seeds cannot distinguish them.
+
+The percentile interval is the central 95 % of resampled scores (Efron and Tibshirani 1993, chapter 13).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from emseg.errors import UsageError
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class SeedDifference:
+    """The mean of paired differences over `n` seeds; the interval of a single seed is None."""
+
+    value: float
+    interval: tuple[float, float] | None
+    n: int
+
+
+def difference_over_seeds(pairs: Sequence[tuple[float, float]]) -> SeedDifference:
+    """Return the mean of a - b over pairs (a, b), a pair a seed, with its 95 % interval."""
+    if not pairs:
+        raise UsageError("a difference over seeds needs at least one pair of scores; got none.")
+    gaps = np.array([a - b for a, b in pairs], dtype=np.float64)
+    if not np.isfinite(gaps).all():
+        raise UsageError(f"each seed needs both scores, finite; got {list(pairs)}. Leave out undefined scores' seeds.")
+    mean = float(gaps.mean())
+    if len(gaps) < 2:
+        return SeedDifference(mean, None, 1)
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(gaps) - 1) * stats.sem(gaps))
+    return SeedDifference(mean, (mean - half, mean + half), len(gaps))
+
+
+def percentile_interval(values: NDArray[Any]) -> tuple[float, float] | None:
+    """Return the central 95 % of the finite values; None where fewer than two are finite."""
+    defined = values[np.isfinite(values)]
+    if len(defined) < 2:
+        return None
+    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)

@@ -1,0 +1,1 @@
+"""Files of sections and labels that other programs read and write."""

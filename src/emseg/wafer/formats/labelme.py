@@ -1,0 +1,112 @@
+"""Files of labelme: outlines drawn by hand on a wafer image.
+
+    {"imagePath": "wafer.png", "imageHeight": ..., "imageWidth": ...,
+     "shapes": [{"label": "good", "points": [[x, y], ...], "shape_type": "polygon"}, ...]}
+
+Polygons and rectangles (two opposite corners) are sections; (x, y) is (row, column) = (y, x). Points, lines, circles
+and masks are left out, and a note counts them.
+
+Source: https://github.com/wkentaro/labelme.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from emseg.errors import InputError
+from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
+from emseg.wafer.formats.coco import read_json
+from emseg.wafer.sections import Section, WaferSections, as_polygon
+
+USED_SHAPES = ("polygon", "rectangle")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelmeWafer:
+    """The sections of a labelme file, and the image that they were drawn on."""
+
+    image_path: Path
+    sections: WaferSections
+
+
+def read_labelme(
+    path: str | Path,
+    *,
+    image_path: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+    pixel_size_um: float | None = None,
+) -> LabelmeWafer:
+    """Return the sections of a labelme file; its image lies beside it, unless `image_path` names another.
+
+    The classes are the paper's four if all labels are among them, else the labels in alphabetical order. Raises
+    `InputError` for a missing image, no usable shape, outlines that cannot be, and labels that are not in
+    `class_names`.
+    """
+    path = Path(path)
+    document = read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
+        raise InputError(f"{path} is no labelme file: it must be an object with a list `shapes`.")
+    image_path = _image_path(path, document) if image_path is None else Path(image_path)
+    height, width = (_side(path, document, key) for key in ("imageHeight", "imageWidth"))
+    sections = []
+    left_out: Counter[str] = Counter()
+    for place, shape in enumerate(document["shapes"]):
+        kind = str(shape.get("shape_type", "polygon")) if isinstance(shape, dict) else "something else"
+        if kind in USED_SHAPES:
+            sections.append(Section(_outline(path, place, shape, kind), _label(path, place, shape)))
+        else:
+            left_out[kind] += 1
+    if not sections:
+        kinds = ", ".join(left_out) or "nothing"
+        raise InputError(
+            f"{path} has no section: it needs polygons or rectangles and holds {kinds}. Draw the outlines."
+        )
+    notes = tuple(f"left out: {count} of shape {kind!r}, which is no outline" for kind, count in left_out.items())
+    labels = sorted({section.label for section in sections})
+    names = tuple(class_names or (SECTION_CLASSES if set(labels) <= set(SECTION_CLASSES) else labels))
+    name = path.name.removesuffix(".json")
+    made = WaferSections(name, height, width, tuple(sections), names, pixel_size_um=pixel_size_um, notes=notes)
+    return LabelmeWafer(image_path, made)
+
+
+def _image_path(path: Path, document: dict[str, Any]) -> Path:
+    name = document.get("imagePath")
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{path} names no image (`imagePath`). Give the image beside the file.")
+    found = path.parent / PureWindowsPath(name).as_posix()  # labelme writes the separators of its own machine
+    beside = path.parent / PureWindowsPath(name).name
+    if not found.is_file() and not beside.is_file():
+        raise InputError(f"{path} was drawn on {name}, which is not beside it. Put the image into {path.parent}.")
+    return found if found.is_file() else beside
+
+
+def _side(path: Path, document: dict[str, Any], key: str) -> int:
+    value = document.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise InputError(f"`{key}` of {path} must be a positive whole number; it is {value!r}.")
+    return value
+
+
+def _outline(path: Path, place: int, shape: dict[str, Any], kind: str) -> Float64[np.ndarray, "vertex 2"]:
+    try:
+        points = np.asarray(shape.get("points"), dtype=np.float64)
+    except (TypeError, ValueError):
+        points = np.empty(0)
+    if points.ndim != 2 or points.shape[1] != 2 or (kind == "rectangle" and len(points) not in (2, 4)):
+        raise InputError(f"shape {place} of {path} must have points [x, y]; a rectangle has two of them.")
+    if kind == "rectangle" and len(points) == 2:
+        (left, top), (right, bottom) = points.min(0), points.max(0)
+        return np.array([(top, left), (top, right), (bottom, right), (bottom, left)])
+    return as_polygon(points[:, ::-1])
+
+
+def _label(path: Path, place: int, shape: dict[str, Any]) -> str:
+    label = shape.get("label")
+    if not isinstance(label, str) or not label:
+        raise InputError(f"shape {place} of {path} must have a label; it is {label!r}.")
+    return label

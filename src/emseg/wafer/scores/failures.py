@@ -1,0 +1,128 @@
+"""The worst errors of a detector, ranked, to be looked at.
+
+    missed         a region without a detection; severity 1 - the best score, below the asked one, of a detection of it
+    wrong class    a region found as something else; severity its score
+    poor outline   found as what it is, but with an IoU below `good_iou`, or only touched (IoU from `touching_iou` up to
+                   `iou`, any class); severity 1 - IoU
+    false alarm    a detection of nothing, or a second one of a region already found; severity its score
+
+All severities lie from 0 to 1. The kinds are those of TIDE, its doubled detections counted with the false alarms and
+its two outline errors in one.
+
+Source: Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors (2020), whose lower threshold 0.1
+is the default of `touching_iou`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pycocotools import mask as rle_masks
+
+from emseg.errors import UsageError
+from emseg.wafer.scores.coco_input import (
+    Detection,
+    DetectionsSource,
+    Region,
+    Truth,
+    TruthSource,
+    overlaps,
+    read_detections,
+    read_truth,
+)
+from emseg.wafer.scores.pairing import Pair, pair_up, require_share
+from emseg.wafer.scores.run_length import Rle
+
+FailureKind = Literal["missed", "wrong class", "poor outline", "false alarm"]
+
+FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One error; `box` is (row, column, height, width) in pixels of the image, of both masks together.
+
+    `truth_label` is None for a false alarm; `label` and `score`, those of the detection, are None for a missed region.
+    """
+
+    kind: FailureKind
+    severity: float
+    image_id: int
+    box: tuple[float, float, float, float]
+    truth_label: str | None
+    label: str | None
+    score: float | None
+    iou: float
+
+
+def failures(
+    truth: TruthSource,
+    detections: DetectionsSource,
+    *,
+    iou: float = 0.5,
+    score: float = 0.5,
+    good_iou: float = 0.75,
+    touching_iou: float = 0.1,
+) -> tuple[Failure, ...]:
+    """Return the errors of detections at or above `score`, the most severe first, larger regions before smaller."""
+    for value, name in ((touching_iou, "touching_iou"), (good_iou, "good_iou")):
+        require_share(value, name)
+    if not touching_iou <= iou <= good_iou:
+        raise UsageError(f"`touching_iou`, `iou`, `good_iou` must ascend; got {touching_iou}, {iou}, {good_iou}.")
+    known = read_truth(truth)
+    found = read_detections(detections, known)
+    pairs = pair_up(known.regions, found, len(known.image_ids), iou=iou, score=score)
+    matched = [pair for pair in pairs if pair.detection and pair.region]
+    alone = [pair.detection for pair in pairs if pair.detection and not pair.region]
+    unmatched = [pair.region for pair in pairs if pair.region and not pair.detection]
+    touching = pair_up(unmatched, alone, len(known.image_ids), iou=touching_iou, score=score)
+    doubtful = [one for one in found if one.score < score]
+    errors = [
+        _failure(known, pair, doubtful, iou)
+        for pair in (*matched, *touching)
+        if _kind(pair, iou) != "poor outline" or pair.iou < good_iou
+    ]
+    return tuple(sorted(errors, key=lambda one: (-one.severity, -one.box[2] * one.box[3])))
+
+
+def _kind(pair: Pair, iou: float) -> FailureKind:
+    if pair.detection is None:
+        return "missed"
+    if pair.region is None:
+        return "false alarm"
+    return "wrong class" if pair.iou >= iou and pair.detection.label != pair.region.label else "poor outline"
+
+
+def _failure(truth: Truth, pair: Pair, doubtful: Sequence[Detection], iou: float) -> Failure:
+    kind, detection, region = _kind(pair, iou), pair.detection, pair.region
+    if detection is None and region is not None:
+        severity = 1 - _best_score(region, doubtful, iou)
+    elif kind == "poor outline" or detection is None:
+        severity = 1 - pair.iou
+    else:
+        severity = detection.score
+    some = detection or region
+    assert some is not None, "a pair holds a detection or a region"
+    return Failure(
+        kind=kind,
+        severity=severity,
+        image_id=truth.image_ids[some.image],
+        box=_box([one.rle for one in (detection, region) if one is not None]),
+        truth_label=None if region is None else truth.class_names[region.label],
+        label=None if detection is None else truth.class_names[detection.label],
+        score=None if detection is None else detection.score,
+        iou=pair.iou,
+    )
+
+
+def _best_score(region: Region, detections: Sequence[Detection], iou: float) -> float:
+    """Return the best score of a detection, of any class, that overlaps the region by `iou` at least; 0 without any."""
+    own = [one for one in detections if one.image == region.image]
+    shared = overlaps(own, [region])[:, 0]
+    return max((one.score for one, share in zip(own, shared, strict=True) if share >= iou), default=0.0)
+
+
+def _box(masks: Sequence[Rle]) -> tuple[float, float, float, float]:
+    """Return (row, column, height, width) of what encloses all the masks."""
+    x, y, width, height = rle_masks.toBbox(rle_masks.merge(list(masks))).tolist()
+    return y, x, height, width
