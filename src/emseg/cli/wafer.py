@@ -271,7 +271,7 @@ def _synthesize_benchmark(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from emseg.synthetic.wafer.benchmark_design import preset
-    from emseg.synthetic.wafer.benchmark_sets import make_benchmark
+    from emseg.wafer.wafer_sets import make_benchmark
 
     design = preset(arguments.preset)
     workers = 1 if arguments.workers is None else arguments.workers

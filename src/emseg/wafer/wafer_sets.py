@@ -22,10 +22,10 @@ from emseg.synthetic.wafer.benchmark_design import BenchmarkDesign, preset
 from emseg.wafer.formats.coco_folder import Benchmark, open_benchmark
 from emseg.wafer.formats.coco_writing import write_annotations, write_tiles
 from emseg.wafer.formats.kept_folder import find_kept, made_whole, plain, require_room
-from emseg.wafer.splits import Split, split_crops, split_regions, split_wafers, thin
-from emseg.wafer.tiles import Tile, plan_tiles
+from emseg.wafer.splits import Split, require_regions, split_crops, split_regions, split_wafers, thin
+from emseg.wafer.tiles import Tile, Tiling, plan_tiles
 
-_CODE = ("synthetic/*.py", "section*.py", "tiles.py", "splits.py", "coco_writing.py", "benchmark_design.py")
+_CODE = ("../synthetic/wafer/*.py", "section*.py", "tiles.py", "splits.py", "formats/coco_writing.py", "wafer_sets.py")
 _BYTES_PER_PIXEL = 0.9  # of a tile as PNG, at most
 
 
@@ -58,6 +58,9 @@ def make_benchmark(
         raise UsageError(f"`n_workers` must be at least 1; got {n_workers}.")
     if seed < 0:
         raise UsageError(f"`seed` must not be negative; got {seed}.")
+    if "region" in design.splits:
+        left = round(design.left_share * design.wafer_px)
+        require_regions(left, design.wafer_px - left, design.tile, "`wafer_px`")
     parameters = plain({"design": asdict(design), "seed": seed, "code": code_digest()})
     place = default_folder(design, seed) if folder is None else Path(folder)
     kept = find_kept(place, parameters)
@@ -119,10 +122,11 @@ def _make_wafer(design: BenchmarkDesign, seed: int, index: int, folder: Path) ->
     """Draw wafer `index` and write the tiles that any of the splits may use."""
     own_seed = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
     wafer = synthesize_wafer(design.wafer(index), seed=own_seed, name=design.wafer_name(index))
-    whole = plan_tiles(wafer.truth, design.tiling) if {"crops", "wafer"} & set(design.splits) else ()
+    tiling = Tiling(design.tile, design.overlap, design.minimum_visible, keep_empty=False)
+    whole = plan_tiles(wafer.truth, tiling) if {"crops", "wafer"} & set(design.splits) else ()
     region = None
     if "region" in design.splits:
-        region = split_regions([wafer.truth], design.tiling, left_share=design.left_share)
+        region = split_regions([wafer.truth], tiling, left_share=design.left_share)
     of_region = () if region is None else (*region.train, *region.validation)
     digests = write_tiles(wafer.image, [*whole, *of_region], folder)
     return MadeWafer(whole, region, digests, wafer.truth.class_names, wafer.truth.pixel_size_um)

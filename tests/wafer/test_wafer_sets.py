@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from emseg.errors import InputError, UsageError
-from emseg.synthetic.wafer import BACKGROUNDS, benchmark_sets
+from emseg.synthetic.wafer import BACKGROUNDS
 from emseg.synthetic.wafer.benchmark_design import PRESETS, BenchmarkDesign, preset
-from emseg.synthetic.wafer.benchmark_sets import default_folder, make_benchmark
+from emseg.wafer import wafer_sets
 from emseg.wafer.formats.coco_folder import Benchmark
 from emseg.wafer.formats.kept_folder import find_kept, made_whole
 from emseg.wafer.splits import pixel_leak
 from emseg.wafer.tiles import tile_origins
+from emseg.wafer.wafer_sets import default_folder, make_benchmark
 
 SMOKE = PRESETS["smoke"]
 
@@ -78,7 +79,7 @@ def test_another_seed_gives_another_benchmark(smoke: Benchmark, tmp_path: Path) 
 
 
 def test_a_folder_that_is_there_is_used_again(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark_sets, "synthesize_wafer", _never)
+    monkeypatch.setattr(wafer_sets, "synthesize_wafer", _never)
     assert make_benchmark("smoke", copy, seed=3).folder == copy
 
 
@@ -142,7 +143,7 @@ def test_too_little_room_on_the_disk_is_said_before_anything_is_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 10**6))  # type: ignore[attr-defined]
-    monkeypatch.setattr(benchmark_sets, "synthesize_wafer", _never)
+    monkeypatch.setattr(wafer_sets, "synthesize_wafer", _never)
     with pytest.raises(InputError, match=r"takes up to 7\.4 GB, and .* has 0\.0 GB free"):
         make_benchmark("paper", tmp_path / "paper")
 
@@ -191,7 +192,6 @@ def test_only_the_clear_preset_is_made_easy() -> None:
         ({"tile": 600}, "`tile` must fit into `wafer_px`; got tile=600, wafer_px=512"),
         ({"splits": ("wafers",)}, "must be of crops, region, wafer; got 'wafers'. Did you mean 'wafer'"),
         ({"splits": ()}, "must each name at least one"),
-        ({"left_share": 0.9}, "`wafer_px` gives 461 and 51 px for tiles of 192"),
         ({"tissues": ("liver",)}, "`tissue` must be one of scn, zebrafish; got 'liver'"),
         ({"section_length_px": 400.0}, "at least two section lengths"),
     ],
@@ -199,6 +199,11 @@ def test_only_the_clear_preset_is_made_easy() -> None:
 def test_a_design_that_cannot_be_is_refused_at_once(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         dataclasses.replace(SMOKE, **change)
+
+
+def test_regions_narrower_than_a_tile_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`wafer_px` gives 461 and 51 px for tiles of 192"):
+        make_benchmark(dataclasses.replace(SMOKE, left_share=0.9), tmp_path / "narrow")
 
 
 def test_a_misspelt_preset_gets_a_suggestion() -> None:

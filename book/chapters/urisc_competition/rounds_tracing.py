@@ -1,74 +1,57 @@
-"""Annotations with errors in them, made from the truth: how a person's rounds of annotation may come about.
+"""Annotations with errors, made from the truth: a model of an annotator's rounds.
 
     missed     a stretch of membrane is left out: from one junction to the next, at most about 600 nm of it
-    spurious   an outline is drawn inside a cell where an organelle may lie, as wide as a membrane
-    displaced  lines wander off their place: a smooth random field moves every point
+    spurious   an outline as wide as a membrane is drawn inside a cell, where an organelle may be
+    displaced  a smooth random field moves every point of the lines
 
-Stretches and places for outlines are put in a random order, u = (place in it + 1/2) / number of stretches, and those
-are wrong whose u is below the share asked for; the field of displacements has one shape. So with one seed a better
-round holds a part of the errors of a worse one, as if somebody had found the others.
+Stretches and outlines are put in a random order, u = (place + 1/2) / number of stretches; those with u below the
+requested fraction are wrong, and the displacement field has a fixed shape. With one seed, a better round therefore
+contains a subset of the errors of a worse one.
 
 This is a model of ours: its parameters were chosen, not measured on annotators.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from skimage.morphology import skeletonize
 
-from chapters.urisc_dataset.set_statistics import line_width_px
-from emseg.errors import InputError, UsageError
+from chapters.urisc_dataset import line_width_px
+from emseg.checks import Fraction, validated
+from emseg.errors import InputError
 
 ORGANELLE_NM = (90.0, 260.0)
 """Smallest and largest half axis of a spurious outline; those that do not fit inside their cell are drawn smaller."""
 LONGEST_STRETCH_NM = 600.0
-_JUNCTION = 3  # neighbours on the skeleton from which on a pixel is one
-_LIMITS = {"missed": 1.0, "spurious": 1.0, "displacement_nm": 500.0, "displacement_scale_nm": 10_000.0}
+_JUNCTION = 3  # a skeleton pixel with at least this many neighbours is a junction
 
 
-@dataclass(frozen=True)
+@validated
 class AnnotationErrors:
-    """How much is wrong in an annotation.
+    """How much is wrong in an annotation."""
 
-    `missed`: share of the stretches of membrane. `spurious`: false outlines for each true stretch, up to 1.
-    `displacement_nm`: root mean square distance that lines are moved. `displacement_scale_nm`: distance over which the
-    displacement changes.
-    """
-
-    missed: float = 0.0
-    spurious: float = 0.0
-    displacement_nm: float = 0.0
-    displacement_scale_nm: float = 250.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value, most = getattr(self, field.name), _LIMITS[field.name]
-            if not 0 <= value <= most:
-                raise UsageError(f"`{field.name}` must lie in 0 to {most:g}; got {value}.")
-        if self.displacement_scale_nm == 0:
-            raise UsageError("`displacement_scale_nm` must be positive; got 0.")
+    missed: Fraction = 0.0  # of the stretches of membrane
+    spurious: Fraction = 0.0  # false outlines for each true stretch
+    displacement_nm: Annotated[float, Field(ge=0, le=500)] = 0.0  # root mean square displacement of lines
+    displacement_scale_nm: Annotated[float, Field(gt=0, le=10_000)] = 250.0  # distance over which it changes
 
 
 @dataclass(frozen=True, eq=False)
 class Tracing:
-    """A truth taken apart, so that annotations of it can be made quickly; see `trace`.
-
-    `stretches` [height, width]: on membrane the number of the stretch, 1 to `n_stretches`, else 0. `chances`
-    [n_stretches + 1]: u of each. `outlines` [n, 5]: row, column, two half axes in px and angle in degrees of each place
-    for a spurious outline. `outline_chances` [n]: u of each. `field` [height, width, 2]: displacement (row, column) of
-    root mean square length 1 at every point.
-    """
+    """A truth taken apart, so that annotations of it can be made quickly; see `trace`."""
 
     membrane: NDArray[np.bool_]
     pixel_size_nm: float
     line_width_px: float
-    stretches: NDArray[np.int32]
-    chances: NDArray[np.float64]
-    outlines: NDArray[np.float64]
-    outline_chances: NDArray[np.float64]
-    field: NDArray[np.float32]
+    stretches: NDArray[np.int32]  # [height, width]: on membrane the stretch's number, 1 to `n_stretches`, else 0
+    chances: NDArray[np.float64]  # [n_stretches + 1]: u of each stretch
+    outlines: NDArray[np.float64]  # [n, 5]: row, column, two half axes in px, angle in degrees
+    outline_chances: NDArray[np.float64]  # [n]: u of each outline
+    field: NDArray[np.float32]  # [height, width, 2]: displacement (row, column) of root mean square length 1
 
     @property
     def n_stretches(self) -> int:
@@ -94,7 +77,7 @@ class Tracing:
 def trace(
     membrane: NDArray[np.bool_], pixel_size_nm: float, *, seed: int, displacement_scale_nm: float = 250.0
 ) -> Tracing:
-    """Return a truth taken apart into stretches, with all random numbers drawn; raise `InputError` without membrane."""
+    """Divide a truth into stretches and draw all random numbers; raises InputError if it has no membrane."""
     if not membrane.any():
         raise InputError("a truth must hold membrane for an annotation of it to have errors; it holds none.")
     generator = np.random.default_rng(seed)
