@@ -21,10 +21,7 @@ from emseg.errors import InputError, UsageError
 from emseg.membrane.networks import MembraneNetwork, receptive_field
 from emseg.membrane.training.augmentation import MIDDLE_GREY
 from emseg.membrane.training.devices import torch_precision
-from emseg.tiling import TileGrid, predict_tiled
-from emseg.tiling.network import Precision
-from emseg.tiling.output import OutputArray
-from emseg.tiling.reading import ImageArray
+from emseg.tiling import ImageArray, OutputArray, Precision, TileGrid, predict_tiled
 
 WHOLE_IMAGE = 1024  # what is seen at once takes memory: about 2 GB for a ResNet-50 U-Net at this side
 LARGEST_HALO = 192
