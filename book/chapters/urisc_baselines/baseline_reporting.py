@@ -111,7 +111,7 @@ def report_start(run: Run, start: "FileStart | None") -> str:
     if start is None:
         return "Random weights: no pretrained encoder was asked for."
     # imports what a training from random weights does not need
-    from emseg.membrane.pretraining.source import CEM500K_NAME
+    from emseg.membrane.pretraining.pretrain_encoder import CEM500K_NAME
 
     report = start.report
     counts = {

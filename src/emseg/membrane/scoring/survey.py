@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emseg.errors import InputError, UsageError, suggest
-from emseg.images import count_pages
+from emseg.images import count_pages, find_images
 from emseg.membrane.scoring.class_scores import COMPETITION_RATIO
 from emseg.membrane.scoring.image_scores import Comparison, ScoreSettings, compare
 from emseg.membrane.scoring.orientation import Polarity, require_upright
 from emseg.membrane.scoring.reading import Kind, read_prediction, read_truth
 from emseg.membrane.scoring.thresholds import membrane_at
-from emseg.images import find_images
 
 
 @dataclass(frozen=True)

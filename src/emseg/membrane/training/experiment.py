@@ -166,8 +166,7 @@ def starting_point(
     """
     if pretraining == "none":
         return None
-    from emseg.membrane.pretraining import SHORT
-    from emseg.membrane.pretraining.source import pretrained_start  # imports what a training alone does not need
+    from emseg.membrane.pretraining import SHORT, pretrained_start  # imports what a training alone does not need
 
     n_steps = n_steps or SHORT.n_steps
     warm_up_steps = SHORT.warm_up_steps * n_steps // SHORT.n_steps

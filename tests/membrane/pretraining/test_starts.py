@@ -12,7 +12,7 @@ from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import ArrayImage
 from emseg.membrane.networks import build_network
 from emseg.membrane.pretraining import pretrain, pretrained_start
-from emseg.membrane.pretraining.source import work_name
+from emseg.membrane.pretraining.pretrain_encoder import work_name
 from emseg.membrane.training import TrainingPlan, train_network
 
 
@@ -51,7 +51,7 @@ def test_a_pretraining_is_run_once_and_loaded_into_the_network(tmp_path, monkeyp
     report = start.load(network)
     assert report.n_loaded == report.n_tensors
     assert not torch.equal(network.encoder.conv1.weight, before)
-    monkeypatch.setattr("emseg.membrane.pretraining.training._trained", None)
+    monkeypatch.setattr("emseg.membrane.pretraining.pretrain_encoder._run", None)
     again = pretrained_start("moco", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, progress=False)
     assert again.digest == start.digest == report.sha256
 
