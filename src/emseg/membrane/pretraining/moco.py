@@ -216,8 +216,8 @@ class Embedder(nn.Module):
 
     def __init__(self, encoder: nn.Module, plan: PretrainingPlan) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.head = MoCoProjectionHead(encoder.out_channels[-1], plan.hidden, plan.embedding)
+        self.encoder: Any = encoder
+        self.head = MoCoProjectionHead(self.encoder.out_channels[-1], plan.hidden, plan.embedding)
 
     def forward(self, views: Float[Tensor, "image 1 row column"]) -> Embeddings:
         """Return the embeddings at unit length."""
