@@ -1,4 +1,4 @@
-"""Reading one grey image from a file, and refusing everything else by name.
+"""Finding image files, and reading one grey image from a file, refusing everything else by name.
 
 The content of a file decides what it is, not its extension: microscopes and archives rename files. TIFF (also BigTIFF,
 tiled, and of either byte order) is read by tifffile, and memory-mapped on request; PNG, JPEG, BMP, PGM, WebP and
@@ -7,9 +7,12 @@ NaN or infinity. Colour, palette and 1-bit images are refused rather than conver
 the owner's choice; every message says how. A TIFF whose zero means white is inverted, so that large is always bright.
 """
 
+import glob
+import re
 import struct
 import warnings
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +88,38 @@ def count_pages(path: str | Path) -> int:
         raise _damaged(path, "TIFF", error) from error
 
 
+def find_images(names: Iterable[str], *, recursive: bool = False) -> tuple[list[Path], list[str]]:
+    """Return the image files given by names of files, folders and patterns, sorted, and a sentence per problem.
+
+    Of a folder, the files with an image's extension are taken, with `recursive` also those in the folders below, but
+    not hidden files. A named file is taken whatever its extension.
+    """
+    found: set[Path] = set()
+    problems: list[str] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            inside = _images_in(path, recursive)
+            if not inside:
+                advice = "Name its files." if recursive else "Name its files, or look below it with --recursive."
+                problems.append(f"{name} must hold images ({' '.join(IMAGE_SUFFIXES)}); it holds none. {advice}")
+            found.update(inside)
+        elif glob.has_magic(name) and not path.exists():
+            matches = [Path(match) for match in glob.glob(name, recursive=recursive)]  # noqa: PTH207 - absolute patterns
+            if not matches:
+                problems.append(f"{name} must match an image; it matches no file. Check the pattern.")
+            found.update(match for match in matches if not match.is_dir())
+        else:
+            found.add(path)
+    return sorted(found, key=natural_key), problems
+
+
+def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Return a sorting key that compares the numbers in a name as numbers."""
+    parts = re.split(r"([0-9]+)", str(path))
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part.casefold()) for part in parts], str(path)
+
+
 def require_gray(image: Any, name: str = "image", *, check_finite: bool = True) -> NDArray[Any]:
     """Return the image as an array if it is a grey image, and raise an InputError that says what it is if it is not.
 
@@ -108,6 +143,14 @@ def require_gray(image: Any, name: str = "image", *, check_finite: bool = True) 
     if check_finite and np.issubdtype(array.dtype, np.floating):
         _require_finite(array, name)
     return array
+
+
+def _images_in(folder: Path, recursive: bool) -> list[Path]:
+    return [
+        path
+        for path in (folder.rglob("*") if recursive else folder.iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    ]
 
 
 def _require_finite(array: NDArray[Any], name: str) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emseg.membrane.networks.refinement import RefinedNetwork
+from emseg.membrane.networks import RefinedNetwork
 from emseg.membrane.scoring import ImageScores, best_thresholds, spread
 from emseg.membrane.training.experiment import Outcome, PartScores
 from emseg.membrane.training.training import TrainedNetwork

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from emseg.errors import InputError, UsageError
-from emseg.membrane.networks.saving import SAFETENSORS, read_tensors
+from emseg.membrane.networks.network_files import SAFETENSORS, read_tensors
 from emseg.membrane.pretraining.normalization import IMAGENET, OURS, Normalization
 
 STEM = "conv1.weight"

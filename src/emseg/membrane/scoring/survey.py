@@ -17,7 +17,7 @@ from emseg.membrane.scoring.image_scores import Comparison, ScoreSettings, compa
 from emseg.membrane.scoring.orientation import Polarity, require_upright
 from emseg.membrane.scoring.reading import Kind, read_prediction, read_truth
 from emseg.membrane.scoring.thresholds import membrane_at
-from emseg.sharpness.survey import find_images
+from emseg.images import find_images
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,8 @@ def test_other_settings_are_refused_by_name(change: dict, message: str, tmp_path
 def test_another_batch_size_may_go_on(tmp_path: Path) -> None:
     arguments = {**begun(tmp_path), "batch_size": 1}
     expected = predict_tiled(arguments["network"], IMAGE, SOFT).astype(np.float16)
-    np.testing.assert_array_equal(predict_tiled(**arguments), expected)
+    eps = float(np.finfo(np.float16).eps)  # two routes: a rounding in float32 may flip the last bit of float16
+    np.testing.assert_allclose(predict_tiled(**arguments), expected, rtol=eps, atol=eps)
 
 
 def test_an_output_that_was_made_anew_is_found_out(tmp_path: Path) -> None:

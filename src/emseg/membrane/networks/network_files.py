@@ -1,16 +1,14 @@
-"""A trained network in a file: its weights, and beside them the design that says what they belong to.
+"""A trained network in a file: its weights, and in the header the design that they belong to.
 
     .safetensors   tensors only, read without executing anything; the header holds
                    design          the `NetworkDesign` as JSON
                    first_design    of a refined network, that of its first network; `design` is then the second's
                    format          "emseg membrane network 1"
 
-A file is written beside its place and moved there in one step, so that a network is there whole or not at all. A file
-of another architecture is refused as a whole, with the count of what would have fitted.
+A file is written in one step. A file of another architecture is refused as a whole, with the count of matching tensors.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +17,10 @@ import torch
 from torch import Tensor
 
 from emseg.errors import InputError, UsageError
-from emseg.membrane.networks.build import build_network
-from emseg.membrane.networks.design import NetworkDesign
-from emseg.membrane.networks.network import MembraneNetwork
+from emseg.files import write_atomically
+from emseg.membrane.networks.build_network import build_network
+from emseg.membrane.networks.membrane_network import MembraneNetwork
+from emseg.membrane.networks.network_design import NetworkDesign
 from emseg.membrane.networks.refinement import RefinedNetwork
 
 SAFETENSORS = ".safetensors"
@@ -37,7 +36,7 @@ def save_network(
     dtype: torch.dtype | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the weights of `network`, built from `design`, to a .safetensors file; `notes` are kept in its header.
+    """Write the weights of `network`, built from `design`, to a .safetensors file, with `notes` in its header.
 
     `dtype` rounds floating-point weights: torch.float16 halves the file and keeps 11 significant bits.
     """
@@ -53,30 +52,17 @@ def save_network(
         )
     reserved = sorted(_RESERVED & set(notes or {}))
     if reserved:
-        raise UsageError(f"`notes` must not hold {reserved[0]!r}, which the file itself has; rename that note.")
-    tensors = {}
-    for name, tensor in network.state_dict().items():
-        kept = tensor.detach().cpu()
-        if dtype is not None and kept.is_floating_point():
-            kept = kept.to(dtype)
-        tensors[name] = kept.contiguous()
+        raise UsageError(f"`notes` must not hold {reserved[0]!r}, a name that the file reserves; rename that note.")
+    tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    for name, tensor in tensors.items():
+        rounded = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+        tensors[name] = rounded.contiguous()
     header = {**(notes or {}), **network_header(network)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(safetensors.torch.save(tensors, metadata=header))
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path.name} could not be written to {path.parent}: {error.strerror or error}. "
-            "Free some space or choose another folder; nothing was left half-written."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, safetensors.torch.save(tensors, metadata=header))
 
 
 def network_header(network: MembraneNetwork) -> dict[str, str]:
-    """Return what a file's header says of the network whose weights it holds."""
+    """Return the header of a file with the weights of `network`."""
     header = {"format": FORMAT, "design": json.dumps(network.design.to_dict())}
     if isinstance(network, RefinedNetwork):
         header["first_design"] = json.dumps(network.first.design.to_dict())
@@ -86,46 +72,37 @@ def network_header(network: MembraneNetwork) -> dict[str, str]:
 def load_network(path: Path | str) -> MembraneNetwork:
     """Return the network of a file that `save_network` wrote, on the CPU, in float32 and in evaluation mode.
 
-    Nothing is fetched, whatever weights the training started from. Raises `InputError` for a file that is missing, cut
-    short, or no membrane network.
+    Nothing is fetched, whatever weights the training started from. Raises `InputError` for a file that is missing,
+    truncated, or no membrane network.
     """
     path = Path(path)
     weights, header = read_tensors(path)
     if header.get("format") != FORMAT or "design" not in header:
         raise InputError(
-            f"{path} must be a membrane network that save_network wrote, with its design in the header; it says of "
-            f"itself {header.get('format', 'nothing')!r}. Load its weights with load_network_weights, if you know the "
-            "design."
+            f"{path} must be a membrane network that save_network wrote, with its design in the header; its format is "
+            f"{header.get('format', 'missing')!r}. Load its weights with load_network_weights, if you know the design."
         )
     try:
-        network = _untrained(header["design"])
+        network = _random_network(header["design"])
         if "first_design" in header:
-            network = RefinedNetwork(_untrained(header["first_design"]), network)
+            network = RefinedNetwork(_random_network(header["first_design"]), network)
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path} names a design that this version does not know: {error}") from None
+        raise InputError(f"{path} has a design that this version does not know: {error}") from None
     _load(network, weights, path)
     return network.eval()
 
 
 def load_network_weights(network: MembraneNetwork, path: Path | str) -> None:
-    """Load a .safetensors file that holds exactly the weights of `network`, whatever its header says.
+    """Load a .safetensors file with exactly the weights of `network`, whatever its header.
 
-    Raises `InputError` for weights of another architecture; the network is then untouched.
+    Raises `InputError` for weights of another architecture; the network is then unchanged.
     """
     weights, _ = read_tensors(Path(path))
     _load(network, weights, Path(path))
 
 
-def _untrained(text: str) -> MembraneNetwork:
-    """Return a network of a header's design."""
-    design = NetworkDesign.from_dict(json.loads(text))
-    network = build_network(replace(design, encoder_weights=None), seed=0)
-    network.design = design
-    return network
-
-
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors of a .safetensors file and the notes of its header."""
+    """Return the tensors of a .safetensors file and its header; raises `InputError` for one that cannot be read."""
     import safetensors
 
     if not path.is_file():
@@ -136,6 +113,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(f"{path} must be a whole {SAFETENSORS} file; it cannot be read ({error}).") from None
+
+
+def _random_network(text: str) -> MembraneNetwork:
+    """Return a network of a header's design; pretrained weights that it started from are not fetched."""
+    design = NetworkDesign(**json.loads(text))
+    network = build_network(replace(design, encoder_weights=None), seed=0)
+    network.design = design
+    return network
 
 
 def _load(network: MembraneNetwork, weights: Mapping[str, Tensor], path: Path) -> None:

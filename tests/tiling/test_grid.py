@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emseg.tiling import TileGrid
-from emseg.tiling.axis import axis_tiles, core_weights
+from emseg.tiling.grid import axis_tiles, core_weights
 
 
 @st.composite

@@ -1,13 +1,12 @@
-"""The theoretical field equals textbook arithmetic; the effective one is the mean of shifted gradients."""
+"""The theoretical receptive field of any network equals textbook arithmetic."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from emseg.attribution.receptive_field import effective_receptive_field, theoretical_receptive_field
-from emseg.errors import InputError, UsageError
+from emseg.errors import UsageError
+from emseg.tiling.receptive_field import theoretical_receptive_field
 
 
 class TinyUNet(nn.Module):
@@ -93,46 +92,3 @@ def test_a_gate_from_the_whole_map_makes_the_field_global():
 def test_a_network_that_answers_with_another_size_is_refused():
     with pytest.raises(UsageError, match="output of the input's size"):
         theoretical_receptive_field(nn.Conv2d(1, 1, 3), stride=1)
-
-
-def test_the_effective_field_is_the_mean_of_shifted_gradients():
-    maps = np.zeros((2, 9, 9))
-    maps[0, 4, 5] = 2.0  # one to the right of its target
-    maps[1, 2, 3] = -4.0  # one to the right of its target, of the other sign
-    field = effective_receptive_field(maps, [[4, 4], [2, 2]], 2, power=1)
-    assert field.weight[2, 3] == 3.0
-    assert field.weight.sum() == 3.0
-    assert effective_receptive_field(maps, [[4, 4], [2, 2]], 2, power=2).weight[2, 3] == 10.0
-
-
-def test_places_outside_the_image_are_left_out_of_the_mean():
-    maps = np.ones((2, 5, 5))
-    field = effective_receptive_field(maps, [[0, 0], [2, 2]], 2)
-    assert np.all(field.weight == 1.0)
-
-
-@pytest.mark.parametrize(
-    ("gradients", "targets", "error", "message"),
-    [
-        (np.ones((2, 4, 4)), [[1, 1]], UsageError, "need targets"),
-        (np.zeros((1, 4, 4)), [[1, 1]], InputError, "not all zero"),
-        (np.full((1, 4, 4), np.nan), [[1, 1]], InputError, "finite"),
-    ],
-)
-def test_gradients_that_have_no_field_are_refused(gradients, targets, error, message):
-    with pytest.raises(error, match=message):
-        effective_receptive_field(gradients, targets, 1)
-
-
-@pytest.mark.parametrize("depth", [1, 2])
-def test_fields_by_gradients_and_by_impulses_agree(depth):
-    """`emseg.membrane.networks` follows impulses forward; this module follows gradients back."""
-    from emseg.membrane.networks import NetworkDesign, build_network
-    from emseg.membrane.networks.receptive_field import receptive_field
-
-    design = NetworkDesign(encoder="plain", encoder_depth=depth, base_channels=4)
-    network = build_network(design, seed=0)
-    found = theoretical_receptive_field(network, stride=network.stride)
-    expected = receptive_field(design)
-    assert (found.up, found.left) == (expected.before, expected.before)
-    assert (found.down, found.right) == (expected.after, expected.after)
