@@ -112,7 +112,9 @@ class FolderStore(MapStore):
         super().finish(places, maps)
         assert isinstance(self.maps, np.memmap)
         self.maps.flush()
-        write_atomically(self.folder / "progress.json", lambda file: file.write(_to_json({"n_finished": self.n_finished})))
+        write_atomically(
+            self.folder / "progress.json", lambda file: file.write(_to_json({"n_finished": self.n_finished}))
+        )
         (self.folder / "open.npz").unlink(missing_ok=True)
         self._saved = time.monotonic()
 

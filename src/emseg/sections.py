@@ -1,17 +1,16 @@
-"""The sections of one wafer image, as everything in `emseg.wafer` hands them on.
+"""The sections of one wafer image: what generators draw, files hold and detectors find.
 
 A polygon is a closed outline [n, 2] of (row, column) in pixels of the wafer image, continuous: the pixel (r, c) covers
-the square from (r, c) to (r + 1, c + 1). So a point (x, y) of COCO, MagC or labelme is (row, column) = (y, x), without
-a shift. The first point is not repeated at the end.
+the square from (r, c) to (r + 1, c + 1). A point (x, y) of COCO, MagC or labelme is therefore (row, column) = (y, x),
+without a shift. The first point is not repeated at the end.
 
-    label          what the section is: one of the wafer's `class_names`
-    angle_deg      where the section's own long axis points: 0 along the rows' direction (down), growing towards the
-                   columns (right), in (-180, 180]; None where nobody said
-    serial_number  its place in the order in which the sections were cut, from 0; None where nobody said
+    label          the section's class, one of the wafer's `class_names`
+    angle_deg      direction of the section's long axis: 0 along the rows' direction (down), increasing towards the
+                   columns (right), in (-180, 180]; None where unknown
+    serial_number  position in the order of cutting, from 0; None where unknown
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from emseg.errors import InputError, suggest
 
-UNSORTED_CLASS = "section"  # the one class of data that does not tell good sections from bad ones
+UNSORTED_CLASS = "section"  # the one class of data that does not distinguish good sections from bad ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +46,10 @@ class Section:
 
 @dataclass(frozen=True, eq=False)
 class WaferSections:
-    """All sections of the wafer image `name`, `height` x `width` pixels; checked when it is made.
+    """All sections of the wafer image `name`, `height` x `width` pixels, checked on creation.
 
-    Raises `InputError`, naming the section by its place in the list, for a polygon of fewer than three points, with
-    NaN, that crosses itself, without area or wholly outside the image, for a class that is not in `class_names` and for
-    a serial number that comes twice. Polygons that reach over the border are allowed: sections do.
+    Raises `InputError`, naming the section by its index, for an outline that `require_polygon` refuses, for a class
+    that is not in `class_names` and for a repeated serial number. Outlines may extend over the border: sections do.
     """
 
     name: str
@@ -71,9 +69,9 @@ class WaferSections:
                     f"{self.name} is {section.label!r}.{suggest(section.label, self.class_names)}"
                 )
         counts = Counter(one.serial_number for one in self.sections if one.serial_number is not None)
-        twice = [number for number, count in counts.items() if count > 1]
+        twice = [str(number) for number, count in counts.items() if count > 1]
         if twice:
-            raise InputError(f"serial numbers must be unique; {self.name} has {_listed(twice)} more than once.")
+            raise InputError(f"serial numbers must be unique; {self.name} has {', '.join(twice[:5])} more than once.")
 
     def count(self, label: str) -> int:
         """Return how many sections are of the class `label`."""
@@ -104,7 +102,3 @@ def require_polygon(polygon: Float64[np.ndarray, "vertex 2"], what: str, height:
             f"an outline must touch the image; {what} spans (row, column) {low} to {high}, outside {height} x {width}. "
             "Check that rows and columns are not exchanged and that the outlines belong to this image."
         )
-
-
-def _listed(items: Iterable[object]) -> str:
-    return ", ".join(str(item) for item in list(items)[:5])

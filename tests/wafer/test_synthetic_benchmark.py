@@ -14,12 +14,11 @@ import pytest
 from emseg.errors import InputError, UsageError
 from emseg.synthetic.wafer import BACKGROUNDS
 from emseg.synthetic.wafer.benchmark_design import PRESETS, BenchmarkDesign, preset
-from emseg.wafer import wafer_sets
-from emseg.wafer.formats.coco_folder import Benchmark
-from emseg.wafer.formats.kept_folder import find_kept, made_whole
+from emseg.wafer import wafer_benchmark
+from emseg.wafer.formats.benchmark_folder import Benchmark, find_kept, made_whole
 from emseg.wafer.splits import pixel_leak
 from emseg.wafer.tiles import tile_origins
-from emseg.wafer.wafer_sets import default_folder, make_benchmark
+from emseg.wafer.wafer_benchmark import default_folder, make_benchmark
 
 SMOKE = PRESETS["smoke"]
 
@@ -79,7 +78,7 @@ def test_another_seed_gives_another_benchmark(smoke: Benchmark, tmp_path: Path) 
 
 
 def test_a_folder_that_is_there_is_used_again(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wafer_sets, "synthesize_wafer", _never)
+    monkeypatch.setattr(wafer_benchmark, "synthesize_wafer", _never)
     assert make_benchmark("smoke", copy, seed=3).folder == copy
 
 
@@ -143,7 +142,7 @@ def test_too_little_room_on_the_disk_is_said_before_anything_is_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 10**6))  # type: ignore[attr-defined]
-    monkeypatch.setattr(wafer_sets, "synthesize_wafer", _never)
+    monkeypatch.setattr(wafer_benchmark, "synthesize_wafer", _never)
     with pytest.raises(InputError, match=r"takes up to 7\.4 GB, and .* has 0\.0 GB free"):
         make_benchmark("paper", tmp_path / "paper")
 
@@ -210,9 +209,9 @@ def test_a_misspelt_preset_gets_a_suggestion() -> None:
     named = r"one of smoke, clear, laptop, medium, paper; got 'labtop'\. Did you mean 'laptop'"
     with pytest.raises(UsageError, match=named):
         make_benchmark("labtop")
-    with pytest.raises(UsageError, match="`n_workers` must be at least 1"):
+    with pytest.raises(UsageError, match="`n_workers` must be a whole number of at least 1"):
         make_benchmark("smoke", n_workers=0)
-    with pytest.raises(UsageError, match="`seed` must not be negative"):
+    with pytest.raises(UsageError, match="`seed` must be a whole number of at least 0"):
         make_benchmark("smoke", seed=-1)
 
 

@@ -1,8 +1,8 @@
-"""Compiled loops over runs: stretches of equal pixels in a row, [start, end), and the patches that they make.
+"""Compiled loops over regions: runs of equal pixels and the patches they form, border thinning, overlaps of labels.
 
-Patches are joined run by run, not pixel by pixel, because membranes and cells are far longer than a pixel: a U-RISC
-image has 99 million pixels and about one million runs. All loops release the interpreter's lock, so that callers may
-run them in threads; so do those of the other modules of kernels.
+A run is a stretch [start, end) of equal pixels in a row. Patches are joined run by run, not pixel by pixel, because
+membranes and cells are far longer than a pixel: a U-RISC image has 99 million pixels and about one million runs. All
+loops release the interpreter's lock, so that callers may run them in threads.
 """
 
 import numba
@@ -11,7 +11,15 @@ import numpy as np
 WALL = -4
 """Label of the frame around an image that is flooded."""
 
+LINE = 0
+"""Label of a pixel on a line between two cells."""
+
+OPEN = -2
+"""Label of a membrane pixel that the flood has not reached."""
+
+_QUEUED = -3
 _BLOCK = 64
+_HASH = np.uint64(0x9E3779B97F4A7C15)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -189,3 +197,144 @@ def count_bridging(offsets, starts, ends, labels, n_patches, codes, free, cells,
                         cell = _label_at(cell_runs[0], cell_runs[1], cell_runs[2], r, place)
                     _note_cell(first, bridging, patch, cell)
     return bridging.sum()
+
+
+@numba.njit(nogil=True, cache=True)
+def flood(image, offsets, starts, ends, queue):  # type: ignore[no-untyped-def]
+    """Let all cells grow into the OPEN pixels at one speed; where two meet, a LINE of one pixel stays.
+
+    Soille and Vincent's flooding of one plateau, over 4 neighbours, first in first out. The image is transposed,
+    [column, row], and framed by one pixel of WALL: the first pixels of the queue, those next to a cell, then lie in
+    memory in the order in which they are queued, and no neighbour lies outside. The runs are those of the cells; only
+    the gaps between them are open. `queue` has a place for each open pixel.
+    """
+    stride = image.shape[1]
+    flat = image.reshape(-1)
+    steps = (-stride, -1, stride, 1)  # left, above, right, below in the image as it stands upright
+    n = 0
+    for row in range(len(offsets) - 1):  # queue the open pixels next to a cell
+        line = (row + 1) * stride + 1
+        gap = np.int64(0)
+        for run in range(offsets[row], offsets[row + 1] + 1):
+            gap_end = np.int64(starts[run] if run < offsets[row + 1] else stride - 2)
+            for place in range(line + gap, line + gap_end):
+                if flat[place - stride] > 0 or flat[place - 1] > 0 or flat[place + stride] > 0 or flat[place + 1] > 0:
+                    flat[place] = _QUEUED
+                    queue[n] = place
+                    n += 1
+            if run < offsets[row + 1]:
+                gap = np.int64(ends[run])
+    head = 0
+    while head < n:  # each pixel takes its neighbours' label, or becomes a line where these differ
+        place = int(queue[head])
+        head += 1
+        own = np.int32(_QUEUED)
+        from_line = False
+        for step in steps:
+            other = flat[place + step]
+            if other > 0:
+                if own == _QUEUED or (own == LINE and from_line):
+                    own = other
+                elif own > 0 and own != other:
+                    own = np.int32(LINE)
+                    from_line = False
+            elif other == LINE:
+                if own == _QUEUED:
+                    own = np.int32(LINE)
+                    from_line = True
+            elif other == OPEN:
+                flat[place + step] = _QUEUED
+                queue[n] = place + step
+                n += 1
+        flat[place] = own
+
+
+@numba.njit(nogil=True, cache=True)
+def _slot(keys, key):  # type: ignore[no-untyped-def]
+    """Where the key is, or belongs, in an open-addressed table whose length is a power of two; 0 is no key."""
+    last = len(keys) - 1
+    mixed = np.uint64(key) * _HASH  # unsigned: numba lets the compiler assume that signed products do not overflow
+    slot = np.int64((mixed ^ (mixed >> np.uint64(29))) & np.uint64(last))
+    while keys[slot] != 0 and keys[slot] != key:
+        slot = (slot + 1) & last
+    return slot
+
+
+@numba.njit(nogil=True, cache=True)
+def count_overlaps(offsets, starts, ends, labels, cells, n_labels, n_cells):  # type: ignore[no-untyped-def]
+    """Return (keys, counts): how many pixels share truth label t > 0 and label s, with key t x 2^32 + s.
+
+    The runs, with their `labels` from 1 to `n_labels`, are those of the truth. `cells` [height, width]: labels from 0
+    to `n_cells`. Most cells meet one label only: the first that a cell meets is counted in a plain table, others in an
+    open-addressed one.
+    """
+    first = np.zeros(n_cells + 1, np.int32)
+    n_first = np.zeros(n_cells + 1, np.uint32)
+    on_line = np.zeros(n_labels + 1, np.int64)
+    keys = np.zeros(1024, np.int64)
+    counts = np.zeros(1024, np.int64)
+    used = 0
+    for row in range(len(offsets) - 1):
+        line = cells[row]
+        for run in range(offsets[row], offsets[row + 1]):
+            t = labels[run]
+            column, end = starts[run], ends[run]
+            while column < end:
+                s = line[column]
+                start = column
+                column += 1
+                while column < end and line[column] == s:
+                    column += 1
+                if s <= 0:
+                    on_line[t] += column - start
+                    continue
+                if first[s] == 0:
+                    first[s] = t
+                if first[s] == t:
+                    n_first[s] += np.uint32(column - start)
+                    continue
+                key = (np.int64(t) << 32) + np.int64(s)
+                slot = _slot(keys, key)
+                if keys[slot] == 0:
+                    keys[slot] = key
+                    used += 1
+                counts[slot] += column - start
+                if 2 * used > len(keys):
+                    old_keys, old_counts = keys, counts
+                    keys = np.zeros(2 * len(old_keys), np.int64)
+                    counts = np.zeros(len(keys), np.int64)
+                    for i in range(len(old_keys)):
+                        if old_keys[i] != 0:
+                            slot = _slot(keys, old_keys[i])
+                            keys[slot] = old_keys[i]
+                            counts[slot] = old_counts[i]
+    n = np.count_nonzero(on_line) + np.count_nonzero(first) + used
+    all_keys, all_counts = np.empty(n, np.int64), np.empty(n, np.int64)
+    place = 0
+    for t in range(n_labels + 1):
+        if on_line[t]:
+            all_keys[place], all_counts[place] = np.int64(t) << 32, on_line[t]
+            place += 1
+    for cell in range(n_cells + 1):
+        if first[cell]:
+            all_keys[place], all_counts[place] = (np.int64(first[cell]) << 32) + cell, n_first[cell]
+            place += 1
+    for slot in range(len(keys)):
+        if keys[slot]:
+            all_keys[place], all_counts[place] = keys[slot], counts[slot]
+            place += 1
+    return all_keys, all_counts
+
+
+@numba.njit(nogil=True, cache=True)
+def count_sums(counts, chosen):  # type: ignore[no-untyped-def]
+    """Return (sum of n, of n^2, of n log n) over the counts n > 0 that are chosen; no choice takes all."""
+    total, squares, logarithms = 0.0, 0.0, 0.0
+    for i in range(len(counts)):
+        n = np.float64(counts[i])
+        if n > 0 and (len(chosen) == 0 or chosen[i]):
+            total += n
+            squares += n * n
+            if n > 1:
+                logarithms += n * np.log(n)
+    return total, squares, logarithms
