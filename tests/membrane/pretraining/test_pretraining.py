@@ -22,7 +22,7 @@ from emseg.membrane.pretraining.momentum_contrast import (
     n_features,
 )
 from emseg.membrane.pretraining.views import StepDraws, Views
-from emseg.membrane.training import work_folder
+from emseg.training import work_folder
 
 PLAN = replace(SMALL_PRETRAINING, n_steps=9, warm_up_steps=2, queue=12, checkpoint_seconds=0.0)
 
@@ -285,7 +285,7 @@ def test_the_number_of_loading_processes_does_not_matter(tmp_path):
 
 def test_the_folder_of_another_pretraining_is_refused(tmp_path):
     pretrain(DESIGN, replace(PLAN, n_steps=3), IMAGES, tmp_path, progress=False)
-    with pytest.raises(UsageError, match=r"a work folder holds one training; .* has one of plan n_steps=3"):
+    with pytest.raises(UsageError, match=r"a work folder holds one training; .* has one with plan n_steps=3"):
         pretrain(DESIGN, PLAN, IMAGES, tmp_path, progress=False)
     with pytest.raises(UsageError, match="has one of data fingerprint="):
         pretrain(DESIGN, replace(PLAN, n_steps=3), IMAGES, tmp_path, fingerprint="others", progress=False)
@@ -304,8 +304,8 @@ BAD_PLANS = {
     "temperature": ({"temperature": 0.0}, "`temperature` must be above 0"),
     "scale": ({"min_scale": 1.5}, "`min_scale` must be above 0 and at most 1"),
     "rate": ({"learning_rate": float("nan")}, "`learning_rate` must be above 0"),
-    "optimizer": ({"optimizer": "adam"}, "`optimizer` must be one of sgd, adamw; got 'adam'. Did you mean 'adamw'"),
-    "precision": ({"precision": "fp16"}, "`precision` must be one of auto, fp32, bf16"),
+    "optimizer": ({"optimizer": "adam"}, "`optimizer` must be one of 'sgd', 'adamw'; got 'adam'. Did you mean 'adamw'"),
+    "precision": ({"precision": "fp16"}, "`precision` must be one of 'auto', 'fp32', 'bf16'"),
     "warm-up": ({"warm_up_steps": 300}, "the warm-up must end before the pretraining"),
     "checkpoints": ({"checkpoint_seconds": -1.0}, "`checkpoint_seconds` must be a number of at least 0"),
 }

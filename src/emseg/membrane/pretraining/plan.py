@@ -16,8 +16,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from emseg.checks import is_number, require_count, require_one_of
 from emseg.errors import UsageError
-from emseg.membrane.plan_checks import is_number, require_count, require_one_of
 
 OPTIMIZERS = ("sgd", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16")

@@ -1,6 +1,6 @@
 """Pretraining an encoder: `pretrain` lets Lightning run momentum contrast in a work folder and leaves an encoder there.
 
-The work folder is that of any training (`emseg.membrane.training.work_folder`): settings, curves, checkpoint, weights.
+The work folder is that of any training (`emseg.training.work_folder`): settings, curves, checkpoint, weights.
 The weights are the encoder's, as `encoder.*`, so that `load_pretrained` reads them like those of a whole network.
 
 A pretraining that was killed and called again gives, on a CPU and with the same number of threads, the same weights bit
@@ -26,9 +26,8 @@ from emseg.membrane.dataset.images import UnlabelledImage
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.pretraining.plan import PretrainingPlan
 from emseg.membrane.pretraining.views import StepDraws, Views
-from emseg.membrane.training import work_folder
-from emseg.membrane.training.devices import chosen_precision, lightning_precision, require_device
-from emseg.membrane.training.quiet import quiet_lightning
+from emseg.training import work_folder
+from emseg.training.devices import chosen_precision, lightning_precision, require_device
 
 if TYPE_CHECKING:
     from emseg.membrane.pretraining.momentum_contrast import MomentumContrast
@@ -91,6 +90,8 @@ def pretrain(
     work_folder.begin(work_dir, json.loads(json.dumps(settings)), resume=resume)
     took = work_folder.read_finished(work_dir)
     if took is None:
+        from emseg.training.lightning_steps import quiet_lightning  # Lightning takes seconds to import
+
         with quiet_lightning(device):
             encoder: nn.Module = build_network(design, seed=plan.seed).encoder
             took = _trained(encoder, plan, views, work_dir, device, precision, progress)
