@@ -287,7 +287,7 @@ def test_the_folder_of_another_pretraining_is_refused(tmp_path):
     pretrain(DESIGN, replace(PLAN, n_steps=3), IMAGES, tmp_path, progress=False)
     with pytest.raises(UsageError, match=r"a work folder holds one training; .* has one with plan n_steps=3"):
         pretrain(DESIGN, PLAN, IMAGES, tmp_path, progress=False)
-    with pytest.raises(UsageError, match="has one of data fingerprint="):
+    with pytest.raises(UsageError, match="has one with data fingerprint="):
         pretrain(DESIGN, replace(PLAN, n_steps=3), IMAGES, tmp_path, fingerprint="others", progress=False)
     assert len(pretrain(DESIGN, PLAN, IMAGES, tmp_path, resume=False, progress=False).curves["step"]) == 9
 
