@@ -40,8 +40,8 @@ from emseg.membrane.dataset import ArrayImage
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.training.membrane_prediction import WHOLE_IMAGE, grid_for, predict_to_png
 from emseg.tiling import TileGrid, open_output, predict_tiled
+from emseg.tiling.arrays import cut_tiles, read_band
 from emseg.tiling.inference import even_batches
-from emseg.tiling.reading import cut_tiles, read_band
 from emseg.training.devices import chosen_precision
 
 TILE, HALO, STRIDE = 512, 64, 32

@@ -33,12 +33,10 @@ from tqdm import tqdm
 
 from emseg.checks import require_count
 from emseg.errors import UsageError
-from emseg.files import find_root, write_atomically
+from emseg.files import digest_of, find_root, write_atomically
 from emseg.images import read_gray
 from emseg.membrane.dataset import MembraneImage, MembraneSet
-from emseg.membrane.networks import NetworkDesign
-from emseg.membrane.networks.attention_places import attention_options
-from emseg.membrane.networks.refinement import REFINING_CHANNELS, RefinedNetwork
+from emseg.membrane.networks import REFINING_CHANNELS, NetworkDesign, RefinedNetwork, attention_options
 from emseg.membrane.scoring import ImageScores, ScoreSettings, best_thresholds, score_image
 from emseg.membrane.training import PLANS, Augmentation, Start, TrainedNetwork, TrainingPlan, train_network
 from emseg.membrane.training.membrane_prediction import (
@@ -50,7 +48,7 @@ from emseg.membrane.training.membrane_prediction import (
     write_png,
 )
 from emseg.membrane.training.membrane_trainer import state_digest, training_settings
-from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
+from emseg.source_code import code_digest
 
 if TYPE_CHECKING:
     from emseg.membrane.pretraining import FileStart
@@ -59,8 +57,7 @@ PARTS = ("validation", "test")
 # What determines the weights: a change there makes a saved training old.
 _TRAINING_CODE = (
     *(f"membrane/training/{name}.py" for name in ("crop_sampling", "membrane_plan", "membrane_trainer")),
-    *("training/*.py", "membrane/networks/*.py", "membrane/losses.py", "frequency/attention/*.py"),
-    "frequency/resnet.py",
+    *("training/*.py", "membrane/networks/*.py", "membrane/losses.py", "frequency/**/*.py"),
 )
 
 
@@ -114,10 +111,10 @@ def make_design(
     options = {"reduction": reduction} if "reduction" in attention_options(attention) else {}
     return NetworkDesign(
         network,  # type: ignore[arg-type]  # checked there
-        encoder,
+        encoder,  # type: ignore[arg-type]
         encoder_depth,
         base_channels,
-        attention=attention,
+        attention=attention,  # type: ignore[arg-type]
         attention_options=options,
     )
 
@@ -179,8 +176,7 @@ def starting_point(
     """
     if pretraining == "none":
         return None
-    from emseg.membrane.pretraining import SHORT
-    from emseg.membrane.pretraining.source import pretrained_start  # imports what a training alone does not need
+    from emseg.membrane.pretraining import SHORT, pretrained_start  # imports what a training alone does not need
 
     n_steps = n_steps or SHORT.n_steps
     warm_up_steps = SHORT.warm_up_steps * n_steps // SHORT.n_steps
@@ -347,10 +343,8 @@ def work_name(
 
     That of a refinement has a digest of the `first` network's weights before it.
     """
-    files = sorted({path for pattern in _TRAINING_CODE for path in PACKAGE_ROOT.glob(pattern)})
-    code = digest_of(*(code_tree(path.read_text(encoding="utf-8")) for path in files))
     settings = training_settings(design, plan, membrane_set, start, first)
-    digest = digest_of(code, json.dumps(settings, sort_keys=True), torch.__version__)
+    digest = digest_of(code_digest(*_TRAINING_CODE), json.dumps(settings, sort_keys=True), torch.__version__)
     attention = "" if design.attention == "none" else f"-{design.attention}"
     data = re.sub(r"[^A-Za-z0-9]+", "_", membrane_set.name)
     refines = "" if first is None else f"-refines-{state_digest(first.network)[:10]}"

@@ -31,7 +31,7 @@ from torch.utils.data import Dataset
 
 from emseg.membrane.dataset import MembraneImage
 from emseg.membrane.training.membrane_plan import Augmentation
-from emseg.tiling.reading import mirrored
+from emseg.tiling import mirrored
 from emseg.training.steps import AUGMENTATION, image_of_draw
 
 MIDDLE_GREY = 127.5  # (g / 255 - 0.5) / 0.5 = (g - 127.5) / 127.5

@@ -176,7 +176,7 @@ def _predict_tiled(
         image,
         grid,
         batch_size=batch_size,
-        precision=torch_precision(require_one_of("precision", precision, AUTOCAST_DTYPES)),  # type: ignore[arg-type]
+        precision=torch_precision(require_one_of("precision", precision, AUTOCAST_DTYPES)),
         mean=MIDDLE_GREY,
         scale=MIDDLE_GREY,
         progress=progress,
@@ -191,9 +191,9 @@ def grid_for(network: MembraneNetwork, shape: tuple[int, ...], *, tile: int, hal
         return TileGrid(height, width, tile=max(height, width), halo=0)
     stride = network.stride
     if halo is None:
-        field = receptive_field(network)
+        reach = receptive_field(network).reach
         largest = min(LARGEST_HALO, (tile - stride) // 3)
-        halo = largest if field.whole_image else min(field.halo, largest)
+        halo = largest if reach is None else min(reach, largest)
     return TileGrid(height, width, tile=tile, halo=halo, multiple=stride)
 
 

@@ -20,14 +20,14 @@ from emseg.errors import UsageError
 from emseg.membrane.dataset import MembraneImage, MembraneSet
 from emseg.membrane.losses import MembraneLoss
 from emseg.membrane.networks import (
+    REFINING_CHANNELS,
     MembraneNetwork,
     NetworkDesign,
     build_network,
     build_refined,
     load_network_weights,
+    network_header,
 )
-from emseg.membrane.networks.refinement import REFINING_CHANNELS
-from emseg.membrane.networks.saving import network_header
 from emseg.membrane.training.crop_sampling import CropBatch, StepBatches, augmented
 from emseg.membrane.training.membrane_plan import TrainingPlan
 from emseg.membrane.training.membrane_prediction import validate
