@@ -23,7 +23,7 @@ from emseg.membrane.pretraining.moco import (
     contrast_accuracy,
     embedding_spread,
 )
-from emseg.membrane.training import work_folder
+from emseg.training import work_folder
 
 PLAN = replace(SMALL_PRETRAINING, n_steps=9, warm_up_steps=2, queue=12, checkpoint_seconds=0.0)
 
@@ -287,9 +287,9 @@ def test_the_number_of_loading_processes_does_not_matter(tmp_path):
 
 def test_the_folder_of_another_pretraining_is_refused(tmp_path):
     pretrain(DESIGN, replace(PLAN, n_steps=3), IMAGES, tmp_path, progress=False)
-    with pytest.raises(UsageError, match=r"a work folder holds one training; .* has one of plan n_steps=3"):
+    with pytest.raises(UsageError, match=r"a work folder holds one training; .* has one with plan n_steps=3"):
         pretrain(DESIGN, PLAN, IMAGES, tmp_path, progress=False)
-    with pytest.raises(UsageError, match="has one of data fingerprint="):
+    with pytest.raises(UsageError, match="has one with data fingerprint="):
         pretrain(DESIGN, replace(PLAN, n_steps=3), IMAGES, tmp_path, fingerprint="others", progress=False)
     assert len(pretrain(DESIGN, PLAN, IMAGES, tmp_path, resume=False, progress=False).curves["step"]) == 9
 

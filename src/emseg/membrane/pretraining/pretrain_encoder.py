@@ -41,9 +41,10 @@ from emseg.membrane.pretraining.pretrained_encoder import (
     load_cem500k,
     load_pretrained,
 )
-from emseg.membrane.training import Start, work_folder
-from emseg.membrane.training.devices import chosen_precision, require_device
+from emseg.membrane.training import Start
 from emseg.source_code import code_digest
+from emseg.training import work_folder
+from emseg.training.devices import chosen_precision, require_device
 
 NONE, MOCO, CEM500K_NAME = "none", "moco", "cem500k"
 _ENCODER_FIELDS = ("encoder", "encoder_depth", "base_channels", "attention", "attention_options", "encoder_weights")

@@ -1,23 +1,27 @@
-"""Which device a training runs on, and in which arithmetic.
+"""The device that a training runs on, and its precision.
 
-bf16 pays where the processor has instructions for it, on a CPU AMX or AVX512-BF16; without them it is emulated. So
-precision "auto" asks the device.
+bf16 is faster only where the processor has instructions for it (on a CPU: AMX or AVX512-BF16); elsewhere it is
+emulated. Precision "auto" therefore asks the device.
 """
 
-import resource
-import sys
+import os
+from typing import Literal
 
 import torch
 
 from emseg.errors import UsageError
 
-_MIB = 2**20
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _LIGHTNING_NAMES = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-def require_device(name: str, n_devices: int, precision: str) -> torch.device:
-    """Return the device of this name, or raise `UsageError` where it is not there or cannot do what is asked for."""
+def require_device(name: str, n_devices: int = 1, precision: str = "fp32") -> torch.device:
+    """Return the device called "auto", "cpu", "cuda" or "cuda:N"; "auto" is a GPU where there is one.
+
+    Each process of torchrun gets its own GPU. Raises `UsageError` for a device that is absent or lacks the precision.
+    """
     kind, _, number = name.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
         raise UsageError(f"`device` must be auto, cpu, cuda or cuda:N; got {name!r}.")
@@ -32,7 +36,7 @@ def require_device(name: str, n_devices: int, precision: str) -> torch.device:
         raise UsageError(f"`n_devices` takes the first GPUs; got device={name!r}, n_devices={n_devices}. Use 'cuda'.")
     if n_devices > n_gpus:
         raise UsageError(f"`n_devices` must not exceed the GPUs that torch sees, {n_gpus}; got {n_devices}.")
-    return torch.device("cuda", int(number or 0))
+    return torch.device("cuda", int(number or os.environ.get("LOCAL_RANK", "0")))  # set by torchrun
 
 
 def chosen_precision(precision: str, device: torch.device) -> str:
@@ -52,14 +56,6 @@ def torch_precision(precision: str) -> str:
 def lightning_precision(precision: str) -> str:
     """Return Lightning's name of a precision."""
     return _LIGHTNING_NAMES[precision]
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Return the most memory that was held: of the GPU, or of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / _MIB
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
-    return peak / 1024 if sys.platform != "darwin" else peak / _MIB
 
 
 def device_name(device: torch.device) -> str:

@@ -1,23 +1,27 @@
-"""One cell of the comparison from end to end: train a network, let it predict, choose its threshold, score it.
+"""One configuration of the comparison from end to end: train a network, predict, choose its threshold, score it.
 
-The work folder of a training is named by all that decides its weights: design, plan, data, start, and the code that
-trains. So a killed run is gone on with, a finished one is not repeated, and a change of the code starts afresh.
-Predictions and truths are kept beside the weights as images that `emseg score` reads (`kept_images`).
+The work folder of a training is named by everything that determines its weights: design, plan, data, start, and the
+training code. So an interrupted run resumes, a finished one is not repeated, and a change of the code starts afresh.
+Predictions and truths are saved beside the weights as images that `emseg score` reads:
+
+    predictions/test/NAME.png   grey: 255 for a probability of 1, so membrane is bright
+    truth/test/NAME.png         0 and 255, membrane bright as well
 
 The threshold is the one with the best F1 of membrane on the validation images. Test images are predicted and scored at
-it, and nothing is chosen by them.
+it; nothing is chosen on them.
 
-With refinement a second network is trained to correct what the first one finds (`emseg.membrane.networks.refinement`),
-in a folder of its own that the first one's weights are named in. Both stages are scored alike, each at its threshold.
+With refinement a second network is trained to correct the first one's prediction, in a folder whose name has a digest
+of the first one's weights (`emseg.membrane.networks.refinement`). Both stages are scored alike, each at its threshold.
 
-With a refit the network is trained afresh on the training and the validation images together, once those have chosen
-the thresholds: no label is left unused. Test images are scored at the thresholds of the first training, and what is
-said of the validation images is the first training's too, for the refitted network has learnt them.
+With a refit the network is trained again on the training and the validation images together, once those have chosen the
+thresholds: no label is left unused. Test images are scored at the thresholds of the first training, and the validation
+scores are the first training's too, because the refitted network has learned from those images.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,29 +29,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from emseg.checks import require_count
 from emseg.errors import UsageError
+from emseg.files import digest_of, find_root, write_atomically
 from emseg.images import read_gray
 from emseg.membrane.dataset import MembraneImage, MembraneSet
 from emseg.membrane.networks import REFINING_CHANNELS, NetworkDesign, RefinedNetwork, attention_options
 from emseg.membrane.scoring import ImageScores, ScoreSettings, best_thresholds, score_image
-from emseg.membrane.training.augmentation import Augmentation
-from emseg.membrane.training.kept_images import PREDICTIONS, TRUTH, Pace, keep_prediction, keep_truth
-from emseg.membrane.training.plan import PLANS, TrainingPlan
-from emseg.membrane.training.prediction import WHOLE_IMAGE
-from emseg.membrane.training.training import Start, TrainedNetwork, state_digest, train_network, training_settings
-from emseg.membrane.training.validation import ThresholdCurve, level_counts, threshold_curve
-from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
-from emseg.runs.project import find_root
+from emseg.membrane.training import PLANS, Augmentation, Start, TrainedNetwork, TrainingPlan, train_network
+from emseg.membrane.training.membrane_prediction import (
+    WHOLE_IMAGE,
+    ThresholdCurve,
+    level_counts,
+    predict_to_png,
+    threshold_curve,
+    write_png,
+)
+from emseg.membrane.training.membrane_trainer import state_digest, training_settings
+from emseg.source_code import code_digest
 
 if TYPE_CHECKING:
     from emseg.membrane.pretraining import FileStart
 
 PARTS = ("validation", "test")
-# What decides the weights: a change there makes a kept training old.
+# What determines the weights: a change there makes a saved training old.
 _TRAINING_CODE = (
-    *(f"membrane/training/{name}.py" for name in ("augmentation", "draws", "learning_rate", "module", "training")),
-    *("membrane/networks/*.py", "membrane/losses.py", "frequency/attention/*.py", "frequency/resnet.py"),
+    *(f"membrane/training/{name}.py" for name in ("crop_sampling", "membrane_plan", "membrane_trainer")),
+    *("training/*.py", "membrane/networks/*.py", "membrane/losses.py", "frequency/**/*.py"),
 )
 
 
@@ -101,10 +111,10 @@ def make_design(
     options = {"reduction": reduction} if "reduction" in attention_options(attention) else {}
     return NetworkDesign(
         network,  # type: ignore[arg-type]  # checked there
-        encoder,
+        encoder,  # type: ignore[arg-type]
         encoder_depth,
         base_channels,
-        attention=attention,
+        attention=attention,  # type: ignore[arg-type]
         attention_options=options,
     )
 
@@ -196,8 +206,7 @@ def train_and_score(
     is trained afterwards by the same plan on training and validation images together. `tta` averages over eight views,
     `tile` is as in `predict_membrane`, `tolerance_px` the radius of the tolerant scores.
     """
-    if isinstance(refinement_steps, bool) or not isinstance(refinement_steps, int) or refinement_steps < 0:
-        raise UsageError(f"`refinement_steps` must be a whole number of at least 0; got {refinement_steps!r}.")
+    require_count("refinement_steps", refinement_steps, 0)
     if refit and refinement_steps:
         raise UsageError(
             f"`refit` and `refinement_steps` exclude each other; got refit={refit} and "
@@ -250,15 +259,19 @@ def _scored(
     With `chosen`, an earlier outcome, the thresholds and the validation images are that one's.
     """
     work_dir = trained.weights.parent
-    kept = work_dir / (f"{PREDICTIONS}-tta" if tta else PREDICTIONS)
-    pace = Pace(kept / "seconds_per_megapixel.json")
-    predictions, truths = _files(kept, labelled), _files(work_dir / TRUTH, labelled)
-    options: dict[str, Any] = {"tta": tta, "tile": tile, "precision": trained.precision, "progress": progress}
+    folder = work_dir / ("predictions-tta" if tta else "predictions")
+    pace = Pace(folder / "seconds_per_megapixel.json")
+    predictions, truths = _files(folder, labelled), _files(work_dir / "truth", labelled)
     for part, images in labelled.items():
         for image, path, truth in zip(images, predictions[part], truths[part], strict=True):
-            if not path.is_file() or pace.kept is None:  # a folder that has lost its pace predicts one image again
-                keep_prediction(trained.network, image, path, pace, **options)
-            keep_truth(image, truth)
+            if not path.is_file() or pace.saved is None:  # a folder that has lost its pace predicts one image again
+                path.parent.mkdir(parents=True, exist_ok=True)
+                note = pace.of(image, progress and max(image.height, image.width) > tile)
+                predict_to_png(
+                    trained.network, image, path, tta=tta, tile=tile, precision=trained.precision, progress=note
+                )
+            if not truth.is_file():
+                write_png(np.multiply(image.read_membrane(), 255, dtype=np.uint8), truth)
     curves = {part: _curve(images, predictions[part]) for part, images in labelled.items()}
     threshold = curves["validation"].best_threshold if chosen is None else chosen.threshold
     settings = replace(settings, threshold=threshold)
@@ -271,18 +284,52 @@ def _scored(
     if chosen is not None:
         parts = {"validation": chosen.parts["validation"], **parts}
     best = best_thresholds(parts["validation"].scores).get("v_rand")
-    seconds_per_megapixel = pace.kept
-    assert seconds_per_megapixel is not None
+    assert pace.saved is not None
     return Outcome(
         trained,
         threshold,
         None if best is None else best.threshold,
         parts,
         settings,
-        seconds_per_megapixel,
+        pace.saved,
         work_dir,
         chosen,
     )
+
+
+@dataclass
+class Pace:
+    """Seconds and pixels of the predictions made so far; `path` has the seconds per megapixel.
+
+    It is saved before the image is, so that no prediction exists without its pace. Of a prediction that resumes, the
+    remaining pixels count, and the time that they took.
+    """
+
+    path: Path
+    seconds: float = 0.0
+    pixels: float = 0.0
+
+    @property
+    def saved(self) -> float | None:
+        """The content of the file, None where there is none."""
+        return float(json.loads(self.path.read_text())) if self.path.is_file() else None
+
+    def of(self, image: MembraneImage, shown: bool) -> Callable[[int, int], None]:
+        """Return a function to call after every tile of an image; where `shown`, it draws a progress bar."""
+        bar = tqdm(desc=image.name, unit="tile", disable=None if shown else True, leave=False)
+        begun = time.perf_counter()
+
+        def note(done: int, total: int) -> None:
+            nonlocal begun
+            now = time.perf_counter()
+            self.seconds, self.pixels = self.seconds + now - begun, self.pixels + image.height * image.width / total
+            begun, bar.total = now, total
+            bar.update(done - bar.n)
+            if done == total:
+                write_atomically(self.path, json.dumps(1e6 * self.seconds / self.pixels))
+                bar.close()
+
+        return note
 
 
 def work_name(
@@ -296,10 +343,8 @@ def work_name(
 
     That of a refinement has a digest of the `first` network's weights before it.
     """
-    files = sorted({path for pattern in _TRAINING_CODE for path in PACKAGE_ROOT.glob(pattern)})
-    code = digest_of(*(code_tree(path.read_text(encoding="utf-8")) for path in files))
     settings = training_settings(design, plan, membrane_set, start, first)
-    digest = digest_of(code, json.dumps(settings, sort_keys=True), torch.__version__)
+    digest = digest_of(code_digest(*_TRAINING_CODE), json.dumps(settings, sort_keys=True), torch.__version__)
     attention = "" if design.attention == "none" else f"-{design.attention}"
     data = re.sub(r"[^A-Za-z0-9]+", "_", membrane_set.name)
     refines = "" if first is None else f"-refines-{state_digest(first.network)[:10]}"

@@ -8,20 +8,26 @@ import torch
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, same_weights, toy_set
 
 from chapters.urisc_baselines.baseline_reporting import report_cost, report_scores, report_training, scores_table
+from chapters.urisc_baselines.membrane_experiment import train_and_score, with_steps, work_name
 from chapters.urisc_baselines.training_figures import plot_training
 from emseg.errors import UsageError
 from emseg.membrane.networks import RefinedNetwork, build_network, load_network
 from emseg.membrane.training import Start, train_network
-from emseg.membrane.training.callbacks import Steps
-from emseg.membrane.training.experiment import train_and_score, with_steps, work_name
-from emseg.membrane.training.training import state_digest
+from emseg.membrane.training.membrane_trainer import state_digest
 from emseg.runs.session import Run
+from emseg.training.lightning_steps import StepModule, Steps
 
 SECOND_DESIGN = replace(TINY_DESIGN, in_channels=2)
 FIRST_PLAN = TINY_PLAN.changed(n_steps=40, warm_up_steps=8, validate_every=20, checkpoint_seconds=60.0)
 N_STEPS, N_REFINING = 40, 6
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of trainings that the tests of this module share."""
+    return tmp_path_factory.mktemp("cells")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +107,7 @@ def test_a_kill_in_either_stage_gives_the_same_bits(outcome, tmp_path, monkeypat
 
 
 def test_what_is_there_is_not_repeated(outcome, folder, monkeypatch):
-    monkeypatch.setattr("emseg.membrane.training.training._train", None)
+    monkeypatch.setattr("emseg.membrane.training.membrane_trainer._train", None)
     again = train_and_score(TINY_DESIGN, FIRST_PLAN, toy_set(), folder, refinement_steps=N_REFINING, progress=False)
     assert again.parts["test"].scores == outcome.parts["test"].scores
     assert again.first.parts["test"].scores == outcome.first.parts["test"].scores
@@ -168,21 +174,19 @@ def test_designs_of_other_channels_are_refused_before_anything_is_written(outcom
 def test_the_folder_of_a_refinement_of_another_network_is_refused(outcome):
     first = replace(outcome.first.trained, network=build_network(TINY_DESIGN, seed=9))
     plan = with_steps(FIRST_PLAN, N_REFINING)
-    with pytest.raises(UsageError, match=r"a work folder holds one training.*of first digest="):
+    with pytest.raises(UsageError, match=r"a work folder holds one training.*with first digest="):
         train_network(SECOND_DESIGN, plan, toy_set(), outcome.work_dir, first=first)
 
 
 def test_the_optimizer_gets_the_second_networks_weights_alone(outcome, tmp_path, monkeypatch):
-    from emseg.membrane.training.module import MembraneModule
-
-    given, configure = [], MembraneModule.configure_optimizers
+    given, configure = [], StepModule.configure_optimizers
 
     def noted(self):
         optimizer = configure(self)
         given.append((self.network, [weight for group in optimizer.param_groups for weight in group["params"]]))
         return optimizer
 
-    monkeypatch.setattr(MembraneModule, "configure_optimizers", noted)
+    monkeypatch.setattr(StepModule, "configure_optimizers", noted)
     start = Start("none", "", lambda network: None)
     plan = with_steps(FIRST_PLAN, 1)
     train_network(SECOND_DESIGN, plan, toy_set(), tmp_path, first=outcome.first.trained, start=start, progress=False)

@@ -7,7 +7,8 @@ from membrane.training.toy_membranes import toy_image, toy_set
 
 from emseg.membrane.dataset import ArrayImage
 from emseg.membrane.training import NO_AUGMENTATION, Augmentation
-from emseg.membrane.training.draws import StepBatches, crop_draw, read_window, step_seed
+from emseg.membrane.training.crop_sampling import StepBatches, crop_draw, read_window
+from emseg.training.steps import step_seed
 
 SIZES = [(60, 80), (90, 50), (70, 70)]
 
@@ -90,7 +91,7 @@ def test_processes_together_see_the_crops_of_one():
     whole = batches()[3]
     shares = [batches(process=process, n_processes=2)[3] for process in range(2)]
     assert torch.equal(torch.stack([share.windows for share in shares], 1).flatten(0, 1), whole.windows)
-    assert torch.equal(torch.stack([share.changes.angle for share in shares], 1).flatten(), whole.changes.angle)
+    assert torch.equal(torch.stack([share.angle for share in shares], 1).flatten(), whole.angle)
 
 
 def test_the_truth_of_a_crop_is_its_own():

@@ -13,7 +13,7 @@ from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
 from emseg.errors import InputError, UsageError
 from emseg.membrane.networks import NetworkDesign, build_network, load_network
 from emseg.membrane.training import Start, train_network
-from emseg.membrane.training.training import state_digest
+from emseg.membrane.training.membrane_trainer import MembraneTask, state_digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -64,7 +64,7 @@ def test_a_training_leaves_the_random_generators_alone(tmp_path):
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_a_training_stopped_after_any_step_gives_the_same_weights(trained, tmp_path, monkeypatch, stop):
-    from emseg.membrane.training.callbacks import Steps
+    from emseg.training.lightning_steps import Steps
 
     after = Steps.on_train_batch_end
 
@@ -113,10 +113,10 @@ def test_a_finished_training_is_not_repeated(trained):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"design": replace(TINY_DESIGN, base_channels=5)}, "design base_channels=4, asked for was 5"),
-        ({"plan": TINY_PLAN.changed(learning_rate=0.5)}, "plan learning_rate=0.01, asked for was 0.5"),
-        ({"membrane_set": toy_set(n_train=2)}, "data train=.*asked for was"),
-        ({"start": Start("other", "abc", lambda network: None)}, 'start digest=null, asked for was "abc"'),
+        ({"design": replace(TINY_DESIGN, base_channels=5)}, "design base_channels=4, but 5 was requested"),
+        ({"plan": TINY_PLAN.changed(learning_rate=0.5)}, "plan learning_rate=0.01, but 0.5 was requested"),
+        ({"membrane_set": toy_set(n_train=2)}, "data train=.* was requested"),
+        ({"start": Start("other", "abc", lambda network: None)}, 'start digest=null, but "abc" was requested'),
     ],
 )
 def test_the_folder_of_another_training_is_refused(trained, change, message):
@@ -150,12 +150,10 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
 
 
 def test_too_little_memory_says_what_to_lower(tmp_path, monkeypatch):
-    from emseg.membrane.training.module import MembraneModule
-
-    def fails(self, batch, batch_idx):
+    def fails(self, network, batch, step):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr(MembraneModule, "training_step", fails)
+    monkeypatch.setattr(MembraneTask, "losses", fails)
     with pytest.raises(UsageError, match=r"smaller batch_size \(now 2\) or crop_size \(now 32\), or precision='bf16'"):
         train_network(TINY_DESIGN, TINY_PLAN, toy_set(), tmp_path)
 

@@ -6,16 +6,22 @@ import pytest
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, same_weights, toy_set
 
 from chapters.urisc_baselines.baseline_reporting import report_cost, report_scores, report_training, scores_table
+from chapters.urisc_baselines.membrane_experiment import train_and_score
 from chapters.urisc_baselines.training_figures import plot_training
 from emseg.errors import UsageError
 from emseg.membrane.training import train_network
-from emseg.membrane.training.experiment import train_and_score
 from emseg.runs.session import Run
 
 N_STEPS = 12
 PLAN = TINY_PLAN.changed(n_steps=N_STEPS, warm_up_steps=3, validate_every=6, checkpoint_seconds=60.0)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of trainings that the tests of this module share."""
+    return tmp_path_factory.mktemp("cells")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def test_thresholds_and_validation_scores_are_those_of_the_first_training(outcom
 
 
 def test_the_first_stage_is_the_same_as_without_a_refit_and_nothing_is_repeated(outcome, folder, monkeypatch):
-    monkeypatch.setattr("emseg.membrane.training.training._train", None)
+    monkeypatch.setattr("emseg.membrane.training.membrane_trainer._train", None)
     alone = train_and_score(TINY_DESIGN, PLAN, toy_set(), folder, progress=False)
     assert alone.second_stage == ""
     assert alone.work_dir == outcome.first.work_dir

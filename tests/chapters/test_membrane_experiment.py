@@ -8,12 +8,7 @@ import pytest
 import torch
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
 
-from emseg.errors import UsageError
-from emseg.images import read_gray
-from emseg.membrane.networks import NetworkDesign
-from emseg.membrane.scoring import ScoreSettings, score_image
-from emseg.membrane.training import predict_membrane
-from emseg.membrane.training.experiment import (
+from chapters.urisc_baselines.membrane_experiment import (
     make_design,
     make_plan,
     starting_point,
@@ -21,6 +16,11 @@ from emseg.membrane.training.experiment import (
     with_label_fraction,
     work_name,
 )
+from emseg.errors import UsageError
+from emseg.images import read_gray
+from emseg.membrane.networks import NetworkDesign
+from emseg.membrane.scoring import ScoreSettings, score_image
+from emseg.membrane.training import predict_membrane
 
 PLAN = TINY_PLAN.changed(n_steps=40, warm_up_steps=8, validate_every=0, checkpoint_seconds=60.0)
 
@@ -56,20 +56,20 @@ def test_truths_lie_beside_the_predictions_under_the_same_names(outcome):
 
 def test_images_above_a_tile_are_scored_alike_whether_a_kill_came_between_or_not(outcome, tmp_path, monkeypatch):
     """The predictions of a killed experiment are gone on with: same bits, same scores, and no step is trained again."""
-    from emseg.membrane.training import kept_images
+    from emseg.membrane.training import membrane_prediction
 
     plan = PLAN.changed(n_steps=4, warm_up_steps=1)
     whole = train_and_score(TINY_DESIGN, plan, toy_set(), tmp_path / "whole", tile=48, progress=False)
     written = []
 
-    def killed_at_the_third(levels, path, write=kept_images._write_png):
+    def killed_at_the_third(levels, path, write=membrane_prediction.write_png):
         written.append(path)
         if len(written) == 3:
             raise KeyboardInterrupt
         write(levels, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(kept_images, "_write_png", killed_at_the_third)
+        patch.setattr(membrane_prediction, "write_png", killed_at_the_third)
         with pytest.raises(KeyboardInterrupt):
             train_and_score(TINY_DESIGN, plan, toy_set(), tmp_path / "killed", tile=48, progress=False)
     again = train_and_score(TINY_DESIGN, plan, toy_set(), tmp_path / "killed", tile=48, progress=False)

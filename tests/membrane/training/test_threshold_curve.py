@@ -5,7 +5,7 @@ import pytest
 
 from emseg.errors import UsageError
 from emseg.membrane.scoring import ScoreSettings, score_image
-from emseg.membrane.training.validation import level_counts, threshold_curve, to_levels
+from emseg.membrane.training.membrane_prediction import level_counts, threshold_curve, to_levels
 
 
 def made_images(n=3):
