@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from chapters.sharpness_analysis.experiments import (
+from chapters.sharpness_analysis import (
     CROP,
     Resampling,
     Response,
@@ -16,11 +16,13 @@ from chapters.sharpness_analysis.experiments import (
     misled_share,
     resample,
     respond,
+    report_resampling,
+    report_response,
+    resampling_table,
     rising_share,
     shot_noise,
     smooth,
 )
-from chapters.sharpness_analysis.reporting import report_resampling, report_response, resampling_table
 from emseg.errors import UsageError
 from emseg.reported import load_claims
 from emseg.runs.session import Run
@@ -174,7 +176,7 @@ def test_synthetic_images_differ_and_come_with_and_without_noise(images):
 
 
 def test_an_unknown_source_or_too_many_sections_are_refused():
-    with pytest.raises(UsageError, match="synthetic or isbi2012"):
+    with pytest.raises(UsageError, match="`data` must be one of 'synthetic', 'isbi2012'"):
         load_images("isbi", n_images=1, image_size=64, crop_size=64, pixel_size_nm=4.0, seed=0)
     with pytest.raises(UsageError, match="30 labelled sections; got n_images=31"):
         load_images("isbi2012", n_images=31, image_size=64, crop_size=64, pixel_size_nm=4.0, seed=0)
