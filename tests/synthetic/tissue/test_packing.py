@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from reference.capsule_tissue import capsule_gap, distance_to_boundary, nearest_capsule
 
-from emseg.synthetic.tissue import ISBI_LIKE, URISC_LIKE, Imaging, kernels, synthesize_tissue
+from emseg.synthetic.tissue import ISBI_LIKE, URISC_LIKE, Imaging, synthesize_tissue
+from emseg.synthetic.tissue import tissue_kernels as kernels
 from emseg.synthetic.tissue.cells import pack_cells
-from emseg.synthetic.tissue.field_numbers import LARGEST_STRETCH, field_numbers
+from emseg.synthetic.tissue.window import LARGEST_STRETCH, field_numbers
 
 SIDE_NM = 3000.0
 STILL = replace(ISBI_LIKE, waviness=0.0)  # no warp: the packing's plane is the section's plane
@@ -103,10 +104,10 @@ def test_large_cells_widen_the_range_of_sizes():
 
 def test_mitochondria_lie_inside_their_capsule():
     cells = pack(replace(STILL, cell_diameter_nm=600.0, mitochondria_per_um2=6.0), high=(8000.0, 8000.0))
-    owner = np.repeat(np.arange(len(cells.site)), np.diff(cells.mitochondrion_start))
+    owner = np.repeat(np.arange(len(cells.site)), np.diff(cells.mito_start))
     assert len(owner) > 40
     angle = np.linspace(0.0, 2.0 * np.pi, 90)
-    for cell, row in zip(owner, cells.mitochondrion, strict=True):
+    for cell, row in zip(owner, cells.mito, strict=True):
         y, x, axis_y, axis_x, a, b = row[:6]
         u, v = a * np.cos(angle), b * np.sin(angle)
         rim_y, rim_x = y + u * axis_y - v * axis_x, x + u * axis_x + v * axis_y

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from membrane.synthetic.make_golden import GOLDEN, block_means, golden_picture
 from scipy import ndimage
+from synthetic.tissue.make_golden import GOLDEN, block_means, golden_picture
 
 from emseg.errors import UsageError
 from emseg.synthetic.tissue import (
@@ -24,7 +24,7 @@ from emseg.synthetic.tissue import (
     synthesize_tissue,
     tissue_with_membrane_fraction,
 )
-from emseg.synthetic.tissue.fraction import TOLERANCE
+from emseg.synthetic.tissue.micrograph import FRACTION_TOLERANCE
 
 QUIET = replace(ISBI_IMAGING, dose_per_nm2=None)
 NOTHING = replace(ISBI_LIKE, mitochondria_per_um2=0.0, vesicle_pools=0.0, reticulum=0.0, synapses=0.0)
@@ -181,7 +181,7 @@ def test_without_organelles_there_are_none():
 @pytest.mark.parametrize(("pixel_size_nm", "shape"), [(2.18, (1024, 900)), (4.0, (512, 512)), (8.0, (700, 800))])
 def test_5_and_22_percent_of_membrane_are_both_reached(fraction, pixel_size_nm, shape):
     picture = isbi(shape, pixel_size_nm=pixel_size_nm, tissue=URISC_LIKE, membrane_fraction=fraction)
-    assert picture.membrane_fraction == pytest.approx(fraction, rel=TOLERANCE + 0.02)
+    assert picture.membrane_fraction == pytest.approx(fraction, rel=FRACTION_TOLERANCE + 0.02)
     assert replace(picture.tissue, cell_diameter_nm=1000.0) == replace(URISC_LIKE, cell_diameter_nm=1000.0)
     assert same(picture, isbi(shape, pixel_size_nm=pixel_size_nm, tissue=picture.tissue))
 
@@ -299,29 +299,29 @@ NAN, INFINITY = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shape": (0, 64)}, r"`shape` must be of whole numbers from 1; got 0"),
-        ({"shape": (64, -1)}, r"`shape` must be of whole numbers from 1; got -1"),
-        ({"shape": (64, 64.0)}, r"`shape` must be of whole numbers from 1; got 64.0"),
-        ({"shape": (64, True)}, r"`shape` must be of whole numbers"),
+        ({"shape": (0, 64)}, r"`shape` must be a whole number of at least 1; got 0"),
+        ({"shape": (64, -1)}, r"`shape` must be a whole number of at least 1; got -1"),
+        ({"shape": (64, 64.0)}, r"`shape` must be a whole number of at least 1; got 64.0"),
+        ({"shape": (64, True)}, r"`shape` must be a whole number"),
         ({"shape": (64,)}, r"`shape` must be two whole numbers"),
         ({"shape": 64}, r"`shape` must be two whole numbers"),
         ({"shape": "64"}, r"`shape` must be two whole numbers"),
         ({"shape": (64, 64, 3)}, r"`shape` must be two whole numbers"),
         ({"shape": (64, 100_000)}, r"must not exceed 32768 pixels a side; got .* Draw windows"),
-        ({"pixel_size_nm": 0.0}, r"`pixel_size_nm` must be a finite number in \[0.25, 64\] nm; got 0"),
+        ({"pixel_size_nm": 0.0}, r"`pixel_size_nm` must be a finite number at least 0.25 and at most 64 nm; got 0"),
         ({"pixel_size_nm": -4.0}, r"`pixel_size_nm` must be"),
         ({"pixel_size_nm": NAN}, r"`pixel_size_nm` must be .* got nan"),
         ({"pixel_size_nm": INFINITY}, r"`pixel_size_nm` must be .* got inf"),
-        ({"pixel_size_nm": "4"}, r"`pixel_size_nm` must be a number; got '4' \(str\)"),
-        ({"pixel_size_nm": True}, r"`pixel_size_nm` must be a number; got True"),
+        ({"pixel_size_nm": "4"}, r"`pixel_size_nm` must be a finite number .*; got '4'"),
+        ({"pixel_size_nm": True}, r"`pixel_size_nm` must be a finite number .*; got True"),
         ({"seed": -1}, r"`seed` must be a whole number from 0"),
         ({"seed": 1.5}, r"`seed` must be a whole number from 0"),
         ({"seed": None}, r"`seed` must be a whole number from 0"),
         ({"seed": 2**63}, r"`seed` must be a whole number from 0"),
         ({"origin_nm": (0.0,)}, r"`origin_nm` must be two numbers"),
         ({"origin_nm": 0.0}, r"`origin_nm` must be two numbers"),
-        ({"origin_nm": (0.0, NAN)}, r"`origin_nm\[1\]` must be a finite number"),
-        ({"origin_nm": (1e12, 0.0)}, r"`origin_nm\[0\]` must be a finite number"),
+        ({"origin_nm": (0.0, NAN)}, r"`origin_nm` must be a finite number .* nm; got nan"),
+        ({"origin_nm": (1e12, 0.0)}, r"`origin_nm` must be a finite number .* got 1000000000000"),
         ({"tissue": Imaging()}, r"`tissue` must be of type Tissue; got Imaging"),
         ({"imaging": None}, r"`imaging` must be of type Imaging; got NoneType"),
         (

@@ -10,10 +10,14 @@ functions that it calls, so a change elsewhere would leave old machine code in u
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+Weights = tuple[float, float, float, float]
+"""Of the nodes around a pixel: upper left, upper right, lower left, lower right."""
 
 # Columns of the table of sites: centre, axis, half length of the axis, radius (a capsule).
 SITE_Y, SITE_X, AXIS_Y, AXIS_X, HALF_LENGTH, RADIUS = range(6)
@@ -33,6 +37,8 @@ S_PRESENT, S_Y, S_X, S_RADIUS, S_LENGTH, S_ANGLE, S_PRIORITY = range(7)
 S_LEVEL, S_CELL, STREAMS_PER_LEVEL = 100, 1000, 64
 S_BUNDLE = 16
 N_CELL_RANDOM = 32
+# What is known of a cell near the current pixel: offset from its axis, distance from it, signed distance from the cell.
+OFF_Y, OFF_X, DISTANCE, BELOW = range(4)
 # Spacing of the nodes on which smooth fields are evaluated; between nodes they are interpolated bilinearly.
 NODE_NM = 32.0
 # Fields at a node, in this order: warped place, its Jacobian by rows, smear by tilt (nm), shading (grey), strength of
@@ -406,8 +412,65 @@ def gather_vesicles(
     return n_vesicle
 
 
-# Drawing: the plane is cut into squares between nodes; the few cells and organelles that reach into a square are
-# gathered first, and its pixels look at those alone.
+# Drawing: the plane is divided into squares between nodes; the few cells and organelles that reach into a square are
+# gathered first, and its pixels look only at those.
+
+
+class Cells(NamedTuple):
+    """The cells around a window: capsules, looks, mitochondria, and a positive key, the same in every window."""
+
+    site: NDArray[np.float64]
+    look: NDArray[np.float64]
+    mito_start: NDArray[np.int64]
+    mito: NDArray[np.float64]
+    key: NDArray[np.int64]
+
+
+class Buckets(NamedTuple):
+    """For each bucket of a grid the cells that can be the nearest in it; `most` is the largest number in a bucket."""
+
+    start: NDArray[np.int64]
+    cells: NDArray[np.int32]
+    origin: NDArray[np.float64]
+    pitch: float
+    shape: NDArray[np.int64]
+    most: int
+
+
+class Band(NamedTuple):
+    """A band of node squares: its fields, and how the picture's pixels lie on them.
+
+    `corner` is the position of the corner of pixel (0, 0) in the picture's frame, which is `halo` pixels wider than the
+    window on each side; the band's rows start at `row_start`.
+    """
+
+    fields: NDArray[np.float64]
+    first_node: NDArray[np.int64]
+    pixel_nm: float
+    corner: NDArray[np.float64]
+    row_start: int
+    halo: int
+
+
+class Stain(NamedTuple):
+    """`profile` [smear, s]: stain at s nm from a membrane's middle; `depths`: grey drops of membrane, synapse,
+    mitochondrion, vesicle, reticulum.
+    """
+
+    profile: NDArray[np.float32]
+    smear_step: float
+    half_thickness: float
+    texture: NDArray[np.float32]
+    depths: NDArray[np.float64]
+
+
+class Truth(NamedTuple):
+    """The truth of the whole window, [height, width] each; `ids` [cell]: its number, 0 before it is seen."""
+
+    membrane: NDArray[np.bool_]
+    cells: NDArray[np.int32]
+    organelles: NDArray[np.uint8]
+    ids: NDArray[np.int32]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -424,23 +487,42 @@ def _bilinear_wrapped(texture: NDArray[np.float32], y: float, x: float) -> float
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _square(
-    f00: NDArray[np.float64], f01: NDArray[np.float64], f10: NDArray[np.float64], f11: NDArray[np.float64]
-) -> tuple[float, float, float, float]:
-    """Return the warped middle of a square of nodes, its half diagonal, and how fast a gap between distances can grow.
+def _square(fields: NDArray[np.float64], a: int, b: int) -> tuple[float, float, float, float]:
+    """Return the warped middle of square (a, b), its half diagonal, and how fast a gap between distances can grow.
 
     That is twice the largest singular value of the warp's Jacobian at the corners.
     """
-    mid_y = 0.25 * (f00[YW] + f01[YW] + f10[YW] + f11[YW])
-    mid_x = 0.25 * (f00[XW] + f01[XW] + f10[XW] + f11[XW])
-    spread = 0.0
-    square = 0.0
-    for f in (f00, f01, f10, f11):
+    mid_y = 0.25 * (fields[a, b, YW] + fields[a, b + 1, YW] + fields[a + 1, b, YW] + fields[a + 1, b + 1, YW])
+    mid_x = 0.25 * (fields[a, b, XW] + fields[a, b + 1, XW] + fields[a + 1, b, XW] + fields[a + 1, b + 1, XW])
+    spread = square = 0.0
+    for corner in range(4):
+        f = fields[a + corner // 2, b + corner % 2]
         spread = max(spread, math.hypot(f[YW] - mid_y, f[XW] - mid_x))
         trace = f[DYY] ** 2 + f[DYX] ** 2 + f[DXY] ** 2 + f[DXX] ** 2
         det = f[DYY] * f[DXX] - f[DYX] * f[DXY]
         square = max(square, 0.5 * (trace + math.sqrt(max(trace * trace - 4.0 * det * det, 0.0))))
     return mid_y, mid_x, spread, 2.0 * math.sqrt(square)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _largest(fields: NDArray[np.float64], a: int, b: int, k: int) -> float:
+    """Return the largest value of field `k` at the nodes of square (a, b)."""
+    upper = max(fields[a, b, k], fields[a, b + 1, k])
+    return max(upper, max(fields[a + 1, b, k], fields[a + 1, b + 1, k]))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mix(w: Weights, fields: NDArray[np.float64], a: int, b: int, k: int) -> float:
+    """Return field `k` between the four nodes of square (a, b)."""
+    upper = w[0] * fields[a, b, k] + w[1] * fields[a, b + 1, k]
+    return upper + w[2] * fields[a + 1, b, k] + w[3] * fields[a + 1, b + 1, k]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mix_pairs(w: Weights, fields: NDArray[np.float64], a: int, b: int, k: int) -> float:
+    """Return the same, summed in another order, which matters in the last bit."""
+    upper = w[0] * fields[a, b, k] + w[1] * fields[a, b + 1, k]
+    return upper + (w[2] * fields[a + 1, b, k] + w[3] * fields[a + 1, b + 1, k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -473,17 +555,46 @@ def _near_cells(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _nearest_two(
-    y: float,
-    x: float,
-    n_near: int,
+def _near_organelles(
+    seed: int,
+    mid_y: float,
+    mid_x: float,
+    spread: float,
+    near: NDArray[np.int64],
     local: NDArray[np.float64],
-    off_y: NDArray[np.float64],
-    off_x: NDArray[np.float64],
-    dist: NDArray[np.float64],
-    below: NDArray[np.float64],
+    cells: Cells,
+    half_thickness: float,
+    near_mito: NDArray[np.int64],
+    vesicle: NDArray[np.float64],
+) -> tuple[int, int, bool]:
+    """Gather what reaches into a square of the cells in `near`; return the numbers of mitochondria and vesicles, and
+    whether any cell has reticulum.
+    """
+    n_mito = n_vesicle = 0
+    reticulum = False
+    for n in range(near.shape[0]):
+        k = near[n]
+        look = cells.look[k]
+        reticulum = reticulum or look[CELL_RETICULUM] > 0.0
+        for q in range(cells.mito_start[k], cells.mito_start[k + 1]):
+            away = math.hypot(cells.mito[q, MITO_Y] - mid_y, cells.mito[q, MITO_X] - mid_x)
+            if away < 1.15 * cells.mito[q, MITO_A] + spread + 10.0 and n_mito < MAX_MITOCHONDRIA:
+                near_mito[n_mito] = q
+                n_mito += 1
+        away = math.hypot(look[POOL_Y] - mid_y, look[POOL_X] - mid_x)
+        if look[POOL_RADIUS] > 0.0 and away < look[POOL_RADIUS] + spread + LARGEST_VESICLE_NM:
+            own = cells.mito[cells.mito_start[k] : cells.mito_start[k + 1]]
+            n_vesicle = gather_vesicles(
+                seed, mid_y, mid_x, spread, look, local[n], own, half_thickness, vesicle, n_vesicle
+            )
+    return n_mito, n_vesicle, reticulum
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _nearest_two(
+    y: float, x: float, n_near: int, local: NDArray[np.float64], away: NDArray[np.float64]
 ) -> tuple[int, int, float, float]:
-    """Return the two nearest cells and their signed distances; fill all offsets from the axes and distances."""
+    """Return the two nearest cells and their signed distances; fill `away` [cell, 4] with offsets and distances."""
     first = second = 0
     inside = next_inside = 1e30
     for n in range(n_near):
@@ -492,14 +603,14 @@ def _nearest_two(
         along = min(max(along, -local[n, HALF_LENGTH]), local[n, HALF_LENGTH])
         dy -= along * local[n, AXIS_Y]
         dx -= along * local[n, AXIS_X]
-        off_y[n], off_x[n] = dy, dx
-        dist[n] = math.sqrt(dy * dy + dx * dx)
-        below[n] = dist[n] - local[n, RADIUS]
-        if below[n] < inside:
+        distance = math.sqrt(dy * dy + dx * dx)
+        below = distance - local[n, RADIUS]
+        away[n, OFF_Y], away[n, OFF_X], away[n, DISTANCE], away[n, BELOW] = dy, dx, distance, below
+        if below < inside:
             next_inside, second = inside, first
-            inside, first = below[n], n
-        elif below[n] < next_inside:
-            next_inside, second = below[n], n
+            inside, first = below, n
+        elif below < next_inside:
+            next_inside, second = below, n
     return first, second, inside, next_inside
 
 
@@ -511,10 +622,7 @@ def _boundary(
     influence: float,
     stretch: float,
     slopes: NDArray[np.float64],
-    off_y: NDArray[np.float64],
-    off_x: NDArray[np.float64],
-    dist: NDArray[np.float64],
-    below: NDArray[np.float64],
+    away: NDArray[np.float64],
 ) -> tuple[float, int]:
     """Return the distance to the nearest boundary of cell `first` in nm of the section, and the cell beyond it.
 
@@ -523,15 +631,15 @@ def _boundary(
     """
     s = influence
     beyond = first
-    own = 1.0 / max(dist[first], 1e-9)
+    own = 1.0 / max(away[first, DISTANCE], 1e-9)
     for turn in range(-1, n_near):  # the second nearest first: it mostly settles the matter
         n = second if turn < 0 else turn
-        gap = below[n] - below[first]
+        gap = away[n, BELOW] - away[first, BELOW]
         if n == first or turn == second or gap >= s * stretch:
             continue
-        other = 1.0 / max(dist[n], 1e-9)
-        gy = off_y[n] * other - off_y[first] * own
-        gx = off_x[n] * other - off_x[first] * own
+        other = 1.0 / max(away[n, DISTANCE], 1e-9)
+        gy = away[n, OFF_Y] * other - away[first, OFF_Y] * own
+        gx = away[n, OFF_X] * other - away[first, OFF_X] * own
         uy, ux = gy * slopes[0] + gx * slopes[2], gy * slopes[1] + gx * slopes[3]
         slope = uy * uy + ux * ux
         if gap * gap < s * s * slope:
@@ -541,54 +649,45 @@ def _boundary(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _reticulum(value: float, t: float, here: float, depth: float, soft: float, drop: float) -> tuple[float, int]:
+    """Return the grey at `t` nm from a cisterna's middle, `depth` nm clear of the membrane, and the label."""
+    t = abs(t)
+    here *= min(1.0, depth / 20.0)  # fades out towards the membrane
+    if t < 40.0:
+        value -= drop * here * bump(t - 15.0, soft * 1.1)
+        if t < 8.0:
+            value += 0.08 * drop * here  # the lumen is pale
+    return value, ORGANELLE_RETICULUM if t < 19.0 and here > 0.5 else 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def draw_band(
     seed: int,
-    fields: NDArray[np.float64],
-    first_node: NDArray[np.int64],
-    pixel_nm: float,
-    corner: NDArray[np.float64],
-    row_start: int,
-    halo: int,
-    site: NDArray[np.float64],
-    cell: NDArray[np.float64],
-    mito_start: NDArray[np.int64],
-    mito: NDArray[np.float64],
-    bucket_start: NDArray[np.int64],
-    bucket_index: NDArray[np.int32],
-    bucket_origin: NDArray[np.float64],
-    bucket_pitch: float,
-    bucket_shape: NDArray[np.int64],
-    most_near: int,
-    profile: NDArray[np.float32],
-    smear_step: float,
-    half_thickness: float,
-    texture: NDArray[np.float32],
-    depths: NDArray[np.float64],
+    band: Band,
+    cells: Cells,
+    buckets: Buckets,
+    stain: Stain,
     grey: NDArray[np.float32],
-    membrane: NDArray[np.bool_],
-    cells: NDArray[np.int32],
-    organelles: NDArray[np.uint8],
-    ids: NDArray[np.int32],
+    truth: Truth,
     next_id: int,
 ) -> int:
     """Draw the rows of one band of node squares; return the next free cell id.
 
-    `grey` [rows, width + 2 halo] receives the picture before optics, `membrane`, `cells`, `organelles` (whole window)
-    the truth. `corner` is the position of the corner of pixel (0, 0) of `grey`'s frame, whose rows start at
-    `row_start`. `profile` [smear, s] is the stain across a membrane at s nm from its middle; `depths` the grey drops of
-    membrane, synapse, mitochondrion, vesicle, reticulum.
+    `grey` [rows, width + 2 halo] receives the picture before optics, `truth` the rest.
     """
     n_rows, n_cols = grey.shape
-    height, width = membrane.shape
+    height, width = truth.membrane.shape
+    # A field of a named tuple costs two counted references at each use: take those apart that every pixel needs.
+    fields, first_node, pixel_nm, corner, row_start, halo = band
+    site, looks, _, mito, _ = cells
+    profile, smear_step, half_thickness, texture, depths = stain
+    membrane, numbers, organelles, ids = truth
     furthest = np.float64(profile.shape[1] - 2)
     upright = furthest - 0.5 * smear_step * (profile.shape[0] - 1)
-    soft = max(3.0, 0.6 * pixel_nm)
-    near = np.empty(most_near, np.int64)
-    near_d = np.empty(most_near)
-    local = np.empty((most_near, N_SITE))
-    off_y, off_x, dist, below = np.empty(most_near), np.empty(most_near), np.empty(most_near), np.empty(most_near)
-    near_mito = np.empty(MAX_MITOCHONDRIA, np.int64)
-    vesicle = np.empty((MAX_VESICLES, 3))
+    soft = max(3.0, 0.6 * pixel_nm)  # no edge is sharper than a pixel can show
+    near, near_d, local = np.empty(buckets.most, np.int64), np.empty(buckets.most), np.empty((buckets.most, N_SITE))
+    away = np.empty((buckets.most, 4))
+    near_mito, vesicle = np.empty(MAX_MITOCHONDRIA, np.int64), np.empty((MAX_VESICLES, 3))
     slopes = np.empty(4)
     for a in range(fields.shape[0] - 1):
         node_y = (first_node[0] + a) * NODE_NM
@@ -602,129 +701,96 @@ def draw_band(
             c_hi = min(math.ceil((node_x + NODE_NM - corner[1]) / pixel_nm - 0.5), n_cols)
             if c_lo >= c_hi:
                 continue
-            f00, f01, f10, f11 = fields[a, b], fields[a, b + 1], fields[a + 1, b], fields[a + 1, b + 1]
-            influence = upright + 0.5 * max(max(f00[SMEAR], f01[SMEAR]), max(f10[SMEAR], f11[SMEAR]))
-            if max(max(f00[SYNAPSE], f01[SYNAPSE]), max(f10[SYNAPSE], f11[SYNAPSE])) > 0.0:
+            # How far a membrane's stain can reach in this square: synapses reach furthest, else the tilt decides.
+            influence = upright + 0.5 * _largest(fields, a, b, SMEAR)
+            if _largest(fields, a, b, SYNAPSE) > 0.0:
                 influence = furthest
-            mid_y, mid_x, spread, stretch = _square(f00, f01, f10, f11)
+            # Gather once for the square what any of its pixels can meet.
+            mid_y, mid_x, spread, stretch = _square(fields, a, b)
             cutoff = influence * stretch
-            bucket_y = min(max(math.floor((mid_y - bucket_origin[0]) / bucket_pitch), 0), bucket_shape[0] - 1)
-            bucket_x = min(max(math.floor((mid_x - bucket_origin[1]) / bucket_pitch), 0), bucket_shape[1] - 1)
-            bucket = bucket_y * bucket_shape[1] + bucket_x
-            candidates = bucket_index[bucket_start[bucket] : bucket_start[bucket + 1]]
+            bucket_y = min(max(math.floor((mid_y - buckets.origin[0]) / buckets.pitch), 0), buckets.shape[0] - 1)
+            bucket_x = min(max(math.floor((mid_x - buckets.origin[1]) / buckets.pitch), 0), buckets.shape[1] - 1)
+            bucket = bucket_y * buckets.shape[1] + bucket_x
+            candidates = buckets.cells[buckets.start[bucket] : buckets.start[bucket + 1]]
             n_near = _near_cells(mid_y, mid_x, 2.0 * spread + cutoff, candidates, site, near, near_d, local)
-            n_mito = 0
-            n_vesicle = 0
-            reticulum = False
-            for n in range(n_near):
-                k = near[n]
-                reticulum = reticulum or cell[k, CELL_RETICULUM] > 0.0
-                for q in range(mito_start[k], mito_start[k + 1]):
-                    away = math.hypot(mito[q, MITO_Y] - mid_y, mito[q, MITO_X] - mid_x)
-                    if away < 1.15 * mito[q, MITO_A] + spread + 10.0 and n_mito < MAX_MITOCHONDRIA:
-                        near_mito[n_mito] = q
-                        n_mito += 1
-                away = math.hypot(cell[k, POOL_Y] - mid_y, cell[k, POOL_X] - mid_x)
-                if cell[k, POOL_RADIUS] > 0.0 and away < cell[k, POOL_RADIUS] + spread + LARGEST_VESICLE_NM:
-                    own = mito[mito_start[k] : mito_start[k + 1]]
-                    n_vesicle = gather_vesicles(
-                        seed, mid_y, mid_x, spread, cell[k], local[n], own, half_thickness, vesicle, n_vesicle
-                    )
+            n_mito, n_vesicle, reticulum = _near_organelles(
+                seed, mid_y, mid_x, spread, near[:n_near], local, cells, half_thickness, near_mito, vesicle
+            )
             for r in range(r_lo, r_hi):
                 fy = (corner[0] + (r + 0.5) * pixel_nm - node_y) / NODE_NM
                 fx0 = (corner[1] + (c_lo + 0.5) * pixel_nm - node_x) / NODE_NM
                 texture_y = (corner[0] + (r + 0.5) * pixel_nm) / TEXTURE_NM
                 for c in range(c_lo, c_hi):
                     fx = fx0 + (c - c_lo) * (pixel_nm / NODE_NM)
-                    w00, w01 = (1.0 - fy) * (1.0 - fx), (1.0 - fy) * fx
-                    w10, w11 = fy * (1.0 - fx), fy * fx
-                    y = w00 * f00[YW] + w01 * f01[YW] + w10 * f10[YW] + w11 * f11[YW]
-                    x = w00 * f00[XW] + w01 * f01[XW] + w10 * f10[XW] + w11 * f11[XW]
-                    first, second, inside, next_inside = _nearest_two(y, x, n_near, local, off_y, off_x, dist, below)
+                    w = ((1.0 - fy) * (1.0 - fx), (1.0 - fy) * fx, fy * (1.0 - fx), fy * fx)
+                    # Which cell is this, and how far is its boundary? Only where a second cell is about as near.
+                    y, x = _mix(w, fields, a, b, YW), _mix(w, fields, a, b, XW)
+                    first, second, inside, next_inside = _nearest_two(y, x, n_near, local, away)
                     s = influence
                     beyond = first
                     if next_inside - inside < cutoff:
                         for q in range(4):
-                            slopes[q] = w00 * f00[DYY + q] + w01 * f01[DYY + q]
-                            slopes[q] += w10 * f10[DYY + q] + w11 * f11[DYY + q]
-                        s, beyond = _boundary(
-                            first, second, n_near, influence, stretch, slopes, off_y, off_x, dist, below
-                        )
+                            slopes[q] = _mix_pairs(w, fields, a, b, DYY + q)
+                        s, beyond = _boundary(first, second, n_near, influence, stretch, slopes, away)
+                    # Cytoplasm: each cell reads the texture from its own place.
                     k = near[first]
-                    look = cell[k]
+                    look = looks[k]
                     grain = _bilinear_wrapped(
                         texture,
                         texture_y + look[CELL_SHIFT_Y],
                         (corner[1] + (c + 0.5) * pixel_nm) / TEXTURE_NM + look[CELL_SHIFT_X],
                     )
                     value = look[CELL_GREY] + look[CELL_GRAIN] * grain
-                    value += w00 * f00[SHADE] + w01 * f01[SHADE] + w10 * f10[SHADE] + w11 * f11[SHADE]
+                    value += _mix(w, fields, a, b, SHADE)
+                    # Organelles, the later over the earlier: reticulum, vesicles, mitochondria.
                     label = 0
-                    depth = -inside
-                    if reticulum and look[CELL_RETICULUM] > 0.0 and depth > half_thickness + 30.0:
-                        here = w00 * f00[RETICULUM_HERE] + w01 * f01[RETICULUM_HERE]
-                        here += w10 * f10[RETICULUM_HERE] + w11 * f11[RETICULUM_HERE]
+                    if reticulum and look[CELL_RETICULUM] > 0.0 and -inside > half_thickness + 30.0:
+                        depth = -inside - half_thickness - 30.0
+                        here = _mix_pairs(w, fields, a, b, RETICULUM_HERE)
                         if here > 0.0:
-                            t = (
-                                w00 * f00[RETICULUM]
-                                + w01 * f01[RETICULUM]
-                                + w10 * f10[RETICULUM]
-                                + w11 * f11[RETICULUM]
-                            )
-                            t = abs(t)
-                            here *= min(1.0, (depth - half_thickness - 30.0) / 20.0)
-                            if t < 40.0:
-                                value -= depths[4] * here * bump(t - 15.0, soft * 1.1)
-                                if t < 8.0:
-                                    value += 0.08 * depths[4] * here
-                            if t < 19.0 and here > 0.5:
-                                label = ORGANELLE_RETICULUM
+                            t = _mix(w, fields, a, b, RETICULUM)
+                            value, label = _reticulum(value, t, here, depth, soft, depths[4])
                     for n in range(n_vesicle):
                         dy, dx = y - vesicle[n, 0], x - vesicle[n, 1]
-                        square = dy * dy + dx * dx
-                        if square < (vesicle[n, 2] + 9.0) ** 2:
+                        square, radius = dy * dy + dx * dx, vesicle[n, 2]
+                        if square < (radius + 9.0) ** 2:
                             t = math.sqrt(square)
-                            value -= depths[3] * (
-                                bump(t - vesicle[n, 2] + 4.0, soft) - (0.25 if t < vesicle[n, 2] - 7.0 else 0.0)
-                            )
-                            if t < vesicle[n, 2]:
+                            value -= depths[3] * (bump(t - radius + 4.0, soft) - (0.25 if t < radius - 7.0 else 0.0))
+                            if t < radius:
                                 label = ORGANELLE_VESICLE
                     for n in range(n_mito):
                         t, cover, dark = mitochondrion(seed, mito[near_mito[n]], y, x, soft)
                         if cover > 0.0:
-                            value += cover * (
-                                look[CELL_GREY] - depths[2] * dark - value + 0.6 * look[CELL_GRAIN] * grain
-                            )
+                            inner = look[CELL_GREY] - depths[2] * dark
+                            value += cover * (inner - value + 0.6 * look[CELL_GRAIN] * grain)
                             if t > 0.0:
                                 label = ORGANELLE_MITOCHONDRION
-                    is_membrane = s < half_thickness
+                    # Membrane over everything: its profile, smeared by tilt, and the density of a synapse.
                     if s < influence:
-                        smear = w00 * f00[SMEAR] + w01 * f01[SMEAR] + w10 * f10[SMEAR] + w11 * f11[SMEAR]
-                        row = np.int64(smear / smear_step)
-                        column = np.int64(s)
-                        stain = profile[row, column]
-                        stain += (s - column) * (profile[row, column + 1] - stain)
-                        value -= depths[0] * stain
-                        synapse = w00 * f00[SYNAPSE] + w01 * f01[SYNAPSE] + w10 * f10[SYNAPSE] + w11 * f11[SYNAPSE]
-                        if synapse > 0.0:
-                            t = s if look[CELL_SHIFT_Y] > cell[near[beyond], CELL_SHIFT_Y] else 2.0 * s
+                        row, column = np.int64(_mix(w, fields, a, b, SMEAR) / smear_step), np.int64(s)
+                        drop = profile[row, column]
+                        drop += (s - column) * (profile[row, column + 1] - drop)
+                        value -= depths[0] * drop
+                        synapse = _mix(w, fields, a, b, SYNAPSE)
+                        if synapse > 0.0:  # on one of the two sides it is twice as wide
+                            t = s if look[CELL_SHIFT_Y] > looks[near[beyond], CELL_SHIFT_Y] else 2.0 * s
                             t = 1.0 - t / furthest
                             if t > 0.0:
                                 value -= depths[1] * synapse * t * t
                     grey[r - row_start, c] = value
                     i, j = r - halo, c - halo
-                    if 0 <= i < height and 0 <= j < width:
-                        if is_membrane:
-                            membrane[i, j] = True
-                            cells[i, j] = 0
-                            organelles[i, j] = 0
-                        else:
-                            if ids[k] == 0:
-                                ids[k] = next_id
-                                next_id += 1
-                            membrane[i, j] = False
-                            cells[i, j] = ids[k]
-                            organelles[i, j] = label
+                    if not (0 <= i < height and 0 <= j < width):  # the halo is drawn for the optics alone
+                        continue
+                    is_membrane = s < half_thickness
+                    membrane[i, j] = is_membrane
+                    if is_membrane:
+                        numbers[i, j] = organelles[i, j] = 0
+                        continue
+                    if ids[k] == 0:
+                        ids[k] = next_id
+                        next_id += 1
+                    numbers[i, j] = ids[k]
+                    organelles[i, j] = label
     return next_id
 
 
@@ -745,23 +811,30 @@ def blur_columns(source: NDArray[np.float32], taps: NDArray[np.float32], target:
                 row[c] += weight * shifted[c]
 
 
+class Exposure(NamedTuple):
+    """The camera: taps of the point spread, noise at full white, contrast about the grey `middle`, normal quantiles."""
+
+    taps: NDArray[np.float32]
+    noise: float
+    contrast: float
+    middle: float
+    normal: NDArray[np.float32]
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def expose_rows(
     seed: int,
     source: NDArray[np.float32],
-    taps: NDArray[np.float32],
-    noise: float,
-    contrast: float,
-    middle: float,
+    exposure: Exposure,
     first_pixel: NDArray[np.int64],
-    normal: NDArray[np.float32],
     image: NDArray[np.uint8],
 ) -> None:
     """Filter along columns, add shot noise, quantise: `source` [rows + 2 halo, width] into `image` [rows, width]."""
     height, width = image.shape
+    taps, normal = exposure.taps, exposure.normal
     total = np.empty(width, np.float32)
-    scale = np.float32(noise)
-    gain, pivot = np.float32(contrast), np.float32(middle)
+    scale = np.float32(exposure.noise)
+    gain, pivot = np.float32(exposure.contrast), np.float32(exposure.middle)
     low, high = np.float32(0.0), np.float32(255.0)
     bits = np.uint32(0xFFF)
     for r in range(height):
@@ -771,6 +844,8 @@ def expose_rows(
             row = source[r + t]
             for c in range(width):
                 total[c] += weight * row[c]
+        # Noise is hashed from the pixel's number in the tissue, so that any window shows the same; in 32 bits, which
+        # processors mix several at a time.
         key = np.uint32(hash_at(seed, S_NOISE, first_pixel[0] + r, 0) >> np.uint64(32))
         line = image[r]
         column = np.uint32(first_pixel[1] & 0xFFFFFFFF)

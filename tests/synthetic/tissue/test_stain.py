@@ -5,8 +5,14 @@ import pytest
 from scipy import stats
 from scipy.ndimage import uniform_filter1d
 
-from emseg.synthetic.tissue.exposure import normal_table, point_spread_taps
-from emseg.synthetic.tissue.stain import LARGEST_SMEAR_NM, N_SMEARS, grain_texture, membrane_profile
+from emseg.synthetic.tissue.window import (
+    LARGEST_SMEAR_NM,
+    N_SMEARS,
+    grain_texture,
+    membrane_profile,
+    normal_table,
+    point_spread_taps,
+)
 
 
 def test_an_upright_membrane_shows_two_leaflets_and_a_paler_cleft():

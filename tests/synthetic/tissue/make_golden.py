@@ -1,6 +1,6 @@
 """Write golden_tissue.json: a small window's truth, packed to bits, and the means of its image.
 
-    python tests/membrane/synthetic/make_golden.py
+    python tests/synthetic/tissue/make_golden.py
 
 Run it again only when GENERATOR_VERSION has been raised on purpose.
 """
