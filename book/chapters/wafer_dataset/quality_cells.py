@@ -30,7 +30,7 @@ from chapters.wafer_dataset.section_quality import (
 from emseg.errors import UsageError
 from emseg.runs.digest import digest_of, library_digest
 from emseg.runs.project import find_root
-from emseg.runs.record import write_atomically
+from emseg.files import write_atomically
 from emseg.synthetic.wafer.section_crops import CropSet
 
 NOWHERE = "none"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emseg.data.places import cache_root
+from emseg.data.registry import cache_root
 from emseg.errors import UsageError
 from emseg.runs.digest import code_tree, digest_of
 from emseg.synthetic.wafer import synthesize_wafer

@@ -9,7 +9,7 @@ microscopy, Frontiers in Neural Circuits 12:54 (2018); https://github.com/SBEMim
 import numpy as np
 from jaxtyping import UInt8
 
-from emseg.data.verification import dataset_path
+from emseg.data.registry import dataset_path
 from emseg.wafer.formats.exchanged_sections import sections_from_magc
 from emseg.wafer.formats.magc import read_magc
 from emseg.wafer.sections import WaferSections
