@@ -1,4 +1,4 @@
-"""What all tests share: array annotations are checked (`array_checks`), the fixtures of a small project and real data."""
+"""What all tests share: array annotations are checked (`array_checks`), a small project and real data as fixtures."""
 
 import os
 from pathlib import Path

@@ -9,8 +9,7 @@ from chapters.urisc_competition.leaderboard_figures import plot_errors
 from emseg.errors import InputError, UsageError
 from emseg.files import find_root
 from emseg.membrane.dataset.synthetic_sets import TRACKS, tissue_seed
-from emseg.membrane.networks import NetworkDesign, build_network, load_network
-from emseg.membrane.networks.saving import save_network
+from emseg.membrane.networks import NetworkDesign, build_network, load_network, save_network
 from emseg.runs.gathering import RESULTS_FOLDER, read_record
 from emseg.runs.session import Run
 

@@ -30,9 +30,6 @@ from emseg.frequency.dct import idct2, require_size
 # The strides of the four stages of a ResNet, which set the sizes of its maps.
 STAGE_STRIDES = (4, 8, 16, 32)
 
-# What FcaNet pools each stage to: the sizes of the four stages on a 224-pixel image.
-FCANET_SIZES = (56, 28, 14, 7)
-
 
 def stage_sizes(image_size: int) -> tuple[int, ...]:
     """Return the sides of the maps of the four stages of a ResNet for an image side of `image_size` pixels."""

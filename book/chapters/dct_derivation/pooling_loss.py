@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from chapters.dct_derivation.feature_maps import (
-    FCANET_SIZES,
     power_law_spectrum,
     random_maps,
     rectified_maps,
@@ -33,6 +32,7 @@ from chapters.dct_derivation.feature_maps import (
 )
 from emseg.errors import InputError
 from emseg.frequency.aliasing import Agreement, expected_agreement, measured_agreement
+from emseg.frequency.attention import FCANET_SIZES
 from emseg.frequency.dct import TOP16, Indexing, dct_coefficients, resolve_frequencies
 
 BATCH = 64

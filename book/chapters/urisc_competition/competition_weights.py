@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emseg.errors import InputError, UsageError
-from emseg.files import find_root
-from emseg.files import write_atomically
+from emseg.files import find_root, write_atomically
 
 FOLDER = Path("book") / "weights" / "urisc"
 LARGEST_BYTES = 5_000_000

@@ -13,11 +13,10 @@ Sources: those of the four modules.
 
 from torch import nn
 
-from chapters.dct_derivation.feature_maps import FCANET_SIZES
 from emseg.errors import UsageError, suggest
 from emseg.frequency.attention.efficient import EfficientChannelAttention
 from emseg.frequency.attention.fanet import FanetAttention
-from emseg.frequency.attention.fca import FcaAttention
+from emseg.frequency.attention.fca import FCANET_SIZES, FcaAttention
 from emseg.frequency.attention.squeeze_excite import SqueezeExcite
 
 ATTENTIONS = ("none", "se", "eca", "fca", "fanet")

@@ -25,6 +25,9 @@ from emseg.frequency.attention.gate import gate_layers, scale_channels
 from emseg.frequency.dct import TOP16, require_size, resolve_frequencies
 from emseg.frequency.pooling import dct_pool, require_groups
 
+# What FcaNet pools each stage to: the sizes of the four stages on a 224-pixel image.
+FCANET_SIZES = (56, 28, 14, 7)
+
 
 class FcaAttention(nn.Module):
     """FcaNet's channel attention for maps that are pooled to `pooled_size` pixels a side."""

@@ -27,11 +27,10 @@ import torch
 from numpy.typing import NDArray
 
 from emseg.errors import UsageError
+from emseg.files import digest_of, find_root
 from emseg.images import read_gray
 from emseg.membrane.dataset import MembraneImage, MembraneSet
-from emseg.membrane.networks import NetworkDesign
-from emseg.membrane.networks.attention_places import attention_options
-from emseg.membrane.networks.refinement import REFINING_CHANNELS, RefinedNetwork
+from emseg.membrane.networks import REFINING_CHANNELS, NetworkDesign, RefinedNetwork, attention_options
 from emseg.membrane.scoring import ImageScores, ScoreSettings, best_thresholds, score_image
 from emseg.membrane.training.augmentation import Augmentation
 from emseg.membrane.training.kept_images import PREDICTIONS, TRUTH, Pace, keep_prediction, keep_truth
@@ -39,8 +38,7 @@ from emseg.membrane.training.plan import PLANS, TrainingPlan
 from emseg.membrane.training.prediction import WHOLE_IMAGE
 from emseg.membrane.training.training import Start, TrainedNetwork, state_digest, train_network, training_settings
 from emseg.membrane.training.validation import ThresholdCurve, level_counts, threshold_curve
-from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
-from emseg.runs.project import find_root
+from emseg.source_code import PACKAGE_ROOT, code_tree
 
 if TYPE_CHECKING:
     from emseg.membrane.pretraining import FileStart
@@ -168,8 +166,7 @@ def starting_point(
     """
     if pretraining == "none":
         return None
-    from emseg.membrane.pretraining import SHORT
-    from emseg.membrane.pretraining.source import pretrained_start  # imports what a training alone does not need
+    from emseg.membrane.pretraining import SHORT, pretrained_start  # imports what a training alone does not need
 
     n_steps = n_steps or SHORT.n_steps
     warm_up_steps = SHORT.warm_up_steps * n_steps // SHORT.n_steps
