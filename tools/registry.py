@@ -1,6 +1,6 @@
 """Make the file lists of `registry.json` from folders that hold the data sets: sizes and SHA-256 are never typed.
 
-    python -m emseg.data.registry_from DIR
+    python tools/registry.py DIR
 
 reads `DIR/<name>/` for every data set, takes the files in the folders of its `layout`, and writes the registry anew.
 Everything else in the registry is kept. To add a data set: write its entry with `"files": []`, then run this.
@@ -18,7 +18,7 @@ from typing import Any
 from emseg.data.registry import parse_entry, read_registry
 from emseg.errors import InputError
 
-REGISTRY_PATH = Path(__file__).with_name("registry.json")
+REGISTRY_PATH = Path(__file__).resolve().parents[1] / "src" / "emseg" / "data" / "registry.json"
 
 
 def registry_from(root: Path, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -47,7 +47,7 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write `registry.json` from the folder that is named."""
-    parser = argparse.ArgumentParser(prog="python -m emseg.data.registry_from", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python tools/registry.py", description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path, metavar="DIR", help="folder that holds one folder a data set")
     entries = registry_from(parser.parse_args(argv).root, read_registry())
     REGISTRY_PATH.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
