@@ -42,8 +42,8 @@ from emseg.membrane.training.devices import chosen_precision
 from emseg.membrane.training.kept_images import Pace, keep_prediction
 from emseg.membrane.training.prediction import WHOLE_IMAGE, grid_for
 from emseg.tiling import TileGrid, open_output, predict_tiled
+from emseg.tiling.arrays import cut_tiles, read_band
 from emseg.tiling.inference import even_batches
-from emseg.tiling.reading import cut_tiles, read_band
 
 TILE, HALO, STRIDE = 512, 64, 32
 GAUSSIAN_OVERLAP = 128  # a quarter of the tile

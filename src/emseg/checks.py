@@ -162,6 +162,12 @@ def require_known(values: Mapping[str, Any], known: Iterable[str], owner: str) -
             raise UsageError(f"{owner} has no {name!r}; it has {', '.join(known)}.{suggest(name, known)}")
 
 
+def changes_between(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return "name was x and is now y" for every setting that differs or that only one of the two has."""
+    pairs = {name: (then.get(name, "not given"), now.get(name, "not given")) for name in [*then, *now]}
+    return [f"{name} was {old} and is now {new}" for name, (old, new) in pairs.items() if old != new]
+
+
 def is_number(value: Any) -> bool:
     """Return whether `value` is a real number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -7,11 +7,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from emseg.runs.digest import code_cells, code_lines
+from emseg.runs.digest import code_cells
 from emseg.runs.parameters import read_parameters
 from emseg.runs.profiles import list_profiles, load_profile
 from emseg.runs.project import list_chapters
 from emseg.runs.state import resolve_at
+from emseg.source_code import code_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = {chapter.name: chapter for chapter in list_chapters(ROOT)}

@@ -23,8 +23,7 @@ from chapters.urisc_baselines.prediction_figures import Example, examples, plot_
 from chapters.urisc_baselines.training_figures import plot_thresholds, plot_training
 from emseg.cli import main
 from emseg.membrane.networks import NetworkDesign, build_network
-from emseg.membrane.scoring.error_map import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
-from emseg.membrane.scoring.thresholds import membrane_at
+from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, membrane_at
 from emseg.membrane.training.experiment import starting_point, train_and_score
 from emseg.runs.session import Run
 

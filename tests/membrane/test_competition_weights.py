@@ -8,8 +8,7 @@ from chapters.urisc_competition.gap_reporting import report_examples
 from chapters.urisc_competition.leaderboard_figures import plot_errors
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset.synthetic_sets import TRACKS, tissue_seed
-from emseg.membrane.networks import NetworkDesign, build_network, load_network
-from emseg.membrane.networks.saving import save_network
+from emseg.membrane.networks import NetworkDesign, build_network, load_network, save_network
 from emseg.runs.project import find_root
 from emseg.runs.record import RESULTS_FOLDER, read_record
 from emseg.runs.session import Run

@@ -21,11 +21,11 @@ from chapters.urisc_competition.rounds import (
 )
 from chapters.urisc_competition.rounds_figures import error_picture, plot_rounds, plot_scores
 from chapters.urisc_competition.rounds_reporting import report_round, rounds_table
+from chapters.urisc_competition.rounds_tracing import AnnotationErrors, trace
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import ArrayImage, open_membrane_set
 from emseg.membrane.scoring import ScoreSettings
 from emseg.runs.session import Run
-from emseg.synthetic.tissue.rounds_tracing import AnnotationErrors, trace
 
 SET = open_membrane_set("synthetic", track="isbi_like", n_train=1, n_validation=1, n_test=2, size_px=256)
 TRACINGS = trace_images(SET.test, 4.0, seed=0)
@@ -120,10 +120,10 @@ def test_rounds_are_reproducible_and_differ_by_seed():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"missed": 1.1}, "`missed` must lie in 0 to 1; got 1.1"),
-        ({"spurious": -0.1}, "`spurious` must lie in 0 to 1"),
-        ({"displacement_nm": 1e6}, "`displacement_nm` must lie in 0 to 500"),
-        ({"displacement_scale_nm": 0.0}, "`displacement_scale_nm` must be positive"),
+        ({"missed": 1.1}, "`missed` must be at most 1; got 1.1"),
+        ({"spurious": -0.1}, "`spurious` must be at least 0"),
+        ({"displacement_nm": 1e6}, "`displacement_nm` must be at most 500"),
+        ({"displacement_scale_nm": 0.0}, "`displacement_scale_nm` must be greater than 0"),
     ],
 )
 def test_errors_out_of_range_are_refused(arguments: dict[str, Any], message: str):

@@ -20,7 +20,6 @@ from emseg.attribution.baselines import network_input
 from emseg.attribution.field import PAPER_THRESHOLD, Normalisation, Sign, area_holding, field_area, radius_holding
 from emseg.attribution.field_statistics import Grouped
 from emseg.attribution.pixel_classes import PIXEL_CLASSES, PixelClass, PixelSample, sample_pixels
-from emseg.attribution.receptive_field import ReceptiveField, theoretical_receptive_field
 from emseg.attribution.window_integral import IntegralOptions
 from emseg.errors import InputError
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
@@ -28,6 +27,7 @@ from emseg.membrane.training import PLANS, TrainingPlan, predict_membrane, train
 from emseg.membrane.training.plan import settings_of
 from emseg.runs.digest import digest_of
 from emseg.runs.project import find_root
+from emseg.tiling.receptive_field import ReceptiveField, theoretical_receptive_field
 
 LEAST_MARGIN = 8
 

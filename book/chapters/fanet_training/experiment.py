@@ -22,7 +22,7 @@ from emseg.wafer.detector.design import DetectorDesign
 from emseg.wafer.detector.prediction import load_detections, predict_folder, write_detections
 from emseg.wafer.detector.schedule import SCHEDULES, TrainingSchedule, settings_of
 from emseg.wafer.detector.training import TrainedDetector, train_detector
-from emseg.wafer.formats.coco_folder import Benchmark
+from emseg.wafer.formats.benchmark_folder import Benchmark
 from emseg.wafer.scores import DetectionScores, score_detections
 from emseg.wafer.splits import VALIDATION
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emseg.membrane.networks.refinement import RefinedNetwork
+from emseg.membrane.networks import RefinedNetwork
 from emseg.membrane.scoring import ImageScores, best_thresholds, spread
 from emseg.membrane.training.experiment import Outcome, PartScores
 from emseg.membrane.training.training import TrainedNetwork
@@ -111,7 +111,7 @@ def report_start(run: Run, start: "FileStart | None") -> str:
     if start is None:
         return "Random weights: no pretrained encoder was asked for."
     # imports what a training from random weights does not need
-    from emseg.membrane.pretraining.source import CEM500K_NAME
+    from emseg.membrane.pretraining.pretrain_encoder import CEM500K_NAME
 
     report = start.report
     counts = {

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from chapters.urisc_competition.rounds_tracing import AnnotationErrors, Tracing, trace
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset.images import MembraneImage
 from emseg.membrane.dataset.labels import LabelBands
 from emseg.membrane.dataset.pairing import pair_files
 from emseg.membrane.dataset.urisc_set import missing_urisc
-from emseg.membrane.scoring.class_scores import class_scores
 from emseg.membrane.scoring.image_scores import ImageScores, ScoreSettings, score_image
-from emseg.synthetic.tissue.rounds_tracing import AnnotationErrors, Tracing, trace
+from emseg.membrane.scoring.pixels import class_scores
 
 FIRST_ROUND = AnnotationErrors(missed=0.05, spurious=0.015, displacement_nm=2.5)
 SECOND_ROUND = AnnotationErrors(missed=0.008, spurious=0.002, displacement_nm=0.6)

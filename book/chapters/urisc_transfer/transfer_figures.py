@@ -14,8 +14,8 @@ from chapters.urisc_transfer.transfer_reporting import METRIC_LABELS, NOT_RUN, p
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.membrane.dataset.images import UnlabelledImage
 from emseg.membrane.pretraining import PretrainedEncoder, PretrainingPlan
-from emseg.membrane.pretraining.source import NONE
-from emseg.membrane.pretraining.views import Views
+from emseg.membrane.pretraining.moco import Views
+from emseg.membrane.pretraining.pretrain_encoder import NONE
 
 _COLOURS = ("grey", "blue", "orange", "green")
 _SEED_MARKERS = ("o", "s", "^", "D", "v", "P", "X")

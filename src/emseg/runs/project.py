@@ -3,7 +3,6 @@
 A chapter is a notebook below `book/`, named by its path there without the suffix: `urisc/sharpness_analysis`.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import nbformat
 
 from emseg.errors import InputError, UsageError, suggest
+from emseg.files import find_root
 
-ROOT_VARIABLE = "EMSEG_PROJECT"
-_MARKS = ("_toc.yml", "book")
+__all__ = ["Chapter", "find_chapter", "find_root", "list_chapters"]
 
 
 @dataclass(frozen=True)
@@ -39,31 +38,6 @@ class Chapter:
                 if line.startswith("# "):
                     return str(line[2:].strip())
         return self.name
-
-
-def find_root(start: Path | None = None) -> Path:
-    """Return the project's root: $EMSEG_PROJECT, else the nearest folder above `start`, else the installed source's.
-
-    `start` is the working directory by default.
-    """
-    named = os.environ.get(ROOT_VARIABLE)
-    if named:
-        root = Path(named).resolve()
-        if not _is_root(root):
-            raise InputError(f"{ROOT_VARIABLE} must name the folder that holds _toc.yml and book/; got {named!r}.")
-        return root
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents, *Path(__file__).resolve().parents):
-        if _is_root(folder):
-            return folder
-    raise InputError(
-        f"no book here: neither {here.name!r} nor a folder above it holds _toc.yml and book/. "
-        f"Change into the checkout, or set {ROOT_VARIABLE}."
-    )
-
-
-def _is_root(folder: Path) -> bool:
-    return all((folder / mark).exists() for mark in _MARKS)
 
 
 def list_chapters(root: Path) -> list[Chapter]:

@@ -18,12 +18,13 @@ from typing import Any
 import nbformat
 
 from emseg.errors import InputError
-from emseg.runs.digest import code_tree, library_digest
+from emseg.runs.digest import library_digest
 from emseg.runs.environment import git_state
 from emseg.runs.execute import RunFiles
 from emseg.runs.parameters import PARAMETERS_TAG
 from emseg.runs.project import Chapter, find_chapter, list_chapters
 from emseg.runs.record import RESULTS_FOLDER, read_record, timestamp, write_atomically
+from emseg.source_code import code_tree
 
 BUILD_FILE = "build.json"
 RECORDS_FOLDER = "records"

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from emseg.errors import InputError
-from emseg.runs.digest import digest_of, library_digest, notebook_digest
+from emseg.files import digest_of, find_root
+from emseg.runs.digest import library_digest, notebook_digest
 from emseg.runs.gathering import gather_records
 from emseg.runs.matrix import Cell
 from emseg.runs.parameters import read_parameters, resolve
 from emseg.runs.profiles import Profile
-from emseg.runs.project import Chapter, find_chapter, find_root, list_chapters
+from emseg.runs.project import Chapter, find_chapter, list_chapters
 from emseg.runs.record import write_atomically
 
 DATA_PARAMETER = "data"

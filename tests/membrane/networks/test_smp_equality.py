@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
-from emseg.membrane.networks.attention_places import encoder_attention
-from emseg.membrane.networks.design import RESNETS
-from emseg.membrane.networks.resnet_encoder import ResNetEncoder
+from emseg.membrane.networks.encoders import ResNetEncoder
+from emseg.membrane.networks.network_design import RESNETS, encoder_attention
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 

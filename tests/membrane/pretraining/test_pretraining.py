@@ -15,13 +15,14 @@ from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import ArrayImage
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.pretraining import SHORT, PretrainingPlan, load_pretrained, pretrain
-from emseg.membrane.pretraining.momentum_contrast import (
+from emseg.membrane.pretraining.moco import (
+    Embedder,
     MomentumContrast,
+    StepDraws,
+    Views,
     contrast_accuracy,
     embedding_spread,
-    n_features,
 )
-from emseg.membrane.pretraining.views import StepDraws, Views
 from emseg.membrane.training import work_folder
 
 PLAN = replace(SMALL_PRETRAINING, n_steps=9, warm_up_steps=2, queue=12, checkpoint_seconds=0.0)
@@ -139,8 +140,7 @@ def test_the_momentum_network_follows_the_query_network(tmp_path):
     start = module.key.head.layers[0].weight.clone()
     with torch.no_grad():
         module.query.head.layers[0].weight.add_(1.0)
-    module.trainer = None
-    module.training_step(torch.rand(4, 2, 1, 16, 16), 0)
+    module(torch.rand(4, 2, 1, 16, 16), 0)
     torch.testing.assert_close(module.key.head.layers[0].weight, start + 0.25)
     assert not any(parameter.requires_grad for parameter in module.key.parameters())
 
@@ -149,13 +149,15 @@ def test_keys_come_back_in_the_order_of_their_queries():
     """With one image a group of its own statistics the shuffling must not show: in evaluation mode nothing changes."""
     module = MomentumContrast(build_network(DESIGN, seed=0).encoder, replace(PLAN, key_groups=2)).eval()
     views = torch.rand(4, 1, 16, 16)
-    torch.testing.assert_close(module._keys(views, 3), module.key(views).detach())
+    torch.testing.assert_close(module.keys(views, 3), module.key(views).detach())
 
 
 @pytest.mark.parametrize("encoder", ["plain", "resnet18", "resnet50"])
 def test_every_encoder_has_its_deepest_map(encoder):
     design = NetworkDesign(encoder=encoder, base_channels=4, encoder_depth=3)
-    assert n_features(build_network(design, seed=0).encoder, 32) == design.level_channels[-1]
+    embedder = Embedder(build_network(design, seed=0).encoder, PLAN)
+    assert embedder.head.layers[0].in_features == design.level_channels[-1]
+    assert embedder(torch.rand(2, 1, 32, 32)).shape == (2, PLAN.embedding)
 
 
 def test_what_is_learned_tells_places_apart_better_than_random_weights_do(tmp_path):
@@ -295,19 +297,19 @@ def test_the_folder_of_another_pretraining_is_refused(tmp_path):
 # --- what is refused
 
 BAD_PLANS = {
-    "no steps": ({"n_steps": 0}, "`n_steps` must be a whole number of at least 1"),
+    "no steps": ({"n_steps": 0}, "`n_steps` must be at least 1; got 0"),
     "not whole": ({"n_steps": 1.5}, "`n_steps` must be a whole number"),
     "uneven queue": ({"queue": 100}, "the queue takes whole batches; got queue=100, batch_size=32"),
     "groups": ({"key_groups": 3}, "`key_groups` must divide the batch"),
     "lonely groups": ({"key_groups": 32}, "`key_groups` must divide the batch into parts of at least 2"),
-    "momentum": ({"momentum": 1.0}, "`momentum` must be at least 0 and below 1"),
-    "temperature": ({"temperature": 0.0}, "`temperature` must be above 0"),
-    "scale": ({"min_scale": 1.5}, "`min_scale` must be above 0 and at most 1"),
-    "rate": ({"learning_rate": float("nan")}, "`learning_rate` must be above 0"),
-    "optimizer": ({"optimizer": "adam"}, "`optimizer` must be one of sgd, adamw; got 'adam'. Did you mean 'adamw'"),
-    "precision": ({"precision": "fp16"}, "`precision` must be one of auto, fp32, bf16"),
+    "momentum": ({"momentum": 1.0}, "`momentum` must be below 1"),
+    "temperature": ({"temperature": 0.0}, "`temperature` must be greater than 0"),
+    "scale": ({"min_scale": 1.5}, "`min_scale` must be at most 1"),
+    "rate": ({"learning_rate": float("nan")}, "`learning_rate` must be at most 100; got nan"),
+    "optimizer": ({"optimizer": "adam"}, "`optimizer` must be one of 'sgd', 'adamw'; got 'adam'. Did you mean 'adamw'"),
+    "precision": ({"precision": "fp16"}, "`precision` must be one of 'auto', 'fp32', 'bf16'"),
     "warm-up": ({"warm_up_steps": 300}, "the warm-up must end before the pretraining"),
-    "checkpoints": ({"checkpoint_seconds": -1.0}, "`checkpoint_seconds` must be a number of at least 0"),
+    "checkpoints": ({"checkpoint_seconds": -1.0}, "`checkpoint_seconds` must be at least 0"),
 }
 
 

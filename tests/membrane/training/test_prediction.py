@@ -30,7 +30,7 @@ def test_tiles_join_to_what_the_whole_image_gives(network):
     """The halo that is found from the receptive field suffices, and half of it does not."""
     image = toy_image("a", 1, side=208).image
     whole = predict_membrane(network, image, tile=208)
-    radius = receptive_field(network).halo
+    radius = receptive_field(network).reach
     assert 8 < radius < 40
     tiled = predict_membrane(network, image, tile=112)
     np.testing.assert_allclose(tiled, whole, atol=1e-6)

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Sampler
 
 from emseg.membrane.dataset import MembraneImage
 from emseg.membrane.training.augmentation import BEND_POINTS, Augmentation, Changes
-from emseg.tiling.reading import mirrored
+from emseg.tiling import mirrored
 
 _ORDER, _CROP, _STEP = range(3)  # what a seed is for
 

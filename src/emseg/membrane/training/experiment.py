@@ -29,9 +29,7 @@ from numpy.typing import NDArray
 from emseg.errors import UsageError
 from emseg.images import read_gray
 from emseg.membrane.dataset import MembraneImage, MembraneSet
-from emseg.membrane.networks import NetworkDesign
-from emseg.membrane.networks.attention_places import attention_options
-from emseg.membrane.networks.refinement import REFINING_CHANNELS, RefinedNetwork
+from emseg.membrane.networks import REFINING_CHANNELS, NetworkDesign, RefinedNetwork, attention_options
 from emseg.membrane.scoring import ImageScores, ScoreSettings, best_thresholds, score_image
 from emseg.membrane.training.augmentation import Augmentation
 from emseg.membrane.training.kept_images import PREDICTIONS, TRUTH, Pace, keep_prediction, keep_truth
@@ -168,8 +166,7 @@ def starting_point(
     """
     if pretraining == "none":
         return None
-    from emseg.membrane.pretraining import SHORT
-    from emseg.membrane.pretraining.source import pretrained_start  # imports what a training alone does not need
+    from emseg.membrane.pretraining import SHORT, pretrained_start  # imports what a training alone does not need
 
     n_steps = n_steps or SHORT.n_steps
     warm_up_steps = SHORT.warm_up_steps * n_steps // SHORT.n_steps

@@ -21,10 +21,7 @@ from emseg.errors import InputError, UsageError
 from emseg.membrane.networks import MembraneNetwork, receptive_field
 from emseg.membrane.training.augmentation import MIDDLE_GREY
 from emseg.membrane.training.devices import torch_precision
-from emseg.tiling import TileGrid, predict_tiled
-from emseg.tiling.network import Precision
-from emseg.tiling.output import OutputArray
-from emseg.tiling.reading import ImageArray
+from emseg.tiling import ImageArray, OutputArray, Precision, TileGrid, predict_tiled
 
 WHOLE_IMAGE = 1024  # what is seen at once takes memory: about 2 GB for a ResNet-50 U-Net at this side
 LARGEST_HALO = 192
@@ -134,9 +131,9 @@ def grid_for(network: MembraneNetwork, shape: tuple[int, ...], *, tile: int, hal
         return TileGrid(height, width, tile=max(height, width), halo=0)
     stride = network.stride
     if halo is None:
-        field = receptive_field(network)
+        reach = receptive_field(network).reach
         largest = min(LARGEST_HALO, (tile - stride) // 3)
-        halo = largest if field.whole_image else min(field.halo, largest)
+        halo = largest if reach is None else min(reach, largest)
     return TileGrid(height, width, tile=tile, halo=halo, multiple=stride)
 
 

@@ -23,14 +23,14 @@ from torch import nn
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import MembraneSet
 from emseg.membrane.networks import (
+    REFINING_CHANNELS,
     MembraneNetwork,
     NetworkDesign,
     build_network,
     build_refined,
     load_network_weights,
+    network_header,
 )
-from emseg.membrane.networks.refinement import REFINING_CHANNELS
-from emseg.membrane.networks.saving import network_header
 from emseg.membrane.training import work_folder
 from emseg.membrane.training.devices import chosen_precision, device_name, lightning_precision, require_device
 from emseg.membrane.training.plan import TrainingPlan, settings_of

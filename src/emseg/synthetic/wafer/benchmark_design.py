@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 
 from emseg.errors import UsageError, suggest
 from emseg.synthetic.wafer import Severity, WaferDesign
-from emseg.wafer.splits import SPLITS, require_regions
-from emseg.wafer.tiles import Tiling
 
+SPLITS = ("crops", "region", "wafer")
 USUAL = WaferDesign()
 
 
@@ -59,9 +58,6 @@ class BenchmarkDesign:
                 raise UsageError(f"`splits` must be of {', '.join(SPLITS)}; got {split!r}.{suggest(split, SPLITS)}")
         if self.tile > self.wafer_px:
             raise UsageError(f"`tile` must fit into `wafer_px`; got tile={self.tile}, wafer_px={self.wafer_px}.")
-        if "region" in self.splits:
-            left = round(self.left_share * self.wafer_px)
-            require_regions(left, self.wafer_px - left, self.tile, "`wafer_px`")
         for index in range(self.n_wafers):  # says at once what a wafer cannot be
             self.wafer(index)
 
@@ -69,11 +65,6 @@ class BenchmarkDesign:
     def n_wafers(self) -> int:
         """All wafers, to train and to validate."""
         return self.n_train_wafers + self.n_validation_wafers
-
-    @property
-    def tiling(self) -> Tiling:
-        """How the wafers are cut."""
-        return Tiling(self.tile, self.overlap, self.minimum_visible, keep_empty=False)
 
     def wafer(self, index: int) -> WaferDesign:
         """Return the design of wafer `index`; tissues and backgrounds take turns, on either side of the split."""
