@@ -198,7 +198,7 @@ def report_transfer(run: Run, transfer: Transfer) -> None:
                     run.metric(f"{name}_{short}_{word}", fmean(values), n=len(values), spread=sd, label=text)
             if name != NONE:
                 text = f"{words}: {label} minus random weights"
-                gains = {"": (None, "mean over fractions of labels")}
+                gains: dict[str, tuple[float | None, str]] = {"": (None, "mean over fractions of labels")}
                 gains |= {f"_{word}": (fraction, f"labels: {word}") for word, fraction in ends.items()}
                 for ending, (one, which) in gains.items():
                     gain = transfer.gain(name, one, metric)
