@@ -180,6 +180,6 @@ def _example(
 
 def _same_area(size_px: int, track: str) -> int:
     """Return the side in pixels of a synthetic image of a track that shows as much as one of `size_px` on Track 1."""
-    from emseg.membrane.dataset.synthetic_sets import TRACKS
+    from emseg.membrane.dataset.known_sets import synthetic_track
 
-    return round(size_px * TRACKS["track1"].pixel_size_nm / TRACKS[track].pixel_size_nm)
+    return round(size_px * synthetic_track("track1").pixel_size_nm / synthetic_track(track).pixel_size_nm)

@@ -193,12 +193,12 @@ def _tissue(runs: Sequence[Trained]) -> Tissue | None:
 
 def _usual_side_px(one: Trained) -> int | None:
     """Return the side of an image of a data set where a run does not change it."""
-    from emseg.membrane.dataset.downsampled import TRACK_1_SIDE, TRACK_2_SIDE
-    from emseg.membrane.dataset.synthetic_sets import TRACKS as SYNTHETIC_TRACKS
+    from emseg.membrane.dataset.known_sets import synthetic_track
+    from emseg.membrane.dataset.labels import TRACK_1_SIDE, TRACK_2_SIDE
 
     data, track = one.data_set
     if data == "synthetic":
-        return SYNTHETIC_TRACKS[track].size_px
+        return synthetic_track(track).size_px
     return {("urisc", "track1"): TRACK_1_SIDE, ("urisc", "track2"): TRACK_2_SIDE}.get((data, track))
 
 

@@ -1,7 +1,7 @@
 """What Track 2's downsampling does to the labels: the F1 that a perfect predictor at full size can reach on them.
 
 A Track 2 label is the full-size label resized bilinearly, four source pixels for each new one, and made binary again
-(`emseg.membrane.dataset.downsampled`). A predictor that knows every full-size pixel rightly must say for each new pixel
+(`emseg.membrane.dataset.labels`). A predictor that knows every full-size pixel rightly must say for each new pixel
 whether it is membrane, and can do so in several ways:
 
     covered   membrane where at least a share t of the new pixel's area is; t = 1/2, and the t that scores best
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chapters.urisc_competition.gap_shifts import Labels, line_width
-from emseg.membrane.dataset.downsampled import TRACK_2_FACTOR, downsampled_pair
+from emseg.membrane.dataset.labels import TRACK_2_FACTOR, downsampled_pair
 from emseg.membrane.scoring.image_scores import ImageScores, ScoreSettings, score_image
 from emseg.membrane.scoring.patches import find_patches
 from emseg.synthetic.tissue import URISC_PIXEL_SIZE_NM

@@ -11,7 +11,7 @@ from chapters.urisc_competition.gap_downsampling import COVERAGES, Downsampled
 from chapters.urisc_competition.gap_imbalance import ErrorRates, f1_at_pixel_error
 from chapters.urisc_competition.gap_shifts import Labels, Shifted
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
-from emseg.membrane.dataset.downsampled import grey_of_membrane
+from emseg.membrane.dataset import grey_of_membrane
 
 _STYLES = {"fine": "-", "coarse": "--"}
 

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from chapters.urisc_competition.rounds_tracing import AnnotationErrors, Tracing, trace
 from emseg.errors import InputError, UsageError
-from emseg.membrane.dataset.images import MembraneImage
-from emseg.membrane.dataset.labels import LabelBands
-from emseg.membrane.dataset.pairing import pair_files
-from emseg.membrane.dataset.urisc_set import missing_urisc
+from emseg.membrane.dataset import MembraneImage, pair_files, read_label
+from emseg.membrane.dataset.known_sets import missing_urisc
 from emseg.membrane.scoring.class_scores import class_scores
 from emseg.membrane.scoring.image_scores import ImageScores, ScoreSettings, score_image
 
@@ -98,7 +96,7 @@ def file_rounds(folder: Path, settings: ScoreSettings, n_images: int = 0) -> lis
     rounds = []
     for name, below in ROUND_FOLDERS.items():
         pairs = pair_files(place / below, place / FINAL_FOLDER)[: n_images or None]
-        masks = ((_read(pair.image), _read(pair.label)) for pair in pairs if pair.label is not None)
+        masks = ((read_label(pair.image), read_label(pair.label)) for pair in pairs if pair.label is not None)
         rounds.append(score_round(name, masks, settings))
     return rounds
 
@@ -113,10 +111,6 @@ def score_round(
             raise InputError(f"{name} and final must have one size; got {annotation.shape} and {truth.shape}.")
         scores.append(score_image(annotation, truth, settings))
     return ScoredRound(name, tuple(scores))
-
-
-def _read(path: Path) -> NDArray[np.bool_]:
-    return np.concatenate(list(LabelBands(path)))
 
 
 def _mean_f1(tracings: Sequence[Tracing], errors: AnnotationErrors) -> float:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from chapters.urisc_transfer.transfer_experiment import Transfer
 from chapters.urisc_transfer.transfer_reporting import METRIC_LABELS, NOT_RUN, pretraining_label
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
-from emseg.membrane.dataset.images import UnlabelledImage
+from emseg.membrane.dataset import UnlabelledImage
 from emseg.membrane.pretraining import PretrainedEncoder, PretrainingPlan
 from emseg.membrane.pretraining.source import NONE
 from emseg.membrane.pretraining.views import Views

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from emseg.errors import UsageError
-from emseg.membrane.dataset.images import UnlabelledImage
+from emseg.membrane.dataset import UnlabelledImage
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.pretraining.plan import PretrainingPlan
 from emseg.membrane.pretraining.views import StepDraws, Views

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
 from emseg.errors import InputError
-from emseg.membrane.dataset.images import UnlabelledImage
+from emseg.membrane.dataset import UnlabelledImage
 from emseg.membrane.pretraining.normalization import OURS
 from emseg.membrane.pretraining.plan import PretrainingPlan
 

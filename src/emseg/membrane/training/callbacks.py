@@ -16,8 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from emseg.errors import UsageError
-from emseg.membrane.dataset import MembraneImage
-from emseg.membrane.dataset.images import Window
+from emseg.membrane.dataset import MembraneImage, Window
 from emseg.membrane.training import work_folder
 from emseg.membrane.training.devices import peak_memory_mib
 from emseg.membrane.training.module import MembraneModule
