@@ -93,7 +93,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, float | str]]:
         row: dict[str, float | str] = {
             "network": name,
             "weights_million": sum(weight.numel() for weight in network.parameters()) / 1e6,
-            "receptive_field_px": field.size,
+            "receptive_field_px": field.height,
         }
         if device.type == "cuda":
             row["memory_gib"] = peak_gib(steps[name], before)

@@ -24,8 +24,7 @@ from _results import Target, add_json_option, finish
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from reference.sharpness import numpy_indices
 
-from emseg.sharpness import INDEX_NAMES, sharpness
-from emseg.sharpness.sums import available_threads
+from emseg.sharpness import INDEX_NAMES, available_threads, sharpness
 
 RELATIVE_TOLERANCE = 1e-10
 SHAPE = (9958, 9959)  # the targets are for this size

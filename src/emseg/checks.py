@@ -55,8 +55,11 @@ def validated(cls: type[T]) -> type[T]:
         for name in values:
             if name not in known:
                 raise UsageError(f"a {_words(cls)} has no {name!r}.{suggest(name, known)}")
+        # Handed over by name, or a refusal would name the value by its position.
+        names = [field.name for field in dataclasses.fields(made) if field.init]
+        named, rest = dict(zip(names, args, strict=False)), args[len(names) :]
         try:
-            init(self, *args, **values)
+            init(self, *rest, **named, **values)
         except pydantic.ValidationError as error:
             cause = error.errors()[0].get("ctx", {}).get("error")
             raise (cause if isinstance(cause, ValueError) else UsageError(describe(error))) from None
@@ -160,6 +163,12 @@ def require_known(values: Mapping[str, Any], known: Iterable[str], owner: str) -
     for name in values:
         if name not in known:
             raise UsageError(f"{owner} has no {name!r}; it has {', '.join(known)}.{suggest(name, known)}")
+
+
+def changes_between(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return "name was x and is now y" for every setting that differs or that only one of the two has."""
+    pairs = {name: (then.get(name, "not given"), now.get(name, "not given")) for name in [*then, *now]}
+    return [f"{name} was {old} and is now {new}" for name, (old, new) in pairs.items() if old != new]
 
 
 def is_number(value: Any) -> bool:

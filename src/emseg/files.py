@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,14 +41,15 @@ def atomic_path(path: str | Path, *, repair: str = _REPAIR) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path} could not be written: {error.strerror or error}. {repair}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_atomically(
-    path: str | Path, content: str | bytes | Callable[[IO[bytes]], object], *, repair: str = ""
+    path: str | Path, content: str | bytes | Callable[[IO[bytes]], object], *, repair: str = _REPAIR
 ) -> None:
     """Write `content` (text, bytes, or a function that writes to a binary file) to `path` in one step."""
-    with atomic_path(path, **({"repair": repair} if repair else {})) as temporary, temporary.open("wb") as file:
+    with atomic_path(path, repair=repair) as temporary, temporary.open("wb") as file:
         if callable(content):
             content(file)
         else:

@@ -1,4 +1,4 @@
-"""Reading one grey image from a file, and refusing everything else by name.
+"""Finding image files, and reading one grey image from a file, refusing everything else by name.
 
 The content of a file decides what it is, not its extension: microscopes and archives rename files. TIFF (also BigTIFF,
 tiled, and of either byte order) is read by tifffile, and memory-mapped on request; PNG, JPEG, BMP, PGM, WebP and
@@ -7,9 +7,12 @@ NaN or infinity. Colour, palette and 1-bit images are refused rather than conver
 the owner's choice; every message says how. A TIFF whose zero means white is inverted, so that large is always bright.
 """
 
+import glob
+import re
 import struct
 import warnings
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,22 +58,27 @@ _BOUNDED_COMPRESSIONS = ("NONE", "LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", 
 _TO_GRAY = 'Convert it to grey first, for example PIL.Image.open(name).convert("L").'
 
 
-def read_gray(path: str | Path, *, page: int | None = None, memory_map: bool = False) -> NDArray[Any]:
+def read_gray(
+    path: str | Path, *, page: int | None = None, memory_map: bool = False, as_label: bool = False
+) -> NDArray[Any]:
     """Return the grey image in a file as (row, column) uint8, uint16, float32 or float64.
 
     `page` picks one image, from 0, of a TIFF that holds several. With `memory_map` an uncompressed TIFF is not read but
     mapped, read-only and in its own byte order. Other integer types become the smallest float type that holds them.
+    With `as_label` they stay as they are, and images with one reading only as labels are accepted: 1-bit images, as 0
+    and 255, and palettes whose colours in use are greys.
     Raises InputError, in one sentence that names the file, for anything that is not one readable grey image.
     """
     path = Path(path)
     signature = _signature(path)
     if signature.startswith(_TIFF_SIGNATURES):
-        image = _read_tiff(path, page, memory_map)
+        image = _read_tiff(path, page, memory_map, as_label)
     else:
         if page:
             raise UsageError(f"page must be 0 for a file of one image; got page={page} for {path}.")
-        image = _read_by_pillow(path, _pillow_format(path, signature))
-    return require_gray(_supported(image), str(path))
+        image = _read_by_pillow(path, _pillow_format(path, signature, as_label), as_label)
+    kept = as_label and np.issubdtype(image.dtype, np.integer)
+    return require_gray(image if kept else _supported(image), str(path))
 
 
 def count_pages(path: str | Path) -> int:
@@ -83,6 +91,38 @@ def count_pages(path: str | Path) -> int:
             return len(_full_size_pages(tiff))
     except _DECODER_ERRORS as error:
         raise _damaged(path, "TIFF", error) from error
+
+
+def find_images(names: Iterable[str], *, recursive: bool = False) -> tuple[list[Path], list[str]]:
+    """Return the image files given by names of files, folders and patterns, sorted, and a sentence per problem.
+
+    Of a folder, the files with an image's extension are taken, with `recursive` also those in the folders below, but
+    not hidden files. A named file is taken whatever its extension.
+    """
+    found: set[Path] = set()
+    problems: list[str] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            inside = _images_in(path, recursive)
+            if not inside:
+                advice = "Name its files." if recursive else "Name its files, or look below it with --recursive."
+                problems.append(f"{name} must hold images ({' '.join(IMAGE_SUFFIXES)}); it holds none. {advice}")
+            found.update(inside)
+        elif glob.has_magic(name) and not path.exists():
+            matches = [Path(match) for match in glob.glob(name, recursive=recursive)]  # noqa: PTH207 - absolute patterns
+            if not matches:
+                problems.append(f"{name} must match an image; it matches no file. Check the pattern.")
+            found.update(match for match in matches if not match.is_dir())
+        else:
+            found.add(path)
+    return sorted(found, key=natural_key), problems
+
+
+def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Return a sorting key that compares the numbers in a name as numbers."""
+    parts = re.split(r"([0-9]+)", str(path))
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part.casefold()) for part in parts], str(path)
 
 
 def require_gray(image: Any, name: str = "image", *, check_finite: bool = True) -> NDArray[Any]:
@@ -108,6 +148,14 @@ def require_gray(image: Any, name: str = "image", *, check_finite: bool = True) 
     if check_finite and np.issubdtype(array.dtype, np.floating):
         _require_finite(array, name)
     return array
+
+
+def _images_in(folder: Path, recursive: bool) -> list[Path]:
+    return [
+        path
+        for path in (folder.rglob("*") if recursive else folder.iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    ]
 
 
 def _require_finite(array: NDArray[Any], name: str) -> None:
@@ -149,13 +197,15 @@ def _signature(path: Path) -> bytes:
     return signature
 
 
-def _pillow_format(path: Path, signature: bytes) -> str:
+def _pillow_format(path: Path, signature: bytes, as_label: bool) -> str:
     for start, name in _PILLOW_SIGNATURES:
         if signature.startswith(start):
             return name
     if signature[:4] == b"RIFF" and signature[8:12] == b"WEBP":
         return "WEBP"
     if signature[:2] in (b"P1", b"P4"):
+        if as_label:
+            return "PPM"
         raise _one_bit(path)
     if signature[:2] in (b"P3", b"P6"):
         raise InputError(f"{path} must be grey; it is a colour image. {_TO_GRAY}")
@@ -198,7 +248,7 @@ def _supported(image: NDArray[Any]) -> NDArray[Any]:
     return image.astype(np.float32 if exact_in_float32 else np.float64)
 
 
-def _read_by_pillow(path: Path, kind: str) -> NDArray[Any]:
+def _read_by_pillow(path: Path, kind: str, as_label: bool = False, frame: int = 0) -> NDArray[Any]:
     Image.init()
     # Image.open would refuse more than 179 million pixels; wafer images have more, and these are the user's own files.
     factory = Image.OPEN[kind][0]
@@ -206,18 +256,35 @@ def _read_by_pillow(path: Path, kind: str) -> NDArray[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             with path.open("rb") as file, factory(file, str(path)) as image:
+                image.seek(frame)
                 if kind in _BOUNDED_FORMATS:
-                    _require_plausible(path, image.height, image.width)
-                _require_gray_mode(path, image)
+                    pixels_per_byte = 8 if image.mode in ("1", "P") else 1
+                    _require_plausible(path, image.height, image.width // pixels_per_byte)
+                if not (as_label and image.mode in ("1", "P") and "transparency" not in image.info):
+                    _require_gray_mode(path, image)
                 image.load()
-                pixels = np.asarray(image)
+                if image.mode == "P":
+                    return _greys_of_palette(path, image)
+                pixels = np.asarray(image.convert("L") if image.mode == "1" else image)
     except (InputError, UsageError):
         raise
     except _DECODER_ERRORS as error:
         raise _damaged(path, kind, error) from error
     if image.mode == "I":  # 16-bit PGM
         return pixels.astype(np.uint16)
-    return pixels.astype(_GRAY_MODES[image.mode], copy=False)
+    return pixels.astype(_GRAY_MODES.get(image.mode, np.uint8), copy=False)
+
+
+def _greys_of_palette(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+    """The greys that a palette gives; raises InputError if another colour occurs in the image."""
+    palette = np.zeros((256, 3), np.uint8)
+    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    palette[: len(colours)] = colours
+    used = palette[np.array(image.histogram()) > 0]
+    if (used != used[:, :1]).any():
+        _require_gray_mode(path, image)
+    greys: NDArray[np.uint8] = palette[:, 0][np.asarray(image)]
+    return greys
 
 
 def _require_gray_mode(path: Path, image: Image.Image) -> None:
@@ -231,10 +298,12 @@ def _require_gray_mode(path: Path, image: Image.Image) -> None:
         raise InputError(f"{path} must be grey; it is a colour image ({image.mode}). {_TO_GRAY}")
 
 
-def _read_tiff(path: Path, page: int | None, memory_map: bool) -> NDArray[Any]:
+def _read_tiff(path: Path, page: int | None, memory_map: bool, as_label: bool) -> NDArray[Any]:
     try:
         with tifffile.TiffFile(path) as tiff:
             chosen = _choose_page(path, _full_size_pages(tiff), page)
+            if as_label and (chosen.bitspersample == 1 or chosen.photometric == tifffile.PHOTOMETRIC.PALETTE):
+                return _read_by_pillow(path, "TIFF", as_label, chosen.index)
             _require_gray_page(path, chosen)
             _require_complete(path, chosen)
             inverted = chosen.photometric == tifffile.PHOTOMETRIC.MINISWHITE

@@ -23,11 +23,11 @@ from chapters.attribution_fields.field_explorer import explore_live, field_page
 from chapters.attribution_fields.field_reporting import factor_table, report_comparisons, report_factors, report_fields
 from chapters.attribution_fields.field_survey import ConditionFields, ImageFields, untrained
 from emseg.attribution.pixel_classes import sample_pixels
-from emseg.attribution.receptive_field import theoretical_receptive_field
 from emseg.attribution.window_integral import IntegralOptions, integral_options
 from emseg.errors import InputError, UsageError
 from emseg.membrane.networks import NetworkDesign
 from emseg.runs.session import Run
+from emseg.tiling.receptive_field import theoretical_receptive_field
 
 OPTIONS = IntegralOptions(n_steps=4, quadrature="riemann_middle")
 

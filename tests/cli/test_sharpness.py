@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from emseg.cli import main
-from emseg.sharpness import INDEX_NAMES, sharpness
-from emseg.sharpness.survey import survey
+from emseg.sharpness import INDEX_NAMES, sharpness, survey
 
 
 def image(seed: int) -> np.ndarray:
@@ -93,7 +92,7 @@ def test_an_interrupted_run_keeps_what_it_measured(folder, capsys, monkeypatch):
         yield next(measurements)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("emseg.sharpness.survey.survey", interrupted)
+    monkeypatch.setattr("emseg.sharpness.survey", interrupted)
     assert main(["sharpness", str(folder), "--json"]) == 130
     assert [Path(row["image"]).name for row in json.loads(capsys.readouterr().out)] == ["section_1.png"]
 
@@ -102,9 +101,9 @@ def test_an_interrupted_run_keeps_what_it_measured(folder, capsys, monkeypatch):
     ("options", "message"),
     [
         (["--per", "um2"], "needs the pixel size"),
-        (["--pixel-size-nm", "0"], "positive length"),
-        (["--pixel-size-nm", "nan"], "positive length"),
-        (["--pixel-size-nm=-4"], "positive length"),
+        (["--pixel-size-nm", "0"], "greater than 0 nm"),
+        (["--pixel-size-nm", "nan"], "greater than 0 nm"),
+        (["--pixel-size-nm=-4"], "greater than 0 nm"),
     ],
 )
 def test_a_wrong_request_exits_with_2_in_one_sentence(folder, capsys, options, message):

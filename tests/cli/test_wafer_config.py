@@ -46,7 +46,7 @@ def test_the_classes_and_files_are_those_of_the_folder(capsys, tmp_path):
     ("arguments", "message"),
     [
         (["--detector", "mask_rcn"], "Did you mean 'mask_rcnn'"),
-        (["--size", "large"], "`size` must be one of paper, small; got 'large'"),
+        (["--size", "large"], "`size` must be one of 'paper', 'small'; got 'large'"),
         (["--set", "batch_sise=4"], "a schedule has no 'batch_sise'. Did you mean 'batch_size'"),
         (["--set", "batch_size"], "--set takes NAME=VALUE; got 'batch_size'"),
         (["--set", "learning_rate=fast"], "`learning_rate` must be a positive number; got 'fast'"),

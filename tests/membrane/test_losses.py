@@ -161,7 +161,7 @@ def test_mixed_labels_weigh_both_classes() -> None:
 @pytest.mark.parametrize("name", ["focal_gamma", "dice_weight", "boundary_weight"])
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1", None, True])
 def test_weights_that_are_none_are_named(name: str, value: object) -> None:
-    with pytest.raises(UsageError, match=f"`{name}` must be a finite number of at least 0"):
+    with pytest.raises(UsageError, match=f"`{name}` must be (finite|a number|at least 0)"):
         MembraneLoss(**{name: value})  # type: ignore[arg-type]
 
 

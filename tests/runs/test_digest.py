@@ -1,11 +1,13 @@
 """A digest changes when behaviour changes, and only then."""
 
+import os
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from emseg.runs.digest import code_tree, imported_modules, library_digest, notebook_digest
+from emseg.runs.digest import imported_modules, library_digest, notebook_digest
+from emseg.source_code import code_digest, code_tree
 
 BASE = "def f(x):\n    return x + 1\n"
 
@@ -42,8 +44,13 @@ def test_the_tree_is_the_same_on_every_python_version():
     assert code_tree('print(f"{x:>{w}}")') == f"Module(body=[Expr(value={call}{spec})])"
 
 
-def _package(tmp_path: Path) -> Path:
-    root = tmp_path / "emseg"
+def _packages(tmp_path: Path) -> dict[str, Path]:
+    """A library and a package of chapter modules, which import the library."""
+    root, chapters = tmp_path / "emseg", tmp_path / "chapters"
+    chapters.mkdir()
+    (chapters / "__init__.py").write_text("")
+    (chapters / "first.py").write_text("from emseg.deep import g\ntable = g()\n")
+    (chapters / "second.py").write_text("t = 1\n")
     (root / "sharp").mkdir(parents=True)
     (root / "__init__.py").write_text("")
     (root / "sharp" / "__init__.py").write_text("from emseg.sharp.indices import f\n")
@@ -52,7 +59,7 @@ def _package(tmp_path: Path) -> Path:
     (root / "sharp" / "claims.csv").write_text("id,chapter\nours,part/first\ntheirs,part/second\n")
     (root / "deep.py").write_text("def g():\n    return 1\n")
     (root / "other.py").write_text("h = 1\n")
-    return root
+    return {"emseg": root, "chapters": chapters}
 
 
 def _notebook(source: str):
@@ -61,8 +68,13 @@ def _notebook(source: str):
 
 def test_imports_are_followed_through_packages_and_functions(tmp_path: Path):
     """An import inside a function counts, as do the packages above a module; modules never imported do not."""
-    found = imported_modules(["%matplotlib inline\nfrom emseg.sharp import f"], _package(tmp_path))
+    found = imported_modules(["%matplotlib inline\nfrom emseg.sharp import f"], _packages(tmp_path))
     assert found == ["emseg", "emseg.deep", "emseg.sharp", "emseg.sharp.indices"]
+
+
+def test_modules_of_a_chapter_are_followed_into_the_library(tmp_path: Path):
+    found = imported_modules(["from chapters.first import table"], _packages(tmp_path))
+    assert found == ["chapters", "chapters.first", "emseg", "emseg.deep"]
 
 
 @pytest.mark.parametrize(
@@ -71,20 +83,29 @@ def test_imports_are_followed_through_packages_and_functions(tmp_path: Path):
         ("deep.py", "def g():\n    return 2\n", True),
         ("deep.py", "def g():\n    return 1  # still one\n", False),
         ("other.py", "h = 2\n", False),
+        ("../chapters/first.py", "from emseg.deep import g\ntable = g() + 1\n", True),
+        ("../chapters/first.py", "from emseg.deep import g\ntable = g()  # a table\n", False),
+        ("../chapters/second.py", "t = 2\n", False),
         ("sharp/table.csv", "a,b\n1,3\n", True),
         ("sharp/claims.csv", "id,chapter\nours,part/first\nchanged,part/second\nnew,part/third\n", False),
         ("sharp/claims.csv", "id,chapter\nchanged,part/first\ntheirs,part/second\n", True),
     ],
 )
 def test_the_library_digest_covers_just_what_is_imported(tmp_path: Path, file, text, changes):
-    root = _package(tmp_path)
-    notebook = _notebook("from emseg.sharp import f")
-    before = library_digest(notebook, "part/first", root)
-    (root / file).write_text(text)
-    import os
+    roots = _packages(tmp_path)
+    notebook = _notebook("from chapters.first import table\nfrom emseg.sharp import f")
+    before = library_digest(notebook, "part/first", roots)
+    (roots["emseg"] / file).write_text(text)
+    os.utime(roots["emseg"] / file, ns=(1, 1))  # a cached tree must not hide the change, however coarse the clock
+    assert (library_digest(notebook, "part/first", roots) != before) is changes
 
-    os.utime(root / file, ns=(1, 1))  # a cached tree must not hide the change, however coarse the clock
-    assert (library_digest(notebook, "part/first", root) != before) is changes
+
+def test_the_digest_of_code_refuses_a_pattern_without_modules(tmp_path: Path):
+    """A module that was moved must not silently leave the digest of cached results."""
+    roots = _packages(tmp_path)
+    assert code_digest("sharp/*.py", root=roots["emseg"]) != code_digest("deep.py", root=roots["emseg"])
+    with pytest.raises(AssertionError, match=r"no module of emseg matches 'blunt/\*\.py'"):
+        code_digest("blunt/*.py", root=roots["emseg"])
 
 
 def test_prose_does_not_change_the_notebook_digest():

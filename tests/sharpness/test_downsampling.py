@@ -73,7 +73,7 @@ def test_the_competitions_factor_takes_track_1_to_track_2():
         (lambda: downsample(np.zeros((9, 9), np.uint8), (0, 3)), UsageError, "got 0 x 3"),
         (lambda: downsample(np.zeros((9, 9, 3), np.uint8), (3, 3)), InputError, "must be grey"),
         (lambda: downsample(np.full((9, 9), np.nan), (3, 3)), InputError, "81 NaN"),
-        (lambda: reduced_shape((9, 9), 0.5), UsageError, "factor must be at least 1"),
+        (lambda: reduced_shape((9, 9), 0.5), UsageError, "`factor` must be a finite number at least 1"),
     ],
 )
 def test_a_wrong_request_is_refused_by_name(call, error, message):

@@ -11,8 +11,8 @@ from reference.sharpness import numpy_indices, textbook_indices
 
 from emseg.errors import InputError, UsageError
 from emseg.sharpness import INDEX_NAMES, Sharpness, sharpness
-from emseg.sharpness.kernels import RUN, TILE_COLUMNS
-from emseg.sharpness.sums import BAND_PIXELS, MINIMUM_BAND_ROWS
+from emseg.sharpness.indices import BAND_PIXELS, MINIMUM_BAND_ROWS
+from emseg.sharpness.sharpness_kernels import RUN, TILE_COLUMNS
 
 RELATIVE_TOLERANCE = 1e-10
 DTYPES = (np.uint8, np.uint16, np.float32, np.float64)
@@ -250,10 +250,10 @@ def test_an_image_without_indices_is_refused_by_name(image, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"axis": "z"}, "axis must be 'x' .* got 'z'"),
-        ({"pixel_size_nm": 0}, "positive length in nanometres; got 0"),
-        ({"pixel_size_nm": float("nan")}, "positive length"),
-        ({"n_threads": 0}, "n_threads must be at least 1"),
+        ({"axis": "z"}, "`axis` must be one of 'x', 'y'; got 'z'"),
+        ({"pixel_size_nm": 0}, "`pixel_size_nm` must be a finite number greater than 0 nm; got 0"),
+        ({"pixel_size_nm": float("nan")}, "greater than 0 nm; got nan"),
+        ({"n_threads": 0}, "`n_threads` must be a whole number of at least 1; got 0"),
     ],
 )
 def test_a_wrong_option_is_refused_by_name(options, message):

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from emseg.sharpness import sharpness
-from emseg.sharpness.survey import find_images, natural_key, survey
+from emseg.images import find_images, natural_key
+from emseg.sharpness import sharpness, survey
 
 
 def image(seed: int) -> np.ndarray:

@@ -19,20 +19,20 @@ SOFT = TileGrid(60, 80, tile=24, halo=2, overlap=4, blending="linear")
     [
         ({"tile": 64, "halo": 32}, r"`tile` must exceed twice `halo`; got tile=64, halo=32. Use a larger tile or"),
         ({"tile": 100, "multiple": 32}, "`tile` must be divisible by `multiple`; got tile=100, multiple=32. Use 96."),
-        ({"tile": 0}, "`tile` must be a whole number of pixels from 1 up; got 0."),
-        ({"tile": 64.0}, "`tile` must be a whole number of pixels from 1 up; got 64.0."),
-        ({"halo": -1}, "`halo` must be a whole number of pixels from 0 up; got -1."),
-        ({"multiple": True}, "`multiple` must be a whole number of pixels from 1 up; got True."),
-        ({"height": 0}, "`height` must be a whole number of pixels from 1 up; got 0."),
+        ({"tile": 0}, "`tile` must be at least 1; got 0."),
+        ({"tile": 64.0}, "`tile` must be a whole number; got 64.0."),
+        ({"halo": -1}, "`halo` must be at least 0; got -1."),
+        ({"multiple": True}, "`multiple` must be a whole number; got True."),
+        ({"height": 0}, "`height` must be at least 1; got 0."),
         ({"overlap": 8}, "blending='none' needs overlap=0; got 8"),
         ({"blending": "linear"}, "blending='linear' needs an `overlap`"),
         ({"blending": "gausian", "overlap": 8}, "got 'gausian'. Did you mean 'gaussian'?"),
-        ({"border": "zero"}, "`border` must be one of flush, reflect; got 'zero'"),
+        ({"border": "zero"}, "`border` must be one of 'flush', 'reflect'; got 'zero'"),
         (
             {"halo": 8, "overlap": 49, "blending": "linear"},
-            "or no tile would get ahead; got tile=64, halo=8, overlap=49",
+            "or tiles would not advance; got tile=64, halo=8, overlap=49",
         ),
-        ({"halo": 20, "multiple": 32}, "by at least `multiple`, or no tile would get ahead"),
+        ({"halo": 20, "multiple": 32}, "by at least `multiple`, or tiles would not advance"),
     ],
 )
 def test_grids_that_cannot_be(changed: dict, message: str) -> None:
@@ -60,7 +60,7 @@ def test_images_that_do_not_fit(image: np.ndarray, message: str) -> None:
     ("out", "message"),
     [
         (np.zeros((1, 60, 81), np.float32), r"of 60 x 80 pixels; got shape \(1, 60, 81\)"),
-        (np.zeros((1, 60, 80)), "`out` must hold one of float16, float32, uint8; got float64"),
+        (np.zeros((1, 60, 80)), "`out.dtype` must be one of 'float16', 'float32', 'uint8'; got 'float64'"),
         (np.broadcast_to(np.float32(0), (60, 80)), "`out` must be writable; this one was opened for reading"),
         (IMAGE, "`out` must not be the image itself"),
         (IMAGE[None], "`out` must not be the image itself"),
@@ -82,9 +82,9 @@ def test_outputs_on_disk_that_were_opened_for_reading(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 0}, "`batch_size` must be a whole number of tiles from 1 up; got 0"),
+        ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1; got 0"),
         ({"batch_size": 2.5}, "got 2.5"),
-        ({"precision": "bf16"}, "`precision` must be one of float32, bfloat16, float16; got 'bf16'"),
+        ({"precision": "bf16"}, "`precision` must be one of 'float32', 'bfloat16', 'float16'; got 'bf16'"),
         ({"scale": 0}, "`scale` finite and positive; got mean=0.0, scale=0"),
         ({"mean": float("nan")}, "`mean` must be finite"),
         ({"depends_on": {"weights": "a"}}, "Name a `checkpoint` file"),
@@ -173,7 +173,7 @@ def test_an_output_file_is_opened_again_and_never_overwritten(tmp_path) -> None:
     with pytest.raises(InputError, match=r"holds float16 of shape \(1, 60, 80\); this mosaic is uint8"):
         open_output(tmp_path / "new" / "out.npy", GRID, 1, "uint8")
     (tmp_path / "text.npy").write_text("no array")
-    with pytest.raises(InputError, match=r"must be a \.npy file"):
+    with pytest.raises(InputError, match=r"must be a writable \.npy file"):
         open_output(tmp_path / "text.npy", GRID, 1)
 
 

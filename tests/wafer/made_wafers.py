@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emseg.wafer.sections import Section, WaferSections
+from emseg.sections import Section, WaferSections
 
 QUALITIES = ("good", "incomplete", "fold", "damaged")
 

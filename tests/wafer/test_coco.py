@@ -102,7 +102,7 @@ def test_every_fault_of_a_file_is_named(spoil: Callable[[dict[str, Any]], None],
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is no JSON: .* in line 1"), ("[]", "must be a COCO file, an object"), ("{}", "list 'images' is missing")],
+    [("{", "is not valid JSON .*line 1"), ("[]", "must be a COCO file, an object"), ("{}", "list 'images' is missing")],
 )
 def test_a_file_of_another_kind_is_named(content: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
@@ -112,10 +112,10 @@ def test_a_file_of_another_kind_is_named(content: str, message: str, tmp_path: P
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.json does not exist"):
         read_coco(tmp_path / "nowhere.json")
-    with pytest.raises(InputError, match="it is a folder"):
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
         read_coco(tmp_path)
     (tmp_path / "latin.json").write_bytes('"é"'.encode("latin-1"))
-    with pytest.raises(InputError, match="must be text in UTF-8; byte 1"):
+    with pytest.raises(InputError, match=r"latin\.json is not valid JSON .*utf-8"):
         read_coco(tmp_path / "latin.json")
 
 

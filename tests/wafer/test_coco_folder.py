@@ -12,10 +12,17 @@ from pycocotools.coco import COCO
 from wafer.made_wafers import QUALITIES, picture, random_wafer
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.formats.coco_folder import Benchmark, open_benchmark
-from emseg.wafer.formats.coco_writing import coco_document, require_wafer_name, write_annotations, write_tiles
+from emseg.wafer.formats.benchmark_folder import (
+    Benchmark,
+    open_benchmark,
+    own_benchmark,
+    require_wafer_name,
+    write_annotations,
+    write_tiles,
+)
+from emseg.wafer.formats.coco import coco_document
 from emseg.wafer.splits import split_crops
-from emseg.wafer.tiles import Tile, Tiling, plan_tiles
+from emseg.wafer.tiles import Tile, TilePlace, Tiling, plan_tiles
 
 WAFER = random_wafer(0)
 TILES = plan_tiles(WAFER, Tiling(64, 0.25, minimum_visible=0.3))
@@ -44,7 +51,7 @@ def test_pixels_and_outlines_come_back_as_they_were_cut(tmp_path: Path) -> None:
         coco = benchmark.read("crops", which)
         for image, place in zip(coco.images, coco.places, strict=True):
             tile = tiles.pop(image.file_name)
-            assert place == tile.place
+            assert place == TilePlace(tile.wafer, tile.row, tile.column, tile.height, tile.width)
             pixels = cv2.imread(str(benchmark.split("crops").train_images / image.file_name), cv2.IMREAD_UNCHANGED)
             np.testing.assert_array_equal(pixels, tile.pixels(picture(WAFER)))
             for one, shown in zip(coco.of_image(image), tile.sections, strict=True):
@@ -101,14 +108,14 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path
     benchmark = made(tmp_path / "made")
     with pytest.raises(UsageError, match=r"must be one of crops for .* got 'crop'\. Did you mean 'crops'"):
         benchmark.split("crop")
-    with pytest.raises(UsageError, match="`which` must be train or validation; got 'test'"):
+    with pytest.raises(UsageError, match="`which` must be one of 'train', 'validation'; got 'test'"):
         benchmark.read("crops", "test")
 
 
 def test_a_folder_that_lost_a_file_is_named(tmp_path: Path) -> None:
     benchmark = made(tmp_path / "made")
     benchmark.split("crops").train.unlink()
-    with pytest.raises(InputError, match=r"is not whole: .*train\.json is missing"):
+    with pytest.raises(InputError, match=r"is incomplete: .*train\.json is missing"):
         open_benchmark(tmp_path / "made")
     (tmp_path / "made" / "benchmark.json").write_text('{"kind": "synthetic"}')
     with pytest.raises(InputError, match="lacks 'counts'; it was not written by this version"):
@@ -174,3 +181,44 @@ def users_folder(folder: Path, names: tuple[str, str], images: tuple[str, str]) 
         for image in ours.read("crops", which).images:
             shutil.copy(ours.folder / "images" / image.file_name, theirs / place / image.file_name)
     return theirs
+
+
+def test_a_users_folder_is_rewritten_with_boxes_and_areas_of_its_outlines(tmp_path: Path) -> None:
+    """Whatever boxes, areas, ids and image folders it has; images are those of the user."""
+    theirs = users_folder(tmp_path, ("train.json", "val.json"), ("images/train", "images/val"))
+    right = {}
+    for path in sorted((theirs / "annotations").iterdir()):
+        content = json.loads(path.read_text())
+        right[path.stem] = [(one["bbox"], one["area"]) for one in content["annotations"]]
+        for entry in content["categories"]:
+            entry["id"] += 10
+        for one in content["annotations"]:
+            one.update(category_id=one["category_id"] + 10, bbox=[0, 0, 1, 1])
+            del one["area"]
+        path.write_text(json.dumps(content))
+    own = own_benchmark(theirs, tmp_path / "rewritten")
+    assert (own.folder, own.class_names, own.kind) == (tmp_path / "rewritten", QUALITIES, "licensed")
+    for which, stem in (("train", "train"), ("validation", "val")):
+        given, coco = open_benchmark(theirs).read("given", which), own.read("given", which)
+        assert [image.id for image in coco.images] == [image.id for image in given.images]
+        content = json.loads(coco.path.read_text())
+        assert [entry["id"] for entry in content["categories"]] == [1, 2, 3, 4]
+        for one, (box, area) in zip(content["annotations"], right[stem], strict=True):
+            np.testing.assert_allclose([*one["bbox"], one["area"]], [*box, area], rtol=1e-3, atol=0.01)
+        image = coco.images[0]
+        theirs_path = theirs / "images" / ("train" if which == "train" else "val") / given.images[0].file_name
+        assert (own.folder / "images" / image.file_name).read_bytes() == theirs_path.read_bytes()
+    assert own_benchmark(theirs, tmp_path / "rewritten").fingerprint == own.fingerprint
+    assert own_benchmark(own.folder, tmp_path / "unused").folder == own.folder
+    assert not (tmp_path / "unused").exists()
+    path = theirs / "annotations" / "val.json"
+    path.write_text(path.read_text().replace("damaged", "broken"))
+    with pytest.raises(InputError, match="must have the same classes"):
+        own_benchmark(theirs, tmp_path / "rewritten")
+
+
+def test_windows_separators_in_file_names_are_read(tmp_path: Path) -> None:
+    theirs = users_folder(tmp_path, ("train.json", "val.json"), ("images", "images"))
+    path = theirs / "annotations" / "val.json"
+    path.write_text(path.read_text().replace('"file_name": "', '"file_name": ".\\\\'))
+    assert len(open_benchmark(theirs).read("given", "validation").images) == len(TILES) - round(0.6 * len(TILES))

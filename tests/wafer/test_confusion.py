@@ -8,11 +8,12 @@ from reference.confusion import Pixels, textbook_confusion
 from wafer.section_scenes import detection, random_scene, rectangle, truth_of
 
 from chapters.fanet_training.confusion import confusion_matrix
+from chapters.fanet_training.reporting import paper_scores, report_scores
 from emseg.errors import InputError, UsageError
 from emseg.reported import load_reported, select_reported
 from emseg.runs.session import Run
-from emseg.wafer.scores import failures, paper_scores, report_scores, score_detections
-from emseg.wafer.scores.run_length import decoded
+from emseg.wafer.scores import failures, score_detections
+from emseg.wafer.scores.coco_masks import decoded
 
 TRUE_MASK = rectangle(20, 20, 40, 40)
 

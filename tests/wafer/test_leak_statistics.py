@@ -19,7 +19,7 @@ from chapters.wafer_dataset.leak_statistics import (
 )
 from emseg.errors import InputError, UsageError
 from emseg.runs.session import Run
-from emseg.wafer.formats.coco_folder import Benchmark, SplitFiles
+from emseg.wafer.formats.benchmark_folder import Benchmark, SplitFiles
 from emseg.wafer.splits import pixel_leak
 from emseg.wafer.tiles import TilePlace, Tiling
 

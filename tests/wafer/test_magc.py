@@ -10,10 +10,10 @@ from wafer.made_wafers import random_wafer, rectangle
 
 from emseg.data import dataset_path
 from emseg.errors import InputError
+from emseg.sections import Section, WaferSections
+from emseg.wafer.annotated_wafer import load_magc_wafer
 from emseg.wafer.formats.exchanged_sections import magc_from_sections, sections_from_magc, side_angle_deg
 from emseg.wafer.formats.magc import MagcItem, MagcWafer, read_magc, write_magc
-from emseg.wafer.formats.magc_wafer import load_magc_wafer
-from emseg.wafer.sections import Section, WaferSections
 
 SMALL = """[sections]
 number = 2

@@ -10,9 +10,9 @@ from wafer.made_wafers import QUALITIES, picture, random_wafer, rectangle
 
 from emseg.errors import InputError, UsageError
 from emseg.figures import COLOURS
-from emseg.wafer.formats.coco_folder import Benchmark
+from emseg.sections import Section, WaferSections
+from emseg.wafer.formats.benchmark_folder import Benchmark
 from emseg.wafer.section_figures import LONGEST_SIDE_PX, class_colours, draw_outlines, plot_tiles, plot_wafer
-from emseg.wafer.sections import Section, WaferSections
 from emseg.wafer.tiles import Tiling
 from emseg.wafer.wafer_benchmark import benchmark_from_wafer
 

@@ -112,10 +112,10 @@ def test_a_memory_mapped_image_is_read_tile_by_tile(tmp_path) -> None:
     ("change", "message"),
     [
         ({"tile": 8}, "`tile` must be at least 16 px; got 8"),
-        ({"overlap": 1.0}, "share from 0 to 0.9; got 1.0"),
+        ({"overlap": 1.0}, "fraction from 0 to 0.9; got 1.0"),
         ({"overlap": 10}, "For 10 % give 0.1"),
-        ({"minimum_visible": -0.1}, "`minimum_visible` must be a share"),
-        ({"below_minimum": "keep"}, "one of crowd, drop; got 'keep'"),
+        ({"minimum_visible": -0.1}, "`minimum_visible` must be at least 0; got -0.1"),
+        ({"below_minimum": "keep"}, "one of 'crowd', 'drop'; got 'keep'"),
     ],
 )
 def test_a_tiling_that_cannot_be_is_refused(change: dict[str, object], message: str) -> None:

@@ -8,8 +8,8 @@ import pytest
 from wafer.made_wafers import picture, random_wafer
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.formats.magc_wafer import load_magc_wafer
-from emseg.wafer.sections import WaferSections
+from emseg.sections import WaferSections
+from emseg.wafer.annotated_wafer import load_magc_wafer
 from emseg.wafer.splits import pixel_leak
 from emseg.wafer.tiles import Tiling
 from emseg.wafer.wafer_benchmark import benchmark_from_wafer, benchmark_from_wafers
@@ -77,9 +77,13 @@ def test_wafers_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
         benchmark_from_wafers([(image[:, :-1], SECOND)], tmp_path)
     with pytest.raises(InputError, match="must have 8 bits; wafer-1 is uint16"):
         benchmark_from_wafers([(image.astype(np.uint16), SECOND)], tmp_path)
-    with pytest.raises(UsageError, match=r"must be one of crops, region, wafer; got 'wafers'\. Did you mean 'wafer'"):
+    with pytest.raises(
+        UsageError, match=r"must be one of 'crops', 'region', 'wafer'; got 'wafers'\. Did you mean 'wafer'"
+    ):
         benchmark_from_wafers(WAFERS, tmp_path, split="wafers", tiling=TILING)
-    with pytest.raises(UsageError, match=r"one of synthetic, real, licensed; got 'licenced'\. Did you mean 'licensed'"):
+    with pytest.raises(
+        UsageError, match=r"one of 'synthetic', 'real', 'licensed'; got 'licenced'\. Did you mean 'licensed'"
+    ):
         benchmark_from_wafer(*WAFERS[0], tmp_path, tiling=TILING, kind="licenced")
     empty = WaferSections("bare", 150, 200, ())
     with pytest.raises(InputError, match="bare has no section"):

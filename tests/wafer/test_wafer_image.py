@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.wafer_image import read_wafer_image, require_8_bit, to_8_bit
+from emseg.wafer.annotated_wafer import read_wafer_image, require_8_bit, to_8_bit
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
-from emseg.tiling.checkpoint import replace_file
+from emseg.files import digest_of, write_atomically
+from emseg.source_code import PACKAGE_ROOT, code_tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ def save_maps(path: Path, found: WindowMaps) -> None:
     """Write the maps to a file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.concatenate([one.ravel() for one in found.maps])
-    replace_file(
+    write_atomically(
         path,
         lambda file: np.savez(
             file, boxes=found.boxes, values=values, scores=found.scores, baseline_scores=found.baseline_scores

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from emseg.errors import UsageError
-from emseg.wafer.scores import METRICS, ScoreDifference, difference_over_seeds
+from emseg.intervals import difference_over_seeds
+from emseg.wafer.scores import METRICS, ScoreDifference
 
 CHAPTER = "fanet/fanet_training"
 DETECTORS = ("mask_rcnn", "ms_rcnn")

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from emseg.runs.session import Run
-from emseg.wafer.scores.coco_input import DetectionsSource, TruthSource, read_detections, read_truth
-from emseg.wafer.scores.pairing import pair_up
+from emseg.wafer.scores.coco_masks import DetectionsSource, TruthSource, read_detections, read_truth
+from emseg.wafer.scores.failures import pair_up
 
 NOTHING_THERE = "nothing there"
 MISSED = "missed"

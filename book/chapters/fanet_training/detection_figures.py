@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.wafer.scores import FAILURE_KINDS, Failure
-from emseg.wafer.scores.coco_input import (
+from emseg.wafer.scores.coco_masks import (
     Detection,
     DetectionsSource,
     Region,
     TruthSource,
+    decoded,
     read_detections,
     read_truth,
 )
-from emseg.wafer.scores.run_length import decoded
 
 Images = Mapping[int, NDArray[Any]]
 

@@ -5,7 +5,7 @@ import re
 from emseg.errors import UsageError, suggest
 from emseg.reported import Reported, load_reported, select_reported
 from emseg.runs.session import Run
-from emseg.wafer.scores.scores import METRIC_LABELS, METRICS, DetectionScores
+from emseg.wafer.scores.detection_scores import METRIC_LABELS, METRICS, DetectionScores
 
 CLASS_METRICS = ("ap", "ap50", "ap75")
 

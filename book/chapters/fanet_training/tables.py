@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from emseg.reported import Reported
 from emseg.reported.display import DisplayTable, Shown
-from emseg.wafer.scores.scores import METRIC_LABELS, METRICS, DetectionScores, Score
+from emseg.wafer.scores.detection_scores import METRIC_LABELS, METRICS, DetectionScores, Score
 
 NO_SCORE = "none such"
 

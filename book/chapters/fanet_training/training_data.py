@@ -16,17 +16,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from emseg.data.places import cache_root
+from emseg.data.registry import cache_root
 from emseg.errors import UsageError, suggest
 from emseg.images import read_gray
 from emseg.runs.session import Run
 from emseg.synthetic.wafer.benchmark_design import preset as preset_design
-from emseg.wafer.formats.coco_folder import Benchmark, open_benchmark
-from emseg.wafer.formats.magc_wafer import load_magc_wafer
+from emseg.wafer.annotated_wafer import load_magc_wafer
+from emseg.wafer.formats.benchmark_folder import Benchmark, open_benchmark
 from emseg.wafer.splits import TRAIN, VALIDATION
 from emseg.wafer.tiles import Tiling
-from emseg.wafer.wafer_benchmark import benchmark_from_wafer
-from emseg.wafer.wafer_sets import make_benchmark
+from emseg.wafer.wafer_benchmark import benchmark_from_wafer, make_benchmark
 
 SOURCES = ("synthetic", "magc_wafer", "folder")
 FRESH_SEED = 1_000_003  # added to the seed of the data

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emseg.membrane.networks.refinement import RefinedNetwork
+from chapters.urisc_baselines.membrane_experiment import Outcome, PartScores
+from emseg.files import find_root
+from emseg.membrane.networks import RefinedNetwork
 from emseg.membrane.scoring import ImageScores, best_thresholds, spread
-from emseg.membrane.training.experiment import Outcome, PartScores
-from emseg.membrane.training.training import TrainedNetwork
+from emseg.membrane.training.membrane_trainer import TrainedNetwork
 from emseg.reported.display import DisplayTable, Shown
-from emseg.runs.project import find_root
 from emseg.runs.session import Run
 from emseg.wording import format_number
 
@@ -111,7 +111,7 @@ def report_start(run: Run, start: "FileStart | None") -> str:
     if start is None:
         return "Random weights: no pretrained encoder was asked for."
     # imports what a training from random weights does not need
-    from emseg.membrane.pretraining.source import CEM500K_NAME
+    from emseg.membrane.pretraining.pretrain_encoder import CEM500K_NAME
 
     report = start.report
     counts = {

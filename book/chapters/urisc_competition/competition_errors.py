@@ -28,7 +28,7 @@ _STRICT = np.uint8(3)
 
 @dataclass(frozen=True, eq=False)
 class ErrorExample:
-    """A crop of an image, and its error codes (see `emseg.membrane.scoring.error_map`)."""
+    """A crop of an image, and its error codes (see `emseg.membrane.scoring.pixels`)."""
 
     image: NDArray[np.uint8]
     codes: NDArray[np.uint8]

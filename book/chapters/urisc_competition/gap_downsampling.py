@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from chapters.urisc_competition.gap_shifts import Labels, line_width
 from emseg.membrane.dataset.labels import TRACK_2_FACTOR, downsampled_pair
 from emseg.membrane.scoring.image_scores import ImageScores, ScoreSettings, score_image
-from emseg.membrane.scoring.patches import find_patches
+from emseg.membrane.scoring.regions import find_patches
 from emseg.synthetic.tissue import URISC_PIXEL_SIZE_NM
 
 HALF = 0.5

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emseg.membrane.scoring.class_scores import ClassScores
-from emseg.membrane.scoring.error_map import map_errors
-from emseg.membrane.scoring.shifting import shifted_pair
+from emseg.membrane.scoring.image_scores import shifted_pair
+from emseg.membrane.scoring.pixels import ClassScores, map_errors
 
 SHIFTS_PX = (1, 2, 3)
 

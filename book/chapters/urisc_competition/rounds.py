@@ -17,8 +17,8 @@ from chapters.urisc_competition.rounds_tracing import AnnotationErrors, Tracing,
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import MembraneImage, pair_files, read_label
 from emseg.membrane.dataset.known_sets import missing_urisc
-from emseg.membrane.scoring.class_scores import class_scores
 from emseg.membrane.scoring.image_scores import ImageScores, ScoreSettings, score_image
+from emseg.membrane.scoring.pixels import class_scores
 
 FIRST_ROUND = AnnotationErrors(missed=0.05, spurious=0.015, displacement_nm=2.5)
 SECOND_ROUND = AnnotationErrors(missed=0.008, spurious=0.002, displacement_nm=0.6)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from chapters.urisc_competition.rounds import ScoredRound
 from chapters.urisc_competition.rounds_reporting import SHOWN_SCORES
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar
-from emseg.membrane.scoring.error_map import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, TRUE_POSITIVE, map_errors
-from emseg.membrane.scoring.error_pictures import COLOURS as CODE_COLOURS
+from emseg.membrane.scoring.pixels import COLOURS as CODE_COLOURS
+from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, TRUE_POSITIVE, map_errors
 
 _MARKERS = ("o", "s", "^", "D", "v")
 _BAR_COLOURS = ("black", "grey", "vermilion", "orange", "blue")

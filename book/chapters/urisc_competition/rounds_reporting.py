@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from chapters.urisc_competition.rounds import ScoredRound
-from emseg.membrane.scoring.summary import summarize
+from emseg.membrane.scoring.image_scores import summarize
 from emseg.reported import load_reported, select_reported
 from emseg.reported.display import DisplayTable, Shown
 from emseg.runs.session import Run

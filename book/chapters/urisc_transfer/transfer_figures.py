@@ -14,8 +14,8 @@ from chapters.urisc_transfer.transfer_reporting import METRIC_LABELS, NOT_RUN, p
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.membrane.dataset import UnlabelledImage
 from emseg.membrane.pretraining import PretrainedEncoder, PretrainingPlan
-from emseg.membrane.pretraining.source import NONE
-from emseg.membrane.pretraining.views import Views
+from emseg.membrane.pretraining.moco import Views
+from emseg.membrane.pretraining.pretrain_encoder import NONE
 
 _COLOURS = ("grey", "blue", "orange", "green")
 _SEED_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -29,7 +29,7 @@ def plot_views(
     figure, grid = plt.subplots(3, n, figsize=(PAGE_WIDTH_IN, 3 * PAGE_WIDTH_IN / n + 0.3), squeeze=False)
     for draw, axes in enumerate(grid.T):
         show_image(axes[0], views.patch(draw), pixel_size_nm if draw == 0 else None, grey_range=(0, 255))
-        for axis, view in zip(axes[1:], views[draw].numpy()[:, 0], strict=True):
+        for axis, view in zip(axes[1:], views.pair(draw).numpy()[:, 0], strict=True):
             show_image(axis, view, grey_range=(-1, 1))
     for axis, title in zip(grid[:, 0], ("patch", "one view", "another view"), strict=True):
         axis.set_title(title, loc="left")

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from chapters.urisc_transfer.transfer_experiment import Transfer
 from emseg.intervals import SeedDifference
-from emseg.membrane.pretraining.source import NONE
+from emseg.membrane.pretraining.pretrain_encoder import NONE
 from emseg.reported import Reported, load_reported, select_reported
 from emseg.reported.display import DisplayTable, Shown
 from emseg.runs.gathering import report_gathered

@@ -24,9 +24,9 @@ from emseg.errors import InputError
 from emseg.reported import load_reported, select_reported
 from emseg.reported.display import DisplayTable, Shown
 from emseg.runs.session import Run
+from emseg.sections import WaferSections
+from emseg.wafer.formats.benchmark_folder import Benchmark
 from emseg.wafer.formats.coco import CocoImage, CocoSet
-from emseg.wafer.formats.coco_folder import Benchmark
-from emseg.wafer.sections import WaferSections
 from emseg.wafer.splits import TRAIN, VALIDATION
 
 SMALL_SIDE_PX, LARGE_SIDE_PX = 32, 96

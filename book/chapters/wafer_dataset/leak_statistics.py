@@ -22,11 +22,11 @@ from pathlib import Path
 from chapters.fanet_results.table2 import Trained, leak_gain
 from chapters.fanet_results.table2_reporting import NOT_RUN
 from emseg.errors import InputError, UsageError
+from emseg.files import read_json
 from emseg.reported.display import DisplayTable, Shown
 from emseg.runs.session import Run
-from emseg.wafer.formats.coco import read_json
-from emseg.wafer.formats.coco_folder import Benchmark
-from emseg.wafer.sections import WaferSections
+from emseg.sections import WaferSections
+from emseg.wafer.formats.benchmark_folder import Benchmark
 from emseg.wafer.splits import SPLITS, TRAIN, VALIDATION, PixelLeak, pixel_leak, split_crops
 from emseg.wafer.tiles import Tiling, plan_tiles
 
@@ -51,7 +51,7 @@ def random_split_leak(wafer_px: int, tiling: Tiling, *, train_share: float, n_wa
     split = split_crops(
         [tile for wafer in wafers for tile in plan_tiles(wafer, tiling)], train_share=train_share, seed=seed
     )
-    return pixel_leak([tile.place for tile in split.train], [tile.place for tile in split.validation])
+    return pixel_leak(split.train, split.validation)
 
 
 def expected_leak(overlap: float, train_share: float) -> float:

@@ -20,9 +20,9 @@ from chapters.wafer_dataset.leak_statistics import expected_leak
 from chapters.wafer_dataset.wafer_scenes import Scene, Window, sections_by_class, window_about
 from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, round_length_nm
+from emseg.sections import Section, WaferSections
 from emseg.synthetic.wafer import SyntheticWafer
 from emseg.wafer.section_figures import class_colours, draw_outlines
-from emseg.wafer.sections import Section, WaferSections
 from emseg.wafer.splits import PixelLeak
 from emseg.wafer.tiles import TilePlace
 
@@ -221,7 +221,7 @@ def plot_leak(
         lw=1.2,
         label="tile with eight neighbours",
     )
-    quartiles = np.array([by_overlap[one].quantiles((0.25, 0.75)) for one in overlaps]).T
+    quartiles = np.array([np.quantile(by_overlap[one].shares, (0.25, 0.75)) for one in overlaps]).T
     places = [100 * one for one in overlaps]
     right.vlines(
         places, *(100 * quartiles), color=COLOURS["vermilion"], lw=3.5, alpha=0.4, label="middle half of the tiles"

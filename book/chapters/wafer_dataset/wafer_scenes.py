@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from chapters.wafer_dataset.dataset_statistics import touching_pairs
 from emseg.errors import UsageError
+from emseg.sections import WaferSections
 from emseg.synthetic.wafer import SyntheticWafer, synthesize_wafer
 from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
-from emseg.wafer.sections import WaferSections
 
 SITUATIONS = ("knife", "fold", "damaged", "dust", "stuck")
 _SIDE = 3.2  # of a window, in section lengths

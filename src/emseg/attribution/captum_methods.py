@@ -43,7 +43,7 @@ from emseg.attribution.targets import (
 )
 from emseg.attribution.untied import untied
 from emseg.errors import InputError, UsageError, suggest
-from emseg.tiling.network import device_of
+from emseg.tiling import device_of
 
 CaptumMethod = Literal[
     "saliency", "smoothgrad", "integrated_gradients", "deeplift", "gradient_shap", "occlusion", "lrp", "grad_cam"

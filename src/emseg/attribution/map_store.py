@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from emseg.errors import InputError, UsageError
-from emseg.tiling.checkpoint import replace_file
+from emseg.files import write_atomically
 
 SAVE_EVERY_S = 60.0
 Setting = str | int | float | bool
@@ -74,7 +74,7 @@ class FolderStore(MapStore):
             maps_file = self.folder / "maps.npy"
             if not begun:
                 np.lib.format.open_memmap(maps_file, mode="w+", dtype=np.float32, shape=shape).flush()
-                replace_file(self.folder / "settings.json", lambda file: file.write(_to_json(dict(settings))))
+                write_atomically(self.folder / "settings.json", lambda file: file.write(_to_json(dict(settings))))
             self.maps = np.load(maps_file, mmap_mode="r+")
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
@@ -104,7 +104,7 @@ class FolderStore(MapStore):
             return
         kept = state()
         place = np.array([kept.first, kept.stop, kept.n_points])
-        replace_file(self.folder / "open.npz", lambda file: np.savez(file, place=place, sums=kept.sums))
+        write_atomically(self.folder / "open.npz", lambda file: np.savez(file, place=place, sums=kept.sums))
         self._saved = time.monotonic()
 
     def finish(self, places: Int[np.ndarray, " target"], maps: Float[np.ndarray, "target height width"]) -> None:
@@ -112,7 +112,9 @@ class FolderStore(MapStore):
         super().finish(places, maps)
         assert isinstance(self.maps, np.memmap)
         self.maps.flush()
-        replace_file(self.folder / "progress.json", lambda file: file.write(_to_json({"n_finished": self.n_finished})))
+        write_atomically(
+            self.folder / "progress.json", lambda file: file.write(_to_json({"n_finished": self.n_finished}))
+        )
         (self.folder / "open.npz").unlink(missing_ok=True)
         self._saved = time.monotonic()
 

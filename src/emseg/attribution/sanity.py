@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from emseg.attribution.attribution import Attribution
 from emseg.errors import UsageError
-from emseg.tiling.network import device_of
+from emseg.tiling import device_of
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,21 @@
 """`emseg score PRED TRUTH`: every score of predicted membranes, for two files or two folders.
 
-The table goes to standard output, notes and problems to standard error. A file that cannot be scored is named and the
-others go on; the exit code is then 1. With --per-image each image's line is written as soon as it is scored. An
-interrupted run still reports the images it has.
+The table goes to standard output, notes and problems to standard error. A file that cannot be scored is reported and
+the others are scored; the exit code is then 1. With --per-image each image's line is written as soon as it is scored.
+An interrupted run still reports the images it has.
 """
 
 import argparse
-import dataclasses
 import json
 import math
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emseg.membrane.scoring import ImageScores, ScoreSettings
-    from emseg.membrane.scoring.survey import Result
+    from emseg.membrane.scoring import ScoreSettings
+    from emseg.membrane.scoring.score_files import Result
 
 _NAME_WIDTH = 20
 
@@ -41,7 +41,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--membrane",
         choices=("dark", "bright"),
         default="dark",
-        help="how membranes look in PRED (default: %(default)s, 0 = membrane); an inverted file is named, not turned",
+        help="how membranes look in PRED (default: %(default)s, 0 = membrane); "
+        "inverted files are reported, not inverted",
     )
     parser.add_argument(
         "--truth-membrane",
@@ -54,7 +55,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=float,
         default=0.5,
         metavar="P",
-        help="probability from which on a pixel is membrane (default: %(default)s)",
+        help="pixels of at least this probability are membrane (default: %(default)s)",
     )
     parser.add_argument(
         "--tolerance", default="3px", metavar="R", help="radius of the tolerant scores, as 3px or 12nm (default: 3px)"
@@ -84,12 +85,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Score all pairs; return 0 when every file could be scored, otherwise 1."""
+    import numpy as np
     from tqdm import tqdm
 
     from emseg.errors import InputError
-    from emseg.membrane.scoring import reporting
-    from emseg.membrane.scoring.error_pictures import write_error_picture
-    from emseg.membrane.scoring.survey import find_pairs, score_pairs, why_no_pair
+    from emseg.membrane.scoring.pixels import write_error_picture
+    from emseg.membrane.scoring.score_files import find_pairs, score_pairs, why_no_pair
+    from emseg.membrane.scoring.score_table import image_heading, image_line
 
     settings = _settings(arguments)
     pairs, problems = find_pairs(arguments.prediction, arguments.truth)
@@ -101,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines = arguments.per_image and not arguments.json
     width = max(_NAME_WIDTH, *(len(pair.name) + 2 for pair in pairs))
     if lines:
-        print(reporting.image_heading(width))
+        print(image_heading(width))
     scored: list[Result] = []
     results = score_pairs(
         pairs,
@@ -120,8 +122,9 @@ def run(arguments: argparse.Namespace) -> int:
                 if maps:
                     write_error_picture(result.comparison.codes, maps / f"{result.pair.name}_errors.png")
                 if lines:
-                    print(reporting.image_line(result.pair.name, width, result.comparison.scores), flush=True)
-                scored.append(dataclasses.replace(result, comparison=_without_map(result)))
+                    print(image_line(result.pair.name, width, result.comparison.scores), flush=True)
+                without_map = replace(result.comparison, codes=np.zeros((0, 0), np.uint8))  # as large as the image
+                scored.append(replace(result, comparison=without_map))
     finally:
         _finish(arguments, settings, scored, problems)
     return 1 if problems else 0
@@ -130,19 +133,18 @@ def run(arguments: argparse.Namespace) -> int:
 def _finish(
     arguments: argparse.Namespace, settings: "ScoreSettings", scored: "list[Result]", problems: list[str]
 ) -> None:
-    from emseg.membrane.scoring import best_thresholds, reporting, summarize
+    from emseg.checks import plain
+    from emseg.membrane.scoring import best_thresholds, summarize
+    from emseg.membrane.scoring.score_table import summary_lines
 
     scores = [result.comparison.scores for result in scored if result.comparison]
-    best = best_thresholds(scores)
-    notes = _notes(arguments, scored, scores)
+    summary, best = summarize(scores), best_thresholds(scores)
+    notes = _notes(arguments, scored)
     if arguments.json:
         document = {
-            "settings": dataclasses.asdict(settings)
-            | {"membrane": arguments.membrane, "truth_membrane": arguments.truth_membrane},
-            "summary": {name: dataclasses.asdict(one) for name, one in summarize(scores).items()},
-            "best_threshold": {
-                name: {"threshold": one.threshold, **dataclasses.asdict(one.spread)} for name, one in best.items()
-            },
+            "settings": plain(settings) | {"membrane": arguments.membrane, "truth_membrane": arguments.truth_membrane},
+            "summary": {name: asdict(one) for name, one in summary.items()},
+            "best_threshold": {name: {"threshold": one.threshold, **asdict(one.spread)} for name, one in best.items()},
             "images": [_image(result) for result in scored],
             "problems": problems,
             "notes": notes,
@@ -154,24 +156,23 @@ def _finish(
     if scores:
         if arguments.per_image:
             print()
-        table = reporting.summary_lines(
-            summarize(scores), best, tolerance=_tolerance_name(settings), threshold=settings.threshold
-        )
-        print("\n".join(table))
+        size = settings.pixel_size_nm
+        tolerance = f"{settings.tolerance_px:g} px" + (f" ({settings.tolerance_px * size:g} nm)" if size else "")
+        print("\n".join(summary_lines(summary, best, tolerance=tolerance, threshold=settings.threshold)))
 
 
-def _notes(arguments: argparse.Namespace, scored: "list[Result]", scores: "list[ImageScores]") -> list[str]:
-    from emseg.membrane.scoring.orientation import inversion_note
+def _notes(arguments: argparse.Namespace, scored: "list[Result]") -> list[str]:
+    from emseg.membrane.scoring.score_files import inversion_note, some
 
-    n = len(scored)
-    names = [result.pair.name for result in scored]
-    notes = [note] if (note := inversion_note(names, scores, arguments.membrane)) else []
+    n, scores = len(scored), [result.comparison.scores for result in scored if result.comparison]
+    note = inversion_note([result.pair.name for result in scored], scores, arguments.membrane)
+    notes = [note] if note else []
     for kind in ("probability map", "lossy label"):
         names = [result.pair.name for result in scored if result.kind == kind]
         if names:
             made = f"thresholded at {arguments.threshold:g}" if kind == "probability map" else "made binary"
-            notes.append(f"{len(names)} of {n} predictions are {kind}s ({_some(names)}), {made}.")
-    if 0 < len([result for result in scored if result.kind == "probability map"]) < n:
+            notes.append(f"{len(names)} of {n} predictions are {kind}s ({some(names)}), {made}.")
+    if len({result.kind == "probability map" for result in scored}) == 2:
         notes.append("labels and probability maps are mixed, so that no best threshold is given.")
     n_refused = sum(not one.competition_accepts for one in scores)
     if n_refused and not arguments.as_competition:
@@ -180,10 +181,6 @@ def _notes(arguments: argparse.Namespace, scored: "list[Result]", scores: "list[
             "background per pixel of membrane. The scores do not depend on it."
         )
     return notes
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _settings(arguments: argparse.Namespace) -> "ScoreSettings":
@@ -200,7 +197,7 @@ def _settings(arguments: argparse.Namespace) -> "ScoreSettings":
     if unit == "nm":
         if size is None:
             raise UsageError("--tolerance in nm needs the pixel size. Add --pixel-size-nm X.")
-        tolerance = tolerance / size if size else math.nan
+        tolerance /= size or 1.0  # a pixel size of 0 is refused below
     return ScoreSettings(
         threshold=arguments.threshold,
         tolerance_px=tolerance,
@@ -221,40 +218,23 @@ def _maps_folder(arguments: argparse.Namespace) -> Path | None:
     return folder
 
 
-def _tolerance_name(settings: "ScoreSettings") -> str:
-    pixels = f"{settings.tolerance_px:g} px"
-    return f"{pixels} ({settings.tolerance_px * settings.pixel_size_nm:g} nm)" if settings.pixel_size_nm else pixels
-
-
-def _without_map(result: "Result") -> Any:
-    """The comparison without its error map, which is as large as the image."""
-    import numpy as np
-
-    assert result.comparison is not None
-    return dataclasses.replace(result.comparison, codes=np.zeros((0, 0), np.uint8))
-
-
 def _image(result: "Result") -> dict[str, object]:
-    from emseg.membrane.scoring.orientation import may_be_inverted
+    from emseg.membrane.scoring.score_files import may_be_inverted
 
     assert result.comparison is not None
     scores = result.comparison.scores
+    same = ("height", "width", "true_fraction", "predicted_fraction", "competition_accepts")
     return {
         "name": result.pair.name,
         "prediction": str(result.pair.prediction),
         "truth": str(result.pair.truth),
         "page": result.pair.page,
         "kind": result.kind,
-        "height": scores.height,
-        "width": scores.width,
-        "true_fraction": scores.true_fraction,
-        "predicted_fraction": scores.predicted_fraction,
-        "competition_accepts": scores.competition_accepts,
+        **{name: getattr(scores, name) for name in same},
         "may_be_inverted": may_be_inverted(scores),
         **scores.row(),
         "at_thresholds": [
-            {"threshold": threshold, "v_rand": v_rand, "v_info": v_info}
-            for threshold, v_rand, v_info in scores.at_thresholds
+            dict(zip(("threshold", "v_rand", "v_info"), one, strict=True)) for one in scores.at_thresholds
         ],
     }
 

@@ -1,28 +1,24 @@
 """`emseg sharpness IMAGES...`: the sharpness indices of files and folders, as a table, JSON or CSV.
 
 Each image's line is written as soon as it is measured, so an interrupted run keeps what it has; the JSON array is
-closed in any case. A file that cannot be measured is named on standard error and the others go on; the exit code is
-then 1. Progress goes to standard error when that is a terminal.
+closed in any case. A file that cannot be measured is reported on standard error and the others are measured; the exit
+code is then 1. Progress goes to standard error when that is a terminal.
 """
 
 import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emseg.sharpness.survey import Measurement
+    from emseg.sharpness.indices import Measurement
 
 MAXIMUM_WORKERS = 4
-PER_CHOICES = ("pixel", "um2", "image")
-_NUMBER_WIDTH = 12
-
-
-class _Writer(Protocol):
-    def __call__(self, measurement: "Measurement") -> None: ...
+_UNITS = {"pixel": "per pixel", "um2": "per square micrometre", "image": "raw sums"}
+_WIDTH = 14
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -43,7 +39,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     form.add_argument("--csv", action="store_true", help="write CSV with the same columns")
     parser.add_argument(
-        "--per", choices=PER_CHOICES, default="pixel", help="what the table shows (default: %(default)s)"
+        "--per", choices=tuple(_UNITS), default="pixel", help="what the table shows (default: %(default)s)"
     )
     parser.add_argument(
         "--pixel-size-nm", type=float, metavar="X", help="side of a pixel in nanometres, for values per um2"
@@ -51,7 +47,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--axis", choices=("x", "y"), default="x", help="take differences along x (rows) or y (default: %(default)s)"
     )
-    parser.add_argument("--recursive", action="store_true", help="look into the folders below a folder too")
+    parser.add_argument("--recursive", action="store_true", help="include the folders below a folder")
     parser.set_defaults(handler=run)
 
 
@@ -59,45 +55,62 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure all images; return 0 when every one could be measured, otherwise 1."""
     from tqdm import tqdm
 
+    from emseg.checks import require_number
     from emseg.errors import UsageError
-    from emseg.sharpness.sums import available_threads
-    from emseg.sharpness.survey import find_images, survey
+    from emseg.images import find_images
+    from emseg.sharpness import available_threads, survey
 
     size = arguments.pixel_size_nm
-    if size is not None and not 0 < size < float("inf"):
-        raise UsageError(f"--pixel-size-nm must be a positive length in nanometres; got {size}.")
+    if size is not None:
+        require_number("--pixel-size-nm", size, above=0, unit="nm")
     if arguments.per == "um2" and size is None:
         raise UsageError("--per um2 needs the pixel size. Add --pixel-size-nm X.")
     paths, problems = find_images(arguments.images, recursive=arguments.recursive)
-    for problem in problems:
-        _report(problem)
-    failed = bool(problems)
     n_workers = max(min(available_threads(), MAXIMUM_WORKERS, len(paths)), 1)
     bar = tqdm(total=len(paths), unit="image", file=sys.stderr, disable=None, leave=False)
-    with bar, _writer(arguments, [str(path) for path in paths]) as write:
-        for measurement in survey(
-            paths, pixel_size_nm=size, axis=arguments.axis, n_workers=n_workers, on_file=bar.update
-        ):
+    for problem in problems:
+        _report(problem)
+    measured = survey(paths, pixel_size_nm=size, axis=arguments.axis, n_workers=n_workers, on_file=bar.update)
+    with bar, _writer(arguments, max((len(str(path)) for path in paths), default=0)) as write:
+        for measurement in measured:
             with tqdm.external_write_mode():
-                if measurement.problem is not None:
-                    failed = True
-                    _report(measurement.problem)
-                else:
+                if measurement.problem is None:
                     write(measurement)
                     sys.stdout.flush()
-    return 1 if failed else 0
+                else:
+                    problems.append(measurement.problem)
+                    _report(measurement.problem)
+    return 1 if problems else 0
 
 
 def _report(problem: str) -> None:
     print(f"emseg: {problem}", file=sys.stderr)
 
 
-def _writer(arguments: argparse.Namespace, names: list[str]) -> AbstractContextManager[_Writer]:
-    if arguments.json:
-        return _json_writer()
-    if arguments.csv:
-        return _csv_writer()
-    return _table_writer(arguments.per, max((len(name) for name in names), default=0))
+@contextmanager
+def _writer(arguments: argparse.Namespace, name_width: int) -> Iterator[Callable[["Measurement"], None]]:
+    """Yield the function that writes one measurement; what begins and ends the document is written around it."""
+    n_written = 0
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+
+    def write(measurement: "Measurement") -> None:
+        nonlocal n_written
+        if arguments.json:
+            print(("," if n_written else "[") + "\n" + json.dumps(_row(measurement)), end="")
+        elif arguments.csv:
+            row = _row(measurement)
+            rows.writerows(([] if n_written else [list(row)]) + [list(row.values())])
+        else:
+            _print_line(measurement, arguments.per, max(name_width + 4, 5), with_header=not n_written)
+        n_written += 1
+
+    try:
+        yield write
+    finally:
+        if arguments.json:
+            print("\n]" if n_written else "[]")
+    if n_written and not (arguments.json or arguments.csv):
+        print(f"\n{_UNITS[arguments.per]}, in squared grey levels; vollath*: centred, without the edge term")
 
 
 def _row(measurement: "Measurement") -> dict[str, object]:
@@ -105,7 +118,7 @@ def _row(measurement: "Measurement") -> dict[str, object]:
     measured = measurement.sharpness
     assert measured is not None
     per_um2 = {} if measured.pixel_size_nm is None else measured.per_um2()
-    row: dict[str, object] = {
+    return {
         "image": str(measurement.path),
         "page": measurement.page,
         "height": measured.shape[0],
@@ -113,66 +126,18 @@ def _row(measurement: "Measurement") -> dict[str, object]:
         "pixel_size_nm": measured.pixel_size_nm,
         "axis": measured.axis,
         "mean": measured.mean,
+        **measured.raw(),
+        **{f"{name}_per_pixel": value for name, value in measured.per_pixel().items()},
+        **{f"{name}_per_um2": per_um2.get(name) for name in measured.raw()},
     }
-    row |= measured.raw()
-    row |= {f"{name}_per_pixel": value for name, value in measured.per_pixel().items()}
-    row |= {f"{name}_per_um2": per_um2.get(name) for name in measured.raw()}
-    return row
 
 
-@contextmanager
-def _json_writer() -> Iterator[_Writer]:
-    separator = "[\n"
-
-    def write(measurement: "Measurement") -> None:
-        nonlocal separator
-        print(separator + json.dumps(_row(measurement)), end="")
-        separator = ",\n"
-
-    try:
-        yield write
-    finally:
-        print("[]" if separator.startswith("[") else "\n]")
-
-
-@contextmanager
-def _csv_writer() -> Iterator[_Writer]:
-    rows: csv.DictWriter[str] | None = None
-
-    def write(measurement: "Measurement") -> None:
-        nonlocal rows
-        row = _row(measurement)
-        if rows is None:
-            rows = csv.DictWriter(sys.stdout, fieldnames=list(row), lineterminator="\n")
-            rows.writeheader()
-        rows.writerow(row)
-
-    yield write
-
-
-@contextmanager
-def _table_writer(per: str, name_width: int) -> Iterator[_Writer]:
-    from emseg.sharpness.indices import INDEX_NAMES
-
-    name_width = max(name_width + 4, len("image"))  # room for a page
-    unit = {"pixel": "per pixel", "um2": "per square micrometre", "image": "raw sums"}[per]
-    header_due = True
-
-    def write(measurement: "Measurement") -> None:
-        nonlocal header_due
-        measured = measurement.sharpness
-        assert measured is not None
-        if header_due:
-            titles = "".join(
-                f"{name.removesuffix('_centred') + '*' * name.endswith('_centred'):>{_NUMBER_WIDTH + 2}}"
-                for name in INDEX_NAMES
-            )
-            print(f"{'image':<{name_width}}{'rows x columns':>16}{titles}")
-            header_due = False
-        values = {"pixel": measured.per_pixel, "um2": measured.per_um2, "image": measured.raw}[per]()
-        numbers = "".join(f"{value:>{_NUMBER_WIDTH + 2}.5g}" for value in values.values())
-        print(f"{measurement.name:<{name_width}}{f'{measured.shape[0]} x {measured.shape[1]}':>16}{numbers}")
-
-    yield write
-    if not header_due:
-        print(f"\n{unit}, in squared grey levels; vollath*: centred, without the edge term")
+def _print_line(measurement: "Measurement", per: str, name_width: int, *, with_header: bool) -> None:
+    measured = measurement.sharpness
+    assert measured is not None
+    values = {"pixel": measured.per_pixel, "um2": measured.per_um2, "image": measured.raw}[per]()
+    if with_header:
+        titles = "".join(f"{name.replace('_centred', '*'):>{_WIDTH}}" for name in values)
+        print(f"{'image':<{name_width}}{'rows x columns':>16}{titles}")
+    numbers = "".join(f"{value:>{_WIDTH}.5g}" for value in values.values())
+    print(f"{measurement.name:<{name_width}}{f'{measured.shape[0]} x {measured.shape[1]}':>16}{numbers}")

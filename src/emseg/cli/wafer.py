@@ -1,65 +1,65 @@
-"""`emseg wafer synthesize | tiles | show | config`: make a benchmark of wafers, cut one's own, look at it.
+"""`emseg wafer synthesize | tiles | show | config`: make a benchmark of wafers, cut your own, draw it, print a config.
 
     synthesize --preset   a whole benchmark of synthetic wafers, as `emseg.wafer.make_benchmark` makes it
     synthesize            one synthetic wafer and its truth, in three formats
     tiles                 wafers with annotations cut into a COCO folder, under one split
     show                  a picture of a wafer or of tiles, with the outlines of the sections
-    config                the config of a detector's training, see `emseg.cli.wafer_config`
+    config                the mmengine config of a detector's training, as a Python file for mmdet's `tools/train.py`
 
-Progress goes to standard error, what was made to standard output. Heavy imports are inside the handlers.
+Progress goes to standard error, results to standard output. Heavy imports are inside the handlers.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emseg.cli import wafer_config
+from emseg.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from emseg.wafer.formats.coco_folder import Benchmark
+    from emseg.wafer.formats import Benchmark
+
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _ANNOTATIONS = "a .magc, .mass.json, labelme or COCO file"
+_OF_ONE = ("name", "height", "width", "section_length", "tissue", "background", "sections", "pixel_size_um")
 WAFER_DPI, TILES_DPI = 300, 160  # a wafer has many small sections
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: "_Commands") -> None:
     """Add the `wafer` command and its subcommands."""
     parser = subparsers.add_parser(
         "wafer",
-        help="make, cut and look at wafer images with annotated sections",
-        description="Make a benchmark of synthetic wafers, cut wafers of your own into tiles, look at either.",
+        help="make, cut and draw wafer images with annotated sections",
+        description="Make a benchmark of synthetic wafers, cut wafers of your own into tiles, draw either.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="wafer_command", required=True, metavar="COMMAND")
-    _add_synthesize(commands)
-    _add_tiles(commands)
-    _add_show(commands)
-    wafer_config.add_parser(commands)
+    for add in (_add_synthesize, _add_tiles, _add_show, _add_config):
+        add(commands)
 
 
-def _add_synthesize(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_synthesize(commands: "_Commands") -> None:
     parser = commands.add_parser(
         "synthesize",
         help="make synthetic wafers: a whole benchmark, or one wafer with its truth",
         description="With --preset, make a benchmark in FOLDER: tiles and COCO annotations under the splits by crops, "
-        "by region and by wafer. A FOLDER made before from the same preset, seed and version is used again. "
+        "by region and by wafer. A FOLDER made before from the same preset, seed and version is reused. "
         "Without --preset, make one wafer in FOLDER: NAME.png, and its sections as NAME.coco.json (with classes), "
         "NAME.magc and NAME.mass.json.",
         epilog="examples: emseg wafer synthesize bench --preset laptop --seed 1;   "
         "emseg wafer synthesize out --height 4000 --width 6000 --section-length 120 --tissue zebrafish",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="where to write; made if it is not there")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="the same seed gives the same wafers (default: %(default)s)"
-    )
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="output folder; made if it does not exist")
+    _option(parser, "--seed", 0, "the same seed gives the same wafers", type=int)
     whole = parser.add_argument_group("a benchmark")
     whole.add_argument(
         "--preset", metavar="NAME", help="smoke, clear, laptop, medium or paper (2708 and 1193 tiles of 1024 px)"
     )
-    whole.add_argument("--workers", type=int, metavar="N", help="wafers made side by side (default: 1)")
+    whole.add_argument("--workers", type=int, metavar="N", help="wafers made in parallel (default: 1)")
     one = parser.add_argument_group("one wafer")
     one.add_argument("--name", help="name of the files (default: wafer)")
     one.add_argument("--height", type=int, metavar="PX", help="height of the image (default: 2048)")
@@ -67,25 +67,23 @@ def _add_synthesize(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     one.add_argument("--section-length", type=float, metavar="PX", help="long side of a usual section (default: 64)")
     one.add_argument("--tissue", metavar="NAME", help="scn or zebrafish (default: scn)")
     one.add_argument("--background", metavar="NAME", help="silicon or tape (default: silicon)")
-    one.add_argument(
-        "--sections", type=int, metavar="N", help="how many are cut (default: as many as a real wafer has)"
-    )
+    one.add_argument("--sections", type=int, metavar="N", help="number of sections (default: as on a real wafer)")
     one.add_argument("--pixel-size-um", type=float, metavar="X", help="side of a pixel in micrometres, for scale bars")
     parser.set_defaults(handler=run_synthesize)
 
 
-def _add_tiles(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_tiles(commands: "_Commands") -> None:
     parser = commands.add_parser(
         "tiles",
         help="cut annotated wafer images into a COCO folder to train on",
         description="Cut wafer images into overlapping square tiles with the outlines of their sections, and write "
-        "them to FOLDER as images/, annotations/SPLIT/train.json and validation.json, and benchmark.json. Then show "
+        "them to FOLDER as images/, annotations/SPLIT/train.json and validation.json, and benchmark.json. Then print "
         "how much of the validation tiles lies in training tiles.",
         epilog="example: emseg wafer tiles mine --wafer a.tif a.magc --wafer b.tif b.magc --split wafer --validation b",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "folder", metavar="FOLDER", type=Path, help="where to write; must be new, empty or the same again"
+        "folder", metavar="FOLDER", type=Path, help="output folder (new, empty, or from an identical earlier call)"
     )
     parser.add_argument(
         "--wafer",
@@ -94,57 +92,31 @@ def _add_tiles(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         required=True,
         type=Path,
         metavar=("IMAGE", "ANNOTATIONS"),
-        help=f"a grey image and {_ANNOTATIONS}; give it again for each wafer",
+        help=f"a grey image and {_ANNOTATIONS}; repeatable",
     )
     cut = parser.add_argument_group("tiles")
-    cut.add_argument("--tile", type=int, default=1024, metavar="PX", help="side of a tile (default: %(default)s)")
-    cut.add_argument(
-        "--overlap", type=float, default=0.1, metavar="X", help="share of a tile that the next repeats (default: 0.1)"
-    )
-    cut.add_argument(
-        "--minimum-visible",
-        type=float,
-        default=0.2,
-        metavar="X",
-        help="share of a section that a tile must show to count (default: 0.2)",
-    )
-    cut.add_argument(
-        "--below-minimum",
-        default="crowd",
-        metavar="HOW",
-        help="crowd: keep such a section as one that scores ignore; drop: leave it out (default: crowd)",
-    )
+    _option(cut, "--tile", 1024, "side of a tile", type=int, metavar="PX")
+    _option(cut, "--overlap", 0.1, "overlap between neighbouring tiles, as a fraction of the side", type=float)
+    _option(cut, "--minimum-visible", 0.2, "fraction of a section that a tile must show for it to count", type=float)
+    below = "crowd: keep other sections as regions that scores ignore; drop: leave them out"
+    _option(cut, "--below-minimum", "crowd", below, metavar="HOW")
     cut.add_argument("--keep-empty", action="store_true", help="keep tiles that show no section")
-    cut.add_argument(
-        "--kind",
-        default="real",
-        metavar="KIND",
-        help="what the images are, for records: real, licensed or synthetic (default: real)",
-    )
+    _option(cut, "--kind", "real", "kind of the images in records: real, licensed or synthetic", metavar="KIND")
     split = parser.add_argument_group("split")
-    split.add_argument(
-        "--split",
-        default="region",
-        metavar="NAME",
-        help="region: left part of each wafer to training; wafer: whole wafers; crops: at random, as in the paper, "
-        "which lets validation tiles share pixels with training tiles (default: region)",
+    splits = (
+        "region: left part of each wafer for training; wafer: whole wafers; crops: at random, as in the paper, "
+        "which lets validation tiles share pixels with training tiles"
     )
-    split.add_argument(
-        "--train-share",
-        type=float,
-        default=0.6,
-        metavar="X",
-        help="left share of the columns (region) or share of the tiles (crops) to train on (default: 0.6)",
-    )
-    split.add_argument(
-        "--validation", nargs="+", default=[], metavar="WAFER", help="wafers to validate on (split wafer)"
-    )
-    split.add_argument("--seed", type=int, default=0, help="of the random split (default: %(default)s)")
+    _option(split, "--split", "region", splits, metavar="NAME")
+    fraction = "fraction of the columns, from the left (region), or of the tiles (crops) for training"
+    _option(split, "--train-share", 0.6, fraction, type=float)
+    split.add_argument("--validation", nargs="+", default=[], metavar="WAFER", help="validation wafers (split wafer)")
+    _option(split, "--seed", 0, "of the random split", type=int)
     _add_reading(parser)
     parser.set_defaults(handler=run_tiles)
 
 
-def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_show(commands: "_Commands") -> None:
     parser = commands.add_parser(
         "show",
         help="draw a wafer or tiles with the outlines of the sections",
@@ -159,11 +131,40 @@ def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the picture: .png, .svg or .pdf")
     tiles = parser.add_argument_group("of a COCO folder")
     tiles.add_argument("--split", metavar="NAME", help="crops, region, wafer or given (default: the first there is)")
-    tiles.add_argument("--which", default="train", metavar="SIDE", help="train or validation (default: %(default)s)")
-    tiles.add_argument("--n-tiles", type=int, default=12, metavar="N", help="how many tiles (default: %(default)s)")
-    tiles.add_argument("--seed", type=int, default=0, help="of the choice of tiles (default: %(default)s)")
+    _option(tiles, "--which", "train", "train or validation", metavar="SIDE")
+    _option(tiles, "--n-tiles", 12, "number of tiles", type=int, metavar="N")
+    _option(tiles, "--seed", 0, "of the choice of tiles", type=int)
     _add_reading(parser)
     parser.set_defaults(handler=run_show)
+
+
+def _add_config(commands: "_Commands") -> None:
+    parser = commands.add_parser(
+        "config",
+        help="print the mmengine config of a detector's training",
+        description="Print the config of training one detector of the paper's Table 2, with the paper's settings or "
+        "those for two cores. With --data the folder is read for its classes; without, the paper's four are taken.",
+        epilog="example: emseg wafer config --detector ms_rcnn --depth 50 --attention fanet --option indexing=scaled "
+        "--set batch_size=4 > fanet.py",
+        allow_abbrev=False,
+    )
+    _option(parser, "--detector", "mask_rcnn", "mask_rcnn or ms_rcnn")
+    _option(parser, "--depth", 50, "of the ResNet: 18, 34 or 50", type=int)
+    _option(parser, "--attention", "none", "none, se, eca, fca or fanet")
+    _option(parser, "--size", "paper", "paper or small: network and schedule")
+    for flag, what in (("--option", "an option of the attention"), ("--set", "a field of the schedule")):
+        parser.add_argument(flag, action="append", default=[], metavar="NAME=VALUE", help=f"{what}; repeatable")
+    parser.add_argument("--backbone-weights", metavar="FILE", help="torchvision's weights: a file, or 'torchvision'")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="a COCO folder (default: data/wafer, not read)")
+    _option(parser, "--split", "wafer", "crops, region or wafer")
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/detector"), metavar="FOLDER")
+    parser.set_defaults(handler=run_config)
+
+
+def _option(parser: Any, flag: str, default: Any, text: str, **more: Any) -> None:
+    """Add an option whose help ends with its default."""
+    more = {"metavar": "X", **more} if more.get("type") is float else more
+    parser.add_argument(flag, default=default, help=f"{text} (default: %(default)s)", **more)
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
@@ -185,10 +186,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 
 def run_synthesize(arguments: argparse.Namespace) -> int:
     """Make a benchmark or one wafer."""
-    from emseg.errors import UsageError
-
-    of_one = ("name", "height", "width", "section_length", "tissue", "background", "sections", "pixel_size_um")
-    given = [name for name in of_one if getattr(arguments, name) is not None]
+    given = [name for name in _OF_ONE if getattr(arguments, name) is not None]
     if arguments.preset is None:
         if arguments.workers is not None:
             raise UsageError("--workers is for a benchmark. Add --preset NAME, or leave it out.")
@@ -196,25 +194,30 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
     if given:
         option = "--" + given[0].replace("_", "-")
         raise UsageError(f"{option} is for one wafer; a preset has its own. Leave out --preset or {option}.")
-    return _synthesize_benchmark(arguments)
+    from tqdm import tqdm
+
+    from emseg.synthetic.wafer.benchmark_design import preset
+    from emseg.wafer import make_benchmark
+
+    design = preset(arguments.preset)
+    workers = 1 if arguments.workers is None else arguments.workers
+    with tqdm(total=design.n_wafers, unit="wafer", file=sys.stderr, disable=None, leave=False) as bar:
+        benchmark = make_benchmark(
+            design, arguments.folder, seed=arguments.seed, n_workers=workers, on_wafer=bar.update
+        )
+    _print_content(benchmark)
+    return 0
 
 
 def run_tiles(arguments: argparse.Namespace) -> int:
     """Cut wafers into a COCO folder."""
-    from emseg.wafer.annotated_wafer import read_annotated_wafer
-    from emseg.wafer.tiles import Tiling
-    from emseg.wafer.wafer_benchmark import benchmark_from_wafers
+    from emseg.wafer import Tiling, benchmark_from_wafers
 
     tiling = Tiling(
         arguments.tile, arguments.overlap, arguments.minimum_visible, arguments.below_minimum, arguments.keep_empty
     )
-    wafers = []
-    for image, annotations in arguments.wafer:
-        wafers.append(read_annotated_wafer(image, annotations, **_reading(arguments)))
-        for note in wafers[-1][1].notes:
-            print(f"emseg: {annotations}: {note}", file=sys.stderr)
     benchmark = benchmark_from_wafers(
-        wafers,
+        [_read(image, annotations, arguments) for image, annotations in arguments.wafer],
         arguments.folder,
         split=arguments.split,
         tiling=tiling,
@@ -223,14 +226,12 @@ def run_tiles(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         kind=arguments.kind,
     )
-    _tell(benchmark)
+    _print_content(benchmark)
     return 0
 
 
 def run_show(arguments: argparse.Namespace) -> int:
     """Draw a wafer or tiles."""
-    from emseg.errors import InputError, UsageError
-
     if arguments.out.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--out must end with .png, .svg or .pdf; got {arguments.out.name!r}.")
     if not arguments.source.exists():
@@ -243,11 +244,8 @@ def run_show(arguments: argparse.Namespace) -> int:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     from emseg.figures import style
-    from emseg.wafer.annotated_wafer import read_annotated_wafer
-    from emseg.wafer.formats.coco_folder import open_benchmark
+    from emseg.wafer import open_benchmark
     from emseg.wafer.section_figures import plot_tiles, plot_wafer
 
     style()
@@ -256,51 +254,81 @@ def run_show(arguments: argparse.Namespace) -> int:
         split = arguments.split or next(iter(benchmark.splits))
         figure = plot_tiles(benchmark, split, arguments.which, n_tiles=arguments.n_tiles, seed=arguments.seed)
     else:
-        image, sections = read_annotated_wafer(arguments.source, arguments.annotations, **_reading(arguments))
-        for note in sections.notes:
-            print(f"emseg: {arguments.annotations}: {note}", file=sys.stderr)
-        figure = plot_wafer(image, sections)
+        figure = plot_wafer(*_read(arguments.source, arguments.annotations, arguments))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(arguments.out, dpi=TILES_DPI if is_folder else WAFER_DPI)
-    plt.close(figure)
     print(arguments.out)
     return 0
 
 
-def _synthesize_benchmark(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
+def run_config(arguments: argparse.Namespace) -> int:
+    """Print the config."""
+    from emseg.checks import require_one_of
+    from emseg.wafer import SECTION_CLASSES, open_benchmark
+    from emseg.wafer.detector.design import DetectorDesign
+    from emseg.wafer.detector.runner_config import runner_config
+    from emseg.wafer.detector.schedule import SCHEDULES
 
-    from emseg.synthetic.wafer.benchmark_design import preset
-    from emseg.wafer.wafer_sets import make_benchmark
-
-    design = preset(arguments.preset)
-    workers = 1 if arguments.workers is None else arguments.workers
-    with tqdm(total=design.n_wafers, unit="wafer", file=sys.stderr, disable=None, leave=False) as bar:
-        benchmark = make_benchmark(
-            design, arguments.folder, seed=arguments.seed, n_workers=workers, on_wafer=bar.update
-        )
-    _tell(benchmark)
+    require_one_of("size", arguments.size, SCHEDULES)
+    benchmark = None if arguments.data is None else open_benchmark(arguments.data)
+    class_names = SECTION_CLASSES if benchmark is None else benchmark.class_names
+    design = DetectorDesign(
+        detector=arguments.detector,
+        depth=arguments.depth,
+        attention=arguments.attention,
+        attention_options=named_values("--option", arguments.option),
+        num_classes=len(class_names),
+        size=arguments.size,
+        backbone_weights=arguments.backbone_weights,
+    )
+    changes = named_values("--set", arguments.set)
+    for unit, other in (("steps", "epochs"), ("epochs", "steps")):  # setting one unit of length unsets the other
+        if changes.get(unit) is not None:
+            changes.setdefault(other, None)
+            break
+    config = runner_config(
+        design,
+        SCHEDULES[arguments.size].changed(**changes),
+        arguments.data or Path("data/wafer"),
+        arguments.split,
+        arguments.work_dir,
+        files=None if benchmark is None else benchmark.split(arguments.split),
+        class_names=class_names,
+    )
+    try:
+        from mmengine import Config
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f'a config is written by mmengine; {error.name} is not installed. Run: pip install "emseg[networks]"'
+        ) from None
+    print(Config(config).pretty_text, end="")
     return 0
+
+
+def named_values(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """Return NAME=VALUE pairs as a dict; a value is read as JSON and, where that fails, taken as text."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not name or not equals:
+            raise UsageError(f"{flag} takes NAME=VALUE; got {pair!r}.")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return values
 
 
 def _synthesize_one(arguments: argparse.Namespace) -> int:
     from emseg.synthetic.wafer import WaferDesign, synthesize_wafer
     from emseg.wafer.annotated_wafer import wafer_document
-    from emseg.wafer.formats.coco_writing import require_wafer_name, write_png
+    from emseg.wafer.formats import write_magc, write_mass_json
+    from emseg.wafer.formats.benchmark_folder import require_wafer_name, write_png
     from emseg.wafer.formats.exchanged_sections import magc_from_sections, mass_from_sections
-    from emseg.wafer.formats.magc import write_magc
-    from emseg.wafer.formats.mass_json import write_mass_json
 
-    wanted = {
-        "height": arguments.height,
-        "width": arguments.width,
-        "section_length_px": arguments.section_length,
-        "tissue": arguments.tissue,
-        "background": arguments.background,
-        "n_sections": arguments.sections,
-        "pixel_size_um": arguments.pixel_size_um,
-    }
-    design = WaferDesign(**{key: value for key, value in wanted.items() if value is not None})
+    names = {"section_length": "section_length_px", "sections": "n_sections"}
+    values = {names.get(key, key): getattr(arguments, key) for key in _OF_ONE if key != "name"}
+    design = WaferDesign(**{key: value for key, value in values.items() if value is not None})
     name = require_wafer_name(arguments.name or "wafer")
     wafer = synthesize_wafer(design, seed=arguments.seed, name=name)
     folder: Path = arguments.folder
@@ -315,17 +343,25 @@ def _synthesize_one(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _reading(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "class_names": arguments.classes,
-        "grey_range": None if arguments.grey_range is None else tuple(arguments.grey_range),
-        "pixel_size_um": arguments.pixel_size_um,
-    }
+def _read(image: Path, annotations: Path, arguments: argparse.Namespace) -> Any:
+    """A wafer image with its sections; the reader's notes go to standard error."""
+    from emseg.wafer import read_annotated_wafer
+
+    wafer = read_annotated_wafer(
+        image,
+        annotations,
+        class_names=arguments.classes,
+        grey_range=None if arguments.grey_range is None else tuple(arguments.grey_range),
+        pixel_size_um=arguments.pixel_size_um,
+    )
+    for note in wafer[1].notes:
+        print(f"emseg: {annotations}: {note}", file=sys.stderr)
+    return wafer
 
 
-def _tell(benchmark: "Benchmark") -> None:
+def _print_content(benchmark: "Benchmark") -> None:
     """Print what a benchmark holds: counts of tiles and sections, and the pixel leak, a line for each split."""
-    from emseg.wafer.splits import pixel_leak
+    from emseg.wafer import pixel_leak
 
     print(f"{benchmark.folder}: {benchmark.kind}, fingerprint {benchmark.fingerprint}")
     for name in benchmark.splits:

@@ -1,1 +1,1 @@
-"""Segmenting membranes: data sets, networks, training, pretraining and scoring."""
+"""Membranes in electron micrographs: networks, data sets, training, pretraining, scores (Shi et al. 2022, U-RISC)."""

@@ -11,59 +11,49 @@
     b, b'  boundary of the predicted and of the true membrane: its pixels next to background
     max_k  largest value within k x k pixels: N(b) is b with a tolerance of two pixels
 
-U-RISC's equations are lost in the copies that we have; its text says: focal and Dice of y and y', Y all pixels of one
+U-RISC's equations are lost in the available copies; its text says: focal and Dice of y and y', Y all pixels of one
 image, `L = L_focal + lambda L_dice`, lambda = 1, gamma = 2. These are the definitions of the papers that it cites. It
-names no class weight, hence no alpha in the focal loss, and no reductions. Here the focal loss is a mean over all
-pixels, and Dice is taken image by image ("Y is the set of all pixels of one image") and averaged; smp's Dice loss sums
+gives no class weight, hence no alpha in the focal loss, and no reductions. Here the focal loss is a mean over all
+pixels, and Dice is computed per image ("Y is the set of all pixels of one image") and averaged; smp's Dice loss sums
 over the whole batch, and is the same for one image.
 
-Deviation: the 1 in Dice, P and R is one pixel. It defines them on an image without membrane, where they then ask for
-none.
+Deviation: the 1 in Dice, P and R is one pixel. It defines them on an image without membrane, where the optimum is then
+to predict none.
 
 Everything is computed from logits in float32 or better, whatever their dtype and under autocast: with z = logits where
-y = 1, else -logits, -log p_t = softplus(-z) and -log(1 - p_t) = softplus(z), so that nothing overflows and the digits
-of 1 - p_t are kept.
+y = 1, else -logits, -log p_t = softplus(-z) and -log(1 - p_t) = softplus(z), so that nothing overflows and 1 - p_t
+keeps its digits.
 
 Sources: Lin et al. 2017 (focal), Eq. 4; Dice 1945, Milletari et al. 2016 (with plain sums in the denominator);
 Bokhovkin and Burnaev 2019 (boundary), section 3, with theta_0 = 3 and theta = 5; Shi et al. 2022 (U-RISC), Loss
 Function.
 """
 
-import math
-from dataclasses import dataclass
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from emseg.errors import InputError, UsageError
+from emseg.checks import NotNegative, validated
+from emseg.errors import InputError
 
 SMOOTHING_PX = 1.0
 BOUNDARY_SIZE = 3
 TOLERANCE_SIZE = 5
 
-Logits = Float[Tensor, "batch 1 height width"]
-Membrane = Bool[Tensor, "batch 1 height width"] | Float[Tensor, "batch 1 height width"]
 Scalar = Float[Tensor, ""]
 
 
-@dataclass(frozen=True)
+@validated
 class MembraneLoss:
     """The weighted sum of the three terms as a function of logits and truth; the defaults are the paper's."""
 
-    focal_gamma: float = 2.0
-    dice_weight: float = 1.0
-    boundary_weight: float = 0.0
+    focal_gamma: NotNegative = 2.0
+    dice_weight: NotNegative = 1.0
+    boundary_weight: NotNegative = 0.0
 
-    def __post_init__(self) -> None:
-        for name in ("focal_gamma", "dice_weight", "boundary_weight"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise UsageError(f"`{name}` must be a finite number of at least 0; got {value!r}.")
-
-    def terms(self, logits: Logits, membrane: Membrane) -> dict[str, Scalar]:
-        """Return the terms that are in use by name, without their weights."""
+    def terms(self, logits: Tensor, membrane: Tensor) -> dict[str, Scalar]:
+        """Return the terms with a weight above 0 by name, unweighted."""
         terms = {"focal": focal_loss(logits, membrane, gamma=self.focal_gamma)}
         if self.dice_weight:
             terms["dice"] = dice_loss(logits, membrane)
@@ -71,14 +61,17 @@ class MembraneLoss:
             terms["boundary"] = boundary_loss(logits, membrane)
         return terms
 
-    def __call__(self, logits: Logits, membrane: Membrane) -> Scalar:
-        """Return the loss of a batch, at least 0; `membrane` is bool, or float between 0 and 1 (mixed labels)."""
+    def __call__(self, logits: Tensor, membrane: Tensor) -> Scalar:
+        """Return the loss of a batch, at least 0.
+
+        `logits` and `membrane` are [batch, 1, height, width]; `membrane` is bool, or float from 0 to 1 (mixed labels).
+        """
         weights = {"focal": 1.0, "dice": self.dice_weight, "boundary": self.boundary_weight}
         terms = [weights[name] * term for name, term in self.terms(logits, membrane).items()]
         return torch.stack(terms).sum()
 
 
-def focal_loss(logits: Logits, membrane: Membrane, *, gamma: float = 2.0) -> Scalar:
+def focal_loss(logits: Tensor, membrane: Tensor, *, gamma: float = 2.0) -> Scalar:
     """Return the focal loss, the mean over all pixels of the batch; gamma = 0 is the cross-entropy."""
     logits, truth = _prepared(logits, membrane)
     if membrane.dtype == torch.bool:
@@ -91,7 +84,7 @@ def _focal(z: Tensor, gamma: float) -> Tensor:
     return functional.softplus(-z) * (-gamma * functional.softplus(z)).exp()
 
 
-def dice_loss(logits: Logits, membrane: Membrane) -> Scalar:
+def dice_loss(logits: Tensor, membrane: Tensor) -> Scalar:
     """Return one minus the soft Dice coefficient (F1) of the membrane of each image, the mean over images: 0 to 1."""
     logits, truth = _prepared(logits, membrane)
     p = logits.sigmoid()
@@ -99,27 +92,25 @@ def dice_loss(logits: Logits, membrane: Membrane) -> Scalar:
     return (1 - (2 * both + SMOOTHING_PX) / (either + SMOOTHING_PX)).mean()
 
 
-def boundary_loss(logits: Logits, membrane: Membrane) -> Scalar:
+def boundary_loss(logits: Tensor, membrane: Tensor) -> Scalar:
     """Return one minus the soft F1 of the membrane's boundary, with two pixels of tolerance, the mean over images."""
     logits, truth = _prepared(logits, membrane)
     predicted, true = _boundary(logits.sigmoid()), _boundary(truth)
-    precision = _share(predicted, _largest_within(true, TOLERANCE_SIZE))
-    recall = _share(true, _largest_within(predicted, TOLERANCE_SIZE))
+    precision = _fraction_within(predicted, _largest_within(true, TOLERANCE_SIZE))
+    recall = _fraction_within(true, _largest_within(predicted, TOLERANCE_SIZE))
     return (1 - 2 * precision * recall / (precision + recall)).mean()
 
 
-def _share(boundary: Tensor, neighbourhood: Tensor) -> Tensor:
-    """Return how much of the boundary of each image lies in the neighbourhood."""
+def _fraction_within(boundary: Tensor, neighbourhood: Tensor) -> Tensor:
     return (_image_sum(boundary * neighbourhood) + SMOOTHING_PX) / (_image_sum(boundary) + SMOOTHING_PX)
 
 
 def _boundary(membrane: Tensor) -> Tensor:
-    background = 1 - membrane
-    return _largest_within(background, BOUNDARY_SIZE) - background
+    return _largest_within(1 - membrane, BOUNDARY_SIZE) - (1 - membrane)
 
 
 def _largest_within(x: Tensor, size: int) -> Tensor:
-    """Return the largest of the `size` x `size` values around each pixel; one axis after the other is cheaper."""
+    """Return the largest of the `size` x `size` values around each pixel; two 1-D passes are cheaper."""
     down = functional.max_pool2d(x, (size, 1), stride=1, padding=(size // 2, 0))
     return functional.max_pool2d(down, (1, size), stride=1, padding=(0, size // 2))
 
@@ -129,7 +120,7 @@ def _image_sum(x: Tensor) -> Tensor:
 
 
 def _prepared(logits: Tensor, membrane: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both in float32 or better, checked for their shapes."""
+    """Return both in float32 or better, with their shapes checked."""
     if logits.ndim != 4 or logits.shape[1] != 1 or logits.shape != membrane.shape or logits.numel() == 0:
         raise InputError(
             "the loss takes logits and membrane of one shape [batch, 1, height, width]; got "

@@ -1,31 +1,99 @@
-"""Digests that change when behaviour changes, and only then.
+"""What a result depends on: the notebook's code, the modules it imports, its parameters, and its data.
 
-A result is old when the code that made it would now do something else. So the digest of a notebook or a module is
-taken over its syntax tree without comments and docstrings: rewording an explanation leaves every result current. The
-digest of the library covers the `emseg` modules that a notebook imports, transitively, and the data files beside them.
+The digest of the library covers the modules of `emseg` and of `chapters` that a notebook imports, transitively, and the
+data files beside them; like the notebook's own it is taken over syntax trees (`emseg.source_code`), so that only a
+change of behaviour makes a result old. The build hands all of it to Snakemake, which compares it with the last run's.
 """
 
 import ast
 import csv
-import hashlib
+import importlib.util
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
-import emseg
+from emseg.errors import InputError
+from emseg.files import digest_of as digest_of
+from emseg.runs.project import Chapter, MatrixRun
+from emseg.source_code import PACKAGE_ROOT as PACKAGE_ROOT
+from emseg.source_code import code_lines
+from emseg.source_code import code_tree as code_tree
 
-PACKAGE_ROOT = Path(emseg.__file__).parent
+DATA_PARAMETER = "data"
+SYNTHETIC = "synthetic"
+OWN_FOLDER = "folder"  # the parameter for a folder of the user's; as a data set's name: images of any source
+OWN_FILES = ("weights", "pretraining_file")  # parameters for a file of the user's, unless empty
+IN_OWN_FOLDER = {OWN_FOLDER: "your own data", "urisc": "U-RISC (https://github.com/EmmaSRH/U-RISC-Data-Code)"}
+"""Data sets that only the user can supply, and their source."""
+
 _DATA_SUFFIXES = {".csv", ".json", ".toml", ".yaml"}
-_LENGTH = 16
-_MAGICS = ("%", "!", "?")
 
 
-def digest_of(*parts: str) -> str:
-    """Return a short hexadecimal digest of the `parts`, in order."""
-    joined = "\0".join(parts).encode()
-    return hashlib.sha256(joined).hexdigest()[:_LENGTH]
+def code_digests(chapter: Chapter) -> dict[str, str]:
+    """Return the digests of a chapter's notebook and library, as its run record holds them."""
+    notebook = chapter.read()
+    return {"notebook": notebook_digest(notebook), "library": library_digest(notebook, chapter.name)}
+
+
+def data_state(parameters: Mapping[str, Any]) -> str:
+    """Return the state of the files of the parameter `data`: a change in them makes the result old.
+
+    Synthetic data has no files. A folder of the user's may have any layout: its names, sizes and times count.
+    """
+    from emseg.data import ABSENT, state
+
+    name = parameters.get(DATA_PARAMETER, SYNTHETIC)
+    if name == SYNTHETIC:
+        return SYNTHETIC
+    if name not in IN_OWN_FOLDER:
+        return state(name)
+    folder = str(parameters.get(OWN_FOLDER, ""))
+    if not folder or not Path(folder).is_dir():
+        return ABSENT
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in sorted(Path(folder).rglob("*"))]
+    return digest_of(*(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats if S_ISREG(stat.st_mode)))
+
+
+def require_data(parameters: dict[str, Any]) -> None:
+    """Raise `InputError`, with the repair, for data or a file of the parameters that is not on this machine."""
+    from emseg.data import ABSENT, dataset_path
+
+    for name in OWN_FILES:
+        given = parameters.get(name, "")
+        if given and not Path(given).expanduser().is_file():
+            raise InputError(
+                f"`{name}` must name a file, from where you stand or by its whole path; got {given!r}, which is none. "
+                "Correct the path, or leave the parameter empty."
+            )
+    if data_state(parameters) != ABSENT:
+        return
+    if parameters[DATA_PARAMETER] in IN_OWN_FOLDER:
+        named = parameters.get(OWN_FOLDER, "")
+        raise InputError(
+            f"`folder` must name a folder of {IN_OWN_FOLDER[parameters[DATA_PARAMETER]]} when `data` is "
+            f"{parameters[DATA_PARAMETER]!r}; got {named!r}, which is no folder. Give its path, or take "
+            f"data={SYNTHETIC!r}, which needs none."
+        )
+    dataset_path(parameters[DATA_PARAMETER])
+
+
+def runs_to_do(runs: Iterable[MatrixRun], chapter: Chapter, records: Iterable[Mapping[str, Any]]) -> list[MatrixRun]:
+    """Return the runs of a matrix without a record among `records` that the code of today would make again."""
+    digests = code_digests(chapter)
+    done = [record["parameters"] for record in records if record["digests"] == digests]
+    return [run for run in runs if dict(run.parameters) not in done]
+
+
+def package_roots() -> dict[str, Path]:
+    """Return the folders of the packages that a digest covers: `emseg`, and `chapters` where a book is installed."""
+    roots = {"emseg": PACKAGE_ROOT}
+    chapters = importlib.util.find_spec("chapters")
+    if chapters is not None and chapters.submodule_search_locations:
+        roots["chapters"] = Path(next(iter(chapters.submodule_search_locations)))
+    return roots
 
 
 def notebook_digest(notebook: Any) -> str:
@@ -33,22 +101,45 @@ def notebook_digest(notebook: Any) -> str:
     return digest_of(*(f"{cell.metadata.get('tags', [])}{code_tree(cell.source)}" for cell in code_cells(notebook)))
 
 
-def library_digest(notebook: Any, chapter: str, package_root: Path = PACKAGE_ROOT) -> str:
-    """Return the digest of the `emseg` modules and package data that a chapter's notebook imports, transitively.
+def library_digest(notebook: Any, chapter: str, roots: Mapping[str, Path] | None = None) -> str:
+    """Return the digest of the modules and package data that a chapter's notebook imports, transitively.
 
     Of a table with a column `chapter`, such as the claims, only the rows of this `chapter` count: a claim that another
-    chapter tests makes no result of this one old.
+    chapter tests makes no result of this one old. `roots` are the packages' folders by name.
     """
-    modules = imported_modules([cell.source for cell in code_cells(notebook)], package_root)
+    roots = package_roots() if roots is None else roots
+    modules = imported_modules([cell.source for cell in code_cells(notebook)], roots)
+    files = {module: _module_file(module, roots) for module in modules}
     parts = []
-    for module in modules:
-        parts += [module, _module_tree(_stamped(_module_file(module, package_root)))]
-    folders = sorted({_module_file(module, package_root).parent for module in modules} - {package_root})
-    for folder in folders:
+    for module, path in files.items():
+        parts += [module, _module_tree(_stamped(path))]
+    for folder in sorted({path.parent for path in files.values()} - set(roots.values())):
         for file in sorted(folder.iterdir()):
             if file.suffix in _DATA_SUFFIXES:
                 parts += [file.name, _data_text(file, chapter)]
     return digest_of(*parts)
+
+
+def imported_modules(sources: Iterable[str], roots: Mapping[str, Path] | None = None) -> list[str]:
+    """Return the names of all modules of `emseg` and `chapters` that the `sources` import, transitively, sorted.
+
+    A package counts with its parents, as Python imports them; imports inside functions count as well.
+    """
+    roots = package_roots() if roots is None else roots
+    waiting = [name for source in sources for name in _imports(code_lines(source))]
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in found or not _exists(name, roots):
+            continue
+        found.add(name)
+        waiting += _module_imports(_stamped(_module_file(name, roots)))
+    return sorted(found)
+
+
+def code_cells(notebook: Any) -> Iterator[Any]:
+    """Yield the code cells of a notebook."""
+    return (cell for cell in notebook.cells if cell.cell_type == "code")
 
 
 def _data_text(file: Path, chapter: str) -> str:
@@ -60,78 +151,8 @@ def _data_text(file: Path, chapter: str) -> str:
     return text
 
 
-def imported_modules(sources: Iterable[str], package_root: Path = PACKAGE_ROOT) -> list[str]:
-    """Return the names of all `emseg` modules that the `sources` import, directly or through another, sorted.
-
-    A package counts with its parents, as Python imports them; imports inside functions count as well.
-    """
-    waiting = [name for source in sources for name in _imports(code_lines(source), package_root)]
-    found: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        waiting += _module_imports(_stamped(_module_file(name, package_root)), package_root)
-    return sorted(found)
-
-
-def code_cells(notebook: Any) -> Iterator[Any]:
-    """Yield the code cells of a notebook."""
-    return (cell for cell in notebook.cells if cell.cell_type == "code")
-
-
-def code_lines(source: str) -> str:
-    """Return the source of a cell without IPython's magics, which are no Python."""
-    return "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(_MAGICS))
-
-
-def code_tree(source: str) -> str:
-    """Return a text of the syntax tree of `source`: the same for the same behaviour, on every Python version.
-
-    `ast.dump` is not used, for its form changes from one Python version to the next. A cell that does not parse is
-    taken as its text.
-    """
-    try:
-        tree = ast.parse(code_lines(source))
-    except SyntaxError:
-        return source
-    return _render(tree)
-
-
-def _render(node: Any) -> str:
-    if isinstance(node, ast.AST):
-        fields = [
-            f"{name}={_render(value)}"
-            for name, value in ast.iter_fields(node)
-            if value not in (None, []) and name not in ("ctx", "kind", "type_comment", "type_ignores", "type_params")
-            for value in [_normalised(node, name, value)]
-        ]
-        return f"{type(node).__name__}({','.join(fields)})"
-    if isinstance(node, list):
-        return f"[{','.join(_render(item) for item in node)}]"
-    return repr(node)
-
-
-def _normalised(node: ast.AST, name: str, value: Any) -> Any:
-    if name == "body":
-        return _without_docstring(node, value)
-    if isinstance(node, ast.JoinedStr):  # Python 3.12 ends a format such as {x:>{width}} with an empty text
-        return [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
-    return value
-
-
-def _without_docstring(node: ast.AST, body: Any) -> Any:
-    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or not body:
-        return body
-    first = body[0]
-    is_text = (
-        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-    )
-    return body[1:] if is_text else body
-
-
-def _imports(source: str, package_root: Path) -> list[str]:
+def _imports(source: str) -> list[str]:
+    """Return the dotted names that a source imports, with their parents; some may be names inside a module."""
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -142,23 +163,25 @@ def _imports(source: str, package_root: Path) -> list[str]:
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    ours = [name for name in names if name.split(".")[0] == "emseg"]
-    return sorted({parent for name in ours for parent in _with_parents(name) if _exists(parent, package_root)})
+    parts = [name.split(".") for name in names]
+    return sorted({".".join(name[:length]) for name in parts for length in range(1, len(name) + 1)})
 
 
-def _with_parents(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
-
-
-def _exists(name: str, package_root: Path) -> bool:
-    path = package_root.joinpath(*name.split(".")[1:])
+def _exists(name: str, roots: Mapping[str, Path]) -> bool:
+    if name.split(".")[0] not in roots:
+        return False
+    path = _place(name, roots)
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
-def _module_file(name: str, package_root: Path) -> Path:
-    path = package_root.joinpath(*name.split(".")[1:])
+def _module_file(name: str, roots: Mapping[str, Path]) -> Path:
+    path = _place(name, roots)
     return path / "__init__.py" if (path / "__init__.py").is_file() else path.with_suffix(".py")
+
+
+def _place(name: str, roots: Mapping[str, Path]) -> Path:
+    package, *rest = name.split(".")
+    return roots[package].joinpath(*rest)
 
 
 def _stamped(path: Path) -> tuple[Path, int]:
@@ -171,5 +194,5 @@ def _module_tree(stamped: tuple[Path, int]) -> str:
 
 
 @cache
-def _module_imports(stamped: tuple[Path, int], package_root: Path) -> list[str]:
-    return _imports(stamped[0].read_text(encoding="utf-8"), package_root)
+def _module_imports(stamped: tuple[Path, int]) -> list[str]:
+    return _imports(stamped[0].read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from emseg.sharpness.downsampling import (
     downsample,
     reduced_shape,
 )
-from emseg.sharpness.indices import INDEX_LABELS, INDEX_NAMES, Axis, Sharpness, sharpness
+from emseg.sharpness.indices import INDEX_LABELS, INDEX_NAMES, Axis, Sharpness, available_threads, sharpness, survey
 
 __all__ = [
     "INDEX_LABELS",
@@ -23,7 +23,9 @@ __all__ = [
     "Axis",
     "ResamplingKernel",
     "Sharpness",
+    "available_threads",
     "downsample",
     "reduced_shape",
     "sharpness",
+    "survey",
 ]

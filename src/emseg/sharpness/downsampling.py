@@ -15,28 +15,23 @@ from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Shaped
 from PIL import Image
 
-from emseg.errors import UsageError, suggest
+from emseg.checks import require_number, require_one_of
+from emseg.errors import UsageError
 from emseg.images import require_gray
 
 ResamplingKernel = Literal["nearest", "bilinear", "bicubic", "area", "bilinear_antialiased", "lanczos"]
-
 RESAMPLING_KERNELS: tuple[ResamplingKernel, ...] = get_args(ResamplingKernel)
-
-KERNEL_LABELS = {
-    "nearest": "nearest",
-    "bilinear": "bilinear",
-    "bicubic": "bicubic",
-    "area": "area",
+KERNEL_LABELS: dict[str, str] = {
+    **{kernel: kernel for kernel in RESAMPLING_KERNELS},
     "bilinear_antialiased": "bilinear, antialiased",
     "lanczos": "Lanczos, antialiased",
 }
-
 TRACK_1_SHAPE = (9958, 9959)
 TRACK_2_SHAPE = (1024, 1024)
-TRACK_FACTOR = 9958 / 1024
+TRACK_FACTOR = TRACK_1_SHAPE[0] / TRACK_2_SHAPE[0]
 """Source pixels for each new pixel, along one axis."""
 
 _OPENCV = {
@@ -46,52 +41,35 @@ _OPENCV = {
     "area": cv2.INTER_AREA,
 }
 _PILLOW = {"bilinear_antialiased": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
+_NATIVE = (np.uint8, np.uint16, np.float32, np.float64)
 
 
 def reduced_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:
     """Return the shape (rows, columns) after dividing each side by `factor`, rounded, at least one pixel."""
-    if not 1 <= factor < np.inf:
-        raise UsageError(f"factor must be at least 1 (source pixels for each new one); got {factor}.")
+    require_number("factor", factor, least=1, unit="source pixels for each new one")
     return max(round(shape[0] / factor), 1), max(round(shape[1] / factor), 1)
 
 
-def downsample(image: NDArray[Any], shape: tuple[int, int], kernel: ResamplingKernel = "area") -> NDArray[Any]:
-    """Return the image resampled to `shape` (rows, columns), in its own type.
+def downsample(image: Any, shape: tuple[int, int], kernel: str = "area") -> Shaped[np.ndarray, "row column"]:
+    """Return the grey image (row, column) resampled to `shape` (rows, columns), in its own type.
 
-    Integers are rounded and kept within their range. Pillow's two kernels compute in float32. Raises UsageError for an
+    Integers are rounded and clipped to their range. Pillow's two kernels compute in float32. Raises UsageError for an
     unknown kernel or a shape larger than the image.
     """
     image = require_gray(image)
-    if kernel not in RESAMPLING_KERNELS:
-        raise UsageError(
-            f"kernel must be one of {', '.join(RESAMPLING_KERNELS)}; got {kernel!r}."
-            f"{suggest(kernel, RESAMPLING_KERNELS)}"
-        )
+    require_one_of("kernel", kernel, RESAMPLING_KERNELS)
     if not (1 <= shape[0] <= image.shape[0] and 1 <= shape[1] <= image.shape[1]):
         raise UsageError(
             f"shape must lie between 1 x 1 and the image's {image.shape[0]} x {image.shape[1]}; "
             f"got {shape[0]} x {shape[1]}. This function does not enlarge."
         )
-    native = np.ascontiguousarray(image, dtype=_working_dtype(image.dtype))
-    height, width = shape
+    dtype = image.dtype.newbyteorder("=")
+    native = np.ascontiguousarray(image, dtype=dtype if dtype in _NATIVE else np.float64)
     if kernel in _OPENCV:
-        resampled = cv2.resize(native, (width, height), interpolation=_OPENCV[kernel])
+        values = np.asarray(cv2.resize(native, shape[::-1], interpolation=_OPENCV[kernel]))
     else:
-        if native.dtype != np.uint8:
-            native = native.astype(np.float32)
-        resampled = np.asarray(Image.fromarray(native).resize((width, height), _PILLOW[kernel]))
-    return _as_type(resampled, image.dtype.newbyteorder("="))
-
-
-def _working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    native = dtype.newbyteorder("=")
-    return native if native in (np.uint8, np.uint16, np.float32, np.float64) else np.dtype(np.float64)
-
-
-def _as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    if values.dtype == dtype:
-        return values
-    if np.issubdtype(dtype, np.integer):
-        limits = np.iinfo(dtype)
-        values = np.clip(np.rint(values), limits.min, limits.max)
-    return values.astype(dtype)
+        source = native if native.dtype == np.uint8 else native.astype(np.float32)
+        values = np.asarray(Image.fromarray(source).resize(shape[::-1], _PILLOW[kernel]))
+    if values.dtype != dtype and np.issubdtype(dtype, np.integer):
+        values = np.clip(np.rint(values), np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return values.astype(dtype, copy=False)

@@ -18,22 +18,38 @@ changes the index. `vollath_centred` is the same index without that edge: sum (f
 
 Images of different size, grey scaling or contrast cannot be compared by any of these; a factor a on the grey scale is
 a factor a^2 on every index.
+
+The image is walked in bands of about a million pixels. A contiguous band of a native type is used where it lies; any
+other is copied, one band at a time. Bands are shared among threads and added in order, integers exactly, so that the
+result does not depend on the number of threads. With F and L the sums of the first and last pixel of every line,
+
+    Brenner, gap k   = 2 sum f f - sum of squares of the first k and the last k pixels of every line - 2 sum f(x) f(x+k)
+    Variance         = sum f f - (sum f)^2 / (M N)
+    Vollath, centred = sum f(x) f(x+1) - mu (2 sum f - F - L) + (M - 1) N mu^2
+    Vollath          = centred + N mu^2 - mu (F + L)
+
+Floating-point images would lose digits in these differences; their sums are taken about the mean of each tile and
+merged by the parallel-axis theorem (Chan, Golub and LeVeque 1983).
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Real
 from numpy.typing import NDArray
 
+from emseg.checks import require_count, require_number, require_one_of
 from emseg.errors import InputError, UsageError
-from emseg.images import require_gray
-from emseg.sharpness.sums import index_sums
+from emseg.images import count_pages, read_gray, require_gray
+from emseg.sharpness.sharpness_kernels import float_band_sums, integer_band_sums
 
 Axis = Literal["x", "y"]
-
-INDEX_NAMES = ("brenner_gap1", "brenner_gap2", "smd2", "variance", "vollath", "vollath_centred")
-
 INDEX_LABELS = {
     "brenner_gap1": "Brenner, gap 1",
     "brenner_gap2": "Brenner, gap 2",
@@ -42,10 +58,13 @@ INDEX_LABELS = {
     "vollath": "Vollath",
     "vollath_centred": "Vollath, centred",
 }
+INDEX_NAMES = tuple(INDEX_LABELS)
+BAND_PIXELS = 1 << 20
+MINIMUM_BAND_ROWS = 8
+MAXIMUM_THREADS = 8  # memory bandwidth is used up before that
 
-MINIMUM_ACROSS = 2
-MINIMUM_ALONG = 3
-SQUARE_NM_PER_SQUARE_UM = 1e6
+_EXACT_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+_FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -76,7 +95,7 @@ class Sharpness:
         """Area of the image in square micrometres; raises UsageError when the pixel size is not known."""
         if self.pixel_size_nm is None:
             raise UsageError("a value per square micrometre needs the pixel size; got none. Give pixel_size_nm.")
-        return self.n_pixels * self.pixel_size_nm**2 / SQUARE_NM_PER_SQUARE_UM
+        return self.n_pixels * self.pixel_size_nm**2 / 1e6
 
     def raw(self) -> dict[str, float]:
         """Return the raw sums by the name of the index, in squared grey levels."""
@@ -87,50 +106,197 @@ class Sharpness:
         return {name: total / self.n_pixels for name, total in self.raw().items()}
 
     def per_um2(self) -> dict[str, float]:
-        """Return each sum divided by the area: what the same tissue yields, whatever was cropped."""
+        """Return each sum divided by the area: the same for the same tissue, however it was cropped."""
         area_um2 = self.area_um2
         return {name: total / area_um2 for name, total in self.raw().items()}
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """One image of a survey: its indices, or the sentence that says why it has none."""
+
+    path: Path
+    page: int | None
+    sharpness: Sharpness | None
+    problem: str | None
+
+    @property
+    def name(self) -> str:
+        """The path, and the page for a file that holds several."""
+        return str(self.path) if self.page is None else f"{self.path}#{self.page}"
+
+
 def sharpness(
-    image: NDArray[Any],
-    pixel_size_nm: float | None = None,
-    *,
-    axis: Axis = "x",
-    n_threads: int | None = None,
+    image: Any, pixel_size_nm: float | None = None, *, axis: str = "x", n_threads: int | None = None
 ) -> Sharpness:
-    """Return all indices of a two-dimensional grey image, read once and never copied whole.
+    """Return all indices of a grey image (row, column), read once and never copied whole.
 
     uint8 and uint16 are summed exactly; every other real type in float64. Any memory layout and byte order will do,
-    memory-mapped files too. `n_threads` (default: the processors available, 8 at most) does not change the result.
+    memory-mapped files too. `n_threads` (default: the available processors, 8 at most) does not change the result.
     Raises InputError for an image that has no such index (see `emseg.images.require_gray`; at least 2 x 3 pixels),
     UsageError for a wrong option.
     """
-    if axis not in get_args(Axis):
-        raise UsageError(f"axis must be 'x' (along the rows) or 'y' (down the columns); got {axis!r}.")
-    if n_threads is not None and n_threads < 1:
-        raise UsageError(f"n_threads must be at least 1; got {n_threads}. Leave it out to use all processors.")
+    require_one_of("axis", axis, ("x", "y"))
+    if n_threads is not None:
+        require_count("n_threads", n_threads)
     _require_pixel_size(pixel_size_nm)
     image = require_gray(image, check_finite=False)
-    _require_extent(image.shape, axis)
-    with np.errstate(over="ignore", invalid="ignore"):  # a sum that is not finite is named below
-        sums = asdict(index_sums(image, axis=1 if axis == "x" else 0, n_threads=n_threads))
+    height, width = image.shape
+    along, across = (width, height) if axis == "x" else (height, width)
+    if along < 3 or across < 2:
+        needed = "2 rows and 3 columns" if axis == "x" else "3 rows and 2 columns"
+        raise InputError(
+            f"the sharpness indices need at least {needed}; got {height} x {width} (rows x columns). "
+            "Use a larger image."
+        )
+    with np.errstate(over="ignore", invalid="ignore"):  # a sum that is not finite is reported below
+        sums = _index_sums(image, axis=1 if axis == "x" else 0, n_threads=n_threads)
     if not np.isfinite(list(sums.values())).all():
         require_gray(image)
         raise InputError("the squares of the grey values exceed float64; divide the image by its largest value first.")
-    return Sharpness(shape=(image.shape[0], image.shape[1]), axis=axis, pixel_size_nm=pixel_size_nm, **sums)
+    return Sharpness(shape=(height, width), axis="x" if axis == "x" else "y", pixel_size_nm=pixel_size_nm, **sums)
+
+
+def available_threads() -> int:
+    """Return the default number of threads: the processors available to this process, 8 at most."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, MAXIMUM_THREADS)
+
+
+def survey(
+    paths: Sequence[Path],
+    *,
+    pixel_size_nm: float | None = None,
+    axis: Axis = "x",
+    n_workers: int = 1,
+    on_file: Callable[[], object] = lambda: None,
+) -> Iterator[Measurement]:
+    """Yield a measurement for each image of the files, in their order; `on_file` is called after each file.
+
+    A file that cannot be measured is reported in its place, with the reason. A TIFF of several pages gives one
+    measurement a page. At most `n_workers` files are in memory at a time.
+    """
+    if n_workers == 1:  # page by page, so that an interrupted survey of a stack keeps what it has
+        for path in paths:
+            yield from _measure_pages(path, pixel_size_nm, axis, None)
+            on_file()
+        return
+    waiting: deque[Future[list[Measurement]]] = deque()
+    remaining = iter(paths)
+    pool = ThreadPoolExecutor(n_workers)
+    try:
+        while True:
+            while len(waiting) < n_workers and (following := next(remaining, None)) is not None:
+                waiting.append(pool.submit(lambda p: list(_measure_pages(p, pixel_size_nm, axis, 1)), following))
+            if not waiting:
+                return
+            yield from waiting.popleft().result()
+            on_file()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _measure_pages(path: Path, pixel_size_nm: float | None, axis: Axis, n_threads: int | None) -> Iterator[Measurement]:
+    try:
+        n_pages = count_pages(path)
+    except InputError as error:
+        yield Measurement(path, None, None, str(error))
+        return
+    for page in range(n_pages):
+        prefix, measured, problem = "", None, None
+        try:
+            image = read_gray(path, page=page, memory_map=True)
+            prefix = f"{path}: "
+            measured = sharpness(image, pixel_size_nm, axis=axis, n_threads=n_threads)
+        except InputError as error:
+            problem = f"{prefix}{error}"
+        yield Measurement(path, page if n_pages > 1 else None, measured, problem)
+
+
+def _index_sums(image: Real[np.ndarray, "row column"], *, axis: int, n_threads: int | None) -> dict[str, float]:
+    """Return the mean and the raw sums, differences taken along `axis` (0 down, 1 along the rows)."""
+    if image.flags.f_contiguous and not image.flags.c_contiguous:  # walk memory in its own order
+        image, axis = image.T, 1 - axis
+    native = image.dtype.newbyteorder("=")
+    if native in _EXACT_DTYPES:
+        return _exact(image, _walk(image, native, integer_band_sums, axis, n_threads), axis)
+    working = native if native in _FLOAT_DTYPES else np.dtype(np.float64)
+    tiles = np.concatenate(list(_walk(image, working, float_band_sums, axis, n_threads)))
+    return _merged(image, tiles, axis)
+
+
+def _walk(
+    image: NDArray[Any],
+    dtype: np.dtype[Any],
+    kernel: Callable[[NDArray[Any], int, int], NDArray[Any]],
+    axis: int,
+    n_threads: int | None,
+) -> Iterator[NDArray[Any]]:
+    """Yield the kernel's sums of band after band, in order."""
+    height, width = image.shape
+    n_rows = max(BAND_PIXELS // width, MINIMUM_BAND_ROWS)
+
+    def measure(start: int) -> NDArray[Any]:
+        stop = min(start + n_rows, height)
+        band = np.ascontiguousarray(image[start : min(stop + 2, height)], dtype=dtype)
+        return kernel(band, stop - start, axis)
+
+    starts = range(0, height, n_rows)
+    workers = min(available_threads() if n_threads is None else n_threads, len(starts))
+    if workers <= 1:
+        yield from map(measure, starts)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(measure, starts)
+
+
+def _lines(image: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
+    """Pixel `index` of every line, as int64 or float64."""
+    ends = image[index] if axis == 0 else image[:, index]  # np.take would copy a strided image whole
+    return np.asarray(ends).astype(np.int64 if np.issubdtype(ends.dtype, np.unsignedinteger) else np.float64)
+
+
+def _exact(image: NDArray[Any], bands: Iterator[NDArray[Any]], axis: int) -> dict[str, float]:
+    sums = [0] * 5
+    for band in bands:
+        sums = [total + int(part) for total, part in zip(sums, band, strict=True)]
+    total, ff, fg, fh, smd2 = sums
+    length, n_lines = image.shape[axis], image.shape[1 - axis]
+    n_pixels = length * n_lines
+    ends = {index: _lines(image, axis, index) for index in (0, 1, -2, -1)}
+    squares = {index: int((values * values).sum()) for index, values in ends.items()}
+    first_and_last = int(ends[0].sum()) + int(ends[-1].sum())
+    centred = n_pixels * n_pixels * fg - n_pixels * total * (2 * total - first_and_last)
+    centred += (length - 1) * n_lines * total * total
+    return {
+        "mean": total / n_pixels,
+        "brenner_gap1": float(2 * ff - squares[0] - squares[-1] - 2 * fg),
+        "brenner_gap2": float(2 * ff - sum(squares.values()) - 2 * fh),
+        "smd2": float(smd2),
+        "variance": (n_pixels * ff - total * total) / n_pixels,
+        "vollath": (n_pixels * fg - total * total) / n_pixels,
+        "vollath_centred": centred / (n_pixels * n_pixels),
+    }
+
+
+def _merged(image: NDArray[Any], tiles: NDArray[np.float64], axis: int) -> dict[str, float]:
+    pixels, means, squares, pairs, products, here, there, gap1, gap2, smd2 = tiles.T
+    pivot = means[0]
+    mean = float(pivot + np.sum(pixels * (means - pivot)) / np.sum(pixels))
+    shift = means - mean
+    centred = float(np.sum(products + shift * (here + there) + pairs * shift * shift))
+    ends = np.sum(_lines(image, axis, 0) - mean) + np.sum(_lines(image, axis, -1) - mean)
+    return {
+        "mean": mean,
+        "brenner_gap1": float(np.sum(gap1)),
+        "brenner_gap2": float(np.sum(gap2)),
+        "smd2": float(np.sum(smd2)),
+        "variance": float(np.sum(squares + pixels * shift * shift)),
+        "vollath": float(centred - image.shape[1 - axis] * mean * mean - mean * ends),
+        "vollath_centred": centred,
+    }
 
 
 def _require_pixel_size(pixel_size_nm: float | None) -> None:
-    if pixel_size_nm is not None and not 0 < pixel_size_nm < np.inf:
-        raise UsageError(f"pixel_size_nm must be a positive length in nanometres; got {pixel_size_nm}.")
-
-
-def _require_extent(shape: tuple[int, ...], axis: Axis) -> None:
-    along, across = (shape[1], shape[0]) if axis == "x" else (shape[0], shape[1])
-    if along < MINIMUM_ALONG or across < MINIMUM_ACROSS:
-        needed = "2 rows and 3 columns" if axis == "x" else "3 rows and 2 columns"
-        raise InputError(
-            f"the sharpness indices need at least {needed}; got {shape[0]} x {shape[1]} (rows x columns). "
-            "Use a larger image."
-        )
+    if pixel_size_nm is not None:
+        require_number("pixel_size_nm", pixel_size_nm, above=0, unit="nm")

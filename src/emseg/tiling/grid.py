@@ -1,60 +1,112 @@
-"""How an image is cut into overlapping square tiles, and how what the network makes of them is joined.
+"""How an image is cut into overlapping square tiles, and how the network's outputs for them are joined.
 
-    tile      pixels a side that the network sees at a time
-    halo      pixels at each side of a tile that are read and computed, then thrown away
-    overlap   pixels by which what is left of two neighbours overlaps at least, there to be blended
-    step      multiple * floor((tile - 2 halo - overlap) / multiple): how far apart tiles begin at most
-    multiple  what the network needs its sizes divisible by: 2 to the number of times that it halves its maps
+    tile      side of the square that the network sees at a time, in pixels
+    halo      pixels on each side of a tile that are read and computed, then discarded
+    overlap   least overlap of the remaining cores of two neighbours, in pixels, over which they are blended
+    multiple  divisor that the network requires of its input sizes: 2 to the number of times it halves its maps
+    step      multiple * floor((tile - 2 halo - overlap) / multiple): largest distance between tile origins
 
-Where the halo covers the network's receptive field, `blending="none"` gives what the network gives for the whole image.
-Where it does not, neighbours disagree, and "linear" or "gaussian" blends the seams away (see `emseg.tiling.axis`).
+Along one axis of `length` pixels,
 
-At the image's border a tile is either "flush" with it, so that the network's own padding happens where it happens in
-the whole image; or the image goes on as its mirror image ("reflect"), so that all tiles are of one size and no pixel
-is nearer than `halo` to the end of what the network sees. Sizes that are not divisible by `multiple` are extended by
-reflection at the bottom and the right in either case.
+    extent E = multiple * ceil(length / multiple)         what the network sees, extended by reflection
+    n        = 1 + ceil((E - tile) / step)                tiles
+    o_k      = multiple * floor(k (E - tile) / ((n - 1) multiple)),  k = 0, ..., n - 1
+
+so o_0 = 0, the last tile ends at E, tiles are spread evenly, and every o_k is divisible by `multiple`: a network that
+halves its maps five times is equivariant to shifts of 32 pixels, not of 16.
+
+The core of a tile is all but `halo` pixels on each side that has a neighbour. Where cores overlap, normalised weights
+w_k(x) = v_k(x) / sum_j v_j(x) blend them; v is the distance to the nearer end of the core ("linear"), or a Gaussian of
+standard deviation core / 8 ("gaussian"). An image is the product of two axes, so its weights sum to 1 as well. With
+"none" the cores are cut in the middle of their overlap. Where the halo covers the network's receptive field, that
+equals the network on the whole image; where it does not, blending removes the seams.
+
+At the image's border a tile is "flush" with it, so that the network's own padding acts there as in the whole image; or
+the image is mirrored ("reflect"), so that all tiles have one size and no pixel is nearer than `halo` to an edge.
+
+Source of the Gaussian: Isensee et al. 2021 (nnU-Net), Nature Methods 18, 203-211. Deviation: theirs spans the tile.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from itertools import pairwise
+from typing import Literal
 
-from emseg.errors import UsageError, suggest
-from emseg.tiling.axis import AxisTile, Blending, axis_tiles
+import numpy as np
+from jaxtyping import Float32, Float64
 
+from emseg.checks import Count, CountOrZero, validated
+from emseg.errors import UsageError
+
+Blending = Literal["none", "linear", "gaussian"]
 Border = Literal["flush", "reflect"]
+Spans = tuple[tuple[int, int], ...]
+_DEVIATIONS_PER_CORE = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class AxisTile:
+    """One tile along an axis: it begins at `origin` and contributes pixels `start` to `stop - 1` with `weights`.
+
+    The origin is negative where the image is extended on this side. Without weights the pixels are this tile's alone.
+    """
+
+    origin: int
+    start: int
+    stop: int
+    weights: Float32[np.ndarray, " core"] | None = None
+
+    @property
+    def inside(self) -> slice:
+        """The contributed pixels, in the tile's own coordinates."""
+        return slice(self.start - self.origin, self.stop - self.origin)
+
+
+@validated
 class TileGrid:
-    """The tiles of an image of `height` x `width` pixels; all lengths in pixels."""
+    """The tiles of an image of `height` x `width` pixels; all lengths in pixels. Raises UsageError if none fit."""
 
-    height: int
-    width: int
-    tile: int = 512
-    halo: int = 64
-    overlap: int = 0
+    height: Count
+    width: Count
+    tile: Count = 512
+    halo: CountOrZero = 64
+    overlap: CountOrZero = 0
     blending: Blending = "none"
     border: Border = "flush"
-    multiple: int = 1
+    multiple: Count = 1
 
     def __post_init__(self) -> None:
-        smallest = {"height": 1, "width": 1, "tile": 1, "halo": 0, "overlap": 0, "multiple": 1}
-        for name, low in smallest.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise UsageError(f"`{name}` must be a whole number of pixels from {low} up; got {value!r}.")
-        for name, allowed in {"blending": get_args(Blending), "border": get_args(Border)}.items():
-            if (value := getattr(self, name)) not in allowed:
-                raise UsageError(
-                    f"`{name}` must be one of {', '.join(allowed)}; got {value!r}.{suggest(str(value), allowed)}"
-                )
-        _require_that_lengths_fit(self)
+        """Refuse lengths that do not fit together."""
+        tile, halo, multiple = self.tile, self.halo, self.multiple
+        if tile % multiple:
+            nearest = max(1, round(tile / multiple)) * multiple
+            raise UsageError(
+                f"`tile` must be divisible by `multiple`; got tile={tile}, multiple={multiple}. Use {nearest}."
+            )
+        if tile <= 2 * halo:
+            raise UsageError(
+                f"`tile` must exceed twice `halo`; got tile={tile}, halo={halo}. Use a larger tile or a smaller halo."
+            )
+        if self.blending == "none" and self.overlap:
+            raise UsageError(
+                f"`overlap` is the width of the blending, so blending='none' needs overlap=0; got {self.overlap}. "
+                "Choose blending='linear' or 'gaussian', or add the pixels to `halo`."
+            )
+        if self.blending != "none" and not self.overlap:
+            raise UsageError(
+                f"blending={self.blending!r} needs an `overlap` to blend over; got overlap=0. "
+                "Set an overlap, for example a quarter of the tile, or choose blending='none'."
+            )
+        if self.step < 1:
+            raise UsageError(
+                "`tile` must exceed 2 `halo` + `overlap` by at least `multiple`, or tiles would not advance; got "
+                f"tile={tile}, halo={halo}, overlap={self.overlap}, multiple={multiple}. Use a larger tile."
+            )
 
     @property
     def step(self) -> int:
-        """How far apart neighbouring tiles begin, at most."""
+        """The largest distance between the origins of neighbouring tiles."""
         return self.multiple * ((self.tile - 2 * self.halo - self.overlap) // self.multiple)
 
     @cached_property
@@ -70,16 +122,19 @@ class TileGrid:
     @property
     def tile_shape(self) -> tuple[int, int]:
         """Height and width of every tile: `tile`, or less where the image is smaller and `border` is flush."""
-        return self._side(self.height), self._side(self.width)
+        if self.border == "reflect":
+            return self.tile, self.tile
+        height, width = (min(self.tile, extent_of(side, self.multiple)) for side in (self.height, self.width))
+        return height, width
 
     @property
     def n_tiles(self) -> int:
-        """How many tiles there are."""
+        """The number of tiles."""
         return len(self.rows) * len(self.columns)
 
     @property
     def computed_share(self) -> float:
-        """Pixels that the network computes, over the pixels of the image: what halo and overlap cost."""
+        """Pixels that the network computes over pixels of the image: the cost of halo and overlap."""
         return self.n_tiles * math.prod(self.tile_shape) / (self.height * self.width)
 
     def _along(self, length: int) -> tuple[AxisTile, ...]:
@@ -93,35 +148,53 @@ class TileGrid:
             extended=self.border == "reflect",
         )
 
-    def _side(self, length: int) -> int:
-        if self.border == "reflect":
-            return self.tile
-        return min(self.tile, self.multiple * math.ceil(length / self.multiple))
+
+def extent_of(length: int, multiple: int) -> int:
+    """Return the smallest multiple of `multiple` that is not below `length`."""
+    return multiple * -(-length // multiple)
 
 
-def _require_that_lengths_fit(grid: TileGrid) -> None:
-    if grid.tile % grid.multiple:
-        nearest = max(1, round(grid.tile / grid.multiple)) * grid.multiple
-        raise UsageError(
-            f"`tile` must be divisible by `multiple`; got tile={grid.tile}, multiple={grid.multiple}. Use {nearest}."
-        )
-    if grid.tile <= 2 * grid.halo:
-        raise UsageError(
-            f"`tile` must exceed twice `halo`; got tile={grid.tile}, halo={grid.halo}. "
-            "Use a larger tile or a smaller halo."
-        )
-    if grid.blending == "none" and grid.overlap:
-        raise UsageError(
-            f"`overlap` is what is blended, so blending='none' needs overlap=0; got {grid.overlap}. "
-            "Choose blending='linear' or 'gaussian', or give the pixels to `halo`."
-        )
-    if grid.blending != "none" and not grid.overlap:
-        raise UsageError(
-            f"blending={grid.blending!r} needs an `overlap` to blend over; got overlap=0. "
-            "Give an overlap, for example a quarter of the tile, or choose blending='none'."
-        )
-    if grid.step < 1:
-        raise UsageError(
-            "`tile` must exceed 2 `halo` + `overlap` by at least `multiple`, or no tile would get ahead; got "
-            f"tile={grid.tile}, halo={grid.halo}, overlap={grid.overlap}, multiple={grid.multiple}. Use a larger tile."
-        )
+def axis_tiles(
+    length: int, *, tile: int, halo: int, step: int, multiple: int, blending: Blending, extended: bool
+) -> tuple[AxisTile, ...]:
+    """Return the tiles of an axis; if `extended`, `halo` pixels are added by reflection at both ends.
+
+    A tile longer than the axis shrinks to the axis, unless `extended`, where the axis grows to the tile.
+    """
+    margin = halo if extended else 0
+    extent = extent_of(length + 2 * margin, multiple)
+    if extended:
+        extent = max(extent, tile)
+    tile = min(tile, extent)
+    n_steps = -(-(extent - tile) // step)
+    units = (extent - tile) // multiple  # both are divisible by `multiple`
+    origins = [multiple * (k * units // max(n_steps, 1)) - margin for k in range(n_steps + 1)]
+    cores: Spans = tuple(
+        (0 if k == 0 else origin + halo, length if k == n_steps else min(origin + tile - halo, length))
+        for k, origin in enumerate(origins)
+    )
+    if blending == "none":
+        cuts = [0, *((right[0] + left[1]) // 2 for left, right in pairwise(cores)), length]
+        return tuple(AxisTile(origin, *core) for origin, core in zip(origins, pairwise(cuts), strict=True))
+    weights = core_weights(cores, blending)
+    return tuple(AxisTile(o, *core, w) for o, core, w in zip(origins, cores, weights, strict=True))
+
+
+def core_weights(cores: Spans, blending: Blending) -> list[Float32[np.ndarray, " _"]]:
+    """Return each core's weights, in (0, 1]; over all cores they sum to 1 at every pixel."""
+    raw = [_raw_weights(k, cores, blending) for k in range(len(cores))]
+    total = np.zeros(cores[-1][1])
+    for (start, stop), values in zip(cores, raw, strict=True):
+        total[start:stop] += values
+    return [(values / total[start:stop]).astype(np.float32) for (start, stop), values in zip(cores, raw, strict=True)]
+
+
+def _raw_weights(k: int, cores: Spans, blending: Blending) -> Float64[np.ndarray, " core"]:
+    start, stop = cores[k]
+    places = np.arange(start, stop) + 0.5
+    if blending == "gaussian":
+        deviations = (places - (start + stop) / 2) * (_DEVIATIONS_PER_CORE / (stop - start))
+        return np.asarray(np.exp(-0.5 * np.square(deviations)))
+    from_left = places - start if k > 0 else np.inf  # at the image's own end nothing competes
+    from_right = stop - places if k < len(cores) - 1 else np.inf
+    return np.asarray(np.minimum(np.minimum(from_left, from_right), stop - start) * np.ones_like(places))

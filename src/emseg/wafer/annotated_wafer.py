@@ -1,11 +1,16 @@
-"""A wafer image with its annotations, whatever program they were drawn with.
+"""Reading a wafer: one 8-bit grey image, however large, with its annotations, whatever program they were drawn with.
 
     wafer.magc            MagFinder, SBEMimage      `emseg.wafer.formats.magc`
     wafer.mass.json       napari-mass               `emseg.wafer.formats.mass_json`
-    wafer.json            labelme, or COCO          told apart by their content
+    wafer.json            labelme, or COCO          recognized by their content
 
-In a COCO file the image is found by its name, or is the only one. Each part of a section of several parts is taken as a
-section of its own, and crowds are left out; notes count them.
+An uncompressed TIFF is memory-mapped, so its tiles are read as they are cut; any other file is decoded whole. 16-bit
+images are refused unless `grey_range` gives the greys that become black and white: no choice suits all microscopes.
+
+    grey 8-bit = round(255 (grey - low) / (high - low)), clipped to 0 and 255
+
+In a COCO file the image is found by its name, or is the only one. Each part of a section of several parts becomes a
+section, and crowds are left out; notes count them.
 """
 
 import re
@@ -15,20 +20,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from jaxtyping import UInt8
+from numpy.typing import NDArray
+from PIL import Image
 
-from emseg.errors import InputError
-from emseg.wafer.formats.coco import CocoImage, CocoSet, read_coco, read_json
-from emseg.wafer.formats.coco_writing import coco_document
+from emseg.data.registry import dataset_path
+from emseg.errors import InputError, UsageError
+from emseg.files import read_json
+from emseg.images import read_gray, require_gray
+from emseg.sections import Section, WaferSections
+from emseg.wafer.formats.coco import CocoSet, coco_document, read_coco
 from emseg.wafer.formats.exchanged_sections import sections_from_magc, sections_from_mass
 from emseg.wafer.formats.labelme import read_labelme
 from emseg.wafer.formats.magc import read_magc
 from emseg.wafer.formats.mass_json import read_mass_json
-from emseg.wafer.sections import Section, WaferSections
 from emseg.wafer.tiles import Tile, TileSection, require_same_size
-from emseg.wafer.wafer_image import read_wafer_image
 
 Wafer = tuple[UInt8[np.ndarray, "row column"], WaferSections]
+
+MAGC_WAFER = "magc_wafer"
+_DECODING_BYTES = 2.2  # a pixel, at the peak of decoding: the decoder's copy and ours
+_ROWS_AT_ONCE = 512
+_FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP", "JPEG2000")
 
 
 def read_annotated_wafer(
@@ -39,39 +53,60 @@ def read_annotated_wafer(
     grey_range: tuple[float, float] | None = None,
     pixel_size_um: float | None = None,
 ) -> Wafer:
-    """Return a wafer image and its sections, named after the image (what cannot name a tile's file becomes "_").
+    """Return a wafer image and its sections, named after the image (characters that no tile's name may have are "_").
 
-    `class_names` are those that labelme and COCO files may use; `.magc` and `.mass.json` know none. Raises
+    `class_names` are those that labelme and COCO files may use; `.magc` and `.mass.json` have none. Raises
     `InputError` for anything that is wrong with either file or between them.
     """
-    image_path, annotations_path = Path(image_path), Path(annotations_path)
-    kind = _kind(annotations_path)
+    image_path, path = Path(image_path), Path(annotations_path)
+    kind = _kind(path)
     image = read_wafer_image(image_path, grey_range=grey_range)
     height, width = image.shape
-    name = re.sub(r"[^\w-]+", "_", image_path.name.split(".")[0] or "wafer", flags=re.ASCII)  # it names tiles
+    name = re.sub(r"[^\w-]+", "_", image_path.name.split(".")[0] or "wafer", flags=re.ASCII)
+    size: dict[str, Any] = {"name": name, "height": height, "width": width, "pixel_size_um": pixel_size_um}
     if kind == "magc":
-        magc = read_magc(annotations_path)
-        sections = sections_from_magc(magc, name=name, height=height, width=width, pixel_size_um=pixel_size_um)
+        sections = sections_from_magc(read_magc(path), **size)
     elif kind == "mass":
-        mass = read_mass_json(annotations_path)
-        sections = sections_from_mass(mass, name=name, height=height, width=width, pixel_size_um=pixel_size_um)
+        sections = sections_from_mass(read_mass_json(path), **size)
     elif kind == "labelme":
-        labelled = read_labelme(
-            annotations_path, image_path=image_path, class_names=class_names, pixel_size_um=pixel_size_um
-        )
+        labelled = read_labelme(path, image_path=image_path, class_names=class_names, pixel_size_um=pixel_size_um)
         sections = replace(labelled.sections, name=name)
     else:
-        coco = read_coco(annotations_path, class_names=class_names)
+        coco = read_coco(path, class_names=class_names)
         sections = sections_from_coco(coco, image_path.name, name=name, pixel_size_um=pixel_size_um)
     require_same_size(image, sections)
     return image, sections
+
+
+def load_magc_wafer() -> Wafer:
+    """Return the MagC wafer: a real silicon wafer, one mosaic of 4987 x 5380 px with 433 outlined sections.
+
+    Example data of SBEMimage; the pixel size is not stated, all sections are of one class. Raises `InputError` if the
+    data set is missing or damaged.
+
+    Source: Titze, Genoud and Friedrich, SBEMimage, Frontiers in Neural Circuits 12:54 (2018);
+    https://github.com/SBEMimage/SBEMimage, array/example.
+    """
+    folder = dataset_path(MAGC_WAFER)
+    image = read_wafer_image(folder / "wafer_example1.jpg")
+    height, width = image.shape
+    return image, sections_from_magc(
+        read_magc(folder / "wafer_example1.magc"), name=MAGC_WAFER, height=height, width=width
+    )
 
 
 def sections_from_coco(
     coco: CocoSet, file_name: str, *, name: str, pixel_size_um: float | None = None
 ) -> WaferSections:
     """Return the sections of one image of a COCO file, found by its file name, or the only one there is."""
-    image = _image(coco, file_name)
+    named = [image for image in coco.images if Path(image.file_name).name == file_name]
+    candidates = named or coco.images
+    if len(candidates) != 1:
+        raise InputError(
+            f"{coco.path} lists {len(coco.images)} images, {len(named)} of them called {file_name}. "
+            "Name the image as the file does."
+        )
+    (image,) = candidates
     found = coco.of_image(image)
     sections = tuple(Section(part, one.label) for one in found if not one.crowd for part in one.parts)
     if not sections:
@@ -97,24 +132,70 @@ def wafer_document(sections: WaferSections, file_name: str) -> dict[str, Any]:
     return document
 
 
+def read_wafer_image(
+    path: str | Path, *, grey_range: tuple[float, float] | None = None
+) -> UInt8[np.ndarray, "row column"]:
+    """Return the wafer image in a file, memory-mapped where possible.
+
+    `grey_range` = (black, white) converts an image of more than 8 bits. Raises `InputError` for colour, 1-bit and
+    damaged images, for 16-bit ones without a range, and where memory would not suffice.
+    """
+    path = Path(path)
+    _require_memory(path)
+    image = read_gray(path, memory_map=True)
+    return require_8_bit(image, str(path)) if grey_range is None else to_8_bit(image, *grey_range)
+
+
+def require_8_bit(image: NDArray[Any], name: str = "image") -> UInt8[np.ndarray, "row column"]:
+    """Return a grey image of 8 bits; raises `InputError` that says how to convert any other."""
+    image = require_gray(image, name)
+    if image.dtype != np.uint8:
+        low, high = (f"{value:g}" for value in np.percentile(image[:: max(len(image) // 512, 1)], (0.5, 99.5)))
+        raise InputError(
+            f"a wafer image must have 8 bits; {name} is {image.dtype} of {image.min():g} to {image.max():g}. "
+            f"Give the greys that shall be black and white, for example grey_range=({low}, {high}), on the command "
+            f"line --grey-range {low} {high}."
+        )
+    return image
+
+
+def to_8_bit(image: NDArray[Any], low: float, high: float) -> UInt8[np.ndarray, "row column"]:
+    """Return the image with `low` as 0 and `high` as 255, a few rows at a time; values beyond are clipped."""
+    if not low < high:
+        raise UsageError(f"`grey_range` must be (black, white) with black below white; got ({low:g}, {high:g}).")
+    image = require_gray(image)
+    scaled = np.empty(image.shape, dtype=np.uint8)
+    for start in range(0, len(image), _ROWS_AT_ONCE):
+        rows = image[start : start + _ROWS_AT_ONCE].astype(np.float32)
+        scaled[start : start + _ROWS_AT_ONCE] = np.clip((rows - low) * (255.0 / (high - low)), 0, 255).round()
+    return scaled
+
+
+def _require_memory(path: Path) -> None:
+    """Raise `InputError` if a file that Pillow decodes would not fit into memory; TIFF is mapped."""
+    Image.init()
+    for kind in _FORMATS:
+        try:
+            with path.open("rb") as file, Image.OPEN[kind][0](file, str(path)) as image:
+                width, height = int(image.width), int(image.height)
+                break
+        except (OSError, SyntaxError, ValueError, KeyError):  # another format; `read_gray` names what it is
+            continue
+    else:
+        return
+    needed, free = width * height * _DECODING_BYTES, psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"{path} has {height} x {width} px and takes about {needed / 1e9:.1f} GB of memory to decode, of which "
+            f"{free / 1e9:.1f} GB are free. Save it as an uncompressed TIFF, which is read piece by piece, or cut it."
+        )
+
+
 def _kind(path: Path) -> str:
     if path.suffix.lower() == ".magc":
         return "magc"
     document = read_json(path)
-    if isinstance(document, dict):
-        for key, kind in (("shapes", "labelme"), ("images", "coco"), ("sections", "mass")):
-            if key in document:
-                return kind
+    for key, kind in (("shapes", "labelme"), ("images", "coco"), ("sections", "mass")):
+        if isinstance(document, dict) and key in document:
+            return kind
     raise InputError(f"{path} must be a .magc, .mass.json, labelme or COCO file; it is none of them.")
-
-
-def _image(coco: CocoSet, file_name: str) -> CocoImage:
-    named = [image for image in coco.images if Path(image.file_name).name == file_name]
-    if len(named) == 1:
-        return named[0]
-    if len(coco.images) == 1:
-        return coco.images[0]
-    raise InputError(
-        f"{coco.path} lists {len(coco.images)} images, {len(named)} of them called {file_name}. "
-        "Name the image as the file does."
-    )

@@ -1,11 +1,11 @@
 """Pictures of wafers and of tiles with the outlines of their sections, a colour for each class.
 
-Positions are continuous: the pixel (r, c) covers [r, r + 1) x [c, c + 1), so outlines lie where they were drawn. A
-wafer larger than the picture is averaged down first.
+A wafer larger than the picture is averaged down first; coordinates stay those of the wafer.
 """
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,17 +18,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from chapters.fanet_training.detection_figures import class_colour
 from emseg.errors import InputError, UsageError
 from emseg.figures import COLOURS, add_scale_bar
 from emseg.images import read_gray
-from emseg.wafer.formats.coco_folder import Benchmark
-from emseg.wafer.sections import WaferSections
+from emseg.sections import WaferSections
+from emseg.wafer.formats.benchmark_folder import Benchmark
 from emseg.wafer.splits import TRAIN
 from emseg.wafer.tiles import require_same_size
 
 WAFER_WIDTH_IN, TILE_WIDTH_IN = 10.0, 2.4
 LONGEST_SIDE_PX = 3000
+CLASS_COLOURS = ("green", "orange", "sky", "vermilion", "purple", "blue")
 _MANY = 150  # sections; more of them get thinner lines
 
 Outline = Float64[np.ndarray, "vertex 2"]
@@ -36,7 +36,7 @@ Outline = Float64[np.ndarray, "vertex 2"]
 
 def class_colours(class_names: Sequence[str]) -> dict[str, str]:
     """Return a colour for each class, in their order; a seventh class begins again."""
-    return {name: class_colour(place) for place, name in enumerate(class_names)}
+    return {name: COLOURS[CLASS_COLOURS[place % len(CLASS_COLOURS)]] for place, name in enumerate(class_names)}
 
 
 def draw_outlines(
@@ -74,8 +74,7 @@ def plot_tiles(
     if n_tiles < 1 or n_columns < 1:
         raise UsageError(f"`n_tiles` and `n_columns` must be at least 1; got {n_tiles} and {n_columns}.")
     coco = benchmark.read(split, which)
-    files = benchmark.split(split)
-    folder = files.train_images if which == TRAIN else files.validation_images
+    folder: Path = getattr(benchmark.split(split), f"{which}_images")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(coco.images))[:n_tiles])
     n_columns = min(n_columns, len(chosen))
     n_rows = math.ceil(len(chosen) / n_columns)

@@ -1,14 +1,14 @@
 """Three ways to split tiles into training and validation, and how much of one has been seen in the other.
 
-    crops    tiles of all wafers at random, as the paper does: neighbouring tiles overlap, so a validation tile shares
+    crops    tiles of all wafers at random, as in the paper: neighbouring tiles overlap, so a validation tile shares
              pixels with training tiles, and shows sections that were trained on
-    region   the left part of each wafer to training, the right part to validation, each part tiled by itself: no pixel
-             is shared, but wafer, ribbon and light are
+    region   the left part of each wafer for training, the right part for validation, each tiled separately: no pixel
+             is shared, but wafer, ribbon and illumination are
     wafer    whole wafers: nothing is shared
 
-The **pixel leak** of a validation tile is the share of its pixels that also lie in training tiles of the same wafer:
+The **pixel leak** of a validation tile v is the fraction of its pixels that also lie in training tiles t of the wafer:
 
-    leak(v) = | v  intersected with the union of all training tiles t | / |v|        in [0, 1]
+    leak(v) = | v  intersected with the union of all t | / |v|        in [0, 1]
 
 exact, from the tiles' rectangles. It is 0 for "region" and "wafer".
 
@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.sections import WaferSections
+from emseg.sections import WaferSections
 from emseg.wafer.tiles import Tile, TilePlace, Tiling, plan_tiles
 
 SPLITS = ("crops", "region", "wafer")
@@ -31,7 +31,7 @@ TRAIN, VALIDATION = "train", "validation"
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Tiles to train on and tiles to validate on."""
+    """Tiles for training and tiles for validation."""
 
     name: str
     train: tuple[Tile, ...]
@@ -58,24 +58,20 @@ class PixelLeak:
 
     @property
     def share_touched(self) -> float:
-        """Share of the validation tiles of which at least one pixel was trained on."""
+        """Fraction of the validation tiles that share at least one pixel with training."""
         return float((self.shares > 0).mean())
-
-    def quantiles(self, levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> tuple[float, ...]:
-        """Return quantiles of the leak over the validation tiles."""
-        return tuple(float(value) for value in np.quantile(self.shares, levels))
 
 
 def split_crops(tiles: Sequence[Tile], *, train_share: float, seed: int) -> Split:
-    """Return a random split of `tiles`, `train_share` of them to training."""
+    """Return a random split of `tiles` with the fraction `train_share` for training."""
     _require_share("train_share", train_share)
-    order = np.random.default_rng(seed).permutation(len(tiles))
+    shuffled = [tiles[place] for place in np.random.default_rng(seed).permutation(len(tiles))]
     n_train = round(train_share * len(tiles))
-    return Split("crops", _pick(tiles, order[:n_train]), _pick(tiles, order[n_train:]))
+    return Split("crops", tuple(shuffled[:n_train]), tuple(shuffled[n_train:]))
 
 
 def split_regions(wafers: Sequence[WaferSections], tiling: Tiling, *, left_share: float = 0.6) -> Split:
-    """Return the split by position: of each wafer's columns the left share to training, the others to validation.
+    """Return the split by position: of each wafer's columns the left fraction for training, the rest for validation.
 
     Raises `UsageError` if a part is narrower than a tile.
     """
@@ -91,7 +87,7 @@ def split_regions(wafers: Sequence[WaferSections], tiling: Tiling, *, left_share
 
 
 def require_regions(left: int, right: int, tile: int, what: str) -> None:
-    """Raise `UsageError` if one of the two regions of a wafer, so many columns wide, is narrower than a tile."""
+    """Raise `UsageError` if one of a wafer's two regions, `left` and `right` columns wide, is narrower than a tile."""
     if min(left, right) < tile:
         raise UsageError(
             f"each region must be at least a tile wide; {what} gives {left} and {right} px for tiles of {tile}. "
@@ -100,7 +96,7 @@ def require_regions(left: int, right: int, tile: int, what: str) -> None:
 
 
 def split_wafers(tiles: Sequence[Tile], *, validation_wafers: Iterable[str]) -> Split:
-    """Return the split by wafer: all tiles of `validation_wafers` to validation, all others to training."""
+    """Return the split by wafer: all tiles of `validation_wafers` for validation, all others for training."""
     held_out = set(validation_wafers)
     unknown = sorted(held_out - {tile.wafer for tile in tiles})
     if unknown:
@@ -110,7 +106,7 @@ def split_wafers(tiles: Sequence[Tile], *, validation_wafers: Iterable[str]) -> 
 
 
 def thin(split: Split, *, n_train: int, n_validation: int, seed: int) -> Split:
-    """Return exactly so many tiles of each side, drawn at random, in their old order."""
+    """Return exactly `n_train` and `n_validation` of the tiles, drawn at random, in their old order."""
     rng = np.random.default_rng(seed)
     sides = []
     for which, tiles, wanted in ((TRAIN, split.train, n_train), (VALIDATION, split.validation, n_validation)):
@@ -119,12 +115,12 @@ def thin(split: Split, *, n_train: int, n_validation: int, seed: int) -> Split:
                 f"split {split.name!r} has {len(tiles)} tiles for {which}, {wanted} were asked for. "
                 "Make more wafers or ask for fewer tiles."
             )
-        sides.append(_pick(tiles, np.sort(rng.permutation(len(tiles))[:wanted])))
+        sides.append(tuple(tiles[place] for place in np.sort(rng.permutation(len(tiles))[:wanted])))
     return Split(split.name, sides[0], sides[1])
 
 
 def pixel_leak(train: Sequence[TilePlace], validation: Sequence[TilePlace]) -> PixelLeak:
-    """Return for each validation tile the share of its pixels that lie in training tiles of the same wafer."""
+    """Return for each validation tile the fraction of its pixels that lie in training tiles of the same wafer."""
     by_wafer: dict[str, list[TilePlace]] = {}
     for tile in train:
         by_wafer.setdefault(tile.wafer, []).append(tile)
@@ -132,7 +128,7 @@ def pixel_leak(train: Sequence[TilePlace], validation: Sequence[TilePlace]) -> P
 
 
 def _seen(tile: TilePlace, others: Sequence[TilePlace]) -> float:
-    """Return the share of `tile` under the union of `others`: on the grid of all their edges each cell is in or out."""
+    """The fraction of `tile` under the union of `others`: on the grid of all their edges a cell is in or out."""
     clips = []
     for other in others:
         top, bottom = max(tile.row, other.row), min(tile.row + tile.height, other.row + other.height)
@@ -151,10 +147,6 @@ def _seen(tile: TilePlace, others: Sequence[TilePlace]) -> float:
         ] = True
     area = int((covered * np.diff(rows)[:, None] * np.diff(columns)).sum())
     return area / (tile.height * tile.width)
-
-
-def _pick(tiles: Sequence[Tile], places: Iterable[int]) -> tuple[Tile, ...]:
-    return tuple(tiles[place] for place in places)
 
 
 def _require_share(name: str, value: float) -> None:

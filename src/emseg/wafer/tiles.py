@@ -6,11 +6,11 @@ along an axis of `length` pixels are
     0, s, 2 s, ..., length - tile        s = round(tile (1 - overlap))
 
 so every pixel is covered, and the last tile ends at the border, where its overlap may be larger. A section is clipped
-to each tile it reaches. Of its area the tile holds the share `visible`; below `minimum_visible` nobody could tell what
-it is, so it is marked as a crowd, which COCO's score ignores, or dropped. A clip that falls in several pieces stays one
+to each tile it reaches; the tile shows the fraction `visible` of its area. Below `minimum_visible` its class cannot be
+recognized, so it is marked as a crowd, which COCO's score ignores, or dropped. A clip in several pieces stays one
 section of several parts.
 
-Source for 1024 px and 10 %: Sun et al. 2021 (FANet), section 4.1. Deviation: the paper says nothing of sections cut
+Source for 1024 px and 10 %: Sun et al. 2021 (FANet), section 4.1. Deviation: the paper does not mention sections cut
 off by a tile's border; the minimum of 20 % is ours.
 """
 
@@ -23,21 +23,21 @@ import shapely
 from jaxtyping import Float64, UInt8
 from numpy.typing import NDArray
 
+from emseg.checks import Fraction, validated
 from emseg.errors import InputError, UsageError
-from emseg.wafer.sections import WaferSections
+from emseg.sections import WaferSections
 
-BELOW_MINIMUM = ("crowd", "drop")
 SMALLEST_TILE = 16
 _NO_AREA_PX = 1e-6  # what rounding leaves of a clip that only touches the tile
 
 
-@dataclass(frozen=True)
+@validated
 class Tiling:
-    """How a wafer image is cut; lengths in pixels, `overlap` and `minimum_visible` as shares of 1."""
+    """How a wafer image is cut; `tile` in pixels, `overlap` and `minimum_visible` as fractions."""
 
     tile: int = 1024
     overlap: float = 0.1
-    minimum_visible: float = 0.2
+    minimum_visible: Fraction = 0.2
     below_minimum: Literal["crowd", "drop"] = "crowd"
     keep_empty: bool = True
 
@@ -45,16 +45,12 @@ class Tiling:
         if self.tile < SMALLEST_TILE:
             raise UsageError(f"`tile` must be at least {SMALLEST_TILE} px; got {self.tile}.")
         if not 0 <= self.overlap <= 0.9:
-            raise UsageError(f"`overlap` must be a share from 0 to 0.9; got {self.overlap}. For 10 % give 0.1.")
-        if not 0 <= self.minimum_visible <= 1:
-            raise UsageError(f"`minimum_visible` must be a share from 0 to 1; got {self.minimum_visible}.")
-        if self.below_minimum not in BELOW_MINIMUM:
-            raise UsageError(f"`below_minimum` must be one of {', '.join(BELOW_MINIMUM)}; got {self.below_minimum!r}.")
+            raise UsageError(f"`overlap` must be a fraction from 0 to 0.9; got {self.overlap}. For 10 % give 0.1.")
 
 
 @dataclass(frozen=True, eq=False)
 class TileSection:
-    """What a tile shows of section `number` (its place in the wafer's list); `parts` are (row, column) in the tile."""
+    """What a tile shows of section `number` (its index in the wafer's list); `parts` are (row, column) in the tile."""
 
     number: int
     label: str
@@ -66,7 +62,7 @@ class TileSection:
 
 @dataclass(frozen=True)
 class TilePlace:
-    """Which rectangle of which wafer a tile is."""
+    """The rectangle of a wafer that a tile shows."""
 
     wafer: str
     row: int
@@ -76,25 +72,15 @@ class TilePlace:
 
 
 @dataclass(frozen=True, eq=False)
-class Tile:
-    """A tile: where it lies on which wafer, and what it shows."""
+class Tile(TilePlace):
+    """A tile: where it lies on which wafer, and the sections that it shows."""
 
-    wafer: str
-    row: int
-    column: int
-    height: int
-    width: int
     sections: tuple[TileSection, ...] = ()
 
     @property
     def file_name(self) -> str:
         """Name of the tile's file: the same place of the same wafer always has the same name."""
         return f"{self.wafer}_r{self.row:05d}_c{self.column:05d}.png"
-
-    @property
-    def place(self) -> TilePlace:
-        """Where the tile was cut."""
-        return TilePlace(self.wafer, self.row, self.column, self.height, self.width)
 
     @property
     def is_empty(self) -> bool:
@@ -111,44 +97,38 @@ def tile_origins(length: int, tile: int, overlap: float) -> list[int]:
     if tile > length:
         raise UsageError(f"a tile must fit into the image; got tile={tile} for {length} px. Use tile={length} or less.")
     step = max(round(tile * (1 - overlap)), 1)
-    origins = list(range(0, length - tile, step))
-    return [*origins, length - tile]
+    return [*range(0, length - tile, step), length - tile]
 
 
 def plan_tiles(sections: WaferSections, tiling: Tiling, *, columns: tuple[int, int] | None = None) -> tuple[Tile, ...]:
-    """Return the tiles of a wafer in rows from the top left; `columns` = (first, end) tiles that part of it alone.
+    """Return the tiles of a wafer in rows from the top left; `columns` = (first, end) restricts them to that part.
 
-    Raises `InputError` if the wafer has no section and empty tiles are not wanted.
+    Raises `InputError` if the wafer has no section and empty tiles are not kept.
     """
     if not sections.sections and not tiling.keep_empty:
         raise InputError(f"{sections.name} has no section, so no tile of it can be used. Annotate it or leave it out.")
     first, end = columns or (0, sections.width)
-    rows = tile_origins(sections.height, tiling.tile, tiling.overlap)
-    starts = [first + start for start in tile_origins(end - first, tiling.tile, tiling.overlap)]
+    side = tiling.tile
     outlines = [shapely.Polygon(section.polygon) for section in sections.sections]
     tree = shapely.STRtree(outlines)
     tiles = []
-    for row in rows:
-        for column in starts:
-            reached = np.sort(tree.query(shapely.box(row, column, row + tiling.tile, column + tiling.tile)))
+    for row in tile_origins(sections.height, side, tiling.overlap):
+        for column in (first + start for start in tile_origins(end - first, side, tiling.overlap)):
+            reached = np.sort(tree.query(shapely.box(row, column, row + side, column + side)))
             clipped = [_clip(sections, outlines[k], int(k), row, column, tiling) for k in reached]
             shown = tuple(section for section in clipped if section is not None)
-            tile = Tile(sections.name, row, column, tiling.tile, tiling.tile, shown)
+            tile = Tile(sections.name, row, column, side, side, shown)
             if tiling.keep_empty or not tile.is_empty:
                 tiles.append(tile)
     return tuple(tiles)
 
 
 def cut_tiles(
-    image: UInt8[np.ndarray, "row column"],
-    sections: WaferSections,
-    tiling: Tiling | None = None,
-    *,
-    columns: tuple[int, int] | None = None,
+    image: UInt8[np.ndarray, "row column"], sections: WaferSections, tiling: Tiling
 ) -> Iterator[tuple[Tile, UInt8[np.ndarray, "tile tile"]]]:
     """Yield each tile of `plan_tiles` with its pixels, which are views: a memory-mapped image is read as it is cut."""
     require_same_size(image, sections)
-    for tile in plan_tiles(sections, tiling or Tiling(), columns=columns):
+    for tile in plan_tiles(sections, tiling):
         yield tile, tile.pixels(image)
 
 
@@ -164,13 +144,14 @@ def require_same_size(image: NDArray[Any], sections: WaferSections) -> None:
 def _clip(
     sections: WaferSections, outline: shapely.Polygon, number: int, row: int, column: int, tiling: Tiling
 ) -> TileSection | None:
-    """Return what a tile at (row, column) shows of one section, or None for nothing."""
+    """What a tile at (row, column) shows of one section; None for nothing."""
     section = sections.sections[number]
     box = shapely.box(row, column, row + tiling.tile, column + tiling.tile)
     if box.contains(outline):  # keeps the vertices and their order as they are
         points, area = [section.polygon], outline.area
     else:
-        pieces = [piece for piece in _polygons(outline.intersection(box)) if piece.area > _NO_AREA_PX]
+        clipped = shapely.get_parts(outline.intersection(box))
+        pieces = [piece for piece in clipped if piece.geom_type == "Polygon" and piece.area > _NO_AREA_PX]
         points = [shapely.get_coordinates(piece.exterior)[:-1] for piece in pieces]
         area = sum(piece.area for piece in pieces)
     visible = min(area / outline.area, 1.0)
@@ -179,7 +160,3 @@ def _clip(
         return None
     parts = tuple(part - (row, column) for part in points)
     return TileSection(number, section.label, parts, float(area), float(visible), crowd)
-
-
-def _polygons(shape: Any) -> list[Any]:
-    return [part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"]

@@ -1,29 +1,46 @@
-"""Making a benchmark of wafers that the user has, such as the MagC wafer: a COCO folder that can be trained on.
+"""Making benchmarks, COCO folders to train on: from a user's annotated wafers, or from synthetic ones.
 
-What a folder that is already there is good for, `emseg.wafer.formats.kept_folder` says.
+Synthetic wafers are drawn and cut one by one, in several processes if wanted; the splits then choose among the tiles.
+`emseg.wafer.formats.benchmark_folder` says when an existing folder is reused.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from emseg.errors import InputError, UsageError, suggest
-from emseg.runs.digest import digest_of
-from emseg.wafer.formats.coco_folder import Benchmark, open_benchmark, require_kind
-from emseg.wafer.formats.coco_writing import require_wafer_name, write_annotations, write_tiles
-from emseg.wafer.formats.kept_folder import find_kept, made_whole, plain
-from emseg.wafer.sections import WaferSections
-from emseg.wafer.splits import SPLITS, Split, split_crops, split_regions, split_wafers
-from emseg.wafer.tiles import Tiling, plan_tiles, require_same_size
-from emseg.wafer.wafer_image import require_8_bit
+from emseg.checks import plain, require_count, require_one_of
+from emseg.data.registry import cache_root
+from emseg.errors import InputError, UsageError
+from emseg.files import DIGEST_LENGTH, digest_of
+from emseg.sections import WaferSections
+from emseg.synthetic.wafer import WAFER_GENERATOR_VERSION, synthesize_wafer
+from emseg.synthetic.wafer.benchmark_design import BenchmarkDesign, preset
+from emseg.wafer.annotated_wafer import Wafer, require_8_bit
+from emseg.wafer.formats.benchmark_folder import (
+    KINDS,
+    Benchmark,
+    find_kept,
+    made_whole,
+    open_benchmark,
+    require_wafer_name,
+    write_annotations,
+    write_tiles,
+)
+from emseg.wafer.splits import SPLITS, Split, require_regions, split_crops, split_regions, split_wafers, thin
+from emseg.wafer.tiles import Tile, Tiling, plan_tiles, require_same_size
 
+CUTTING_VERSION = 1
+"""Raised with any change of `tiles` or `splits` that changes tiles; WAFER_GENERATOR_VERSION does so for wafers."""
+_BYTES_PER_PIXEL = 0.9  # of a tile as PNG, at most
 _ROWS_AT_ONCE = 512
-
-Wafer = tuple[UInt8[np.ndarray, "row column"], WaferSections]
 
 
 def benchmark_from_wafer(
@@ -35,10 +52,8 @@ def benchmark_from_wafer(
     left_share: float = 0.6,
     kind: str = "real",
 ) -> Benchmark:
-    """Return one wafer as a benchmark in `folder`: split by region, the left share of its columns to train on."""
-    return benchmark_from_wafers(
-        [(image, sections)], folder, split="region", tiling=tiling, train_share=left_share, kind=kind
-    )
+    """Return one wafer as a benchmark in `folder`: split by region, the left fraction of its columns for training."""
+    return benchmark_from_wafers([(image, sections)], folder, tiling=tiling, train_share=left_share, kind=kind)
 
 
 def benchmark_from_wafers(
@@ -52,35 +67,43 @@ def benchmark_from_wafers(
     seed: int = 0,
     kind: str = "real",
 ) -> Benchmark:
-    """Return wafers of the user as a benchmark in `folder`, under one split.
+    """Return a user's wafers as a benchmark in `folder`, under one split.
 
-    `train_share` is the left share of the columns for "region" and the share of the tiles for "crops", drawn with
+    `train_share` is the left fraction of the columns for "region" and the fraction of the tiles for "crops", drawn with
     `seed`; for "wafer" the `validation_wafers` are named. Raises `InputError` for images and outlines that do not fit,
-    or wafers that do not share classes.
+    or wafers that differ in classes or pixel size.
     """
     tiling = tiling or Tiling(keep_empty=False)
     _require_one_kind(wafers)
     truths = [sections for _, sections in wafers]
-    chosen = _split_wafers(truths, split, tiling, train_share, validation_wafers, seed)
-    own = {
+    require_one_of("split", split, SPLITS)
+    if split == "region":
+        chosen = split_regions(truths, tiling, left_share=train_share)
+    else:
+        tiles = [tile for sections in truths for tile in plan_tiles(sections, tiling)]
+        if split == "crops":
+            chosen = split_crops(tiles, train_share=train_share, seed=seed)
+        else:
+            chosen = split_wafers(tiles, validation_wafers=validation_wafers)
+    parameters = {
         "wafers": {sections.name: _outlines_digest(sections) for sections in truths},
         "pixels": {sections.name: _pixels_digest(image) for image, sections in wafers},
         "split": split,
-        "tiling": asdict(tiling),
+        "tiling": plain(tiling),
         "train_share": train_share,
         "validation_wafers": list(validation_wafers),
         "seed": seed,
-        "kind": require_kind(kind),
+        "kind": require_one_of("kind", kind, KINDS),
     }
-    parameters, place = plain(own), Path(folder)
+    place = Path(folder)
     kept = find_kept(place, parameters)
     if kept is not None:
         return kept
     with made_whole(place) as unfinished:
         digests: dict[str, str] = {}
         for image, sections in wafers:
-            tiles = [tile for tile in (*chosen.train, *chosen.validation) if tile.wafer == sections.name]
-            digests |= write_tiles(image, tiles, unfinished)
+            own = [tile for tile in (*chosen.train, *chosen.validation) if tile.wafer == sections.name]
+            digests |= write_tiles(image, own, unfinished)
         write_annotations(
             unfinished,
             [chosen],
@@ -93,22 +116,119 @@ def benchmark_from_wafers(
     return open_benchmark(place)
 
 
-def _split_wafers(
-    wafers: Sequence[WaferSections],
-    split: str,
-    tiling: Tiling,
-    train_share: float,
-    validation_wafers: Sequence[str],
-    seed: int,
-) -> Split:
-    if split not in SPLITS:
-        raise UsageError(f"`split` must be one of {', '.join(SPLITS)}; got {split!r}.{suggest(split, SPLITS)}")
-    if split == "region":
-        return split_regions(wafers, tiling, left_share=train_share)
-    tiles = [tile for wafer in wafers for tile in plan_tiles(wafer, tiling)]
-    if split == "crops":
-        return split_crops(tiles, train_share=train_share, seed=seed)
-    return split_wafers(tiles, validation_wafers=validation_wafers)
+def make_benchmark(
+    design: str | BenchmarkDesign,
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    n_workers: int = 1,
+    on_wafer: Callable[[], object] = lambda: None,
+) -> Benchmark:
+    """Return the synthetic benchmark of a preset or a design, making it in `folder` unless it exists.
+
+    Without a folder it is in the cache (`default_folder`). `n_workers` processes make a wafer each; `on_wafer` is
+    called after each. Raises `UsageError` if the folder holds something else or there are too few tiles.
+    """
+    design = preset(design) if isinstance(design, str) else design
+    require_count("n_workers", n_workers)
+    require_count("seed", seed, least=0)
+    if "region" in design.splits:
+        left = round(design.left_share * design.wafer_px)
+        require_regions(left, design.wafer_px - left, design.tile, "`wafer_px`")
+    parameters = {"design": plain(design), "seed": seed, "version": [WAFER_GENERATOR_VERSION, CUTTING_VERSION]}
+    place = default_folder(design, seed) if folder is None else Path(folder)
+    kept = find_kept(place, parameters)
+    if kept is not None:
+        return kept
+    with made_whole(place) as unfinished:
+        needed = 2 * (design.n_train + design.n_validation) * design.tile**2 * _BYTES_PER_PIXEL
+        free = shutil.disk_usage(unfinished).free
+        if free < needed:
+            raise InputError(
+                f"this benchmark takes up to {needed / 1e9:.1f} GB, and {place.parent} has {free / 1e9:.1f} GB free. "
+                "Make room, choose another folder, or a smaller preset."
+            )
+        made = _make_wafers(design, seed, unfinished, n_workers, on_wafer)
+        write_annotations(
+            unfinished,
+            _synthetic_splits(design, made, seed),
+            {name: digest for wafer in made for name, digest in wafer.digests.items()},
+            class_names=made[0].class_names,
+            kind="synthetic",
+            pixel_size_um=made[0].pixel_size_um,
+            parameters=parameters,
+        )
+    return open_benchmark(place)
+
+
+def default_folder(design: BenchmarkDesign, seed: int) -> Path:
+    """Return the folder of the cache that `make_benchmark` uses, one for each design, seed and version."""
+    key = digest_of(json.dumps(plain(design), sort_keys=True), f"{seed} {WAFER_GENERATOR_VERSION} {CUTTING_VERSION}")
+    return cache_root().parent / "benchmarks" / f"{design.name}-{seed}-{key[:10]}"
+
+
+@dataclass(frozen=True, eq=False)
+class _MadeWafer:
+    """A wafer whose tiles are written: those of the whole, and those of its two regions."""
+
+    whole: tuple[Tile, ...]
+    region: Split | None
+    digests: Mapping[str, str]
+    class_names: tuple[str, ...]
+    pixel_size_um: float | None
+
+
+def _make_wafers(
+    design: BenchmarkDesign, seed: int, folder: Path, n_workers: int, on_wafer: Callable[[], object]
+) -> list[_MadeWafer]:
+    made: list[_MadeWafer] = []
+    if n_workers == 1:
+        for index in range(design.n_wafers):
+            made.append(_make_wafer(design, seed, index, folder))
+            on_wafer()
+        return made
+    with ProcessPoolExecutor(min(n_workers, design.n_wafers), get_context("spawn")) as pool:
+        futures = [pool.submit(_make_wafer, design, seed, index, folder) for index in range(design.n_wafers)]
+        try:
+            for future in futures:
+                made.append(future.result())
+                on_wafer()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return made
+
+
+def _make_wafer(design: BenchmarkDesign, seed: int, index: int, folder: Path) -> _MadeWafer:
+    """Draw wafer `index` and write the tiles that any of the splits may use."""
+    own_seed = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+    wafer = synthesize_wafer(design.wafer(index), seed=own_seed, name=design.wafer_name(index))
+    tiling = Tiling(design.tile, design.overlap, design.minimum_visible, keep_empty=False)
+    whole = plan_tiles(wafer.truth, tiling) if {"crops", "wafer"} & set(design.splits) else ()
+    region = split_regions([wafer.truth], tiling, left_share=design.left_share) if "region" in design.splits else None
+    of_region = () if region is None else (*region.train, *region.validation)
+    digests = write_tiles(wafer.image, [*whole, *of_region], folder)
+    return _MadeWafer(whole, region, digests, wafer.truth.class_names, wafer.truth.pixel_size_um)
+
+
+def _synthetic_splits(design: BenchmarkDesign, made: Sequence[_MadeWafer], seed: int) -> list[Split]:
+    tiles = [tile for wafer in made for tile in wafer.whole]
+    splits = []
+    for name in design.splits:
+        if name == "region":
+            regions = [wafer.region for wafer in made if wafer.region is not None]
+            sides = (
+                [tile for one in regions for tile in one.train],
+                [tile for one in regions for tile in one.validation],
+            )
+            split = Split(name, *map(tuple, sides))
+        elif name == "wafer":
+            split = split_wafers(tiles, validation_wafers=design.validation_names())
+        else:
+            share = design.n_train / (design.n_train + design.n_validation)
+            split = split_crops(tiles, train_share=share, seed=seed)
+        splits.append(thin(split, n_train=design.n_train, n_validation=design.n_validation, seed=seed))
+    return splits
 
 
 def _require_one_kind(wafers: Sequence[Wafer]) -> None:
@@ -138,8 +258,8 @@ def _outlines_digest(sections: WaferSections) -> str:
 
 
 def _pixels_digest(image: UInt8[np.ndarray, "row column"]) -> str:
-    """Return a short digest of the pixels, read a few rows at a time."""
+    """A short digest of the pixels, read a few rows at a time."""
     digest = hashlib.sha256()
     for start in range(0, len(image), _ROWS_AT_ONCE):
         digest.update(image[start : start + _ROWS_AT_ONCE].tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:DIGEST_LENGTH]

@@ -87,7 +87,7 @@ class TestFetchedWeights:
         assert not torch.equal(ours["encoder.conv1.weight"], untrained["encoder.conv1.weight"])
 
     def test_names_that_smp_does_not_know_are_named(self) -> None:
-        with pytest.raises(UsageError, match=r"for resnet34 must be one of 'imagenet'; got 'imagnet'. Did you mean"):
+        with pytest.raises(UsageError, match=r"`encoder_weights` must be one of 'imagenet'; got 'imagnet'"):
             build_network(NetworkDesign("unet", "resnet34", encoder_weights="imagnet"), seed=0)
 
     def test_no_network_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from reference import casenet as reference
 from torch import nn
 
 from emseg.membrane.networks import NetworkDesign, build_network
-from emseg.membrane.networks.casenet import SideFusion, sliced_concatenation
+from emseg.membrane.networks.architectures import SideFusion, sliced_concatenation
 
 
 def _maps(channels: tuple[int, ...], size: tuple[int, int]) -> list[torch.Tensor]:

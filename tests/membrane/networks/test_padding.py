@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from emseg.errors import InputError
 from emseg.membrane.networks import NetworkDesign, build_network
-from emseg.membrane.networks.padding import pad_to_stride
+from emseg.membrane.networks.membrane_network import pad_to_stride
 
 NETWORKS = {
     architecture: build_network(NetworkDesign(architecture, encoder, 3, 4), seed=0).eval()  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ def test_plain_networks_reach_as_far_as_sets_of_pixels_say(depth: int) -> None:
     casenet = reference.reach(reference.casenet(levels, tuple(2**level for level in range(depth + 1))), 2**depth)
     for architecture, expected in (("unet", unet), ("linknet", linknet), ("casenet", casenet)):
         field = receptive_field(NetworkDesign(architecture, "plain", depth))  # type: ignore[arg-type]
-        assert (field.before, field.after, field.stride) == (*expected, 2**depth)
+        assert (field.up, field.down) == (field.left, field.right) == expected
 
 
 @pytest.mark.parametrize(("encoder", "depth"), [("resnet18", 3), ("resnet18", 5), ("resnet50", 4)])
@@ -30,9 +30,8 @@ def test_resnet_networks_reach_as_far_as_sets_of_pixels_say(encoder: str, depth:
     ):
         field = receptive_field(NetworkDesign(architecture, encoder, depth))  # type: ignore[arg-type]
         expected = reference.reach(outputs, 2**depth)
-        assert (field.before, field.after) == expected
-        assert field.size == sum(expected) + 1
-        assert field.halo == max(expected)
+        assert (field.up, field.down) == (field.left, field.right) == expected
+        assert field.reach == max(expected)
 
 
 @pytest.mark.parametrize(
@@ -46,11 +45,11 @@ def test_resnet_networks_reach_as_far_as_sets_of_pixels_say(encoder: str, depth:
 )
 def test_no_gradient_comes_from_outside_and_some_from_the_edge(design: NetworkDesign) -> None:
     field, network = receptive_field(design), build_network(design, seed=0).eval()
-    side = field.stride * (2 + 2 * field.size // field.stride)
+    side = design.stride * (2 + 2 * field.height // design.stride)
     generator = torch.Generator().manual_seed(0)
     farthest_before = farthest_after = 0
-    middle = field.stride * (side // field.stride // 2)
-    for position in range(middle, middle + field.stride):
+    middle = design.stride * (side // design.stride // 2)
+    for position in range(middle, middle + design.stride):
         for _ in range(3):  # maxima pass only one of their pixels on: several images show more of the field
             x = torch.randn(1, 1, side, side, generator=generator).requires_grad_()
             (gradient,) = torch.autograd.grad(network(x)[0, 0, position, position], x)
@@ -59,17 +58,17 @@ def test_no_gradient_comes_from_outside_and_some_from_the_edge(design: NetworkDe
                 continue
             farthest_before = max(farthest_before, position - int(rows[0]))
             farthest_after = max(farthest_after, int(rows[-1]) - position)
-    assert farthest_before <= field.before
-    assert farthest_after <= field.after
-    assert farthest_before > 0.7 * field.before
-    assert farthest_after > 0.7 * field.after
+    assert farthest_before <= field.up
+    assert farthest_after <= field.down
+    assert farthest_before > 0.7 * field.up
+    assert farthest_after > 0.7 * field.down
 
 
 def test_a_tile_with_this_halo_gives_the_answer_of_the_whole_image() -> None:
     design = NetworkDesign("unet", "plain", 2, 8)
     field, network = receptive_field(design), build_network(design, seed=0).eval()
     x = torch.randn(1, 1, 160, 160, generator=torch.Generator().manual_seed(0))
-    halo = field.stride * -(-field.halo // field.stride)
+    halo = design.stride * -(-field.reach // design.stride)
     inside = slice(64, 96)
     tile = x[..., 64 - halo : 96 + halo, 64 - halo : 96 + halo]
     with torch.no_grad():
@@ -80,11 +79,9 @@ def test_a_tile_with_this_halo_gives_the_answer_of_the_whole_image() -> None:
 
 
 def test_attention_over_the_whole_map_is_told() -> None:
-    assert not receptive_field(NetworkDesign("unet", "plain", 2)).whole_image
+    assert not receptive_field(NetworkDesign("unet", "plain", 2)).is_global
     for attention in ("scse", "se", "eca", "fca", "fanet"):
-        field = receptive_field(NetworkDesign("unet", "plain", 2, attention=attention))
-        assert field.whole_image
-        assert field.before == receptive_field(NetworkDesign("unet", "plain", 2)).before
+        assert receptive_field(NetworkDesign("unet", "plain", 2, attention=attention)).is_global
 
 
 def test_a_built_network_has_the_field_of_its_design_and_keeps_its_weights() -> None:

@@ -145,7 +145,7 @@ def test_tiled_and_whole_predictions_agree_where_the_halo_covers_both_receptive_
     network = refined().eval()
     one = receptive_field(network.first)
     both = receptive_field(network)
-    assert (both.before, both.after) == (2 * one.before, 2 * one.after)
+    assert (both.up, both.right) == (2 * one.up, 2 * one.right)
     image = np.random.default_rng(0).integers(0, 256, (250, 270), dtype=np.uint8)
     whole = predict_membrane(network, image)
     np.testing.assert_allclose(predict_membrane(network, image, tile=136), whole, atol=1e-5)
@@ -154,14 +154,14 @@ def test_tiled_and_whole_predictions_agree_where_the_halo_covers_both_receptive_
 
 def test_no_output_depends_on_pixels_beyond_the_receptive_field() -> None:
     network, both = refined().eval(), receptive_field(refined())
-    side = 2 * both.size
+    side = 2 * both.height
     x = images(side, side, n=1).requires_grad_()
     middle = side // 2
     (gradient,) = torch.autograd.grad(network(x)[0, 0, middle, middle], x)
     rows = gradient[0, 0].abs().sum(dim=1).nonzero().flatten()
-    assert middle - both.before <= rows.min()
-    assert rows.max() <= middle + both.after
-    assert rows.max() - rows.min() > receptive_field(network.first).size
+    assert middle - both.up <= rows.min()
+    assert rows.max() <= middle + both.down
+    assert rows.max() - rows.min() > receptive_field(network.first).height
 
 
 @pytest.mark.parametrize("backward", ["full", "windowed"])

@@ -110,11 +110,11 @@ def test_files_that_are_no_network_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cut.safetensors must be a whole .safetensors file"):
         load_network(cut)
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match=r"must be a membrane network .*says of itself 'nothing'"):
+    with pytest.raises(InputError, match=r"must be a membrane network .*its format is 'missing'"):
         load_network(tmp_path / "other.safetensors")
     header = {"format": "emseg membrane network 1", "design": '{"encoder": "resnet9000"}'}
     save_file({"weight": torch.zeros(1)}, tmp_path / "newer.safetensors", metadata=header)
-    with pytest.raises(InputError, match="names a design that this version does not know: `encoder` must be one of"):
+    with pytest.raises(InputError, match="has a design that this version does not know: `encoder` must be one of"):
         load_network(tmp_path / "newer.safetensors")
 
 

@@ -201,8 +201,8 @@ REFUSED = {
         r"\d+ of the \d+ tensors .* conv1.weight \(16, 1, 7, 7\) for \(8, 1, 7, 7\)",
     ),
     "too shallow": (DEEPER, donor, r"it lacks whole blocks, \d+ tensors in all: layer1.2.conv1.weight"),
-    "too deep": (SMALL, lambda: donor(DEEPER), r"it has besides whole blocks, \d+ tensors in all: layer1.2"),
-    "fewer stages": (SMALL, lambda: donor(SHALLOW), "must have every stage of the encoder; it has no layer4"),
+    "too deep": (SMALL, lambda: donor(DEEPER), r"it has additional whole blocks, \d+ tensors in all: layer1.2"),
+    "fewer stages": (SMALL, lambda: donor(SHALLOW), r"it lacks whole blocks, \d+ tensors in all: layer4.0"),
     "not finite": (SMALL, not_finite, "layer1.0.conv1.weight hold NaN"),
     "no bn1": (
         SMALL,
@@ -236,7 +236,7 @@ def test_norms_may_be_named_or_listed(tmp_path, norms):
 
 def test_grey_of_unknown_normalisation_must_be_told(tmp_path):
     torch.save(donor(), tmp_path / "grey.pth")
-    with pytest.raises(InputError, match="does not say how its grey images were normalised"):
+    with pytest.raises(InputError, match="does not give the normalisation of its grey images"):
         load_encoder(encoder_of(SMALL), tmp_path / "grey.pth")
     assert load_encoder(encoder_of(SMALL), tmp_path / "grey.pth", normalization=OURS).folded is None
     with pytest.raises(InputError, match=r"a mean and a std for each input channel of conv1.weight; it has 3 for 1"):

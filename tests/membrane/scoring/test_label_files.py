@@ -9,8 +9,8 @@ from image_files import encoded, tiff
 from PIL import Image
 
 from emseg.errors import InputError
-from emseg.membrane.scoring.label_files import read_label_file
-from emseg.membrane.scoring.reading import read_prediction, read_truth
+from emseg.images import read_gray
+from emseg.membrane.scoring.score_files import read_prediction, read_truth
 
 BRIGHT = np.random.default_rng(0).random((37, 45)) < 0.8
 GREY = np.where(BRIGHT, 255, 0).astype(np.uint8)
@@ -79,15 +79,21 @@ def test_every_form_of_a_label_is_the_same_label(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", LEFT_TO_READ_GRAY)
-def test_every_other_file_is_left_to_the_reader_of_grey_images(tmp_path, name):
-    assert read_label_file(put(tmp_path, LEFT_TO_READ_GRAY[name])) is None
+def test_every_other_file_is_read_or_refused_as_an_image_is(tmp_path, name):
+    path, found = put(tmp_path, LEFT_TO_READ_GRAY[name]), []
+    for as_label in (False, True):
+        try:
+            found.append(read_gray(path, as_label=as_label))
+        except InputError as error:
+            found.append(str(error))
+    np.testing.assert_array_equal(*found)
 
 
 def test_a_grey_palette_keeps_its_greys(tmp_path):
     indices = np.random.default_rng(1).integers(0, 3, (20, 30))
     greys = np.array([90, 7, 250], np.uint8)
     path = put(tmp_path, encoded(palette(indices, [(int(grey),) * 3 for grey in greys]), "PNG"))
-    np.testing.assert_array_equal(read_label_file(path), greys[indices])
+    np.testing.assert_array_equal(read_gray(path, as_label=True), greys[indices])
 
 
 @pytest.mark.parametrize("make", [lambda mask: mask, lambda mask: np.where(mask, 255, 0).astype(np.int32)])
@@ -98,7 +104,7 @@ def test_a_page_of_several_is_the_one_asked_for(tmp_path, make):
         for mask in masks:
             writer.write(make(mask), photometric="minisblack")
     for page, mask in enumerate(masks):
-        np.testing.assert_array_equal(read_label_file(path, page), np.where(mask, 255, 0))
+        np.testing.assert_array_equal(read_gray(path, page=page, as_label=True), np.where(mask, 255, 0))
     with pytest.raises(InputError, match="it holds 3 pages"):
         read_truth(path, "dark")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from emseg.membrane.scoring import ScoreSettings, score_image
-from emseg.membrane.scoring.orientation import inversion_note, inverted_membrane_f1, may_be_inverted
+from emseg.membrane.scoring.score_files import inversion_note, inverted_membrane_f1, may_be_inverted
 
 PAIRS = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap(
     lambda shape: st.tuples(arrays(np.bool_, shape), arrays(np.bool_, shape))
@@ -67,4 +67,4 @@ def test_the_note_names_three_and_says_what_to_say():
     )
     assert "4 of 5 predictions may be inverted (b, c, d, ...): 93% of b is membrane" in note
     assert f"would be {inverted:.2f}, not {f1:.2f}" in note
-    assert note.endswith("If their membranes are dark, say --membrane dark.")
+    assert note.endswith("If their membranes are dark, use --membrane dark.")

@@ -27,6 +27,7 @@ from emseg.membrane.scoring import (
     class_scores,
     compare,
     competition_accepts,
+    find_patches,
     label_cells,
     label_thinned_cells,
     membrane_at,
@@ -37,7 +38,6 @@ from emseg.membrane.scoring import (
     spread,
     summarize,
 )
-from emseg.membrane.scoring.patches import find_patches
 
 MASKS = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=11).flatmap(lambda shape: arrays(np.bool_, shape))
 PAIRS = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=11).flatmap(
@@ -344,12 +344,12 @@ def test_arrays_that_cannot_be_scored_are_named(prediction, truth, message):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"threshold": 1.2}, "threshold must lie in 0 to 1"),
-        ({"threshold": math.nan}, "threshold must lie in 0 to 1"),
-        ({"tolerance_px": -1}, "tolerance_px must lie in 0"),
-        ({"tolerance_px": math.nan}, "tolerance_px must lie in 0"),
-        ({"pixel_size_nm": 0}, "pixel_size_nm must be a positive length"),
-        ({"thresholds": (0.5, 2)}, "thresholds must lie in 0 to 1"),
+        ({"threshold": 1.2}, "`threshold` must be at most 1; got 1.2"),
+        ({"threshold": math.nan}, "`threshold` must be at most 1; got nan"),
+        ({"tolerance_px": -1}, "`tolerance_px` must be at least 0; got -1"),
+        ({"tolerance_px": math.nan}, "`tolerance_px` must be at most 1000; got nan"),
+        ({"pixel_size_nm": 0}, "`pixel_size_nm` must be greater than 0; got 0"),
+        ({"thresholds": (0.5, 2)}, "`thresholds.1` must be at most 1; got 2"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong, message):

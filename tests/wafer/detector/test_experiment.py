@@ -16,7 +16,7 @@ from emseg.errors import UsageError
 from emseg.runs.session import Run
 from emseg.wafer.detector.design import DetectorDesign
 from emseg.wafer.detector.schedule import PAPER, SMALL
-from emseg.wafer.formats.coco_folder import open_benchmark
+from emseg.wafer.formats.benchmark_folder import open_benchmark
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from emseg.sections import Section, WaferSections
 from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
 from emseg.wafer.detector.design import DetectorDesign
 from emseg.wafer.detector.schedule import SMALL
-from emseg.wafer.formats.coco_writing import write_annotations, write_tiles
-from emseg.wafer.sections import Section, WaferSections
+from emseg.wafer.formats.benchmark_folder import write_annotations, write_tiles
 from emseg.wafer.splits import Split
 from emseg.wafer.tiles import Tiling, plan_tiles
 

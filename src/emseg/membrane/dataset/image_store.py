@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from emseg.data.places import cache_root
+from emseg.data.registry import cache_root
 from emseg.errors import InputError
 from emseg.files import digest_of, digest_of_file
 from emseg.images import read_gray

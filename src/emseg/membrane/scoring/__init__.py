@@ -1,15 +1,42 @@
 """Scores of predicted membranes: pixels, cells, surfaces and objects, of single images and of folders."""
 
-from emseg.membrane.scoring.cells import label_cells, label_thinned_cells
-from emseg.membrane.scoring.class_scores import ClassScores, class_scores, competition_accepts
-from emseg.membrane.scoring.clustering import CellScores, Overlaps, cell_scores, overlaps
-from emseg.membrane.scoring.error_map import ErrorMap, map_errors
-from emseg.membrane.scoring.image_scores import Comparison, ImageScores, ScoreSettings, compare, score_image
-from emseg.membrane.scoring.objects import ErrorObjects, count_error_objects
-from emseg.membrane.scoring.shifting import score_shifted, shifted_pair
-from emseg.membrane.scoring.summary import BestThreshold, Spread, best_thresholds, spread, summarize
-from emseg.membrane.scoring.surface import Surface, average_surface_distance, find_surface
-from emseg.membrane.scoring.thresholds import ISBI_THRESHOLDS, membrane_at
+from emseg.membrane.scoring.image_scores import (
+    BestThreshold,
+    Comparison,
+    ImageScores,
+    ScoreSettings,
+    Spread,
+    best_thresholds,
+    compare,
+    score_image,
+    score_shifted,
+    shifted_pair,
+    spread,
+    summarize,
+)
+from emseg.membrane.scoring.pixels import (
+    ISBI_THRESHOLDS,
+    ClassScores,
+    ErrorMap,
+    Surface,
+    average_surface_distance,
+    class_scores,
+    competition_accepts,
+    find_surface,
+    map_errors,
+    membrane_at,
+)
+from emseg.membrane.scoring.regions import (
+    CellScores,
+    ErrorObjects,
+    Overlaps,
+    cell_scores,
+    count_error_objects,
+    find_patches,
+    label_cells,
+    label_thinned_cells,
+    overlaps,
+)
 
 __all__ = [
     "ISBI_THRESHOLDS",
@@ -31,6 +58,7 @@ __all__ = [
     "compare",
     "competition_accepts",
     "count_error_objects",
+    "find_patches",
     "find_surface",
     "label_cells",
     "label_thinned_cells",

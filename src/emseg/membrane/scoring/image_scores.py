@@ -1,59 +1,75 @@
-"""All scores of one predicted image against its truth."""
+"""All scores of one predicted image against its truth, and of a set of images: mean, deviation, best threshold.
+
+Every score is computed per image and then averaged, as the U-RISC competition and ISBI 2012 do; a large image weighs as
+much as a small one. Standard deviations are those of a sample (n - 1). Images where a score is undefined are left out
+of its mean, and `n` counts the rest.
+
+The best threshold is one for all images, the one with the highest mean, as in ISBI 2012's script. It is chosen on the
+images that are scored: compare it only with numbers obtained in the same way.
+"""
 
 import math
+import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from jaxtyping import Bool
 from numpy.typing import NDArray
+from pydantic import Field
 
+from emseg.checks import Fraction, Items, Positive, validated
 from emseg.errors import InputError, UsageError
-from emseg.membrane.scoring.cells import ThinningSpace, turn
-from emseg.membrane.scoring.class_scores import ClassScores, competition_accepts
-from emseg.membrane.scoring.clustering import CellScores, cell_scores, patch_overlaps
 from emseg.membrane.scoring.distance_kernels import NO_SURFACE
-from emseg.membrane.scoring.error_map import MAX_TOLERANCE_PX, map_errors
-from emseg.membrane.scoring.objects import ErrorObjects, count_error_objects
-from emseg.membrane.scoring.patches import Patches, find_patches
-from emseg.membrane.scoring.surface import average_surface_distance
-from emseg.membrane.scoring.thresholds import ISBI_THRESHOLDS, membrane_at
+from emseg.membrane.scoring.pixels import (
+    ISBI_THRESHOLDS,
+    MAX_TOLERANCE_PX,
+    ClassScores,
+    Codes,
+    Mask,
+    average_surface_distance,
+    competition_accepts,
+    map_errors,
+    membrane_at,
+)
+from emseg.membrane.scoring.regions import (
+    CellScores,
+    ErrorObjects,
+    Patches,
+    ThinningSpace,
+    cell_scores,
+    count_error_objects,
+    find_patches,
+    patch_overlaps,
+    transpose,
+)
 
-DEFAULT_TOLERANCE_PX = 3.0
+AtThresholds = tuple[tuple[float, float, float], ...]
 
 
-@dataclass(frozen=True)
+@validated
 class ScoreSettings:
-    """What the scores depend on beside the images.
+    """What the scores depend on besides the images.
 
-    `threshold`: probability from which on a pixel is membrane. `tolerance_px`: radius of the tolerant scores' disc.
-    `pixel_size_nm`: for distances in nm. `thresholds`: those tried for the best V-Rand and V-Info of a probability
-    map; none to leave that out.
+    `threshold`: pixels of at least this probability are membrane. `tolerance_px`: radius of the tolerant scores' disc.
+    `pixel_size_nm`: for distances in nm. `thresholds`: candidates for the best V-Rand and V-Info of a probability map;
+    none to skip that.
     """
 
-    threshold: float = 0.5
-    tolerance_px: float = DEFAULT_TOLERANCE_PX
-    pixel_size_nm: float | None = None
-    thresholds: tuple[float, ...] = ISBI_THRESHOLDS
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        for name, value in (("threshold", self.threshold), *(("thresholds", value) for value in self.thresholds)):
-            if not 0 <= value <= 1:
-                raise UsageError(f"{name} must lie in 0 to 1; got {value}.")
-        if not 0 <= self.tolerance_px <= MAX_TOLERANCE_PX:
-            raise UsageError(f"tolerance_px must lie in 0 to {MAX_TOLERANCE_PX:g} pixels; got {self.tolerance_px}.")
-        if self.pixel_size_nm is not None and not 0 < self.pixel_size_nm < math.inf:
-            raise UsageError(f"pixel_size_nm must be a positive length in nanometres; got {self.pixel_size_nm}.")
+    threshold: Fraction = 0.5
+    tolerance_px: Annotated[float, Field(ge=0, le=MAX_TOLERANCE_PX)] = 3.0
+    pixel_size_nm: Positive | None = None
+    thresholds: Items[Fraction] = ISBI_THRESHOLDS
 
 
 @dataclass(frozen=True)
 class ImageScores:
     """The scores of one image; those of `cells`, `assd_px` and `assd_nm` are NaN where they are undefined.
 
-    `true_fraction`, `predicted_fraction`: share of membrane pixels. `at_thresholds`: (threshold, V-Rand, V-Info) of
-    each threshold tried; the first two in `cells` are those of the fixed threshold. `competition_accepts`: see there.
+    `true_fraction`, `predicted_fraction`: fraction of membrane pixels. `at_thresholds`: (threshold, V-Rand, V-Info) of
+    each candidate; those in `cells` are of the fixed threshold.
     """
 
     height: int
@@ -69,7 +85,7 @@ class ImageScores:
     assd_nm: float
     objects: ErrorObjects
     competition_accepts: bool
-    at_thresholds: tuple[tuple[float, float, float], ...] = field(default=())
+    at_thresholds: AtThresholds = ()
 
     def row(self) -> dict[str, float]:
         """Return the scores as one flat record, named as `membrane_f1`, `v_rand`, `assd_px`, `broken_membranes`."""
@@ -78,72 +94,81 @@ class ImageScores:
             for name in ("membrane", "background", "membrane_tolerant", "background_tolerant")
             for score, value in asdict(getattr(self, name)).items()
         }
-        row |= asdict(self.cells)
-        row |= {"assd_px": self.assd_px, "assd_nm": self.assd_nm}
-        return row | asdict(self.objects)
+        return row | asdict(self.cells) | {"assd_px": self.assd_px, "assd_nm": self.assd_nm} | asdict(self.objects)
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The scores of an image and its error map: codes as in `error_map`, uint8 [height, width]."""
+    """The scores of an image and its error map; codes as in `pixels`."""
 
     scores: ImageScores
-    codes: NDArray[np.uint8]
+    codes: Codes
 
 
-def score_image(
-    prediction: NDArray[Any], truth: NDArray[np.bool_], settings: ScoreSettings | None = None
-) -> ImageScores:
+@dataclass(frozen=True)
+class Spread:
+    """Mean, standard deviation (NaN for fewer than two), lowest and highest value of `n` images; NaN where n = 0."""
+
+    mean: float
+    sd: float
+    lowest: float
+    highest: float
+    n: int
+
+
+@dataclass(frozen=True)
+class BestThreshold:
+    """The spread of a score at the threshold where its mean is highest."""
+
+    threshold: float
+    spread: Spread
+
+
+def score_image(prediction: NDArray[Any], truth: NDArray[Any], settings: ScoreSettings | None = None) -> ImageScores:
     """Return all scores of one prediction.
 
-    `prediction` [height, width]: True on membrane, or its probability as uint8 (0 to 255) or float (0 to 1).
-    `truth` [height, width]: True on membrane. Raises `InputError` for other arrays. Two threads share the work.
+    `prediction` (row, column): True on membrane, or its probability as uint8 (0 to 255) or float (0 to 1). `truth`
+    (row, column): True on membrane. Raises `InputError` for other arrays. Two threads share the work.
     """
     return compare(prediction, truth, settings).scores
 
 
-def compare(prediction: NDArray[Any], truth: NDArray[np.bool_], settings: ScoreSettings | None = None) -> Comparison:
+def compare(prediction: NDArray[Any], truth: NDArray[Any], settings: ScoreSettings | None = None) -> Comparison:
     """Return all scores of one prediction, and where it is wrong; arguments as in `score_image`."""
     settings = settings or ScoreSettings()
     _require_pair(prediction, truth)
-    prediction, truth = turn(prediction), turn(truth)  # as the thinning needs it; nothing else minds
+    prediction, truth = transpose(prediction), transpose(truth)  # as thinning needs it; the others do not care
     predicted = membrane_at(prediction, settings.threshold)
     true_patches = find_patches(truth, 4, value=False)
+    space = ThinningSpace(prediction.shape)
     tried = settings.thresholds if prediction.dtype != np.bool_ else ()
-    at_thresholds, space = _over_thresholds(prediction, true_patches, tried)
-    found = space.thin(predicted)
-    cells = cell_scores(patch_overlaps(true_patches, found.labels, found.n))
+    at_thresholds = _score_thresholds(prediction, true_patches, tried, space)
+    labels, n_cells = space.thin(predicted)
+    cells = cell_scores(patch_overlaps(true_patches, labels, n_cells))
     errors = map_errors(truth, predicted, settings.tolerance_px)
     assd_px = average_surface_distance(*errors.surfaces)
-    pixel_scores = errors.scores()
-    return Comparison(
-        ImageScores(
-            height=truth.shape[1],
-            width=truth.shape[0],
-            true_fraction=_share(truth),
-            predicted_fraction=_share(predicted),
-            membrane=pixel_scores["membrane"],
-            background=pixel_scores["background"],
-            membrane_tolerant=pixel_scores["membrane_tolerant"],
-            background_tolerant=pixel_scores["background_tolerant"],
-            cells=cells,
-            assd_px=assd_px,
-            assd_nm=math.nan if settings.pixel_size_nm is None else assd_px * settings.pixel_size_nm,
-            objects=count_error_objects(errors.codes, true_patches, found.labels),
-            competition_accepts=competition_accepts(predicted),
-            at_thresholds=at_thresholds,
-        ),
-        errors.codes.T,
+    scores = ImageScores(
+        height=truth.shape[1],
+        width=truth.shape[0],
+        true_fraction=float(np.count_nonzero(truth) / truth.size),
+        predicted_fraction=float(np.count_nonzero(predicted) / predicted.size),
+        **errors.scores(),
+        cells=cells,
+        assd_px=assd_px,
+        assd_nm=math.nan if settings.pixel_size_nm is None else assd_px * settings.pixel_size_nm,
+        objects=count_error_objects(errors.codes, true_patches, labels),
+        competition_accepts=competition_accepts(predicted),
+        at_thresholds=at_thresholds,
     )
+    return Comparison(scores, errors.codes.T)
 
 
-def _over_thresholds(
-    prediction: NDArray[Any], truth: Patches, thresholds: Sequence[float]
-) -> tuple[tuple[tuple[float, float, float], ...], ThinningSpace]:
-    """V-Rand and V-Info at each threshold, by two threads, and memory to thin one more mask in."""
-    own_space = ThinningSpace(prediction.shape)
+def _score_thresholds(
+    prediction: NDArray[Any], truth: Patches, thresholds: Sequence[float], space: ThinningSpace
+) -> AtThresholds:
+    """V-Rand and V-Info at each threshold, by two threads."""
     if not thresholds:
-        return (), own_space
+        return ()
     waiting = sorted(set(thresholds), reverse=True)  # the lowest, of most membrane, are the slowest: they go first
 
     def work(space: ThinningSpace) -> list[tuple[float, float, float]]:
@@ -154,17 +179,57 @@ def _over_thresholds(
                 threshold = waiting.pop()
             except IndexError:
                 return rows
-            found = space.thin(membrane_at(prediction, threshold, mask))
-            scores = cell_scores(patch_overlaps(truth, found.labels, found.n))
+            scores = cell_scores(patch_overlaps(truth, *space.thin(membrane_at(prediction, threshold, mask))))
             rows.append((threshold, scores.v_rand, scores.v_info))
 
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(work, (own_space, ThinningSpace(prediction.shape)))
-    return tuple(sorted(first + second, reverse=True)), own_space
+        first, second = pool.map(work, (space, ThinningSpace(prediction.shape)))
+    return tuple(sorted(first + second, reverse=True))
 
 
-def _share(mask: NDArray[np.bool_]) -> float:
-    return float(np.count_nonzero(mask) / mask.size)
+def shifted_pair(mask: Mask, rows: int, columns: int) -> tuple[Bool[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]:
+    """Return (the mask moved down by `rows` and right by `columns`, the mask at rest), cropped to their overlap."""
+    height, width = mask.shape
+    if abs(rows) >= height or abs(columns) >= width:
+        raise UsageError(f"a shift must be smaller than the image; got ({rows}, {columns}) for {height} x {width}.")
+    moved = mask[max(-rows, 0) : height - max(rows, 0), max(-columns, 0) : width - max(columns, 0)]
+    still = mask[max(rows, 0) : height + min(rows, 0), max(columns, 0) : width + min(columns, 0)]
+    return moved, still
+
+
+def score_shifted(truth: Mask, rows: int, columns: int, settings: ScoreSettings | None = None) -> ImageScores:
+    """Return the scores of a truth moved by (rows, columns) against itself: the cost of a displaced annotation."""
+    return score_image(*shifted_pair(truth, rows, columns), settings)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return mean, deviation and range of the values that are defined."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return Spread(math.nan, math.nan, math.nan, math.nan, 0)
+    sd = statistics.stdev(known) if len(known) > 1 else math.nan
+    return Spread(statistics.fmean(known), sd, min(known), max(known), len(known))
+
+
+def summarize(scores: Sequence[ImageScores]) -> dict[str, Spread]:
+    """Return the spread of every score over the images, named as in `ImageScores.row`."""
+    rows = [one.row() for one in scores]
+    return {name: spread([row[name] for row in rows]) for name in (rows[0] if rows else {})}
+
+
+def best_thresholds(scores: Sequence[ImageScores]) -> dict[str, BestThreshold]:
+    """Return the best threshold of "v_rand" and of "v_info"; empty unless all images were tried at the same ones.
+
+    Of equal thresholds the highest is taken.
+    """
+    tried = {tuple(threshold for threshold, _, _ in one.at_thresholds) for one in scores}
+    best: dict[str, BestThreshold] = {}
+    for place, name in ((1, "v_rand"), (2, "v_info")):
+        for i, threshold in enumerate(next(iter(tried)) if len(tried) == 1 else ()):
+            found = spread([one.at_thresholds[i][place] for one in scores])
+            if found.n and (name not in best or found.mean > best[name].spread.mean):
+                best[name] = BestThreshold(threshold, found)
+    return best
 
 
 def _require_pair(prediction: NDArray[Any], truth: NDArray[Any]) -> None:

@@ -17,6 +17,7 @@ from jaxtyping import Float64, Int32, UInt8
 from skimage.draw import polygon2mask
 
 from emseg.errors import UsageError
+from emseg.sections import Section, WaferSections
 from emseg.synthetic.wafer import kernels
 from emseg.synthetic.wafer.cutting import cut_sections
 from emseg.synthetic.wafer.design import WaferDesign
@@ -25,7 +26,6 @@ from emseg.synthetic.wafer.look import draw_look, draw_stain
 from emseg.synthetic.wafer.outline import Visible, visible_sections
 from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
 from emseg.synthetic.wafer.surroundings import draw_ground, draw_texture, lay_slivers, scatter_dust, take_mosaic
-from emseg.wafer.sections import Section, WaferSections
 
 # Raised whenever the same design and seed give another picture.
 WAFER_GENERATOR_VERSION = 1

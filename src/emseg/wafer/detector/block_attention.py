@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from chapters.dct_derivation.feature_maps import FCANET_SIZES
 from emseg.errors import UsageError, suggest
 from emseg.frequency.attention import (
+    FCANET_SIZES,
     EfficientChannelAttention,
     FanetAttention,
     FcaAttention,

@@ -25,9 +25,10 @@ from pycocotools import mask as rle_masks
 from torch import Tensor, nn
 
 from emseg.errors import InputError, UsageError
+from emseg.files import read_json
 from emseg.wafer.detector.tile_files import read_tile
-from emseg.wafer.formats.coco import CocoImage, read_json
-from emseg.wafer.formats.coco_folder import open_benchmark
+from emseg.wafer.formats.benchmark_folder import open_benchmark
+from emseg.wafer.formats.coco import CocoImage
 from emseg.wafer.splits import VALIDATION
 
 Rle = dict[str, Any]

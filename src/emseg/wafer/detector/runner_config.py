@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from emseg.errors import UsageError
+from emseg.sections import UNSORTED_CLASS
 from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
 from emseg.wafer.detector.design import DetectorDesign
 from emseg.wafer.detector.model_config import model_config
 from emseg.wafer.detector.schedule import COSINE_FLOOR, MILESTONE_FACTOR, WARM_UP_FACTOR, TrainingSchedule
-from emseg.wafer.formats.coco_folder import ANNOTATIONS, IMAGES, SplitFiles
-from emseg.wafer.sections import UNSORTED_CLASS
+from emseg.wafer.formats.benchmark_folder import ANNOTATIONS, IMAGES, SplitFiles
 from emseg.wafer.splits import TRAIN, VALIDATION
 
 PARTS = ("parts", "runner", "hooks", "draws", "augmentation")
@@ -44,8 +44,8 @@ def runner_config(
 ) -> Config:
     """Return the config of training `design` by `schedule` on the COCO folder `folder`.
 
-    Nothing is read from `folder`. Where its files do not lie as we write them (`emseg.wafer.formats.coco_folder`), `files` says
-    where they do. `class_names` are the names of the categories in the order of their ids. `world_size` is the
+    Nothing is read from `folder`. Where its files are not where we write them (`emseg.wafer.formats.benchmark_folder`),
+    `files` says where they are. `class_names` are the names of the categories in the order of their ids. `world_size` is the
     number of processes that share each step's `batch_size` images.
     """
     names = tuple(class_names) if class_names is not None else default_class_names(design.num_classes)

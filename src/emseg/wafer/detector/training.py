@@ -34,7 +34,7 @@ from emseg.wafer.detector.runner_config import Config, runner_config
 from emseg.wafer.detector.schedule import TrainingSchedule, settings_of
 from emseg.wafer.detector.tile_files import require_tiles
 from emseg.wafer.detector.weights import SAFETENSORS, load_weights, save_weights
-from emseg.wafer.formats.coco_folder import Benchmark, open_benchmark
+from emseg.wafer.formats.benchmark_folder import Benchmark, open_benchmark
 from emseg.wafer.splits import TRAIN
 
 SETTINGS, CONFIG, WEIGHTS, FINISHED = "settings.json", "config.py", f"weights{SAFETENSORS}", "finished.json"

@@ -1,10 +1,10 @@
-"""Sections of `.magc` and `.mass.json` files as `WaferSections`, and the way back.
+"""Sections of `.magc` and `.mass.json` files as `WaferSections`, and the inverse.
 
 **Angles.** On all 433 sections of SBEMimage's example the angle is, to 0.001 degree, that of the first side,
 atan2(x2 - x1, y2 - y1): 0 points down, 90 right, the range is (-180, 180]. That is `Section.angle_deg`, so angles are
-taken over as they are; the first side is the longer one there (medians 67.0 and 61.7 px), as `angle_deg` wants it.
+taken over as they are; the first side is the longer one there (medians 67.0 and 61.7 px), as `angle_deg` requires.
 
-A point (x, y) is (row, column) = (y, x). Neither file knows classes: reading gives "section", writing leaves them out.
+A point (x, y) is (row, column) = (y, x). Neither file has classes: reading gives "section", writing drops them.
 """
 
 import math
@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from emseg.errors import InputError
+from emseg.sections import Section, WaferSections, as_polygon
 from emseg.wafer.formats.magc import UNKNOWN_ORDER, MagcItem, MagcWafer, Number, Order, Point
 from emseg.wafer.formats.mass_json import MassSection, MassShape, MassWafer
-from emseg.wafer.sections import Section, WaferSections, as_polygon
 
 _DIGITS = 3  # of the coordinates and angles that we write
 
@@ -26,77 +26,62 @@ def sections_from_magc(
 ) -> WaferSections:
     """Return the sections as outlines on an image of this size, all of the class "section".
 
-    An angle that the file lacks is that of the first side. Serial numbers are known where the file gives the serial
-    order of all its sections. Raises `InputError` for a section without a polygon, or one that cannot be an outline.
+    A missing angle is that of the first side. Serial numbers are known where the file gives the serial order of all its
+    sections. Raises `InputError` for a section without a polygon, or one that cannot be an outline.
     """
-    if not wafer.sections:
-        raise InputError(f"{name} has no section. Draw its outlines first.")
-    return _wafer_sections(
-        [(item.number, item.polygon, item.angle) for item in wafer.sections],
-        wafer.serial_order,
-        name=name,
-        height=height,
-        width=width,
-        pixel_size_um=pixel_size_um,
-    )
+    items = [(item.number, item.polygon, item.angle) for item in wafer.sections]
+    sections, notes = _sections(items, wafer.serial_order, name)
+    return WaferSections(name, height, width, sections, pixel_size_um=pixel_size_um, notes=notes)
 
 
 def sections_from_mass(
     wafer: MassWafer, *, name: str, height: int, width: int, pixel_size_um: float | None = None
 ) -> WaferSections:
     """Return the samples as outlines on an image of this size, as `sections_from_magc` does."""
-    if not wafer.sections:
-        raise InputError(f"{name} has no section. Draw its outlines first.")
     items = []
     for section in wafer.sections:
         sample = section.sample or MassShape()
-        if not section.key.isdigit():
+        if not section.key.isdecimal():
             raise InputError(f"sections must have numbers as keys; {name} has {section.key!r}.")
         items.append((int(section.key), sample.polygon, sample.angle))
-    return _wafer_sections(
-        items,
-        wafer.serial_order or UNKNOWN_ORDER,
-        name=name,
-        height=height,
-        width=width,
-        pixel_size_um=pixel_size_um,
-    )
+    sections, notes = _sections(items, wafer.serial_order or UNKNOWN_ORDER, name)
+    return WaferSections(name, height, width, sections, pixel_size_um=pixel_size_um, notes=notes)
 
 
 def magc_from_sections(wafer: WaferSections) -> MagcWafer:
-    """Return the sections as a `.magc` file holds them; classes have no place there and are left out.
+    """Return the sections as a `.magc` file holds them; classes have no place there and are dropped.
 
     Corners begin with the side whose direction is nearest to the section's angle.
     """
-    items = tuple(_from_section(place, section) for place, section in enumerate(wafer.sections))
-    return MagcWafer(sections=items, serial_order=_serial_order(wafer))
+    items = []
+    for place, section in enumerate(wafer.sections):
+        shape = _shape(section)
+        item = MagcItem(place, None, shape.polygon, shape.center, round(section.area_px), shape.angle, compression=1)
+        items.append(item)
+    return MagcWafer(sections=tuple(items), serial_order=_serial_order(wafer))
 
 
 def mass_from_sections(wafer: WaferSections) -> MassWafer:
-    """Return the sections as a `.mass.json` file holds them; classes have no place there and are left out."""
-    sections = tuple(MassSection(str(place), _sample(section)) for place, section in enumerate(wafer.sections))
+    """Return the sections as a `.mass.json` file holds them; classes have no place there and are dropped."""
+    sections = tuple(MassSection(str(place), _shape(section)) for place, section in enumerate(wafer.sections))
     return MassWafer(
         sections, source="emseg", landmarks={}, serial_order=_serial_order(wafer), stage_order=UNKNOWN_ORDER
     )
 
 
 def side_angle_deg(polygon: Float64[np.ndarray, "vertex 2"], side: int = 0) -> float:
-    """Return where side number `side` of an outline (row, column) points: 0 down, 90 right, in (-180, 180]."""
+    """Return the direction of side number `side` of an outline (row, column): 0 down, 90 right, in (-180, 180]."""
     rows, columns = polygon[(side + 1) % len(polygon)] - polygon[side]
     return math.degrees(math.atan2(columns + 0.0, rows))  # -0.0 would give -180
 
 
-def _wafer_sections(
-    items: Iterable[tuple[int, tuple[Point, ...] | None, Number | None]],
-    order: Order,
-    *,
-    name: str,
-    height: int,
-    width: int,
-    pixel_size_um: float | None,
-) -> WaferSections:
-    """Return `WaferSections` from (number, polygon (x, y), angle)."""
+def _sections(
+    items: Iterable[tuple[int, tuple[Point, ...] | None, Number | None]], order: Order, name: str
+) -> tuple[tuple[Section, ...], tuple[str, ...]]:
+    """Sections from (number, polygon (x, y), angle), with a note where the serial order is unknown."""
     listed = list(items)
+    if not listed:
+        raise InputError(f"{name} has no section. Draw its outlines first.")
     places = {number: place for place, number in enumerate(order)} if isinstance(order, tuple) else {}
     whole = set(places) == {number for number, _, _ in listed} and len(places) == len(order)
     sections = []
@@ -107,36 +92,24 @@ def _wafer_sections(
         angle_deg = side_angle_deg(polygon) if angle is None else float(angle)
         sections.append(Section(polygon, angle_deg=angle_deg, serial_number=places[number] if whole else None))
     notes = () if whole else ("the file gives no serial order of all sections, so serial numbers are unknown",)
-    return WaferSections(name, height, width, tuple(sections), pixel_size_um=pixel_size_um, notes=notes)
+    return tuple(sections), notes
 
 
 def _serial_order(wafer: WaferSections) -> Order:
-    """Return the places of the sections in the order in which they were cut, unknown if a serial number is."""
+    """The indices of the sections in the order of cutting, unknown if one serial number is."""
     numbers = [section.serial_number for section in wafer.sections]
     if not numbers or None in numbers:
         return UNKNOWN_ORDER
     return tuple(int(place) for place in np.argsort(np.array(numbers, dtype=np.int64)))
 
 
-def _corners_and_angle(section: Section) -> tuple[tuple[Point, ...], float]:
-    """Return the corners (x, y), beginning with the side nearest to the section's angle, and the angle."""
+def _shape(section: Section) -> MassShape:
+    """Corners (x, y), beginning with the side nearest to the section's angle; centre and angle."""
     polygon, angle = section.polygon, section.angle_deg
     if angle is None:
         angle = side_angle_deg(polygon)
     else:
         off = [abs((side_angle_deg(polygon, side) - angle + 180) % 360 - 180) for side in range(len(polygon))]
         polygon = np.roll(polygon, -int(np.argmin(off)), axis=0)
-    return tuple((round(float(x), _DIGITS), round(float(y), _DIGITS)) for y, x in polygon), round(angle, _DIGITS)
-
-
-def _from_section(place: int, section: Section) -> MagcItem:
-    polygon, angle = _corners_and_angle(section)
-    y, x = section.center
-    center = (round(x, _DIGITS), round(y, _DIGITS))
-    return MagcItem(place, None, polygon, center, round(section.area_px), angle, compression=1)
-
-
-def _sample(section: Section) -> MassShape:
-    polygon, angle = _corners_and_angle(section)
-    y, x = section.center
-    return MassShape(polygon, (round(x, _DIGITS), round(y, _DIGITS)), angle)
+    corners, (y, x) = tuple((float(x), float(y)) for y, x in polygon.round(_DIGITS)), section.center
+    return MassShape(corners, (round(x, _DIGITS), round(y, _DIGITS)), round(angle, _DIGITS))

@@ -3,8 +3,8 @@
     {"imagePath": "wafer.png", "imageHeight": ..., "imageWidth": ...,
      "shapes": [{"label": "good", "points": [[x, y], ...], "shape_type": "polygon"}, ...]}
 
-Polygons and rectangles (two opposite corners) are sections; (x, y) is (row, column) = (y, x). Points, lines, circles
-and masks are left out, and a note counts them.
+Polygons and rectangles (two opposite corners, or all four) are sections; (x, y) is (row, column) = (y, x). Points,
+lines, circles and masks are left out, and a note counts them.
 
 Source: https://github.com/wkentaro/labelme.
 """
@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from emseg.errors import InputError
+from emseg.files import read_json
+from emseg.sections import Section, WaferSections, as_polygon
 from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
-from emseg.wafer.formats.coco import read_json
-from emseg.wafer.sections import Section, WaferSections, as_polygon
 
-USED_SHAPES = ("polygon", "rectangle")
+_RECTANGLES = ("rectangle", "oriented_rectangle", "rotation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,26 +41,30 @@ def read_labelme(
     class_names: Sequence[str] | None = None,
     pixel_size_um: float | None = None,
 ) -> LabelmeWafer:
-    """Return the sections of a labelme file; its image lies beside it, unless `image_path` names another.
+    """Return the sections of a labelme file; its image is beside it, unless `image_path` names another.
 
     The classes are the paper's four if all labels are among them, else the labels in alphabetical order. Raises
-    `InputError` for a missing image, no usable shape, outlines that cannot be, and labels that are not in
-    `class_names`.
+    `InputError` for a missing image, no usable shape, impossible outlines, and labels that are not in `class_names`.
     """
     path = Path(path)
     document = read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
         raise InputError(f"{path} is no labelme file: it must be an object with a list `shapes`.")
     image_path = _image_path(path, document) if image_path is None else Path(image_path)
-    height, width = (_side(path, document, key) for key in ("imageHeight", "imageWidth"))
+    for key in ("imageHeight", "imageWidth"):
+        if not isinstance(document.get(key), int) or document[key] < 1:
+            raise InputError(f"`{key}` of {path} must be a positive whole number; it is {document.get(key)!r}.")
     sections = []
     left_out: Counter[str] = Counter()
     for place, shape in enumerate(document["shapes"]):
         kind = str(shape.get("shape_type", "polygon")) if isinstance(shape, dict) else "something else"
-        if kind in USED_SHAPES:
-            sections.append(Section(_outline(path, place, shape, kind), _label(path, place, shape)))
-        else:
+        if kind != "polygon" and kind not in _RECTANGLES:
             left_out[kind] += 1
+            continue
+        label = shape.get("label")
+        if not isinstance(label, str) or not label:
+            raise InputError(f"shape {place} of {path} must have a label; it is {label!r}.")
+        sections.append(Section(_outline(f"shape {place} of {path}", shape.get("points"), kind), label))
     if not sections:
         kinds = ", ".join(left_out) or "nothing"
         raise InputError(
@@ -70,7 +74,15 @@ def read_labelme(
     labels = sorted({section.label for section in sections})
     names = tuple(class_names or (SECTION_CLASSES if set(labels) <= set(SECTION_CLASSES) else labels))
     name = path.name.removesuffix(".json")
-    made = WaferSections(name, height, width, tuple(sections), names, pixel_size_um=pixel_size_um, notes=notes)
+    made = WaferSections(
+        name,
+        document["imageHeight"],
+        document["imageWidth"],
+        tuple(sections),
+        names,
+        pixel_size_um=pixel_size_um,
+        notes=notes,
+    )
     return LabelmeWafer(image_path, made)
 
 
@@ -85,28 +97,14 @@ def _image_path(path: Path, document: dict[str, Any]) -> Path:
     return found if found.is_file() else beside
 
 
-def _side(path: Path, document: dict[str, Any], key: str) -> int:
-    value = document.get(key)
-    if not isinstance(value, int) or value < 1:
-        raise InputError(f"`{key}` of {path} must be a positive whole number; it is {value!r}.")
-    return value
-
-
-def _outline(path: Path, place: int, shape: dict[str, Any], kind: str) -> Float64[np.ndarray, "vertex 2"]:
+def _outline(what: str, points: Any, kind: str) -> Float64[np.ndarray, "vertex 2"]:
     try:
-        points = np.asarray(shape.get("points"), dtype=np.float64)
+        corners = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError):
-        points = np.empty(0)
-    if points.ndim != 2 or points.shape[1] != 2 or (kind == "rectangle" and len(points) not in (2, 4)):
-        raise InputError(f"shape {place} of {path} must have points [x, y]; a rectangle has two of them.")
-    if kind == "rectangle" and len(points) == 2:
-        (left, top), (right, bottom) = points.min(0), points.max(0)
+        corners = np.empty(0)
+    if corners.ndim != 2 or corners.shape[1] != 2 or (kind in _RECTANGLES and len(corners) not in (2, 4)):
+        raise InputError(f"{what} must have points [x, y]; a rectangle has two of them.")
+    if kind == "rectangle" and len(corners) == 2:
+        (left, top), (right, bottom) = corners.min(0), corners.max(0)
         return np.array([(top, left), (top, right), (bottom, right), (bottom, left)])
-    return as_polygon(points[:, ::-1])
-
-
-def _label(path: Path, place: int, shape: dict[str, Any]) -> str:
-    label = shape.get("label")
-    if not isinstance(label, str) or not label:
-        raise InputError(f"shape {place} of {path} must have a label; it is {label!r}.")
-    return label
+    return as_polygon(corners[:, ::-1])

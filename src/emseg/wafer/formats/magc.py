@@ -1,7 +1,7 @@
 """Files `.magc`: the sections of a wafer as MagFinder and SBEMimage exchange them, read and written without loss.
 
-An INI text. The groups sections, rois, focus, magnets and landmarks each say how many items they have, and item k of a
-group is a part of its own:
+An INI text. The groups sections, rois, focus, magnets and landmarks each state their number of items, and item k of a
+group is a separate part:
 
     [sections]            [sections.0000]
     number = 433          polygon = x1,y1,x2,y2,...      corners in pixels of the wafer image
@@ -10,33 +10,37 @@ group is a part of its own:
                           angle = 99.862                 degrees
                           compression = 1
 
-ROIs, focus points (corners of a polygon) and magnets (a location) belong to the section of their number; `template` is
-the section whose ROI was propagated to this one. Landmarks are places that the stage is matched by. `serialorder` is
-the order in which the sections were cut, `tsporder` that which makes the stage's path short; each lists numbers of
-sections, or is the text [] where nobody knows.
+ROIs, focus points (corners of a polygon) and magnets (a location) belong to the section with their number; `template`
+is the section whose ROI was propagated to this one. Landmarks are places by which the stage is registered.
+`serialorder` is the order of cutting, `tsporder` the order with a short stage path; each lists numbers of sections, or
+is the text [] where it is unknown.
 
-Every key and value comes back as it was, numbers as the same numbers; parts and keys that are unknown here are kept as
-texts. Deviation: comments are not kept, and parts are written in the order above.
+Every key and value is written back as it was, numbers as the same numbers; unknown parts and keys are kept as text.
+Deviation: comments are dropped, and parts are written in the order above.
 
-Source: https://github.com/SBEMimage/SBEMimage, array/example; the format has no document of its own.
+Source: https://github.com/SBEMimage/SBEMimage, array/example; the format has no documentation.
 """
 
 import configparser
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emseg.errors import InputError
+from emseg.files import write_atomically
 
 Number = int | float
 Point = tuple[Number, ...]  # (x, y)
 Order = tuple[int, ...] | str  # a text where the file holds no numbers: "[]" for an unknown order
 GROUPS = ("sections", "rois", "focus", "magnets", "landmarks")
 UNKNOWN_ORDER = "[]"
+_ORDERS = ("serialorder", "tsporder")
+_KEYS = ("template", "polygon", "center", "area", "angle", "compression", "location")
 
 
 @dataclass(frozen=True)
 class MagcItem:
-    """One item of a group; what its part does not say is None. Points are (x, y) in pixels, the area in pixels."""
+    """One item of a group; a key that its part lacks is None. Points are (x, y) in pixels, the area in pixels."""
 
     number: int
     template: int | None = None
@@ -51,7 +55,7 @@ class MagcItem:
 
 @dataclass(frozen=True)
 class MagcWafer:
-    """All that a `.magc` file says; `other` holds parts that are unknown here, as (name, ((key, text), ...))."""
+    """The content of a `.magc` file; `other` holds unknown parts, as (name, ((key, text), ...))."""
 
     sections: tuple[MagcItem, ...] = ()
     rois: tuple[MagcItem, ...] = ()
@@ -64,37 +68,29 @@ class MagcWafer:
 
 
 def read_magc(path: str | Path) -> MagcWafer:
-    """Return what a `.magc` file says; raise `InputError` that names the part and the key at fault."""
+    """Return the content of a `.magc` file; raises `InputError` that names the part and the key at fault."""
     path = Path(path)
     parts = _read_parts(path)
     items: dict[str, list[MagcItem]] = {group: [] for group in GROUPS}
     other = []
     for name, entries in parts.items():
         group, _, number = name.partition(".")
-        if group in GROUPS and number.isdigit():
+        if group in GROUPS and number.isdecimal():
             items[group].append(_item(path, name, int(number), entries))
-        elif not (name in GROUPS and set(entries) == {"number"}) and name not in ("serialorder", "tsporder"):
+        elif not (name in GROUPS and set(entries) == {"number"}) and name not in _ORDERS:
             other.append((name, tuple(entries.items())))
-    for group in GROUPS:
-        said = parts.get(group, {}).get("number", str(len(items[group])))
-        if said != str(len(items[group])):
+    for group, found in items.items():
+        said = parts.get(group, {}).get("number", str(len(found)))
+        if said != str(len(found)):
             raise InputError(
-                f"{path} says that it has {said} {group}, and holds {len(items[group])}: it was cut off or edited. "
+                f"{path} says that it has {said} {group}, and holds {len(found)}: it was cut off or edited. "
                 f"Copy it again, or correct `number` in [{group}]."
             )
-        numbers = [item.number for item in items[group]]
-        if len(set(numbers)) < len(numbers):
+        if len({item.number for item in found}) < len(found):
             raise InputError(f"the numbers of {group} must be unique; {path} has one of them twice.")
-    return MagcWafer(
-        sections=tuple(items["sections"]),
-        rois=tuple(items["rois"]),
-        focus=tuple(items["focus"]),
-        magnets=tuple(items["magnets"]),
-        landmarks=tuple(items["landmarks"]),
-        serial_order=_order(parts.get("serialorder", {}).get("serialorder", UNKNOWN_ORDER)),
-        stage_order=_order(parts.get("tsporder", {}).get("tsporder", UNKNOWN_ORDER)),
-        other=tuple(other),
-    )
+    serial, stage = (_order(parts.get(name, {}).get(name, UNKNOWN_ORDER)) for name in _ORDERS)
+    groups = {group: tuple(found) for group, found in items.items()}
+    return MagcWafer(**groups, serial_order=serial, stage_order=stage, other=tuple(other))
 
 
 def write_magc(wafer: MagcWafer, path: str | Path) -> None:
@@ -104,14 +100,14 @@ def write_magc(wafer: MagcWafer, path: str | Path) -> None:
         items: tuple[MagcItem, ...] = getattr(wafer, group)
         parts.append((group, {"number": str(len(items))}))
         parts += [(f"{group}.{item.number:04d}", _entries(item)) for item in items]
-    parts.append(("serialorder", {"serialorder": _order_text(wafer.serial_order)}))
-    parts.append(("tsporder", {"tsporder": _order_text(wafer.stage_order)}))
+    for name, order in zip(_ORDERS, (wafer.serial_order, wafer.stage_order), strict=True):
+        parts.append((name, {name: order if isinstance(order, str) else ",".join(map(str, order))}))
     parts += [(name, dict(entries)) for name, entries in wafer.other]
     text = "".join(
         f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in entries.items()) + "\n"
         for name, entries in parts
     )
-    Path(path).write_text(text, encoding="utf-8", newline="\n")
+    write_atomically(path, text)
 
 
 def _read_parts(path: Path) -> dict[str, dict[str, str]]:
@@ -133,61 +129,39 @@ def _read_parts(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _item(path: Path, part: str, number: int, entries: dict[str, str]) -> MagcItem:
-    def numbers(key: str) -> list[Number] | None:
-        if key not in entries:
-            return None
-        try:
-            return [_number(text) for text in entries[key].split(",")]
-        except ValueError:
-            raise InputError(f"`{key}` of [{part}] in {path} must be numbers; it is {entries[key]!r}.") from None
+    values = {key: _value(f"`{key}` of [{part}] in {path}", key, entries[key]) for key in _KEYS if key in entries}
+    extra = tuple((key, text) for key, text in entries.items() if key not in _KEYS)
+    return MagcItem(number, **values, extra=extra)
 
-    def one(key: str) -> Number | None:
-        found = numbers(key)
-        if found is not None and len(found) != 1:
-            raise InputError(f"`{key}` of [{part}] in {path} must be one number; it is {entries[key]!r}.")
-        return None if found is None else found[0]
 
-    def points(key: str) -> tuple[Point, ...] | None:
-        found = numbers(key)
-        if found is not None and len(found) % 2:
-            raise InputError(f"`{key}` of [{part}] in {path} must be pairs x,y; it has {len(found)} numbers.")
-        return None if found is None else tuple(zip(found[::2], found[1::2], strict=True))
-
-    def point(key: str) -> Point | None:
-        found = points(key)
-        if found is not None and len(found) != 1:
-            raise InputError(f"`{key}` of [{part}] in {path} must be one point x,y; it is {entries[key]!r}.")
-        return None if found is None else found[0]
-
-    template = one("template")
-    if isinstance(template, float):
-        raise InputError(f"`template` of [{part}] in {path} must be the number of a section; it is {template}.")
-    known = {"template", "polygon", "center", "area", "angle", "compression", "location"}
-    return MagcItem(
-        number,
-        template,
-        points("polygon"),
-        point("center"),
-        one("area"),
-        one("angle"),
-        one("compression"),
-        point("location"),
-        tuple((key, value) for key, value in entries.items() if key not in known),
-    )
+def _value(what: str, key: str, text: str) -> Any:
+    """The number, point (x, y) or points that the text of a known key holds."""
+    try:
+        numbers = [_number(word) for word in text.split(",")]
+    except ValueError:
+        raise InputError(f"{what} must be numbers; it is {text!r}.") from None
+    if key not in ("polygon", "center", "location"):
+        if len(numbers) != 1:
+            raise InputError(f"{what} must be one number; it is {text!r}.")
+        if key == "template" and isinstance(numbers[0], float):
+            raise InputError(f"{what} must be the number of a section; it is {numbers[0]}.")
+        return numbers[0]
+    if len(numbers) % 2:
+        raise InputError(f"{what} must be pairs x,y; it has {len(numbers)} numbers.")
+    if key != "polygon" and len(numbers) != 2:
+        raise InputError(f"{what} must be one point x,y; it is {text!r}.")
+    points = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    return points if key == "polygon" else points[0]
 
 
 def _entries(item: MagcItem) -> dict[str, str]:
     entries = {}
-    for key in ("template", "polygon", "center", "area", "angle", "compression", "location"):
+    for key in _KEYS:
         value = getattr(item, key)
-        if value is None:
-            continue
-        if key == "polygon":
-            entries[key] = ",".join(str(number) for point in value for number in point)
-        elif isinstance(value, tuple):
-            entries[key] = ",".join(str(number) for number in value)
-        else:
-            entries[key] = str(value)
+        if key == "polygon" and value is not None:
+            value = [number for point in value for number in point]
+        if value is not None:
+            entries[key] = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
     return entries | dict(item.extra)
 
 
@@ -197,10 +171,6 @@ def _number(text: str) -> Number:
 
 
 def _order(text: str) -> Order:
-    """Return the numbers of an order, or its text where it holds none."""
+    """The numbers of an order, or its text where it holds none."""
     words = text.split(",")
     return tuple(int(word) for word in words) if all(word.strip().isdecimal() for word in words) else text
-
-
-def _order_text(order: Order) -> str:
-    return order if isinstance(order, str) else ",".join(map(str, order))

@@ -8,31 +8,29 @@
      "landmarks": {"0": {"source": {"location": [x, y]}}, ...},
      "serial_order": [...], "stage_order": [...]}
 
-It holds what a `.magc` file does (see `emseg.wafer.formats.magc`), without areas, compression and
-templates. An order that nobody knows is the text "[]". Keys that are unknown here are kept as they are.
+The content is that of a `.magc` file (see `emseg.wafer.formats.magc`), without areas, compression and templates. An
+unknown order is the text "[]". Unknown keys are kept as they are.
 
 Deviation: keys are written in the order above. Source: https://github.com/SBEMimage/SBEMimage, array/example.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from emseg.checks import is_number
 from emseg.errors import InputError
-from emseg.wafer.formats.coco import read_json
+from emseg.files import read_json, write_atomically
 from emseg.wafer.formats.magc import Number, Order, Point
 
-_SHAPE_KEYS = ("polygon", "center", "angle", "location")
-_SECTION_KEYS = ("sample", "rois", "focus", "magnet")
-_FILE_KEYS = ("created", "source", "sections", "landmarks", "serial_order", "stage_order")
 _INDENT = 4
 
 
 @dataclass(frozen=True)
 class MassShape:
-    """A sample, a ROI, a focus point, a magnet or a landmark; what the file does not say is None."""
+    """A sample, a ROI, a focus point, a magnet or a landmark; a key that the file lacks is None."""
 
     polygon: tuple[Point, ...] | None = None
     center: Point | None = None
@@ -55,7 +53,7 @@ class MassSection:
 
 @dataclass(frozen=True)
 class MassWafer:
-    """All that a `.mass.json` file says; a landmark is its places ("source", "target") by name."""
+    """The content of a `.mass.json` file; a landmark is its places ("source", "target") by name."""
 
     sections: tuple[MassSection, ...]
     created: str | None = None
@@ -66,121 +64,92 @@ class MassWafer:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+_FILE_KEYS = ("created", "source", "sections", "landmarks", "serial_order", "stage_order")
+
+
 def read_mass_json(path: str | Path) -> MassWafer:
-    """Return what a `.mass.json` file says; raise `InputError` that names the place at fault."""
-    path = Path(path)
-    document = read_json(path)
+    """Return the content of a `.mass.json` file; raises `InputError` that names the place at fault."""
+    document, read = read_json(path), _Reader(Path(path))
     if not isinstance(document, dict) or not isinstance(document.get("sections"), dict):
         raise InputError(f"{path} is no .mass.json file: it must be an object with an object `sections`.")
     landmarks = None
     if "landmarks" in document:
-        landmarks = {
-            key: _shapes(path, f"landmarks.{key}", entry)
-            for key, entry in _object(path, "landmarks", document["landmarks"]).items()
-        }
+        listed = read.object("landmarks", document["landmarks"])
+        landmarks = {key: read.shapes(f"landmarks.{key}", entry) for key, entry in listed.items()}
     return MassWafer(
-        sections=tuple(_section(path, key, entry) for key, entry in document["sections"].items()),
+        sections=tuple(read.section(key, entry) for key, entry in document["sections"].items()),
         created=document.get("created"),
         source=document.get("source"),
         landmarks=landmarks,
-        serial_order=_order(path, "serial_order", document.get("serial_order")),
-        stage_order=_order(path, "stage_order", document.get("stage_order")),
-        extra=_others(document, _FILE_KEYS),
+        serial_order=read.order("serial_order", document.get("serial_order")),
+        stage_order=read.order("stage_order", document.get("stage_order")),
+        extra={key: value for key, value in document.items() if key not in _FILE_KEYS},
     )
 
 
 def write_mass_json(wafer: MassWafer, path: str | Path) -> None:
     """Write a `.mass.json` file that `read_mass_json` reads as the same wafer."""
-    landmarks = wafer.landmarks
-    document = _said(
-        created=wafer.created,
-        source=wafer.source,
-        sections={section.key: _section_entry(section) for section in wafer.sections},
-        landmarks=None if landmarks is None else {key: _shape_entries(shapes) for key, shapes in landmarks.items()},
-        serial_order=wafer.serial_order,
-        stage_order=wafer.stage_order,
-    )
-    Path(path).write_text(json.dumps(document | dict(wafer.extra), indent=_INDENT), encoding="utf-8", newline="\n")
+    values = _entry(wafer) | {"sections": {section.key: _entry(section) for section in wafer.sections}}
+    document = {key: values[key] for key in _FILE_KEYS if key in values} | dict(wafer.extra)
+    write_atomically(path, json.dumps(document, indent=_INDENT))
 
 
-def _section(path: Path, key: str, entry: Any) -> MassSection:
-    where = f"sections.{key}"
-    entry = _object(path, where, entry)
-    return MassSection(
-        key,
-        sample=_shape(path, f"{where}.sample", entry["sample"]) if "sample" in entry else None,
-        rois=_shapes(path, f"{where}.rois", entry["rois"]) if "rois" in entry else None,
-        focus=_shapes(path, f"{where}.focus", entry["focus"]) if "focus" in entry else None,
-        magnet=_shape(path, f"{where}.magnet", entry["magnet"]) if "magnet" in entry else None,
-        extra=_others(entry, _SECTION_KEYS),
-    )
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the parts of one file; `where` says where in it an entry is, such as "sections.0.sample"."""
+
+    path: Path
+
+    def section(self, key: str, entry: Any) -> MassSection:
+        readers = {"sample": self.shape, "rois": self.shapes, "focus": self.shapes, "magnet": self.shape}
+        return MassSection(key, **self.known(f"sections.{key}", entry, readers))
+
+    def shapes(self, where: str, entry: Any) -> dict[str, MassShape]:
+        return {key: self.shape(f"{where}.{key}", one) for key, one in self.object(where, entry).items()}
+
+    def shape(self, where: str, entry: Any) -> MassShape:
+        readers = {"polygon": self.polygon, "center": self.point, "angle": self.angle, "location": self.point}
+        return MassShape(**self.known(where, entry, readers))
+
+    def known(self, where: str, entry: Any, readers: Mapping[str, Callable[[str, Any], Any]]) -> dict[str, Any]:
+        """The values of an object's known keys, each by its reader, and all others as "extra"."""
+        entry = self.object(where, entry)
+        values = {key: read(f"{where}.{key}", entry[key]) for key, read in readers.items() if key in entry}
+        return values | {"extra": {key: value for key, value in entry.items() if key not in readers}}
+
+    def polygon(self, where: str, value: Any) -> tuple[Point, ...] | None:
+        if value is not None and not isinstance(value, list):
+            raise InputError(f"{where} in {self.path} must be a list of [x, y]; it is {value!r}.")
+        return None if value is None else tuple(self.point(where, point) for point in value)
+
+    def point(self, where: str, value: Any) -> Point:
+        if not isinstance(value, list) or len(value) < 2 or not all(is_number(number) for number in value):
+            raise InputError(f"a point must be [x, y]; {where} in {self.path} holds {value!r}.")
+        return tuple(value)
+
+    def angle(self, where: str, value: Any) -> Number | None:
+        if value is not None and not is_number(value):
+            raise InputError(f"{where} in {self.path} must be a number; it is {value!r}.")
+        return value  # type: ignore[no-any-return]
+
+    def order(self, where: str, value: Any) -> Order | None:
+        if value is None or isinstance(value, str):
+            return value
+        if not isinstance(value, list) or not all(isinstance(number, int) for number in value):
+            raise InputError(f"{where} in {self.path} must list numbers of sections; it is {str(value)[:60]}.")
+        return tuple(value)
+
+    def object(self, where: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise InputError(f"{where} in {self.path} must be an object; it is {str(value)[:60]}.")
+        return value
 
 
-def _shapes(path: Path, where: str, entry: Any) -> dict[str, MassShape]:
-    return {key: _shape(path, f"{where}.{key}", one) for key, one in _object(path, where, entry).items()}
-
-
-def _shape(path: Path, where: str, entry: Any) -> MassShape:
-    entry = _object(path, where, entry)
-    polygon, angle = entry.get("polygon"), entry.get("angle")
-    if polygon is not None and not isinstance(polygon, list):
-        raise InputError(f"{where}.polygon in {path} must be a list of [x, y]; it is {polygon!r}.")
-    if angle is not None and not _is_number(angle):
-        raise InputError(f"{where}.angle in {path} must be a number; it is {angle!r}.")
-    return MassShape(
-        None if polygon is None else tuple(_point(path, f"{where}.polygon", point) for point in polygon),
-        _point(path, f"{where}.center", entry["center"]) if "center" in entry else None,
-        angle,
-        _point(path, f"{where}.location", entry["location"]) if "location" in entry else None,
-        _others(entry, _SHAPE_KEYS),
-    )
-
-
-def _point(path: Path, where: str, point: Any) -> Point:
-    if not isinstance(point, list) or len(point) < 2 or not all(_is_number(number) for number in point):
-        raise InputError(f"a point must be [x, y]; {where} in {path} holds {point!r}.")
-    return tuple(point)
-
-
-def _order(path: Path, key: str, order: Any) -> Order | None:
-    if order is None or isinstance(order, str):
-        return order
-    if not isinstance(order, list) or not all(isinstance(number, int) for number in order):
-        raise InputError(f"{key} in {path} must list numbers of sections; it is {str(order)[:60]}.")
-    return tuple(order)
-
-
-def _section_entry(section: MassSection) -> dict[str, Any]:
-    return _said(
-        sample=None if section.sample is None else _shape_entry(section.sample),
-        rois=None if section.rois is None else _shape_entries(section.rois),
-        focus=None if section.focus is None else _shape_entries(section.focus),
-        magnet=None if section.magnet is None else _shape_entry(section.magnet),
-    ) | dict(section.extra)
-
-
-def _shape_entries(shapes: Mapping[str, MassShape]) -> dict[str, Any]:
-    return {key: _shape_entry(shape) for key, shape in shapes.items()}
-
-
-def _shape_entry(shape: MassShape) -> dict[str, Any]:
-    said = _said(polygon=shape.polygon, center=shape.center, angle=shape.angle, location=shape.location)
-    return said | dict(shape.extra)
-
-
-def _said(**entries: Any) -> dict[str, Any]:
-    return {key: value for key, value in entries.items() if value is not None}
-
-
-def _others(entry: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key not in known}
-
-
-def _object(path: Path, where: str, entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, dict):
-        raise InputError(f"{where} in {path} must be an object; it is {str(entry)[:60]}.")
-    return entry
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _entry(value: Any) -> Any:
+    """A data class as its fields that are not None, then its `extra`; mappings entry by entry."""
+    if isinstance(value, Mapping):
+        return {key: _entry(one) for key, one in value.items()}
+    if not isinstance(value, MassShape | MassSection | MassWafer):
+        return value
+    said = {one.name: getattr(value, one.name) for one in fields(value) if one.name not in ("key", "extra")}
+    return {name: _entry(one) for name, one in said.items() if one is not None} | dict(value.extra)

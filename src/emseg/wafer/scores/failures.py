@@ -1,6 +1,11 @@
-"""The worst errors of a detector, ranked, to be looked at.
+"""Detections paired with regions, whatever their classes, and the worst errors of a detector, ranked.
 
-    missed         a region without a detection; severity 1 - the best score, below the asked one, of a detection of it
+In each image the detections at or above a score, best first, each take the free region with the largest mask IoU, if
+that is at or above the threshold. What remains is a detection of nothing or a missed region; a remaining detection of
+which that fraction or more lies within a crowd is dropped, as COCO does. Pairs are for people to read, not for average
+precision. The kinds of errors:
+
+    missed         a region without a detection; severity 1 - the best score, below the threshold, of a detection of it
     wrong class    a region found as something else; severity its score
     poor outline   found as what it is, but with an IoU below `good_iou`, or only touched (IoU from `touching_iou` up to
                    `iou`, any class); severity 1 - IoU
@@ -20,18 +25,18 @@ from typing import Literal, get_args
 from pycocotools import mask as rle_masks
 
 from emseg.errors import UsageError
-from emseg.wafer.scores.coco_input import (
+from emseg.wafer.scores.coco_masks import (
     Detection,
     DetectionsSource,
     Region,
+    Rle,
     Truth,
     TruthSource,
+    by_image,
     overlaps,
     read_detections,
     read_truth,
 )
-from emseg.wafer.scores.pairing import Pair, pair_up, require_share
-from emseg.wafer.scores.run_length import Rle
 
 FailureKind = Literal["missed", "wrong class", "poor outline", "false alarm"]
 
@@ -55,6 +60,41 @@ class Failure:
     iou: float
 
 
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A detection and its region; one of them is None where the other found no partner, and `iou` is 0 then."""
+
+    detection: Detection | None
+    region: Region | None
+    iou: float = 0.0
+
+
+def pair_up(
+    regions: Sequence[Region], detections: Sequence[Detection], n_images: int, *, iou: float, score: float
+) -> tuple[Pair, ...]:
+    """Return all pairs of all images, the left-over regions last in each."""
+    _require_share("iou", iou)
+    if not 0 <= score <= 1:
+        raise UsageError(f"`score` must be from 0 and at most 1; got {score}.")
+    pairs: list[Pair] = []
+    chosen = sorted((one for one in detections if one.score >= score), key=lambda one: -one.score)
+    for own, found in zip(by_image(regions, n_images), by_image(chosen, n_images), strict=True):
+        free = [region for region in own if not region.is_crowd]
+        crowds = [region for region in own if region.is_crowd]
+        shared, within = overlaps(found, free), overlaps(found, crowds)
+        taken: set[int] = set()
+        for place, detection in enumerate(found):
+            candidates = [k for k in range(len(free)) if k not in taken and shared[place, k] >= iou]
+            if candidates:
+                best = max(candidates, key=lambda k: shared[place, k])
+                taken.add(best)
+                pairs.append(Pair(detection, free[best], float(shared[place, best])))
+            elif not (within[place] >= iou).any():
+                pairs.append(Pair(detection, None))
+        pairs += [Pair(None, region) for k, region in enumerate(free) if k not in taken]
+    return tuple(pairs)
+
+
 def failures(
     truth: TruthSource,
     detections: DetectionsSource,
@@ -65,8 +105,8 @@ def failures(
     touching_iou: float = 0.1,
 ) -> tuple[Failure, ...]:
     """Return the errors of detections at or above `score`, the most severe first, larger regions before smaller."""
-    for value, name in ((touching_iou, "touching_iou"), (good_iou, "good_iou")):
-        require_share(value, name)
+    for name, value in (("touching_iou", touching_iou), ("good_iou", good_iou)):
+        _require_share(name, value)
     if not touching_iou <= iou <= good_iou:
         raise UsageError(f"`touching_iou`, `iou`, `good_iou` must ascend; got {touching_iou}, {iou}, {good_iou}.")
     known = read_truth(truth)
@@ -126,3 +166,8 @@ def _box(masks: Sequence[Rle]) -> tuple[float, float, float, float]:
     """Return (row, column, height, width) of what encloses all the masks."""
     x, y, width, height = rle_masks.toBbox(rle_masks.merge(list(masks))).tolist()
     return y, x, height, width
+
+
+def _require_share(name: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise UsageError(f"`{name}` must be above 0 and at most 1; got {value}.")

@@ -1,0 +1,218 @@
+"""Pretraining an encoder in a work folder, and what a network's encoder starts from: nothing, a pretraining or a file.
+
+    "none"      random weights                                                  no `Start`
+    "moco"      `pretrain` on the training images of the set, without labels    in a folder named by its settings
+    "cem500k"   the CEM500K checkpoint, a file of the user's                    as it is
+    a path      any other file that `load_pretrained` reads                     as it is
+
+The work folder is that of any training: settings, curves, checkpoint, weights. The weights are the encoder's, as
+`encoder.*`, so that `load_pretrained` reads them like those of a whole network. A pretraining that is killed and called
+again gives the same weights bit for bit on a CPU with the same number of threads: views and groups are functions of
+the seed and the step (`moco`), and the checkpoint holds everything else, including queue and momentum network.
+
+A file is loaded once into a network of the design before anything long begins. The later training accepts only the
+file with the same SHA-256. Validation and test images are never pretrained on: that would leak the test set. The
+pretraining uses all training images, also where only some of their labels are used afterwards.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emseg.errors import InputError, UsageError
+from emseg.files import digest_of
+from emseg.membrane.dataset import MembraneSet, UnlabelledImage
+from emseg.membrane.networks import NetworkDesign, build_network
+from emseg.membrane.pretraining.moco import ContrastTask, MomentumContrast, PretrainingPlan, Views
+from emseg.membrane.pretraining.pretrained_encoder import (
+    CEM500K_FILE,
+    CEM500K_RECORD,
+    LoadReport,
+    checked_digest,
+    load_cem500k,
+    load_pretrained,
+)
+from emseg.membrane.training import Start
+from emseg.source_code import code_digest
+from emseg.training import work_folder
+from emseg.training.devices import chosen_precision, device_name, require_device
+from emseg.training.memory_use import clear_memory_error
+
+NONE, MOCO, CEM500K_NAME = "none", "moco", "cem500k"
+_ENCODER_FIELDS = ("encoder", "encoder_depth", "base_channels", "attention", "attention_options", "encoder_weights")
+# Code that decides the encoder: a change there makes an earlier pretraining obsolete.
+_CODE = ("membrane/pretraining/*.py", "membrane/networks/*.py", "frequency/resnet.py", "frequency/attention/*.py")
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedEncoder:
+    """A pretrained encoder's file, and what the pretraining took.
+
+    `curves` has a value per step under "step", "seconds", "learning_rate", "loss", "accuracy" and "spread". `seconds`
+    counts all parts of an interrupted pretraining, from its checkpoints.
+    """
+
+    weights: Path
+    sha256: str
+    plan: PretrainingPlan
+    curves: Mapping[str, list[float]]
+    n_images: int
+    n_parameters: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FileStart(Start):
+    """A start from a file; `report` tells what was loaded when it was tried on an encoder of the design."""
+
+    report: LoadReport
+
+
+def pretrain(
+    design: NetworkDesign,
+    plan: PretrainingPlan,
+    images: Sequence[UnlabelledImage],
+    work_dir: str | Path,
+    *,
+    fingerprint: str = "",
+    resume: bool = True,
+    progress: bool = True,
+) -> PretrainedEncoder:
+    """Pretrain the encoder of `design` on `images`, without their labels, on one device.
+
+    `fingerprint` identifies the images' content, so that a work folder of others is refused. With `resume` an
+    interrupted pretraining in the folder resumes, and a finished one is returned at once; without it the pretraining
+    starts anew. Raises `UsageError` for settings that do not fit the device or the work folder, or a loss that is not
+    finite, or too little memory; `InputError` for files and images that cannot be used.
+    """
+    if design.in_channels != 1:
+        raise UsageError(
+            f"pretraining sees the image alone; got a design with in_channels={design.in_channels}. Pretrain with "
+            "in_channels=1."
+        )
+    work_dir = Path(work_dir)
+    device = require_device(plan.device, 1, plan.precision)
+    precision = chosen_precision(plan.precision, device)
+    views = Views(images, plan)
+    settings = {
+        "design": _encoder_settings(design),
+        "plan": plan.settings() | {"device": device.type, "precision": precision},
+        "data": {"fingerprint": fingerprint, "images": [[one.name, one.height, one.width] for one in images]},
+    }
+    work_folder.begin(work_dir, settings, resume=resume)
+    took = work_folder.read_finished(work_dir)
+    if took is None:
+        encoder = build_network(design, seed=plan.seed).encoder
+        _run(MomentumContrast(encoder, plan), views, work_dir, device, precision, progress)
+        took = work_folder.read_finished(work_dir) or {}
+    return PretrainedEncoder(
+        weights=work_dir / work_folder.WEIGHTS,
+        sha256=str(took["weights_sha256"]),
+        plan=plan,
+        curves=work_folder.read_columns(work_dir / work_folder.CURVES),
+        n_images=int(took["n_images"]),
+        n_parameters=int(took["n_parameters"]),
+        seconds=float(took["seconds"]),
+    )
+
+
+def _run(
+    network: MomentumContrast, views: Views, work_dir: Path, device: torch.device, precision: str, progress: bool
+) -> None:
+    """Run the remaining steps and finish the folder."""
+    from emseg.training.lightning_steps import quiet_lightning, run_steps  # Lightning takes seconds to import
+
+    plan = network.plan
+    repair = f"Use a smaller batch_size (now {plan.batch_size}) or crop_size (now {plan.crop_size})."
+    with clear_memory_error(device_name(device), repair), quiet_lightning(device):
+        task = ContrastTask(views)
+        done = run_steps(network, plan, task, work_dir, device=device, precision=precision, progress=progress)
+    prefix = "query.encoder."
+    weights = {name.removeprefix("query."): w for name, w in done["network"].items() if name.startswith(prefix)}
+    n_parameters = sum(parameter.numel() for parameter in network.query.encoder.parameters())
+    took = {"n_images": len(views.images), "n_parameters": n_parameters, "seconds": done["seconds"]}
+    work_folder.finish(work_dir, weights, took)
+
+
+def pretrain_on_set(
+    design: NetworkDesign,
+    plan: PretrainingPlan,
+    membrane_set: MembraneSet,
+    folder: str | Path,
+    *,
+    progress: bool = True,
+) -> PretrainedEncoder:
+    """Pretrain the encoder of `design` on a set's training images, in a folder below `folder` named by the settings."""
+    work_dir = Path(folder) / work_name(design, plan, membrane_set)
+    return pretrain(design, plan, membrane_set.train, work_dir, fingerprint=membrane_set.fingerprint, progress=progress)
+
+
+def work_name(design: NetworkDesign, plan: PretrainingPlan, membrane_set: MembraneSet) -> str:
+    """Return the name of a pretraining's folder; it ends in a digest of everything that decides the encoder."""
+    decisive = [_encoder_settings(design), plan.settings(), membrane_set.fingerprint, torch.__version__]
+    digest = digest_of(code_digest(*_CODE), json.dumps(decisive, sort_keys=True))
+    return f"moco-{design.encoder}-seed{plan.seed}-{digest[:10]}"
+
+
+def _encoder_settings(design: NetworkDesign) -> dict[str, Any]:
+    return {name: value for name, value in design.to_dict().items() if name in _ENCODER_FIELDS}
+
+
+def pretrained_start(
+    pretraining: str,
+    design: NetworkDesign,
+    membrane_set: MembraneSet,
+    plan: PretrainingPlan,
+    folder: str | Path,
+    *,
+    file: str | Path = "",
+    sha256: str = "",
+    progress: bool = True,
+) -> FileStart | None:
+    """Return what a training of `design` starts from; None for random weights.
+
+    `pretraining` is "none", "moco", "cem500k" with the checkpoint `file`, or the path of another file. With "moco" the
+    pretraining by `plan` is run, or taken from the folder below `folder` of an identical earlier one; pass the whole
+    set, not only the images whose labels are used. A file is loaded into an encoder of `design` at once, so that no
+    training begins with one that does not fit, and must have the digest `sha256`, if given.
+    """
+    if pretraining == NONE:
+        return None
+    if pretraining == MOCO:
+        made = pretrain_on_set(design, plan, membrane_set, folder, progress=progress)
+        start = start_from_file(made.weights, name=MOCO)
+    elif pretraining == CEM500K_NAME:
+        start = _cem500k_start(file, sha256)
+    else:
+        start = start_from_file(Path(pretraining), sha256=sha256)
+    report = start.load(build_network(design, seed=0))
+    assert isinstance(report, LoadReport)
+    return FileStart(start.name, report.sha256, start.load, report)
+
+
+def start_from_file(path: Path, *, name: str = "", sha256: str = "") -> Start:
+    """Return the start of a training from a file of a pretrained encoder, which must have the digest, if given.
+
+    The later loading refuses a file that has changed by then.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"`pretraining` must be none, moco, cem500k or the path of an encoder's file; there is no {path}. "
+            "Check the path."
+        )
+    digest = checked_digest(path, sha256)
+    return Start(name or path.name, digest, lambda network: load_pretrained(network, path, sha256=digest))
+
+
+def _cem500k_start(file: str | Path, sha256: str) -> Start:
+    if file == "" or Path(file) == Path():
+        raise UsageError(
+            "`pretraining_file` must name the CEM500K checkpoint where pretraining is cem500k; got none. Get "
+            f"{CEM500K_FILE} from {CEM500K_RECORD} and give its path, or use pretraining='moco'."
+        )
+    digest = checked_digest(Path(file), sha256) if Path(file).is_file() else ""  # loading reports a missing file
+    return Start(CEM500K_NAME, digest, lambda network: load_cem500k(network.encoder, file, sha256=digest or None))

@@ -1,0 +1,335 @@
+"""Loading a pretrained encoder from a file into a network, and reporting how much of it was loaded.
+
+    format       recognised by                                     its encoder     grey was normalised by
+    cem500k      `norms` beside `state_dict`: Conrad and Narayan   encoder_q       the file's norms, 0.573 and 0.127
+    moco         encoder_q among the names: MoCo's own code        encoder_q       ImageNet's, in colour
+    network      encoder. among the names: `pretrain`'s, or any    encoder         ours, 0.5 and 0.5
+                 network of this book
+    torchvision  conv1, layer1, ... as torchvision has them        all but fc      ImageNet's, in colour
+
+In the CEM500K checkpoint `cem500k_mocov2_resnet50_200ep.pth.tar` (Zenodo 6453140) the keys are `epoch, arch,
+state_dict, optimizer, norms`; names of tensors begin with `module.encoder_q.` (the trained network),
+`module.encoder_k.` (its momentum average) or `module.queue`; conv1 has one channel; norms is [mean, std]. Files are
+read with `weights_only=True`: a pickle may hold any program, and none is run.
+
+Nothing is loaded partially without a report. torch's `load_state_dict(strict=False)` silently accepts a file without a
+single matching name; the public code of the U-RISC paper loads CEM500K in this way, and matches no tensor. Here every
+tensor that file and encoder share must have one shape; every block of the encoder (`conv1`, `layer3.5`, ...) gets
+tensors, and what it has besides, such as an attention of ours, is left and reported; the file has no other blocks,
+except whole stages that the encoder lacks. A file that breaks a rule is refused, and the encoder unchanged.
+
+Other normalisations of grey are folded into the first convolution. A network trained on (g - m_c) / s_c, for grey g
+from 0 to 1, shall be fed x = (g - m) / s instead. With g = s x + m its input is a_c x + b_c, and its first convolution
+w gives
+
+    sum_c w_c * (a_c x + b_c) = (sum_c a_c w_c) * x + sum_c b_c sum_ij w_cij       a_c = s / s_c,  b_c = (m - m_c) / s_c
+
+    w   [output, c, row, column]   weights of the first convolution, which has no bias
+    *                              convolution
+
+The new weights are sum_c a_c w_c, one channel; the last term, one number per output channel, is subtracted from the
+running mean of the batch normalisation that follows. This is exact, also for one channel from three (a colour network
+sees a grey image as three equal channels), except within the zero padding of the border, where 0 is grey m_c to the one
+network and grey m to the other.
+"""
+
+import pickle
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from emseg.checks import Items, Positive, validated
+from emseg.errors import InputError, UsageError
+from emseg.files import digest_of_file
+from emseg.membrane.networks.network_files import SAFETENSORS, read_tensors
+
+CEM500K_FILE = "cem500k_mocov2_resnet50_200ep.pth.tar"
+CEM500K_RECORD = "Zenodo record 6453140"
+STEM, _STEM_MEAN = "conv1.weight", "bn1.running_mean"
+_QUERY = re.compile(r"(?:module\.)?encoder_q\.")
+_HEAD = re.compile(r"fc(\.|$)")
+_BLOCK = re.compile(r"layer\d+\.\d+|[^.]+")
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError)
+_N_SHOWN = 3
+
+
+@validated
+class Normalization:
+    """Mean and standard deviation of grey from 0 to 1, one of each per channel."""
+
+    mean: Items[Annotated[float, Field(allow_inf_nan=False)]]
+    std: Items[Positive]
+
+    def __post_init__(self) -> None:
+        if not self.mean or len(self.mean) != len(self.std):
+            raise UsageError(
+                f"a normalisation has one mean and one std for each channel; got {len(self.mean)} and {len(self.std)}."
+            )
+
+
+OURS = Normalization((0.5,), (0.5,))  # of the membrane networks of this book
+CEM500K = Normalization((0.57287007,), (0.12740536,))
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """How much of an encoder came from a file.
+
+    `n_loaded` of the encoder's `n_tensors` tensors came from the file, `n_values` numbers in all; `kept` are those
+    absent from the file, `unused` those that only the file has. `folded` is the normalisation of grey that was folded
+    into the first convolution, None if it was ours already. `sha256` is the file's.
+    """
+
+    path: Path
+    format: str
+    n_loaded: int
+    n_tensors: int
+    n_values: int
+    kept: tuple[str, ...]
+    unused: tuple[str, ...]
+    folded: Normalization | None
+    epoch: int | None
+    sha256: str
+
+    @property
+    def n_in_file(self) -> int:
+        """Number of the file's tensors for an encoder, without heads and momentum averages."""
+        return self.n_loaded + len(self.unused)
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.n_loaded} of the encoder's {self.n_tensors} tensors ({self.n_values:,} values) loaded from the "
+            f"{self.n_in_file} of {self.path.name} (format {self.format}, SHA-256 {self.sha256[:12]}...)"
+        )
+        if self.kept:
+            text += f"; left as they were: {_some(self.kept)}"
+        if self.unused:
+            text += f"; not used: {_some(self.unused)}"
+        if self.folded is not None:
+            text += "; its normalisation of grey is folded into the first convolution, exact but at padded borders"
+        return text + "."
+
+
+def load_encoder(
+    encoder: nn.Module, path: Path | str, *, normalization: Normalization | None = None, sha256: str | None = None
+) -> LoadReport:
+    """Load the encoder in a file into `encoder`, and report what was loaded.
+
+    `normalization` is that of the file's grey images where the file does not give it. The file must have the digest
+    `sha256`, if given, which is checked before it is parsed. Raises `InputError` for a file that cannot be read, has
+    another digest or does not fit; the encoder is then unchanged.
+    """
+    return _load(encoder, _read(Path(path), sha256), normalization)
+
+
+def load_cem500k(encoder: nn.Module, path: Path | str, *, sha256: str | None = None) -> LoadReport:
+    """Load the CEM500K checkpoint into a ResNet-50 `encoder`; see `load_encoder`.
+
+    Download the file from Zenodo, which shows its MD5. Its SHA-256 is unknown to this book: pass it as `sha256` if you
+    know it, or take it from the report of the first loading to pin the file from then on.
+    """
+    if not Path(path).is_file():
+        raise InputError(
+            f"there is no {path}. Get {CEM500K_FILE} from {CEM500K_RECORD} (EMPIAR-10592) and give its path, or "
+            "pretrain on your own images with pretraining='moco'."
+        )
+    file = _read(Path(path), sha256)
+    if file.format != "cem500k":
+        raise InputError(
+            f"{path} must be the CEM500K checkpoint, with `norms` beside a `state_dict` of module.encoder_q.*; it has "
+            f"the format {file.format}. Load it with load_encoder."
+        )
+    return _load(encoder, file, None)
+
+
+def load_pretrained(network: nn.Module, path: Path | str, *, sha256: str | None = None) -> LoadReport:
+    """Load a file into the encoder of a network, `network.encoder`; see `load_encoder`."""
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise UsageError(f"a network to load an encoder into has `.encoder`; {type(network).__name__} has none.")
+    return load_encoder(encoder, path, sha256=sha256)
+
+
+def checked_digest(path: Path, sha256: str | None) -> str:
+    """Return a file's SHA-256; raises `InputError` where `sha256` is another one, `UsageError` where it is none."""
+    digest = digest_of_file(path)
+    if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise UsageError(
+            f"a SHA-256 has 64 digits 0-9, a-f; got {sha256!r}. Take it whole from `sha256sum FILE`, or leave it empty."
+        )
+    if sha256 and digest != sha256.lower():
+        raise InputError(
+            f"{path} must have the SHA-256 {sha256}; it has {digest}. Get the file again, or correct the digest."
+        )
+    return digest
+
+
+@dataclass(frozen=True, eq=False)
+class _EncoderFile:
+    """The tensors of a file by the encoder's names; `normalization` and `epoch` are None where it has none."""
+
+    path: Path
+    format: str
+    tensors: Mapping[str, Tensor]
+    normalization: Normalization | None
+    epoch: int | None
+    sha256: str
+
+
+def _read(path: Path, sha256: str | None) -> _EncoderFile:
+    if not path.is_file():
+        raise InputError(f"the pretrained encoder must be a file; there is no {path}. Check the path.")
+    digest = checked_digest(path, sha256)
+    content = read_tensors(path)[0] if path.suffix == SAFETENSORS else _read_torch(path)
+    kind, state, norms = _recognized(path, content)
+    tensors = {name: tensor for name, tensor in state.items() if not _HEAD.match(name)}
+    epoch = content.get("epoch")
+    return _EncoderFile(path, kind, tensors, norms, epoch if isinstance(epoch, int) else None, digest)
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that are only partly supported
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (*_UNREADABLE, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{path} must be a file that torch can load with weights_only=True, which runs no program; it cannot be "
+            f"read ({type(error).__name__}). It may be truncated, or hold more than tensors and plain values: save its "
+            f"state dict alone, or use {SAFETENSORS}."
+        ) from None
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path} must hold tensors by name; it holds a {type(content).__name__}. Save a state dict.")
+    return content
+
+
+def _recognized(path: Path, content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], Normalization | None]:
+    """Return format, encoder's tensors and normalisation of a file's content."""
+    inner = content.get("state_dict", content)
+    values = inner if isinstance(inner, Mapping) else {}
+    state = {str(name): value for name, value in values.items() if isinstance(value, Tensor)}
+    if query := {_QUERY.sub("", name): value for name, value in state.items() if _QUERY.match(name)}:
+        if "norms" in content:
+            return "cem500k", query, _norms(path, content["norms"])
+        return "moco", query, _of_colour(query)
+    if own := {name.removeprefix("encoder."): value for name, value in state.items() if name.startswith("encoder.")}:
+        return "network", own, OURS
+    bare = {name.removeprefix("module."): value for name, value in state.items()}
+    if STEM in bare and any(name.startswith("layer1.") for name in bare):
+        return "torchvision", bare, _of_colour(bare)
+    raise InputError(
+        f"{path} must hold a pretrained encoder in the format of CEM500K or MoCo (encoder_q.*), of torchvision (conv1, "
+        f"layer1, ...) or of this book's networks (encoder.*); its first tensors are "
+        f"{', '.join(list(state)[:_N_SHOWN]) or 'no tensors at all'}."
+    )
+
+
+def _norms(path: Path, norms: Any) -> Normalization:
+    """Return the file's norms, [mean, std] or {"mean": ..., "std": ...}."""
+    pair = [norms.get("mean"), norms.get("std")] if isinstance(norms, Mapping) else norms
+    try:
+        mean, std = (tuple(map(float, value if isinstance(value, list | tuple) else [value])) for value in pair)
+        return Normalization(mean, std)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} must hold `norms` as [mean, std] of grey from 0 to 1; it holds {norms!r}.") from error
+
+
+def _of_colour(state: Mapping[str, Tensor]) -> Normalization | None:
+    stem = state.get(STEM)
+    return IMAGENET if stem is not None and stem.ndim == 4 and stem.shape[1] == 3 else None
+
+
+def _load(encoder: nn.Module, file: _EncoderFile, normalization: Normalization | None) -> LoadReport:
+    own = encoder.state_dict()
+    given, folded = _folded(file, normalization, own)
+    matched = [name for name in own if name in given]
+    _require_match(file.path, own, given, matched)
+    broken = [name for name in matched if not torch.isfinite(given[name].float()).all()]
+    if broken:
+        raise InputError(f"{file.path} must hold finite weights; {_some(broken)} hold NaN or infinity.")
+    encoder.load_state_dict({**own, **{name: given[name].to(own[name].dtype) for name in matched}})
+    return LoadReport(
+        path=file.path,
+        format=file.format,
+        n_loaded=len(matched),
+        n_tensors=len(own),
+        n_values=sum(own[name].numel() for name in matched),
+        kept=tuple(name for name in own if name not in given),
+        unused=tuple(name for name in given if name not in own),
+        folded=folded,
+        epoch=file.epoch,
+        sha256=file.sha256,
+    )
+
+
+def _folded(
+    file: _EncoderFile, normalization: Normalization | None, own: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], Normalization | None]:
+    """Return the file's tensors for our normalisation of grey, and the one that was folded in; None if it was ours."""
+    given = dict(file.tensors)
+    was = normalization or file.normalization
+    stem, target = given.get(STEM), own.get(STEM)
+    if stem is None or target is None or stem.ndim != 4 or target.shape[1] != 1 or was == OURS:
+        return given, None
+    if was is None:
+        raise InputError(
+            f"{file.path} does not give the normalisation of its grey images. Pass `normalization=Normalization("
+            "(mean,), (std,))` of grey from 0 to 1."
+        )
+    if len(was.mean) != stem.shape[1]:
+        raise InputError(
+            f"{file.path} must have a mean and a std for each input channel of {STEM}; it has {len(was.mean)} for "
+            f"{stem.shape[1]} channels."
+        )
+    if _STEM_MEAN not in given:
+        raise InputError(f"{file.path} must hold {_STEM_MEAN}, the batch normalisation behind {STEM}; it does not.")
+    weight, running_mean = stem.double(), given[_STEM_MEAN].double()
+    mean, std = weight.new_tensor(was.mean), weight.new_tensor(was.std)
+    factor, offset = OURS.std[0] / std, (OURS.mean[0] - mean) / std
+    given[STEM] = (weight * factor[None, :, None, None]).sum(1, keepdim=True).to(stem.dtype)
+    given[_STEM_MEAN] = (running_mean - weight.sum((2, 3)) @ offset).to(given[_STEM_MEAN].dtype)
+    return given, was
+
+
+def _require_match(path: Path, own: Mapping[str, Tensor], given: Mapping[str, Tensor], matched: list[str]) -> None:
+    if not matched:
+        raise InputError(
+            f"none of the {len(given)} tensors of {path} has the name of one of the encoder's {len(own)}: the file has "
+            f"{_some(given)}; the encoder has {_some(own)}. Use the encoder that the file was made with."
+        )
+    differing = [name for name in matched if own[name].shape != given[name].shape]
+    if differing:
+        shapes = [f"{name} {tuple(given[name].shape)} for {tuple(own[name].shape)}" for name in differing]
+        raise InputError(
+            f"{len(differing)} of the {len(matched)} tensors that {path} and the encoder share have other shapes: "
+            f"{_some(shapes)}. Use the encoder (depth, width, one channel) that the file was made with."
+        )
+    own_stages = {name.partition(".")[0] for name in own}
+    filled = {_block(name) for name in matched}
+    lacking = [name for name in own if _block(name) not in filled]
+    extra = [name for name in given if _block(name) not in filled and name.partition(".")[0] in own_stages]
+    for problem, names in (("lacks", lacking), ("has additional", extra)):
+        if names:
+            raise InputError(
+                f"{path} must be of an encoder of the same depth; it {problem} whole blocks, {len(names)} tensors in "
+                f"all: {_some(names)}. Use the encoder that the file was made with."
+            )
+
+
+def _block(name: str) -> str:
+    found = _BLOCK.match(name)
+    return found.group() if found else name
+
+
+def _some(names: Iterable[str]) -> str:
+    """Return the first names, and the number of the others."""
+    every = list(names)
+    more = f" and {len(every) - _N_SHOWN} more" if len(every) > _N_SHOWN else ""
+    return ", ".join(every[:_N_SHOWN]) + more

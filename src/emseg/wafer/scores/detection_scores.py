@@ -1,0 +1,238 @@
+"""COCO's scores of instance masks, in percent, with bootstrap intervals over images or wafers, and paired differences.
+
+    ap                     mean over IoU thresholds 0.50, 0.55, ... 0.95 of average precision
+    ap50, ap75             at one threshold
+    ap_small, _medium, _large   as ap, over regions below 32 x 32 pixels, to 96 x 96, and above
+
+The overall score is the mean over the classes that have regions; a class (or area) without any has no score, None, and
+is never counted as 0. Scores of two runs may be compared where truth, area unit (pixels of the same size) and
+`max_detections` are the same.
+
+**Intervals.** Images are drawn with replacement, as many as there are; the interval is the central 95 % of the scores.
+Tiles of one wafer share its tissue, illumination and focus, and overlapping tiles share pixels: an interval over images
+is then too narrow, and `cluster="wafer"` draws whole wafers. Intervals cover the choice of images for one trained
+network, not its seed. A paired difference draws the same images for both detectors: what makes an image easy or hard
+for both cancels (`emseg.intervals.difference_over_seeds` compares two ways of training instead).
+
+Source: Lin et al., Microsoft COCO (2014) and its detection evaluation, of which the paper's Table 2 prints these six
+scores; Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 13.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from numpy.typing import NDArray
+
+from emseg.checks import require_count, require_one_of
+from emseg.errors import InputError
+from emseg.intervals import percentile_interval
+from emseg.wafer.scores.average_precision import (
+    IOU_THRESHOLDS,
+    RECALLS,
+    Matches,
+    average_precision,
+    match,
+    precision_curve,
+)
+from emseg.wafer.scores.coco_masks import (
+    DetectionsSource,
+    Truth,
+    TruthSource,
+    read_detections,
+    read_truth,
+    without_classes,
+)
+
+Cluster = Literal["image", "wafer"]
+
+METRIC_LABELS: Mapping[str, str] = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "AP small",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
+}
+METRICS = tuple(METRIC_LABELS)
+_SELECTED: Mapping[str, tuple[int, slice]] = {  # indices into AREAS and IOU_THRESHOLDS
+    "ap": (0, slice(None)),
+    "ap50": (0, slice(0, 1)),
+    "ap75": (0, slice(5, 6)),
+    "ap_small": (1, slice(None)),
+    "ap_medium": (2, slice(None)),
+    "ap_large": (3, slice(None)),
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score in percent, None where undefined, with its 95 % interval; `n_regions` were to be found."""
+
+    value: float | None
+    interval: tuple[float, float] | None
+    n_regions: int
+
+
+@dataclass(frozen=True)
+class ScoreDifference:
+    """The first score minus the second, in percentage points, with its 95 % interval over a sample of `n`."""
+
+    value: float | None
+    interval: tuple[float, float] | None
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionScores:
+    """All scores of one set of detections; `precision` is interpolated, 0 to 1, NaN for a class without regions."""
+
+    overall: Mapping[str, Score]
+    by_class: Mapping[str, Mapping[str, Score]]
+    precision: Float64[np.ndarray, "class threshold recall"]
+    n_images: int
+    n_regions: int
+    n_detections: int
+    n_resamples: int
+    cluster: Cluster
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of their ids."""
+        return tuple(self.by_class)
+
+    @property
+    def recalls(self) -> NDArray[np.float64]:
+        """The recalls at which `precision` is given."""
+        return RECALLS
+
+    def precision_at(self, label: str, iou: float) -> Float64[np.ndarray, "recall"]:
+        """Return the interpolated precision of a class at one of COCO's IoU thresholds."""
+        return np.asarray(self.precision[self.class_names.index(label), int(np.abs(IOU_THRESHOLDS - iou).argmin())])
+
+
+def score_detections(
+    truth: TruthSource,
+    detections: DetectionsSource,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    max_detections: int = 100,
+    cluster: Cluster = "image",
+    class_agnostic: bool = False,
+) -> DetectionScores:
+    """Return COCO's mask scores of `detections` against `truth`, overall and for each class.
+
+    `class_agnostic` merges all classes first, which scores detection without classification. Raises `InputError` for a
+    truth or detections that cannot be used.
+    """
+    known = read_truth(truth)
+    found = read_detections(detections, known)
+    if class_agnostic:
+        known, found = without_classes(known, found)
+    weights = resample_weights(known, n_resamples=n_resamples, seed=seed, cluster=cluster)
+    matches = match(known, found, max_detections=max_detections)
+    precisions = average_precision(matches, with_all_images(weights))
+    names, thresholds = known.class_names, range(len(IOU_THRESHOLDS))
+    curves = [[precision_curve(matches, label, one) for one in thresholds] for label in range(len(names))]
+    return DetectionScores(
+        overall=_scores(matches, precisions, range(len(names))),
+        by_class={name: _scores(matches, precisions, [label]) for label, name in enumerate(names)},
+        precision=np.array(curves),
+        n_images=len(known.image_ids),
+        n_regions=sum(not region.is_crowd for region in known.regions),
+        n_detections=len(found),
+        n_resamples=len(weights),
+        cluster=cluster,
+    )
+
+
+def paired_difference(
+    truth: TruthSource,
+    detections_a: DetectionsSource,
+    detections_b: DetectionsSource,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    max_detections: int = 100,
+    cluster: Cluster = "image",
+    class_agnostic: bool = False,
+) -> dict[str, ScoreDifference]:
+    """Return the score of `detections_a` minus that of `detections_b` for each of `METRICS`, over all classes."""
+    known = read_truth(truth)
+    weights = resample_weights(known, n_resamples=n_resamples, seed=seed, cluster=cluster)
+    precisions = []
+    for source in (detections_a, detections_b):
+        found = read_detections(source, known)
+        scored = without_classes(known, found) if class_agnostic else (known, found)
+        matches = match(*scored, max_detections=max_detections)
+        precisions.append(average_precision(matches, with_all_images(weights)))
+    differences = {}
+    for metric in METRICS:
+        value, *resampled = metric_values(precisions[0], metric) - metric_values(precisions[1], metric)
+        defined = bool(np.isfinite(value))
+        differences[metric] = ScoreDifference(
+            value=float(value) if defined else None,
+            interval=percentile_interval(np.array(resampled)) if defined else None,
+            n=len(known.image_ids),
+        )
+    return differences
+
+
+def resample_weights(
+    truth: Truth, *, n_resamples: int, seed: int, cluster: Cluster = "image"
+) -> Int64[np.ndarray, "resample image"]:
+    """Return how often each image is drawn; no resamples where there is only one image to draw.
+
+    Raises `InputError` where wafers are to be drawn and an image does not name its wafer, or all are of one wafer.
+    """
+    require_one_of("cluster", cluster, get_args(Cluster))
+    require_count("n_resamples", n_resamples, least=0)
+    n_images = len(truth.image_ids)
+    if cluster == "image":
+        member_of = np.arange(n_images)
+    else:
+        for id, wafer in zip(truth.image_ids, truth.wafers, strict=True):
+            if wafer is None:
+                raise InputError(f'each image must name its `wafer` to draw wafers; image {id} does not. Draw "image".')
+        names, member_of = np.unique([str(wafer) for wafer in truth.wafers], return_inverse=True)
+        if len(names) < 2:
+            raise InputError(f'drawing wafers needs at least 2; all images are of {names[0]}. Draw "image".')
+    n_clusters = int(member_of.max()) + 1
+    if n_clusters < 2:
+        return np.zeros((0, n_images), dtype=np.int64)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=n_resamples)
+    return np.ascontiguousarray(drawn[:, member_of], dtype=np.int64)
+
+
+def with_all_images(weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the weights with a first row of ones: the score itself precedes its resamples."""
+    return np.concatenate([np.ones((1, weights.shape[1]), dtype=np.int64), weights])
+
+
+def metric_values(
+    precisions: Float64[np.ndarray, "resample class area threshold"], metric: str
+) -> Float64[np.ndarray, "resample"]:
+    """Return one of `METRICS` in percent for each resample: the mean over classes that are defined, else NaN."""
+    area, thresholds = _SELECTED[metric]
+    of_classes = precisions[:, :, area, thresholds].mean(axis=-1)
+    defined = np.isfinite(of_classes)
+    total = np.where(defined, of_classes, 0.0).sum(axis=1)
+    count = defined.sum(axis=1)
+    return np.asarray(100 * np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0))
+
+
+def _scores(matches: Matches, precisions: NDArray[Any], labels: Any) -> dict[str, Score]:
+    scores = {}
+    chosen = list(labels)
+    for metric in METRICS:
+        area, _ = _SELECTED[metric]
+        n_regions = sum(int(matches.n_regions[matches.case(label, area, 0)].sum()) for label in chosen)
+        value, *resampled = metric_values(precisions[:, chosen], metric)
+        interval = percentile_interval(np.array(resampled))
+        defined = bool(np.isfinite(value))
+        scores[metric] = Score(float(value) if defined else None, interval if defined else None, n_regions)
+    return scores
