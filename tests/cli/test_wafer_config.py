@@ -5,8 +5,8 @@ from wafer.detector.toy_sections import toy_folder
 
 from emseg.cli import main
 from emseg.wafer.detector.detector_design import DetectorDesign
-from emseg.wafer.detector.mmdet_config import runner_config
 from emseg.wafer.detector.detector_plan import PAPER, SMALL
+from emseg.wafer.detector.mmdet_config import runner_config
 
 
 def printed(capsys, tmp_path, *arguments):

@@ -15,9 +15,9 @@ import torch
 
 from chapters.fanet_training.training_data import FRESH_SPLIT, TrainingData
 from emseg.errors import UsageError
-from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
-from emseg.runs.project import find_root
+from emseg.files import digest_of, find_root
 from emseg.runs.session import Run
+from emseg.source_code import PACKAGE_ROOT, code_tree
 from emseg.wafer.detector import PLANS, DetectorDesign, DetectorPlan, TrainedDetector, predict_folder, train_detector
 from emseg.wafer.detector.detector_prediction import load_detections, write_detections
 from emseg.wafer.formats.benchmark_folder import Benchmark
@@ -25,7 +25,7 @@ from emseg.wafer.scores import DetectionScores, score_detections
 from emseg.wafer.splits import VALIDATION
 
 # What decides the weights: a change there makes a kept training old.
-_TRAINING_CODE = ("wafer/detector/*.py", "frequency/attention/*.py", "frequency/*.py")
+_TRAINING_CODE = ("training/*.py", "wafer/detector/*.py", "frequency/*.py")
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emseg.errors import InputError, UsageError
-from emseg.runs.project import find_root
+from emseg.files import find_root, write_atomically
 
 FOLDER = Path("book") / "weights" / "urisc"
 LARGEST_BYTES = 5_000_000
@@ -71,8 +71,6 @@ def keep_network(record: Mapping[str, Any], weights: Path, cell: str, *, root: P
     `cell` is the name of the matrix cell. Raises `UsageError` for a network of images that are not synthetic, and for
     one of more than 5 MB.
     """
-    from emseg.files import write_atomically
-
     kinds = {use["kind"] for use in record["data"]}
     if kinds != {"synthetic"}:
         raise UsageError(

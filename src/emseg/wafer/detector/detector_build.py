@@ -215,13 +215,9 @@ def save_weights(
     path = Path(path)
     if path.suffix != SAFETENSORS:
         raise UsageError(f"weights are written as {SAFETENSORS}; got {path.name!r}. Change the name.")
-    tensors = {
-        name: (tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor)
-        .detach()
-        .cpu()
-        .contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if dtype is not None:
+        tensors = {name: one.to(dtype) if one.is_floating_point() else one for name, one in tensors.items()}
     with atomic_path(path) as new:
         safetensors.torch.save_file(tensors, new, metadata=dict(notes or {}))
 

@@ -164,9 +164,7 @@ SMALL_SIZE = DetectorSize(
     mask_iou_channels=64,
     mask_iou_fc_channels=256,
 )
-SMALL_BOTTLENECK_CHANNELS = (
-    16  # of depth 50, so that all depths cost about the same: a bottleneck has four times its width
-)
+SMALL_BOTTLENECK_CHANNELS = 16  # so that all depths cost about the same: a bottleneck outputs four times its width
 
 
 def detector_size(name: str, depth: int, changes: Mapping[str, Any] | None = None) -> DetectorSize:
@@ -255,7 +253,9 @@ def attention_maker(name: str, options: Mapping[str, Any] | None = None) -> Atte
 
     Raises `UsageError` for an option that the attention does not have; the values are checked when one is made.
     """
-    given, known = dict(options or {}), ()
+    require_one_of("attention", name, get_args(Attention))
+    given: dict[str, Any] = dict(options or {})
+    known: tuple[str, ...] = ()
     if name in _ATTENTION_CLASSES:
         parameters = inspect.signature(_ATTENTION_CLASSES[name]).parameters.values()
         known = tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)

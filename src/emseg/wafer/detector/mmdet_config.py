@@ -1,7 +1,7 @@
 """From a design and a plan to an mmengine configuration: plain dictionaries, lists and numbers.
 
 `model_config` is the network alone. With the size "paper", depth 50, no attention and torchvision's weights it is
-mmdet's own `mask-rcnn_r50_fpn` or `ms-rcnn_r50_fpn`, except for the names of the classes that are ours and the number of
+mmdet's own `mask-rcnn_r50_fpn` or `ms-rcnn_r50_fpn`, except for the names of our own classes and the number of object
 classes; a test compares every entry.
 
 `runner_config` is the whole training: network, data, learning rate, hooks. `mmengine.Config(runner_config(...)).dump(

@@ -94,7 +94,7 @@ class DetectorRunner(Runner):  # type: ignore[misc]
         model = model.to(device)
         # several processes on a CPU: torch (2.15) crashes when they share gradients that are stored channels last
         if self.cfg.get("channels_last", False) and not (self.distributed and device.type == "cpu"):
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.channels_last)
         if self.distributed:
             devices = [device.index] if device.type == "cuda" else None
             model = MMDistributedDataParallel(module=model, device_ids=devices, broadcast_buffers=False)
