@@ -1,10 +1,12 @@
-"""What a detector finds in images: boxes, classes, scores and masks.
+"""What a detector finds in images: boxes, classes, scores and masks; and the image files that it can use.
 
 The score of a detection is the probability of its class, between 0 and 1; Mask Scoring R-CNN multiplies it by the
 overlap that it expects of its mask with the truth, a regression, so the product is clipped to [0, 1]. Detections are
-in the order of falling score. Masks are run-length codes of pycocotools.
+in order of decreasing score. Masks are run-length codes of pycocotools. Batches change detections by rounding alone.
 
-The same images give the same detections on the same machine, in whatever batches, but for rounding.
+A tile is 8-bit grey, or 8-bit RGB for a detector of three channels, and as large as its annotations say. mmdet reads
+images by OpenCV, which accepts anything: 16-bit images lose their lower bits, colour becomes grey, an image larger than
+its annotations say is taken as it is. Files are therefore checked before the first step, from their headers.
 
 Source: mmdet's `predict`, with the thresholds of the detector's design.
 """
@@ -21,18 +23,22 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as rle_masks
 from torch import Tensor, nn
 
+from emseg.checks import require_count, require_one_of
 from emseg.errors import InputError, UsageError
-from emseg.files import read_json
-from emseg.wafer.detector.tile_files import read_tile
+from emseg.files import read_json, write_atomically
+from emseg.training.devices import AUTOCAST_DTYPES
 from emseg.wafer.formats.benchmark_folder import open_benchmark
-from emseg.wafer.formats.coco import CocoImage
+from emseg.wafer.formats.coco import CocoSet
 from emseg.wafer.splits import VALIDATION
 
 Rle = dict[str, Any]
 BATCH_SIZE = 4
+_MODES = {"I;16": "16-bit grey", "1": "1-bit", "P": "a palette image", "RGB": "colour", "RGBA": "colour with alpha"}
+_REPAIR = "Convert it, for example by `emseg wafer tiles`, which writes 8-bit grey tiles."
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +100,8 @@ def predict(
     and masks are of the image as it came. `precision` "bf16" or "fp16" is faster where the device has it. Raises
     `InputError` for arrays of another kind.
     """
-    if batch_size < 1:
-        raise UsageError(f"`batch_size` must be at least 1; got {batch_size}.")
-    if precision not in _AUTOCAST:
-        raise UsageError(f"`precision` must be one of {', '.join(_AUTOCAST)}; got {precision!r}.")
+    require_count("batch_size", batch_size)
+    require_one_of("precision", precision, AUTOCAST_DTYPES)
     model.eval()
     found: list[Detections] = []
     waiting = iter(images)
@@ -128,10 +132,11 @@ def predict_folder(
             f"{len(coco.class_names)} ({', '.join(coco.class_names)})."
         )
     channels = _n_channels(model)
+    require_tiles(coco, image_folder, channels)
 
     def tiles() -> Iterator[NDArray[Any]]:
         for image in coco.images:
-            yield _as_annotated(read_tile(image_folder / image.file_name, channels), image, coco.path)
+            yield read_tile(image_folder / image.file_name, channels)
 
     found = predict(model, tiles(), batch_size=batch_size, scale=scale, precision=precision)
     category_ids = sorted(int(entry["id"]) for entry in read_json(coco.path)["categories"])
@@ -144,7 +149,7 @@ def predict_folder(
 
 def write_detections(results: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Write detections in COCO's results format as JSON; every number is kept exactly."""
-    Path(path).write_text(json.dumps(list(results)) + "\n")
+    write_atomically(path, json.dumps(list(results)) + "\n")
 
 
 def load_detections(path: str | Path) -> list[dict[str, Any]]:
@@ -155,15 +160,12 @@ def load_detections(path: str | Path) -> list[dict[str, Any]]:
     return results
 
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 def _predict_batch(
     model: nn.Module, images: Sequence[NDArray[Any]], first: int, scale: int | None, precision: str
 ) -> list[Detections]:
     from mmdet.structures import DetDataSample
 
-    n_channels, dtype = _n_channels(model), _AUTOCAST[precision]
+    n_channels, dtype = _n_channels(model), AUTOCAST_DTYPES[precision]
     inputs, samples = [], []
     for place, image in enumerate(images):
         _require_image(image, first + place, n_channels)
@@ -199,8 +201,7 @@ def _resized(image: NDArray[Any], scale: int | None) -> NDArray[Any]:
         return image
     import mmcv
 
-    resized: NDArray[Any] = mmcv.imrescale(image, (scale, scale))
-    return resized
+    return np.asarray(mmcv.imrescale(image, (scale, scale)))
 
 
 def _as_input(image: NDArray[Any], n_channels: int) -> Tensor:
@@ -220,18 +221,44 @@ def _require_image(image: NDArray[Any], place: int, n_channels: int) -> None:
         )
 
 
-def _as_annotated(image: NDArray[Any], entry: CocoImage, path: Path) -> NDArray[Any]:
-    if image.shape[:2] != (entry.height, entry.width):
-        raise InputError(
-            f"an image must be as large as its annotations say; {entry.file_name} has {image.shape[0]} x "
-            f"{image.shape[1]} pixels, {path} says {entry.height} x {entry.width}. Annotate the image that is there."
-        )
-    return image
-
-
 def _n_channels(model: nn.Module) -> int:
     return int(model.get_buffer("data_preprocessor.mean").numel())
 
 
 def _n_classes(model: nn.Module) -> int:
     return int(model.get_submodule("roi_head.bbox_head").num_classes)  # type: ignore[arg-type]
+
+
+def require_tiles(coco: CocoSet, folder: Path, in_channels: int) -> None:
+    """Raise `InputError` that names the first image file which is not what the annotations and the detector need."""
+    for image in coco.images:
+        path = folder / image.file_name
+        width, height = require_tile(path, in_channels)
+        if (height, width) != (image.height, image.width):
+            raise InputError(
+                f"an image must be as large as its annotations say; {path} has {height} x {width} pixels (rows x "
+                f"columns), {coco.path} says {image.height} x {image.width}. Annotate the image that is there."
+            )
+
+
+def require_tile(path: Path, in_channels: int) -> tuple[int, int]:
+    """Return width and height of an image file; raise `InputError` unless a detector of so many channels takes it."""
+    try:
+        with Image.open(path) as image:
+            mode, size = image.mode, image.size
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as an image: {error}. Write it again as PNG.") from error
+    if mode != "L" and not (mode == "RGB" and in_channels == 3):
+        wanted = "8-bit grey" if in_channels == 1 else "8-bit grey or RGB"
+        raise InputError(f"images must be {wanted}; {path} is {_MODES.get(mode, f'of mode {mode}')}. {_REPAIR}")
+    return size
+
+
+def read_tile(path: Path, in_channels: int) -> NDArray[np.uint8]:
+    """Return the pixels of an image file, [row, column] or, where the file is RGB, [row, column, 3]."""
+    require_tile(path, in_channels)
+    try:
+        with Image.open(path) as image:
+            return np.array(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as an image: {error}. Write it again as PNG.") from error

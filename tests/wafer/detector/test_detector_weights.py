@@ -8,7 +8,7 @@ from torch import nn
 
 from emseg.errors import InputError, UsageError
 from emseg.wafer.detector import build_detector
-from emseg.wafer.detector.weights import load_weights, read_weights, save_weights
+from emseg.wafer.detector.detector_build import load_weights, read_weights, save_weights
 
 
 def network(width: int = 4) -> nn.Module:
@@ -53,9 +53,9 @@ def test_weights_of_another_architecture_are_refused_with_what_differs(tmp_path)
     with pytest.raises(InputError) as caught:
         load_weights(model, tmp_path / "fanet.safetensors")
     message = str(caught.value)
-    assert "fanet.safetensors must hold the weights of this detector; it lacks roi_head.mask_iou_head" in message
+    assert "fanet.safetensors must have the weights of this detector; it lacks roi_head.mask_iou_head" in message
     assert "it has besides backbone.layer1.0.attention.fc.0.weight" in message
-    assert "it has other shapes for roi_head.bbox_head.fc_cls.weight ((5, 256) in place of (3, 256))" in message
+    assert "it has other shapes for roi_head.bbox_head.fc_cls.weight ((5, 256) instead of (3, 256))" in message
     assert "and 9 more" in message
     assert len(message.splitlines()) == 1
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -95,8 +95,8 @@ WRONG = {
     "cut short": "cannot be read",
     "empty": "cannot be read",
     "text": "cannot be read",
-    "a number": "must hold tensors by name",
-    "a list": "must hold tensors by name",
+    "a number": "must have tensors by name",
+    "a list": "must have tensors by name",
     "cut safetensors": "must be a whole safetensors file",
     "absent": "there is no .*absent.pth",
 }

@@ -6,9 +6,9 @@ import torch
 from wafer.detector.toy_sections import TINY, TINY_DESIGN, change_truth, toy_folder
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.detector.build import build_design
-from emseg.wafer.detector.design import DetectorDesign
-from emseg.wafer.detector.prediction import load_detections, predict, predict_folder, write_detections
+from emseg.wafer.detector.detector_build import build_design
+from emseg.wafer.detector.detector_design import DetectorDesign
+from emseg.wafer.detector.detector_prediction import load_detections, predict, predict_folder, write_detections
 from emseg.wafer.scores import read_detections, read_truth
 
 NOISE = np.random.default_rng(0).integers(0, 255, (5, 64, 96)).astype(np.uint8)
@@ -100,7 +100,10 @@ def test_an_array_that_is_no_grey_image_is_refused(model, image, message):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"batch_size": 0}, "`batch_size` must be at least 1"), ({"precision": "fp8"}, "`precision` must be one of")],
+    [
+        ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1"),
+        ({"precision": "fp8"}, "`precision` must be one of"),
+    ],
 )
 def test_a_wrong_request_is_refused(model, options, message):
     with pytest.raises(UsageError, match=message):
@@ -116,5 +119,5 @@ def test_a_detector_of_other_classes_is_refused(folder):
 def test_an_image_of_another_size_than_its_annotations_is_refused(tmp_path):
     folder = toy_folder(tmp_path / "toy")
     change_truth(folder, "validation", "height", 100)
-    with pytest.raises(InputError, match=r"has 64 x 64 pixels, .* says 100 x 64"):
+    with pytest.raises(InputError, match=r"has 64 x 64 pixels .* says 100 x 64"):
         predict_folder(build_design(TINY_DESIGN), folder, "crops")

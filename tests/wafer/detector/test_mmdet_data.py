@@ -9,9 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emseg.wafer.detector import parts  # noqa: F401  # prepares mmdet
-from emseg.wafer.detector.augmentation import GreyJitter, QuarterTurns
-from emseg.wafer.detector.draws import DrawDataset, DrawSampler, epoch_order, seeded
+from emseg.training.steps import epoch_order, seeded
+from emseg.wafer.detector.mmdet_data import DrawDataset, DrawSampler, GreyJitter, QuarterTurns
 
 N_IMAGES = 7
 

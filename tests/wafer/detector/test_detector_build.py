@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from emseg.errors import UsageError
 from emseg.wafer.detector import DetectorDesign, build_design, build_detector, model_config
-from emseg.wafer.detector.build import build_config
+from emseg.wafer.detector.detector_build import build_config
 
 TABLE = [
     (detector, depth, attention)
@@ -151,7 +151,7 @@ def test_what_two_designs_share_starts_from_the_same_weights(attention):
 @pytest.mark.parametrize("detector", ["mask_rcnn", "ms_rcnn"])
 def test_the_papers_model_has_as_many_parameters_as_mmdets_own(detector):
     """Of one detector without pretrained weights, mmdet's with its ResNet and with our number of classes."""
-    import_module("emseg.wafer.detector.parts")  # prepares mmdet
+    import_module("emseg.wafer.detector.mmdet_parts")  # prepares mmdet
     from mmdet.registry import MODELS
     from mmengine.config import ConfigDict
     from mmengine.registry import DefaultScope

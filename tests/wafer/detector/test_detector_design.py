@@ -5,8 +5,16 @@ import json
 import pytest
 
 from emseg.errors import UsageError
-from emseg.wafer.detector.design import BACKBONES, DETECTORS, DetectorDesign, design_from_dict
-from emseg.wafer.detector.sizes import PAPER_SIZE, SIZES, DetectorSize, detector_size
+from emseg.wafer.detector.detector_design import (
+    BACKBONES,
+    DETECTORS,
+    PAPER_SIZE,
+    SIZES,
+    DetectorDesign,
+    DetectorSize,
+    design_from_dict,
+    detector_size,
+)
 
 ATTENTIONS = ("none", "se", "eca", "fca", "fanet")
 
@@ -15,13 +23,13 @@ WRONG_DESIGNS = {
     "depth": ({"depth": 101}, "must be one of 18, 34, 50; got 101"),
     "depth as text": ({"depth": "50"}, "must be one of 18, 34, 50; got '50'"),
     "attention": ({"attention": "fanett"}, "Did you mean 'fanet'"),
-    "classes": ({"num_classes": 0}, "`num_classes` must be a whole number of at least 1; got 0"),
+    "classes": ({"num_classes": 0}, "`num_classes` must be at least 1; got 0"),
     "classes as a truth value": ({"num_classes": True}, "got True"),
     "size": ({"size": "smal"}, "Did you mean 'small'"),
-    "weights": ({"backbone_weights": 3}, "`backbone_weights` must be the name of a file"),
+    "weights": ({"backbone_weights": 3}, "`backbone_weights` must be text; got 3"),
     "change": ({"changes": {"base_chanels": 32}}, "got 'base_chanels'. Did you mean 'base_channels'"),
-    "changes as a list": ({"changes": ["base_channels"]}, "must be a mapping of names to values"),
-    "options as text": ({"attention_options": "raw"}, "must be a mapping of names to values"),
+    "changes as a list": ({"changes": ["base_channels"]}, "`changes` must be a valid dictionary"),
+    "options as text": ({"attention_options": "raw"}, "`attention_options` must be a valid dictionary"),
     "option": (
         {"attention": "fanet", "attention_options": {"indexin": "raw"}},
         "has reduction, frequencies, normalization, indexing, layers; got 'indexin'. Did you mean 'indexing'",
@@ -48,18 +56,18 @@ def test_what_is_no_design_is_refused_with_its_reason(case, without_type_checks)
 
 
 WRONG_SIZES = {
-    "channels": ({"in_channels": 2, "mean": [0.0, 0.0], "std": [1.0, 1.0]}, "1 .grey. or 3 .colour.; got 2"),
-    "means": ({"mean": [128.0]}, "`mean` must hold one number for each of the 3 input channels"),
-    "spread of nothing": ({"std": [0.0, 1.0, 1.0]}, "`std` must be a list of numbers above 0"),
+    "channels": ({"in_channels": 2, "mean": [0.0, 0.0], "std": [1.0, 1.0]}, "must be one of 1, 3; got 2"),
+    "means": ({"mean": [128.0]}, "`mean` must have one number for each of the 3 input channels"),
+    "spread of nothing": ({"std": [0.0, 1.0, 1.0]}, "`std.0` must be greater than 0"),
     "strides that do not double": ({"strides": [4, 8, 24, 32]}, "must double from level to level"),
     "stride of no stage": ({"strides": [64, 128]}, "start at the stride of a stage, 4 to 32"),
     "stage for nothing": ({"strides": [4, 8]}, "reach the last stage"),
     "anchors": ({"anchor_sizes": [32.0]}, "one size for each level"),
-    "no sample": ({"rpn_samples": 0}, "`rpn_samples` must be a whole number of at least 2; got 0"),
-    "threshold": ({"score_threshold": 1.5}, "`score_threshold` must be a number from 0 to 1; got 1.5"),
-    "stages": ({"n_stages": 5}, "`n_stages` must be 1 to 4; got 5"),
+    "no sample": ({"rpn_samples": 0}, "`rpn_samples` must be at least 2; got 0"),
+    "threshold": ({"score_threshold": 1.5}, "`score_threshold` must be at most 1; got 1.5"),
+    "stages": ({"n_stages": 5}, "`n_stages` must be at most 4; got 5"),
     "frozen stages": ({"frozen_stages": 7}, "`frozen_stages` must be -1"),
-    "norm": ({"norm_eval": "yes"}, "`norm_eval` must be true, false or null"),
+    "norm": ({"norm_eval": "yes"}, "`norm_eval` must be true or false"),
 }
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.detection_operators import intersection_over_union, roi_aligned, suppressed
 
-from emseg.wafer.detector import operators
-from emseg.wafer.detector.operators import nms, provide_operators
+from emseg.wafer.detector import mmdet_operators as operators
+from emseg.wafer.detector.mmdet_operators import nms, provide_operators
 
 assert provide_operators(), "these tests are about the stand-ins; a compiled mmcv is installed"
 
