@@ -20,7 +20,7 @@ from emseg.membrane.dataset.images import central_crop
 from emseg.membrane.dataset.membrane_set import PARTS, MembraneSet
 from emseg.membrane.dataset.pairing import pair_files
 from emseg.membrane.dataset.splits import BLOCK, choose, divide
-from emseg.runs.session import DATA_KINDS
+from emseg.data import DATA_KINDS
 
 IMAGE, LABEL, STATEMENT = "image", "label", "set.json"
 _PART_FOLDERS = {"train": ("train", "training"), "validation": ("validation", "val"), "test": ("test", "testing")}
