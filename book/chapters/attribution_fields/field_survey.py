@@ -25,7 +25,6 @@ from emseg.errors import InputError
 from emseg.files import digest_of, find_root
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
 from emseg.membrane.training import PLANS, TrainingPlan, predict_membrane, train_network
-from emseg.membrane.training.plan import settings_of
 from emseg.tiling.receptive_field import ReceptiveField, theoretical_receptive_field
 
 LEAST_MARGIN = 8
@@ -149,7 +148,7 @@ def trained(
     """
     place = Path(work_folder) if Path(work_folder).is_absolute() else find_root() / work_folder
     names = [image.name for image in condition.images.train]
-    recipe = f"{condition.images.fingerprint} {names} {design} {settings_of(plan)} {torch.__version__}"
+    recipe = f"{condition.images.fingerprint} {names} {design} {plan.settings()} {torch.__version__}"
     folder = place / f"{condition.name}-{plan.n_steps}-{digest_of(code_digest(*_TRAINING_CODE), recipe)[:12]}"
     return _laid_out(train_network(design, plan, condition.images, folder, resume=True, progress=False).network)
 
