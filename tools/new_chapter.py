@@ -52,9 +52,7 @@ def main(name, title):
     nbformat.write(notebook(name, title), path)
     for profile, minutes in MINUTES.items():
         file = ROOT / "book" / "profiles" / f"{profile}.yaml"
-        insert_after(file, "chapters:", f"  {name}:
-    expected_minutes: {minutes}
-")
+        insert_after(file, "chapters:", f"  {name}:\n    expected_minutes: {minutes}\n")
     part = name.split("/", maxsplit=1)[0]
     insert_after(ROOT / "_toc.yml", f"      - file: book/{part}/", f"      - file: book/{name}\n")
     print(f"{path.relative_to(ROOT)} is there, and in the profiles and _toc.yml. Next:")
