@@ -196,10 +196,10 @@ class Views(Dataset[Tensor]):
 class Embedder(nn.Module):
     """An encoder, the mean over its deepest map, and MoCo's projection head."""
 
-    def __init__(self, encoder: nn.Module, plan: PretrainingPlan) -> None:
+    def __init__(self, encoder: Any, plan: PretrainingPlan) -> None:
         super().__init__()
-        self.encoder: Any = encoder
-        self.head = MoCoProjectionHead(self.encoder.out_channels[-1], plan.hidden, plan.embedding)
+        self.encoder = encoder
+        self.head = MoCoProjectionHead(encoder.out_channels[-1], plan.hidden, plan.embedding)
 
     def forward(self, views: Float[Tensor, "image 1 row column"]) -> Embeddings:
         """Return the embeddings at unit length."""

@@ -1,22 +1,23 @@
 """Pretraining against none: pairs that differ in nothing else, gathered as they were trained, said as it is."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from membrane.pretraining.small_pretraining import SMALL_DESIGN, SMALL_PRETRAINING, small_set
 
-from chapters.urisc_transfer.transfer_experiment import (
+from chapters.urisc_transfer import (
     CHAPTER,
+    METRICS,
     Transfer,
-    TransferCell,
-    run_transfer,
-    transfer_of_records,
-)
-from chapters.urisc_transfer.transfer_figures import plot_pretraining, plot_transfer, plot_views
-from chapters.urisc_transfer.transfer_reporting import (
     gain_text,
     paper_f1,
+    plot_pretraining,
+    plot_transfer,
+    plot_views,
     report_pretraining,
     report_transfer,
+    run_transfer,
+    transfer_of_records,
     transfer_table,
 )
 from emseg.errors import UsageError
@@ -28,18 +29,23 @@ PLAN = TrainingPlan(n_steps=2, batch_size=1, crop_size=32, device="cpu", validat
 SET = small_set()
 
 
-def cell(pretraining, fraction, seed, f1):
-    return TransferCell(pretraining, fraction, seed, round(10 * fraction), {"membrane_f1": f1}, 1.0)
+def network(pretraining, fraction, seed, f1):
+    setting = {"pretraining": pretraining, "label_fraction": fraction, "seed": seed}
+    cost = {"n_labelled": round(10 * fraction), "seconds": 1.0}
+    return setting | cost | dict.fromkeys(METRICS, np.nan) | {"membrane_f1": f1}
 
 
-KNOWN = Transfer(
-    tuple(
-        cell(pretraining, fraction, seed, 0.5 + 0.1 * seed + gain * (pretraining == "moco"))
-        for fraction, gain in ((0.1, 0.04), (1.0, 0.02))
-        for seed in (0, 1, 2)
-        for pretraining in ("none", "moco")
-    )
-)
+def transfer_of(*networks):
+    return Transfer(pd.DataFrame(networks))
+
+
+NETWORKS = [
+    network(pretraining, fraction, seed, 0.5 + 0.1 * seed + gain * (pretraining == "moco"))
+    for fraction, gain in ((0.1, 0.04), (1.0, 0.02))
+    for seed in (0, 1, 2)
+    for pretraining in ("none", "moco")
+]
+KNOWN = transfer_of(*NETWORKS)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,8 @@ def trained(tmp_path_factory):
 
 def test_every_share_and_seed_is_trained_both_ways(trained):
     transfer, _ = trained
-    assert [(one.pretraining, one.label_fraction, one.seed) for one in transfer.cells] == [
+    settings = transfer.networks[["pretraining", "label_fraction", "seed"]]
+    assert list(settings.itertuples(index=False, name=None)) == [
         (pretraining, fraction, seed) for seed in (0, 1) for fraction in (0.5, 1.0) for pretraining in ("none", "moco")
     ]
     assert transfer.fractions == [0.5, 1.0]
@@ -64,7 +71,7 @@ def test_a_comparison_is_not_trained_twice(trained, monkeypatch):
     monkeypatch.setattr("emseg.membrane.training.membrane_trainer._train", None)
     monkeypatch.setattr("emseg.membrane.pretraining.pretrain_encoder._run", None)
     again = run_transfer(SMALL_DESIGN, PLAN, SMALL_PRETRAINING, SET, folder, fractions=[0.5, 1.0], n_seeds=2)
-    assert again.cells == transfer.cells
+    pd.testing.assert_frame_equal(again.networks, transfer.networks)
 
 
 def test_the_two_of_a_pair_differ_in_their_start_alone(trained):
@@ -83,7 +90,7 @@ def test_the_two_of_a_pair_differ_in_their_start_alone(trained):
 def test_a_share_that_cannot_be_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(UsageError, match="`label_fraction` must be above 0"):
         run_transfer(SMALL_DESIGN, PLAN, SMALL_PRETRAINING, SET, tmp_path, fractions=[1.0, 0.0], n_seeds=1)
-    with pytest.raises(UsageError, match="needs a share of labels and a seed"):
+    with pytest.raises(UsageError, match="needs a fraction of labels and a seed"):
         run_transfer(SMALL_DESIGN, PLAN, SMALL_PRETRAINING, SET, tmp_path, fractions=[], n_seeds=1)
     assert not list(tmp_path.iterdir())
 
@@ -92,14 +99,14 @@ def test_gains_are_paired_by_seed():
     gain = KNOWN.gain("moco", 0.1)
     assert gain.value == pytest.approx(0.04)
     assert gain.interval == pytest.approx((0.04, 0.04)), "what seeds share cancels"
-    assert KNOWN.mean_gain("moco").value == pytest.approx(0.03)
+    assert KNOWN.gain("moco", None).value == pytest.approx(0.03)
 
 
 def test_a_seed_that_lacks_its_partner_does_not_count():
-    alone = Transfer((*KNOWN.cells, cell("moco", 0.1, 7, 0.99)))
+    alone = transfer_of(*NETWORKS, network("moco", 0.1, 7, 0.99))
     assert alone.gain("moco", 0.1) == KNOWN.gain("moco", 0.1)
-    assert alone.mean_gain("moco") == KNOWN.mean_gain("moco")
-    assert Transfer((cell("moco", 0.1, 7, 0.99),)).gain("moco", 0.1) is None
+    assert alone.gain("moco", None) == KNOWN.gain("moco", None)
+    assert transfer_of(network("moco", 0.1, 7, 0.99)).gain("moco", 0.1) is None
 
 
 def record(pretraining, fraction, seed, f1, *, finished="2026-01-01", chapter=CHAPTER, **parameters):
@@ -126,14 +133,14 @@ def test_records_that_agree_in_all_else_are_compared():
     others = [record("none", 0.1, 0, 0.1, n_steps=1), record("moco", 0.1, 0, 0.9, n_steps=1)]
     foreign = record("moco", 0.1, 0, 0.0, finished="2026-09-09", chapter="urisc/other")
     transfer = transfer_of_records([*others, *RECORDS, foreign], data="isbi2012")
-    assert len(transfer.cells) == 8
+    assert len(transfer.networks) == 8
     assert transfer.gain("moco", 0.1).value == pytest.approx(0.01)
     assert transfer.n_labelled(0.1) == 1
 
 
 def test_what_does_not_decide_a_comparison_may_differ():
     moved = [one | {"parameters": one["parameters"] | {"device": "cuda"}} for one in RECORDS[:4]]
-    assert len(transfer_of_records([*moved, *RECORDS[4:]], data="isbi2012").cells) == 8
+    assert len(transfer_of_records([*moved, *RECORDS[4:]], data="isbi2012").networks) == 8
 
 
 def test_a_file_that_is_pinned_is_compared_with_records_from_before_it_could_be():
@@ -148,8 +155,8 @@ def test_of_a_cell_that_was_run_twice_the_newest_counts():
 
 
 def test_without_records_nothing_was_run():
-    assert transfer_of_records([], data="isbi2012").cells == ()
-    assert transfer_of_records(RECORDS, data="urisc").cells == ()
+    assert transfer_of_records([], data="isbi2012").networks.empty
+    assert transfer_of_records(RECORDS, data="urisc").networks.empty
 
 
 def noted(transfer):
@@ -182,12 +189,12 @@ def test_the_table_says_which_numbers_are_the_papers_and_which_were_not_run():
     text = repr(transfer_table(KNOWN))
     assert "This book: 1 labelled image, MoCo v2" in text
     assert "Difference of F1: +0.040 (+0.040 to +0.040)" in text
-    assert "The paper, U-RISC, CEM500K: beside the same network, random weights" in text
+    assert "The paper, U-RISC, CEM500K: against the same network, random weights" in text
     assert "F1, random: 0.57\n" in text
     assert "F1, pretrained: 0.6659" in text
     assert "+0.096 (+17 %)" in text
     assert "+0.059 (+10 %)" in text, "the paper's 10 % is over the competition's first"
-    empty = repr(transfer_table(Transfer(())))
+    empty = repr(transfer_table(Transfer()))
     assert empty.count("not run") == 5
     assert "0.6659" in empty
 
@@ -212,7 +219,7 @@ def test_figures_draw_what_there_is_and_say_what_was_not_run(trained):
     drawn = plot_transfer(KNOWN)
     diamonds = [line for line in drawn.axes[1].lines if line.get_marker() == "D" and line.get_color() == "black"]
     assert [float(line.get_ydata()[0]) for line in diamonds] == pytest.approx([0.04, 0.02])
-    assert texts(plot_transfer(Transfer(()))) == ["not run", "not run"]
+    assert texts(plot_transfer(Transfer())) == ["not run", "not run"]
     assert texts(plot_pretraining({})) == ["not run here"] * 3
     curves = plot_pretraining(transfer.pretrained)
     assert [list(line.get_xdata()) for line in curves.axes[0].lines[:2]] == [[2, 3], [2, 3]], "the queue is full"

@@ -2,10 +2,15 @@
 
 import pytest
 
-from chapters.urisc_competition.competition_errors import predict_examples
-from chapters.urisc_competition.competition_weights import FOLDER, LARGEST_BYTES, find_network, keep_network
-from chapters.urisc_competition.gap_reporting import report_examples
-from chapters.urisc_competition.leaderboard_figures import plot_errors
+from chapters.competition_gap import (
+    FOLDER,
+    LARGEST_BYTES,
+    find_network,
+    keep_network,
+    plot_errors,
+    predict_examples,
+    report_examples,
+)
 from emseg.errors import InputError, UsageError
 from emseg.files import find_root
 from emseg.membrane.dataset.synthetic_sets import TRACKS, tissue_seed
@@ -111,15 +116,15 @@ def test_no_image_of_the_gallery_shows_tissue_that_its_network_learned_from(data
 def test_both_synthetic_sets_are_predicted_by_their_networks_far_above_the_ridges():
     examples = predict_examples("synthetic", size_px=384, seed=2)
     assert [one.key for one in examples] == ["track1", "isbi_like"]
-    sides = [one.predicted.image.shape[0] * one.pixel_size_nm for one in examples]
+    sides = [one.image.shape[0] * one.pixel_size_nm for one in examples]
     assert sides[0] == pytest.approx(sides[1], rel=0.01)
     for one, (data, track) in zip(examples, KEPT, strict=True):
         assert one.predictor == f"the kept network {find_network(data, track).cell}"
-        assert one.predicted.scores.membrane.f1 > 0.8
+        assert one.scores.membrane.f1 > 0.8
     run = Run("urisc/urisc_competition", seed=2)
     report_examples(run, examples)
     for one in examples:
-        assert run.metrics[f"example_{one.key}_membrane_f1"].value == one.predicted.scores.membrane.f1
+        assert run.metrics[f"example_{one.key}_membrane_f1"].value == one.scores.membrane.f1
         assert one.predictor in run.metrics[f"example_{one.key}_broken"].label
     titles = [ax.get_title(loc="left") for ax in plot_errors(examples).axes]
     assert [title.split("\n")[0] for title in titles if "\n" in title] == ["synthetic, Track 1", "synthetic, ISBI-like"]
@@ -132,13 +137,13 @@ def test_given_weights_and_their_threshold_win_over_the_kept_ones(weights):
     )
     for all_membrane, none in zip(low, high, strict=True):
         assert all_membrane.predictor == none.predictor == "weights"
-        assert all_membrane.predicted.scores.membrane.recall == 1
-        assert none.predicted.scores.membrane.recall == 0
+        assert all_membrane.scores.membrane.recall == 1
+        assert none.scores.membrane.recall == 0
 
 
 def test_where_no_network_is_kept_ridges_predict_and_say_so(monkeypatch):
-    monkeypatch.setattr("chapters.urisc_competition.competition_errors.find_network", lambda *_: None)
+    monkeypatch.setattr("chapters.competition_gap.find_network", lambda *_: None)
     example, _ = predict_examples("synthetic", size_px=256, seed=3)
     assert example.predictor == "dark ridges, for no network is kept for this data set"
-    assert 0.3 < example.predicted.scores.membrane.f1 < 1
-    assert example.predicted.codes.shape == (256, 256)
+    assert 0.3 < example.scores.membrane.f1 < 1
+    assert example.codes.shape == (256, 256)

@@ -7,17 +7,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chapters.urisc_competition.competition_errors import PredictedImage, ridge_strength, worst_places
-from chapters.urisc_competition.gap_downsampling import (
+from chapters.competition_gap import (
     COVERAGES,
+    ErrorRates,
+    Example,
+    Labels,
     best_coverage,
     downsample_label,
+    f1_at_pixel_error,
     f1_of_masks,
+    finest_urisc,
+    label_sets,
+    line_width,
+    pixel_error,
+    rates_of_scores,
+    ridge_strength,
+    shift_scores,
+    tolerance_curve,
     track2_factor,
+    worst_places,
 )
-from chapters.urisc_competition.gap_imbalance import ErrorRates, f1_at_pixel_error, pixel_error, rates_of_scores
-from chapters.urisc_competition.gap_label_sets import finest_urisc, label_sets
-from chapters.urisc_competition.gap_shifts import Labels, line_width, shift_scores, tolerance_curve
 from emseg.errors import UsageError
 from emseg.membrane.scoring import score_image
 
@@ -61,7 +70,7 @@ def test_the_f1_of_either_class_follows_from_the_share_of_wrong_pixels():
 
 @pytest.mark.parametrize("wrong", [0.0, -0.1, 1.1, math.nan])
 def test_shares_out_of_range_are_refused(wrong):
-    with pytest.raises(UsageError, match="must lie above 0 and be at most 1"):
+    with pytest.raises(UsageError, match="`fraction` must be a finite number greater than 0 and at most 1"):
         pixel_error(0.9, wrong)
 
 
@@ -132,7 +141,7 @@ def test_the_same_tissue_is_drawn_at_both_resolutions():
     assert fine.fraction == pytest.approx(coarse.fraction, rel=0.03)
     assert fine.line_width_px * 2.18 == pytest.approx(coarse.line_width_px * 4.0, rel=0.06)
     assert finest_urisc(sets).key == "urisc_fine"
-    with pytest.raises(UsageError, match="`data` must be one of synthetic, isbi2012, urisc; got 'isbi'"):
+    with pytest.raises(UsageError, match="`data` must be one of 'synthetic', 'isbi2012', 'urisc'; got 'isbi'"):
         label_sets("isbi", n_images=1, size_um=1.6, seed=0)
 
 
@@ -150,7 +159,8 @@ def test_the_worst_places_hold_most_wrong_pixels_and_lie_apart():
     codes = np.where(truth, 3, 0).astype(np.uint8)
     codes[40:60, 60:80] = 2
     codes[150:158, 150:158] = 2
-    predicted = PredictedImage(np.full(truth.shape, 99, np.uint8), codes, score_image(truth, truth))
+    image = np.full(truth.shape, 99, np.uint8)
+    predicted = Example("made", "made", image, codes, score_image(truth, truth), 4.0, "nobody")
     first, second = worst_places(predicted, 40, 2, false=True)
-    assert [(one.codes == 2).sum() for one in (first, second)] == [400, 64]
+    assert [(codes == 2).sum() for _, codes in (first, second)] == [400, 64]
     assert worst_places(predicted, 40, 2, false=False) == []

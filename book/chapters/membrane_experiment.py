@@ -1,4 +1,4 @@
-"""One configuration of the comparison from end to end: train a network, predict, choose its threshold, score it.
+"""One membrane network from end to end: train it, predict, choose its threshold on validation images, score it.
 
 The work folder of a training is named by everything that determines its weights: design, plan, data, start, and the
 training code. So an interrupted run resumes, a finished one is not repeated, and a change of the code starts afresh.
@@ -21,7 +21,7 @@ scores are the first training's too, because the refitted network has learned fr
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,11 +80,11 @@ class PartScores:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class ScoredNetwork:
     """A trained network with its threshold, and the scores of "validation" and of "test", made by `settings`.
 
-    `v_rand_threshold` is the one with the best V-Rand on the validation images, of those that ISBI 2012 tried. `first`
-    is the outcome before a refinement or a refit.
+    `v_rand_threshold` is the one of ISBI 2012's thresholds with the best V-Rand on the validation images. `first` is
+    the network before a refinement or a refit.
     """
 
     trained: TrainedNetwork
@@ -94,7 +94,7 @@ class Outcome:
     settings: ScoreSettings
     seconds_per_megapixel: float
     work_dir: Path
-    first: "Outcome | None" = None
+    first: "ScoredNetwork | None" = None
 
     @property
     def second_stage(self) -> str:
@@ -130,10 +130,7 @@ def make_plan(
     zoom: float = 1.25,
     **changes: Any,
 ) -> TrainingPlan:
-    """Return the plan of this name with changes; 0 leaves steps, batch, crops and learning rate as the plan has them.
-
-    Another number of steps takes as large a share of them to warm up.
-    """
+    """Return the plan of this name with changes; 0 keeps its steps, batch, crops and learning rate."""
     plan = PLANS[name]
     if n_steps:
         plan = with_steps(plan, n_steps)
@@ -143,12 +140,12 @@ def make_plan(
 
 
 def with_steps(plan: TrainingPlan, n_steps: int) -> TrainingPlan:
-    """Return the plan with another number of steps and as large a share of them to warm up."""
+    """Return the plan with another number of steps, the same fraction of them for warm-up."""
     return plan.changed(n_steps=n_steps, warm_up_steps=plan.warm_up_steps * n_steps // plan.n_steps)
 
 
 def with_label_fraction(membrane_set: MembraneSet, fraction: float, *, seed: int = 0) -> MembraneSet:
-    """Return the set with a share of its training images, at least one, drawn by `seed`; all else stays."""
+    """Return the set with a fraction of its training images, at least one, drawn by `seed`; the rest is unchanged."""
     if not 0 < fraction <= 1:
         raise UsageError(f"`label_fraction` must be above 0 and at most 1; got {fraction!r}.")
     n = max(1, round(fraction * len(membrane_set.train)))
@@ -170,9 +167,8 @@ def starting_point(
 ) -> "FileStart | None":
     """Return what the network starts from: None for random weights.
 
-    "moco" pretrains the encoder on the whole set's training images without their labels, for `n_steps` (0: as the short
-    plan has it), in a folder below `folder`; "cem500k" loads the checkpoint `file`, which must have the digest `sha256`
-    if one is given.
+    "moco" pretrains the encoder on the whole set's training images without their labels, for `n_steps` (0: the short
+    plan's), in a folder below `folder`; "cem500k" loads the checkpoint `file`, with the digest `sha256` if given.
     """
     if pretraining == "none":
         return None
@@ -198,13 +194,13 @@ def train_and_score(
     tile: int = WHOLE_IMAGE,
     tolerance_px: float = 3.0,
     progress: bool = True,
-) -> Outcome:
-    """Train `design` on the set in a folder below `folder`, predict and score; what is there is not repeated.
+) -> ScoredNetwork:
+    """Train `design` on the set in a folder below `folder`, predict and score; finished parts are not repeated.
 
-    A relative `folder` is below the project's root. With `refinement_steps` a second network of the same design is
-    trained afterwards by the same plan for so many steps, from random weights, to correct the first; with `refit` one
-    is trained afterwards by the same plan on training and validation images together. `tta` averages over eight views,
-    `tile` is as in `predict_membrane`, `tolerance_px` the radius of the tolerant scores.
+    A relative `folder` is below the project's root. With `refinement_steps` a second network of the same design is then
+    trained by the same plan for this many steps, from random weights, to correct the first; with `refit` one is then
+    trained by the same plan on training and validation images together. `tta` averages over eight views, `tile` is as
+    in `predict_membrane`, `tolerance_px` the radius of the tolerant scores.
     """
     require_count("refinement_steps", refinement_steps, 0)
     if refit and refinement_steps:
@@ -236,7 +232,7 @@ def train_and_score(
 
 
 def _labelled_parts(membrane_set: MembraneSet) -> dict[str, tuple[MembraneImage, ...]]:
-    """Return the images to choose by and to report on; raise `UsageError` where there are none."""
+    """Return validation and test images; raise `UsageError` where there are none."""
     labelled = {"validation": membrane_set.validation, "test": membrane_set.labelled_test}
     for part, images in labelled.items():
         if not images:
@@ -252,16 +248,19 @@ def _scored(
     tta: bool,
     tile: int,
     progress: bool,
-    chosen: Outcome | None = None,
-) -> Outcome:
+    chosen: ScoredNetwork | None = None,
+) -> ScoredNetwork:
     """Predict what is not predicted yet, choose the threshold on validation images, and score at it.
 
-    With `chosen`, an earlier outcome, the thresholds and the validation images are that one's.
+    With `chosen`, an earlier network, thresholds and validation scores are that one's.
     """
     work_dir = trained.weights.parent
     folder = work_dir / ("predictions-tta" if tta else "predictions")
     pace = Pace(folder / "seconds_per_megapixel.json")
-    predictions, truths = _files(folder, labelled), _files(work_dir / "truth", labelled)
+    predictions, truths = (
+        {part: tuple(place / part / f"{image.name}.png" for image in images) for part, images in labelled.items()}
+        for place in (folder, work_dir / "truth")
+    )
     for part, images in labelled.items():
         for image, path, truth in zip(images, predictions[part], truths[part], strict=True):
             if not path.is_file() or pace.saved is None:  # a folder that has lost its pace predicts one image again
@@ -272,12 +271,19 @@ def _scored(
                 )
             if not truth.is_file():
                 write_png(np.multiply(image.read_membrane(), 255, dtype=np.uint8), truth)
-    curves = {part: _curve(images, predictions[part]) for part, images in labelled.items()}
+    curves = {
+        part: threshold_curve([level_counts(*pair) for pair in _pairs(images, predictions[part])])
+        for part, images in labelled.items()
+    }
     threshold = curves["validation"].best_threshold if chosen is None else chosen.threshold
     settings = replace(settings, threshold=threshold)
     parts = {
         part: PartScores(
-            images, predictions[part], truths[part], _scores(images, predictions[part], settings), curves[part]
+            images,
+            predictions[part],
+            truths[part],
+            tuple(score_image(*pair, settings) for pair in _pairs(images, predictions[part])),
+            curves[part],
         )
         for part, images in labelled.items()
     }
@@ -285,7 +291,7 @@ def _scored(
         parts = {"validation": chosen.parts["validation"], **parts}
     best = best_thresholds(parts["validation"].scores).get("v_rand")
     assert pace.saved is not None
-    return Outcome(
+    return ScoredNetwork(
         trained,
         threshold,
         None if best is None else best.threshold,
@@ -339,9 +345,9 @@ def work_name(
     start: Start | None = None,
     first: TrainedNetwork | None = None,
 ) -> str:
-    """Return a name that says the cell and ends in a digest of all that decides the weights.
+    """Return the name of a training's folder: network, data, seed, and a digest of everything that decides the weights.
 
-    That of a refinement has a digest of the `first` network's weights before it.
+    That of a refinement also has a digest of the `first` network's weights.
     """
     settings = training_settings(design, plan, membrane_set, start, first)
     digest = digest_of(code_digest(*_TRAINING_CODE), json.dumps(settings, sort_keys=True), torch.__version__)
@@ -355,17 +361,7 @@ def _place(folder: str | Path) -> Path:
     return Path(folder) if Path(folder).is_absolute() else find_root() / folder
 
 
-def _files(folder: Path, labelled: Mapping[str, tuple[MembraneImage, ...]]) -> dict[str, tuple[Path, ...]]:
-    return {part: tuple(folder / part / f"{image.name}.png" for image in images) for part, images in labelled.items()}
-
-
-def _curve(images: Sequence[MembraneImage], paths: Sequence[Path]) -> ThresholdCurve:
-    return threshold_curve(
-        [level_counts(read_gray(path), image.read_membrane()) for image, path in zip(images, paths, strict=True)]
-    )
-
-
-def _scores(images: Sequence[MembraneImage], paths: Sequence[Path], settings: ScoreSettings) -> tuple[ImageScores, ...]:
-    return tuple(
-        score_image(read_gray(path), image.read_membrane(), settings) for image, path in zip(images, paths, strict=True)
-    )
+def _pairs(images: Sequence[MembraneImage], paths: Sequence[Path]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Yield predicted levels and truth of each image."""
+    for image, path in zip(images, paths, strict=True):
+        yield read_gray(path), image.read_membrane()

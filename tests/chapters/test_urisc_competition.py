@@ -4,20 +4,28 @@ from typing import Any
 
 import pytest
 
-from chapters.urisc_competition.competition_records import (
+from chapters.competition_gap import error_rates, network_f1
+from chapters.urisc_competition import (
     CHAPTER,
     Network,
     best_of_architecture,
+    compared_splits,
+    compared_tracks,
+    gathered,
+    leaderboard_table,
     main_experiment,
+    metric_of,
     networks,
+    networks_table,
+    our_board,
+    plot_board,
+    report_records,
     seed_score,
+    survey_table,
+    tissue_of,
+    tracks_table,
     trained_networks,
 )
-from chapters.urisc_competition.competition_splits import compared_splits
-from chapters.urisc_competition.competition_tracks import compared_tracks, tissue_of, tracks_table
-from chapters.urisc_competition.gap_reporting import error_rates, gathered, network_f1, report_records
-from chapters.urisc_competition.leaderboard import leaderboard_table, networks_table, our_board, survey_table
-from chapters.urisc_competition.leaderboard_figures import plot_board
 from emseg.runs.session import Run
 
 DEFAULTS: dict[str, Any] = {
@@ -99,15 +107,15 @@ def test_runs_of_another_budget_or_kind_of_data_are_never_averaged():
     runs = main_experiment(trained, ("synthetic", "track1"))
     assert len(runs) == 7
     assert seed_score(runs, networks(runs)[0], "test_membrane_f1").mean == pytest.approx((0.80 + 0.81 + 0.81) / 3)
-    assert [one.score("test_membrane_f1") for one in main_experiment(trained, ("isbi2012", ""))] == [0.5]
-    assert {one.data_set[0] for one in gathered(trained, "synthetic")} == {"synthetic"}
-    assert {one.data_set[0] for one in gathered(trained, "isbi2012")} == {"isbi2012"}
+    assert metric_of(main_experiment(trained, ("isbi2012", "")), "test_membrane_f1") == [0.5]
+    assert {one["parameters"]["data"] for one in gathered(trained, "synthetic")} == {"synthetic"}
+    assert {one["parameters"]["data"] for one in gathered(trained, "isbi2012")} == {"isbi2012"}
 
 
 def test_the_newest_run_of_a_seed_counts_and_other_chapters_do_not():
     stray = {**made(0.1), "chapter": "urisc/urisc_transfer"}
     runs = trained_networks([made(0.9, finished=9), made(0.2, finished=3), stray])
-    assert [one.score("test_membrane_f1") for one in runs] == [0.9]
+    assert metric_of(runs, "test_membrane_f1") == [0.9]
 
 
 def test_pretrained_networks_are_rows_of_their_own_and_no_match_for_the_papers_three():
@@ -136,12 +144,12 @@ def test_metrics_of_a_run_hold_one_kind_of_data_and_only_what_was_run():
     assert isbi.metrics["isbi_best_background_f1"].value == pytest.approx(0.905)
     assert not any(name.startswith("track") or name.endswith("mean_f1") for name in isbi.metrics)
     nothing = Run("urisc/urisc_competition", seed=0)
-    report_records(nothing, [], "urisc")
+    report_records(nothing, trained_networks([]), "urisc")
     assert nothing.metrics == {}
 
 
 def test_tables_say_not_run_and_show_the_papers_numbers_as_printed():
-    empty, full = repr(our_board([])), repr(our_board(trained_networks(synthetic_matrix())))
+    empty, full = repr(our_board(trained_networks([]))), repr(our_board(trained_networks(synthetic_matrix())))
     assert empty.count("not run") == 6 * 6
     assert full.count("not run") == 3 * 6
     assert "0.805 ± 0.030" in full
@@ -163,7 +171,7 @@ def test_our_rates_are_those_of_the_best_network():
     rates = error_rates(trained, ("synthetic", "isbi_like"), 0.2)
     ours = next(rates[name] for name in rates if name.startswith("ours"))
     assert ours.recall == pytest.approx(0.875)
-    assert set(error_rates([], ("synthetic", "isbi_like"), 0.2)) == {"the paper's 0.97"}
+    assert set(error_rates(trained_networks([]), ("synthetic", "isbi_like"), 0.2)) == {"the paper's 0.97"}
     assert network_f1(trained, ("synthetic", "track1"))["U-Net"] == (pytest.approx(0.805), pytest.approx(0.9025))
 
 
@@ -187,8 +195,7 @@ def test_the_board_draws_a_point_for_each_score_and_words_for_the_rest():
     ],
 )
 def test_a_run_says_how_much_tissue_its_images_show(changes, side_um, labelled_um2, crop_um):
-    (one,) = trained_networks([made(0.9, **changes)])
-    tissue = tissue_of(one)
+    tissue = tissue_of(made(0.9, **changes))
     assert (tissue.side_um, tissue.crop_um) == (pytest.approx(side_um, rel=1e-3), pytest.approx(crop_um, rel=1e-3))
     assert tissue.labelled_um2 == pytest.approx(labelled_um2, rel=2e-3)
 
@@ -249,15 +256,13 @@ def test_a_record_older_than_a_parameter_belongs_to_the_runs_that_have_it_off():
     new = made(0.9, seed=1, refinement_steps=0, refit=False, boundary_weight=0.0)
     changed = made(0.5, seed=2, refit=True)
     runs = main_experiment(trained_networks([old, new, changed]), ("synthetic", "track1"))
-    assert [one.seed for one in runs] == [0, 1]
+    assert runs.seed.tolist() == [0, 1]
 
 
 def test_of_two_equal_experiments_the_newer_is_the_main_one():
     """So new records of another image size are shown as soon as they are as many as the old ones."""
     runs = [made(0.8, finished=3), made(0.7, size_px=2489, finished=9), made(0.6, size_px=512, finished=1)]
-    assert [
-        one.score("test_membrane_f1") for one in main_experiment(trained_networks(runs), ("synthetic", "track1"))
-    ] == [0.7]
+    assert metric_of(main_experiment(trained_networks(runs), ("synthetic", "track1")), "test_membrane_f1") == [0.7]
 
 
 def test_the_best_score_is_that_of_all_runs_whatever_their_budget():
@@ -281,13 +286,16 @@ def test_splits_are_compared_over_runs_that_are_alike_in_all_else():
     pairs = [isbi(0.80, "block"), isbi(0.84, "interleaved"), isbi(0.82, "block", seed=1)]
     longer = [isbi(0.83, "block", n_steps=6000), isbi(0.85, "interleaved", n_steps=6000)]
     trained = trained_networks([*pairs, *longer, made(0.9, split="interleaved")])
-    assert len(compared_splits(trained)) == 2  # seed 1 has no partner, and synthetic tissue no sections
+    assert [len(runs) for runs in compared_splits(trained).values()] == [
+        2,
+        2,
+    ]  # seed 1 has no partner, and synthetic tissue no sections
     run = Run("urisc/urisc_competition", seed=0)
     report_records(run, trained, "isbi2012")
     assert run.metrics["isbi_block_membrane_f1"].value == pytest.approx(0.815)
     assert run.metrics["isbi_interleaved_membrane_f1"].value == pytest.approx(0.845)
     assert run.metrics["isbi_block_membrane_f1"].n == 2
-    assert {one.record["parameters"]["split"] for one in gathered(trained, "isbi2012")} == {"block", "interleaved"}
+    assert {one["parameters"]["split"] for one in gathered(trained, "isbi2012")} == {"block", "interleaved"}
 
 
 def test_one_split_alone_is_compared_with_nothing():

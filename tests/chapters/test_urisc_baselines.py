@@ -10,18 +10,22 @@ import pytest
 from membrane.pretraining.checkpoints import write_cem500k
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
 
-from chapters.urisc_baselines.baseline_reporting import (
+from chapters.membrane_experiment import starting_point, train_and_score
+from chapters.urisc_baselines import (
+    Example,
     bootstrap_interval,
+    examples,
+    plot_predictions,
+    plot_training,
+    plot_worst,
     report_cost,
     report_scores,
     report_start,
     report_training,
     score_command,
     scores_table,
+    worst_places,
 )
-from chapters.urisc_baselines.membrane_experiment import starting_point, train_and_score
-from chapters.urisc_baselines.prediction_figures import Example, examples, plot_predictions, plot_worst, worst_places
-from chapters.urisc_baselines.training_figures import plot_thresholds, plot_training
 from emseg.cli import main
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, membrane_at
@@ -80,7 +84,7 @@ def test_the_shown_command_gives_the_scores_of_the_outcome(outcome, part, capsys
 
 
 def test_the_command_is_typed_in_the_projects_root_and_its_threshold_is_the_same_at_every_level(outcome, monkeypatch):
-    monkeypatch.setattr("chapters.urisc_baselines.baseline_reporting.find_root", lambda: outcome.work_dir.parents[1])
+    monkeypatch.setattr("chapters.urisc_baselines.find_root", lambda: outcome.work_dir.parents[1])
     within = f"{outcome.work_dir.parent.name}/{outcome.work_dir.name}"
     assert score_command(outcome).startswith(f"emseg score {within}/predictions/test {within}/truth/test --membrane")
     levels = np.arange(256, dtype=np.uint8)[None]
@@ -193,7 +197,5 @@ def test_figures_are_drawn_of_what_is_there(outcome):
     shown = examples(outcome)
     assert len(plot_predictions(shown, 4.0).axes) == 8
     assert len(plot_worst(worst_places([made_example(0)], n=3, side=24), None).axes) == 8
-    curves = plot_thresholds(outcome).axes[0]
-    np.testing.assert_allclose(curves.lines[1].get_ydata(), outcome.parts["test"].curve.membrane_f1)
     right = plot_training(outcome.trained).axes[1]
     np.testing.assert_allclose(right.lines[0].get_xdata(), [20, 40])

@@ -9,19 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from membrane.dataset.made_files import lossy, made_pair, save
 
-from chapters.urisc_competition.rounds import (
+from chapters.urisc_rounds import (
     ERROR_KINDS,
     FIRST_ROUND,
     SECOND_ROUND,
+    AnnotationErrors,
+    error_picture,
     errors_of_one_kind,
     file_rounds,
     has_rounds,
+    plot_rounds,
+    plot_scores,
+    report_round,
+    rounds_table,
     synthetic_round,
+    trace,
     trace_images,
 )
-from chapters.urisc_competition.rounds_figures import error_picture, plot_rounds, plot_scores
-from chapters.urisc_competition.rounds_reporting import report_round, rounds_table
-from chapters.urisc_competition.rounds_tracing import AnnotationErrors, trace
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import ArrayImage, open_membrane_set
 from emseg.membrane.scoring import ScoreSettings
@@ -134,7 +138,7 @@ def test_errors_out_of_range_are_refused(arguments: dict[str, Any], message: str
 def test_what_cannot_be_made_is_said():
     with pytest.raises(InputError, match="must hold membrane"):
         trace(np.zeros((32, 32), bool), 4.0, seed=0)
-    with pytest.raises(UsageError, match="`kind` must be one of missed, spurious"):
+    with pytest.raises(UsageError, match="`kind` must be one of 'missed', 'spurious'"):
         errors_of_one_kind(TRACINGS, "moved", 0.9)
     with pytest.raises(UsageError, match="out of reach with spurious outlines alone"):
         errors_of_one_kind(TRACINGS, "spurious", 0.01)
