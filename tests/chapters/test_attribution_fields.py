@@ -9,27 +9,29 @@ import pytest
 import torch
 from torch import nn
 
-from chapters.attribution_fields import field_figures as figures
-from chapters.attribution_fields.conditions import Condition, halve, open_study
-from chapters.attribution_fields.factors import (
+from chapters import attribution_fields as figures
+from chapters.attribution_factors import Comparing, factor_table, plot_factors, report_factors
+from chapters.attribution_fields import (
     PAPER_RATIO,
-    Comparing,
-    definition_factors,
-    halved_factors,
+    Condition,
+    ConditionFields,
+    ImageFields,
+    Integral,
+    explore_live,
+    field_page,
+    halfway,
+    halve,
+    open_study,
+    report_comparisons,
+    report_fields,
     share_of_paper_ratio,
 )
-from chapters.attribution_fields.field_checks import window_about
-from chapters.attribution_fields.field_explorer import explore_live, field_page
-from chapters.attribution_fields.field_reporting import factor_table, report_comparisons, report_factors, report_fields
-from chapters.attribution_fields.field_survey import ConditionFields, ImageFields, untrained
-from emseg.attribution.pixel_classes import sample_pixels
-from emseg.attribution.window_integral import IntegralOptions, integral_options
+from emseg.attribution.inputs import sample_pixels
 from emseg.errors import InputError, UsageError
-from emseg.membrane.networks import NetworkDesign
 from emseg.runs.session import Run
 from emseg.tiling.receptive_field import theoretical_receptive_field
 
-OPTIONS = IntegralOptions(n_steps=4, quadrature="riemann_middle")
+OPTIONS = Integral(n_steps=4, quadrature="riemann_middle")
 
 
 class Blur(nn.Module):
@@ -67,22 +69,20 @@ def _survey(condition: Condition) -> ConditionFields:
         sample = sample_pixels(probability, membrane, 2, np.random.default_rng(number), margin=8, spacing=4)
         scaled = (image.astype(np.float32) / 255 - 0.5) / 0.5
         images.append(
-            ImageFields(
-                source.name, image, membrane, probability, sample, OPTIONS.attribute(network, scaled, sample.targets)
-            )
+            ImageFields(image, membrane, probability, sample, OPTIONS.attribute(network, scaled, sample.targets))
         )
     field = theoretical_receptive_field(network, stride=1)
-    return ConditionFields(condition, NetworkDesign(encoder="plain"), network, field, tuple(images))
+    return ConditionFields(condition, network, field, tuple(images))
 
 
 def test_the_coarse_condition_shows_the_same_tissue(study):
     """Resampled to the coarse grid, the fine truth agrees with the coarse one wherever rounding allows."""
-    fine, coarse = study["urisc"].images.test[0], study["urisc_coarse"].images.test[0]
+    fine, coarse, isbi = (condition.images.test[0] for condition in study.conditions)
     assert fine.height * 2.18 == pytest.approx(coarse.height * 4.0, abs=4.0)
     rows = ((np.arange(coarse.height) + 0.5) * 4.0 / 2.18).astype(int).clip(0, fine.height - 1)
     resampled = fine.read_membrane()[rows][:, rows]
     agreeing = (resampled == coarse.read_membrane()).mean()
-    other = (resampled == study["isbi"].images.test[0].read_membrane()).mean()
+    other = (resampled == isbi.read_membrane()).mean()
     assert agreeing > 0.97 > other
 
 
@@ -104,12 +104,12 @@ def test_the_field_of_a_box_is_the_box_in_nanometres(surveys):
         absolute = fields.areas(sign="absolute").values
         assert (absolute <= most).all()
         assert (absolute > 0.8 * most).all()
-        assert fields.receptive_field.area_nm2(fields.pixel_size_nm, 64, 64) == pytest.approx(most)
+        assert fields.field.area_nm2(fields.pixel_size_nm, 64, 64) == pytest.approx(most)
 
 
 def test_definitions_move_the_area_as_arithmetic_says(surveys):
-    comparing = Comparing(*surveys, n_resamples=100, seed=0)
-    rows = {one.key: one for one in definition_factors(comparing, (0.01, 0.5))}
+    comparing = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0)
+    rows = {one.key: one for one in comparing.definition_factors((0.01, 0.5))}
     assert rows["paper"].effect.value == 1.0
     assert rows["paper"].effect.low == rows["paper"].effect.high == 1.0
     assert rows["threshold_0p5"].effect.value < 1.0
@@ -119,7 +119,7 @@ def test_definitions_move_the_area_as_arithmetic_says(surveys):
 
 
 def test_counting_halved_pixels_with_the_native_area_gives_a_quarter(surveys):
-    right, native = halved_factors(Comparing(*surveys, n_resamples=100, seed=0), OPTIONS)
+    right, native = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0).halved_factors()
     assert right.first.value == pytest.approx(4 * native.first.value)
     assert right.ratio.value == pytest.approx(native.ratio.value)
 
@@ -146,22 +146,22 @@ def test_the_window_about_a_target_gives_it_the_score_of_the_whole_image(surveys
     fields = surveys[0]
     one = fields.images[0]
     target = one.sample.targets[0]
-    window = window_about(fields, one, target)
-    assert window.image.shape == (7, 7)
-    row, column = window.target[0]
+    image, place = fields.window(one, target)
+    assert image.shape == (7, 7)
+    row, column = place[0]
     with torch.no_grad():
         whole = fields.network(torch.from_numpy(one.scaled)[None, None])[0, 0, target[0], target[1]]
-        part = fields.network(torch.from_numpy(window.image)[None, None])[0, 0, row, column]
+        part = fields.network(torch.from_numpy(image)[None, None])[0, 0, row, column]
     assert float(whole) == pytest.approx(float(part), abs=1e-6)
 
 
 def test_figures_carry_units_and_both_conditions(surveys):
-    comparing = Comparing(*surveys, n_resamples=100, seed=0)
-    factors = definition_factors(comparing, (0.01,))
+    comparing = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0)
+    factors = comparing.definition_factors((0.01,))
     drawn = {
         "areas": figures.plot_areas(surveys, (0.01, 0.1), n_resamples=100, seed=0),
         "radii": figures.plot_radii(surveys),
-        "factors": figures.plot_factors(factors, ("first", "second")),
+        "factors": plot_factors(factors, ("first", "second")),
         "examples": figures.plot_examples(surveys),
         "path": figures.plot_path(surveys[0]),
     }
@@ -180,7 +180,7 @@ def test_figures_carry_units_and_both_conditions(surveys):
 
 
 def test_factors_become_metrics_and_a_table(surveys):
-    factors = definition_factors(Comparing(*surveys, n_resamples=100, seed=0), (0.01, 0.05))
+    factors = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0).definition_factors((0.01, 0.05))
     run = Run("urisc/attribution_fields", seed=0)
     report_factors(run, factors)
     assert run.metrics["effect_range"].value >= run.metrics["effect_absolute"].value
@@ -229,9 +229,9 @@ def test_the_live_view_attributes_the_pixel_that_is_chosen(surveys):
 
 
 def test_a_study_without_images_or_of_unknown_data_is_refused():
-    with pytest.raises(UsageError, match="n_test=0"):
+    with pytest.raises(UsageError, match=r"`n_test` must be .* got 0"):
         open_study("synthetic", n_train=1, n_test=0, size_px=128, seed=0)
-    with pytest.raises(UsageError, match="one of synthetic, isbi2012"):
+    with pytest.raises(UsageError, match="one of 'synthetic', 'isbi2012'"):
         open_study("isbi", n_train=1, n_test=1, size_px=128, seed=0)
 
 
@@ -239,23 +239,38 @@ def test_a_network_that_finds_no_membrane_is_named(surveys):
     blind = SimpleNamespace(of=lambda name: np.zeros(0, dtype=np.int64), classes=np.zeros(0), targets=np.zeros((0, 2)))
     fields = surveys[0]
     images = tuple(
-        ImageFields(one.name, one.image, one.membrane, one.probability, blind, one.attribution) for one in fields.images
+        ImageFields(one.image, one.membrane, one.probability, blind, one.attribution) for one in fields.images
     )
-    empty = ConditionFields(fields.condition, fields.design, fields.network, fields.receptive_field, images)
+    empty = ConditionFields(fields.condition, fields.network, fields.field, images)
     with pytest.raises(InputError, match="finds too little membrane"):
         empty.areas()
 
 
-def test_windows_on_the_networks_grid_give_the_maps_of_the_whole_image():
-    """Also near the border, and where the stride does not divide the image's side."""
-    design = NetworkDesign(encoder="plain", encoder_depth=2, base_channels=4)
-    network = untrained(design, 1)
-    image = np.random.default_rng(0).normal(size=(91, 102)).astype(np.float32)
-    targets = np.array([[45, 50], [3, 98], [90, 0]])
-    options = integral_options(design, 3, "riemann_right")
-    assert options.reach is not None
-    inside = options.attribute(network, image, targets)
-    whole = IntegralOptions(3, "riemann_right").attribute(network, image, targets)
-    assert np.allclose(inside.maps, whole.maps, atol=1e-6 * np.abs(whole.maps).max() + 1e-9)
-    assert np.allclose(inside.scores, whole.scores, atol=1e-5)
-    assert np.array_equal(inside.targets, targets)
+def test_finished_maps_are_taken_from_the_work_folder(surveys, tmp_path):
+    fields, kept = surveys[0], Integral(3, work_folder=tmp_path)
+    one = fields.images[0]
+    first = kept.attribute(fields.network, one.scaled, one.sample.targets)
+    hook = fields.network.register_forward_pre_hook(lambda *_: pytest.fail("the network was run again"))
+    again = kept.attribute(fields.network, one.scaled, one.sample.targets)
+    hook.remove()
+    assert np.array_equal(first.maps, again.maps)
+    assert np.array_equal(first.completeness_gap, again.completeness_gap)
+    Integral(4, work_folder=tmp_path).attribute(fields.network, one.scaled, one.sample.targets)
+    kept.attribute(fields.network, one.scaled, one.sample.targets[1:])
+    kept.attribute(fields.network, one.scaled, one.sample.targets, np.full_like(one.scaled, 0.5))
+    assert len(list((tmp_path / "maps").iterdir())) == 4
+
+
+def test_the_score_of_a_linear_network_changes_evenly_along_the_path(surveys):
+    fields, alphas = surveys[0], np.linspace(0, 1, 41)
+    scores = fields.path_scores(fields.images[0], fields.images[0].sample.targets[0], alphas)
+    assert np.allclose(np.diff(scores), np.diff(scores)[0], atol=1e-5)
+    assert halfway(alphas, scores) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_a_network_that_saturates_is_half_way_early_and_both_directions_count():
+    alphas = np.linspace(0, 1, 41)
+    assert halfway(alphas, np.tanh(30 * alphas)) < 0.03
+    assert halfway(alphas, np.tanh(30 * (alphas - 1))) > 0.97
+    assert halfway(np.array([0.0, 0.5, 1.0]), np.array([0.0, 1.0, 0.0])) == pytest.approx(0.5)
+    assert np.isnan(halfway(alphas, np.ones_like(alphas)))
