@@ -27,7 +27,7 @@ from matplotlib.patches import Patch, Polygon, Rectangle
 from numpy.typing import NDArray
 
 from emseg.checks import require_one_of
-from emseg.data.places import cache_root
+from emseg.data.registry import cache_root
 from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.files import digest_of, find_root
