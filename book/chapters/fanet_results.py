@@ -13,8 +13,7 @@ order. Their interval is Student's t over those pairs.
 Source: Sun et al. 2021 (FANet), Table 2 and section 4.4.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -49,21 +48,20 @@ _GROUPS = dict(zip(product(DETECTORS, DEPTHS), ("blue", "sky", "vermilion", "ora
 _PAPER_COLOUR = "#909090"
 
 
-def trained_networks(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return a row for each trained network and seed among run records, the newest of each.
+def trained_networks(records: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each trained network and seed from the frame of `records_frame`, the newest of each.
 
     Columns: `HELD_FIXED`, `NETWORK`, seed, `SCORES` (NaN where undefined), and the whole record.
     """
     columns = [*HELD_FIXED, *NETWORK, "seed"]
-    rows = []
-    for record in sorted(records, key=lambda one: str(one["finished"])):
-        if record["chapter"] == CHAPTER:
-            values, metrics = {name: record["parameters"][name] for name in columns}, record["metrics"]
-            if values["attention"] != "fanet":
-                values |= OPEN_CHOICES
-            scores = {name: metrics[name]["value"] if name in metrics else math.nan for name in SCORES}
-            rows.append({**values, **scores, "record": record})
-    return pd.DataFrame(rows, columns=[*columns, *SCORES, "record"]).drop_duplicates(columns, keep="last")
+    if records.empty:
+        return pd.DataFrame(columns=[*columns, *SCORES, "record"])
+    records = records[records["run", "chapter"] == CHAPTER].sort_values(("run", "finished"))
+    frame = records["parameters"].reindex(columns=columns).join(records["metrics"].reindex(columns=SCORES))
+    frame["record"] = records["run", "record"]
+    for name, default in OPEN_CHOICES.items():
+        frame[name] = frame[name].where(frame["attention"] == "fanet", default)
+    return frame.drop_duplicates(columns, keep="last")
 
 
 def experiments(trained: pd.DataFrame) -> list[pd.DataFrame]:

@@ -69,7 +69,7 @@ CLASS_METRICS = ("ap", "ap50", "ap75")
 DETECTORS = {"mask_rcnn": "Mask R-CNN", "ms_rcnn": "Mask Scoring R-CNN"}
 DEPTHS = (34, 50)
 _PAPER_ATTENTIONS = {"none": "none", "se": "SENet", "fca": "FcaNet", "fanet": "FANet"}
-_TRAINING_CODE = ("wafer/detector/*.py", "frequency/attention/*.py", "frequency/*.py")  # what decides the weights
+_TRAINING_CODE = ("wafer/detector/*.py", "frequency/*.py", "training/*.py")  # what decides the weights
 _BACKED = (matplotlib.patheffects.withStroke(linewidth=2.6, foreground="black"),)  # seen on dark and on bright tissue
 
 Images = Mapping[int, NDArray[Any]]

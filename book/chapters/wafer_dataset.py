@@ -83,7 +83,7 @@ Image = UInt8[np.ndarray, "row column"]
 
 @dataclass(frozen=True, eq=False)
 class TileStatistics:
-    """The sections of a set of tiles, without crowds; `per_tile` is for each tile, the other arrays for each section."""
+    """The sections of a set of tiles, without crowds; `per_tile` is for each tile, other arrays for each section."""
 
     class_names: tuple[str, ...]
     labels: tuple[str, ...]

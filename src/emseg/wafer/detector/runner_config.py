@@ -44,9 +44,9 @@ def runner_config(
 ) -> Config:
     """Return the config of training `design` by `schedule` on the COCO folder `folder`.
 
-    Nothing is read from `folder`. Where its files are not where we write them (`emseg.wafer.formats.benchmark_folder`),
-    `files` says where they are. `class_names` are the names of the categories in the order of their ids. `world_size` is the
-    number of processes that share each step's `batch_size` images.
+    Nothing is read from `folder`. `files` says where its files are, if not where we write them
+    (`emseg.wafer.formats.benchmark_folder`). `class_names` are the names of the categories in the order of their ids.
+    `world_size` is the number of processes that share each step's `batch_size` images.
     """
     names = tuple(class_names) if class_names is not None else default_class_names(design.num_classes)
     if len(names) != design.num_classes:
