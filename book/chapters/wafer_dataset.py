@@ -37,6 +37,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from numpy.typing import NDArray
 
 from chapters.fanet_results import NETWORK, NOT_RUN, difference_text, leak_gain, report_difference
 from emseg.checks import require_count, require_number, require_one_of
@@ -323,7 +324,7 @@ class Window:
     column: int
     side: int
 
-    def of(self, image: Image) -> Image:
+    def of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the window's pixels, as a view."""
         return image[self.row : self.row + self.side, self.column : self.column + self.side]
 
