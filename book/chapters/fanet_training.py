@@ -38,11 +38,9 @@ from emseg.runs.session import Run
 from emseg.source_code import code_digest
 from emseg.synthetic.wafer.benchmark_design import preset as preset_design
 from emseg.wafer import Tiling, load_magc_wafer, make_benchmark
-from emseg.wafer.detector.build import build_design
-from emseg.wafer.detector.design import DetectorDesign
-from emseg.wafer.detector.prediction import load_detections, predict_folder, write_detections
-from emseg.wafer.detector.schedule import SCHEDULES, TrainingSchedule, settings_of
-from emseg.wafer.detector.training import TrainedDetector, train_detector
+from emseg.wafer.detector import PLANS, DetectorDesign, DetectorPlan, TrainedDetector, predict_folder, train_detector
+from emseg.wafer.detector.detector_build import build_design
+from emseg.wafer.detector.detector_prediction import load_detections, write_detections
 from emseg.wafer.formats import Benchmark, open_benchmark, own_benchmark
 from emseg.wafer.scores import FAILURE_KINDS, METRIC_LABELS, METRICS, DetectionScores, Failure, Score, score_detections
 from emseg.wafer.scores.coco_masks import (
@@ -214,12 +212,12 @@ def attention_options(attention: str, *, reduction: int, indexing: str, normaliz
 
 def make_schedule(
     name: str, *, n_steps: int = 0, batch: int = 0, learning_rate: float = 0.0, **changes: Any
-) -> TrainingSchedule:
+) -> DetectorPlan:
     """Return the schedule of this name with changes; 0 leaves steps, batch and learning rate as the schedule has them.
 
     Fewer steps than the schedule's warm-up needs shorten the warm-up to a tenth of them.
     """
-    schedule = SCHEDULES[name]
+    schedule = PLANS[name]
     if n_steps:
         if schedule.steps is None:
             raise UsageError(
@@ -232,7 +230,7 @@ def make_schedule(
 
 def train_and_score(
     design: DetectorDesign,
-    schedule: TrainingSchedule,
+    schedule: DetectorPlan,
     data: TrainingData,
     folder: str | Path,
     *,
@@ -251,7 +249,7 @@ def train_and_score(
         file = work_dir / f"detections-{part}.json"
         if not file.is_file():
             benchmark, split = data.of_part(part)
-            options: dict[str, Any] = {"scale": trained.schedule.scale, "precision": trained.schedule.precision}
+            options: dict[str, Any] = {"scale": trained.plan.scale, "precision": trained.plan.precision}
             results = predict_folder(trained.model, benchmark.folder, split, VALIDATION, **options)
             write_detections(results, file.with_suffix(".part"))
             file.with_suffix(".part").replace(file)
@@ -260,9 +258,9 @@ def train_and_score(
     return ScoredDetector(trained, detections, scores, work_dir)
 
 
-def work_name(design: DetectorDesign, schedule: TrainingSchedule, data: TrainingData) -> str:
+def work_name(design: DetectorDesign, schedule: DetectorPlan, data: TrainingData) -> str:
     """Return a name that ends in a digest of design, schedule, data, split, torch, and the code that trains."""
-    settings = [design.to_dict(), dict(settings_of(schedule)), data.benchmark.fingerprint, data.split]
+    settings = [design.to_dict(), schedule.settings(), data.benchmark.fingerprint, data.split]
     text = json.dumps([*settings, torch.__version__], sort_keys=True, default=list)
     digest = digest_of(code_digest(*_TRAINING_CODE), text)
     return f"{design.detector}-{design.depth}-{design.attention}-{data.split}-seed{schedule.seed}-{digest[:10]}"

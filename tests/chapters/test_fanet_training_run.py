@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from wafer.detector.toy_sections import TINY_DESIGN, TINY_SCHEDULE, toy_folder
+from wafer.detector.toy_sections import TINY_DESIGN, TINY_PLAN, toy_folder
 
 from chapters.fanet_training import (
     TrainingData,
@@ -15,8 +15,8 @@ from chapters.fanet_training import (
 )
 from emseg.errors import UsageError
 from emseg.runs.session import Run
-from emseg.wafer.detector.design import DetectorDesign
-from emseg.wafer.detector.schedule import PAPER, SMALL
+from emseg.wafer.detector.detector_design import DetectorDesign
+from emseg.wafer.detector.detector_plan import PAPER, SMALL
 from emseg.wafer.formats.benchmark_folder import open_benchmark
 
 
@@ -27,16 +27,16 @@ def data(tmp_path_factory):
 
 def test_a_cell_is_trained_and_predicted_once(data, tmp_path):
     """The second call reads weights and detections, and gives the same scores."""
-    first = train_and_score(TINY_DESIGN, TINY_SCHEDULE, data, tmp_path, n_resamples=100, progress=False)
+    first = train_and_score(TINY_DESIGN, TINY_PLAN, data, tmp_path, n_resamples=100, progress=False)
     times = {path.name: path.stat().st_mtime_ns for path in first.work_dir.iterdir() if path.is_file()}
     assert {"weights.safetensors", "detections-validation.json"} <= set(times)
-    again = train_and_score(TINY_DESIGN, TINY_SCHEDULE, data, tmp_path, n_resamples=100, progress=False)
+    again = train_and_score(TINY_DESIGN, TINY_PLAN, data, tmp_path, n_resamples=100, progress=False)
     assert {path.name: path.stat().st_mtime_ns for path in again.work_dir.iterdir() if path.is_file()} == times
     assert again.scores["validation"].overall == first.scores["validation"].overall
     assert again.detections == first.detections
     run = Run("fanet/fanet_training", seed=0)
     report_training(run, again.trained)
-    assert run.metrics["n_steps"].value == TINY_SCHEDULE.length
+    assert run.metrics["n_steps"].value == TINY_PLAN.length
     assert run.metrics["final_loss"].value == pytest.approx(again.trained.curves["loss"][-1])
 
 
@@ -45,10 +45,10 @@ def test_a_work_folder_is_named_by_what_decides_the_weights(data):
     names = {
         work_name(design, schedule, data)
         for design in (TINY_DESIGN, DetectorDesign(depth=18, attention="fanet", size="small"))
-        for schedule in (TINY_SCHEDULE, TINY_SCHEDULE.changed(seed=1), TINY_SCHEDULE.changed(steps=7))
+        for schedule in (TINY_PLAN, TINY_PLAN.changed(seed=1), TINY_PLAN.changed(steps=7))
     }
     assert len(names) == 6
-    assert work_name(TINY_DESIGN, TINY_SCHEDULE.changed(checkpoint_interval=3), data) in names
+    assert work_name(TINY_DESIGN, TINY_PLAN.changed(checkpoint_interval=3), data) in names
 
 
 def test_zero_leaves_a_schedule_as_it_is():
