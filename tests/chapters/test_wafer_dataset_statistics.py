@@ -8,7 +8,7 @@ import pytest
 import shapely
 from wafer.made_wafers import QUALITIES, random_wafer, rectangle
 
-from chapters.wafer_dataset.dataset_statistics import (
+from chapters.wafer_dataset import (
     report_statistics,
     statistics_table,
     tile_statistics,

@@ -7,8 +7,7 @@ import pytest
 from reference.confusion import Pixels, textbook_confusion
 from wafer.section_scenes import detection, random_scene, rectangle, truth_of
 
-from chapters.fanet_training.confusion import confusion_matrix
-from chapters.fanet_training.reporting import paper_scores, report_scores
+from chapters.fanet_training import MISSED, NOTHING_THERE, confusion_matrix, paper_scores, report_scores
 from emseg.errors import InputError, UsageError
 from emseg.reported import load_reported, select_reported
 from emseg.runs.session import Run
@@ -61,8 +60,8 @@ def test_the_matrix_says_what_it_shows() -> None:
     matrix = confusion_matrix(truth, found)
     shown = {
         (row, column): int(matrix.counts[i, k])
-        for i, row in enumerate(matrix.row_names)
-        for k, column in enumerate(matrix.column_names)
+        for i, row in enumerate([*matrix.class_names, NOTHING_THERE])
+        for k, column in enumerate([*matrix.class_names, MISSED])
         if matrix.counts[i, k]
     }
     assert shown == {
@@ -197,9 +196,9 @@ CELLS = ("none", "se", "fca", "fanet")
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        (("mask_rcn", 34, "se"), "`detector` must be one of mask_rcnn, ms_rcnn; got 'mask_rcn'. Did you mean"),
-        (("mask_rcnn", 18, "se"), "`depth` must be one of 34, 50; got 18"),
-        (("mask_rcnn", 34, "fcanet"), "`attention` must be one of none, se, fca, fanet, eca"),
+        (("mask_rcn", 34, "se"), "`detector` must be one of 'mask_rcnn', 'ms_rcnn'; got 'mask_rcn'. Did you mean"),
+        (("mask_rcnn", 18, "se"), "`depth` must be one of '34', '50'; got '18'"),
+        (("mask_rcnn", 34, "fcanet"), "`attention` must be one of 'none', 'se', 'fca', 'fanet', 'eca'"),
     ],
 )
 def test_a_cell_that_the_paper_cannot_have_is_named(cell: tuple[str, int, str], message: str) -> None:

@@ -1,29 +1,40 @@
-"""The statistics of the single-frequency experiment, against cases with a known answer."""
+"""The chapter on channel attention: what attention reads, and the statistics of the single-frequency experiment."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from chapters.channel_attention.single_frequency import (
+from chapters.channel_attention import (
+    attention_maps,
     effective_dimension,
     frequencies_differ,
     frequency_grid,
     listed_advantage,
+    maps_of_one_mean,
+    mean_spectrum,
     mirror_ceiling,
     mirror_gap,
     order_correlation,
     paired_difference,
+    plot_heat_map,
+    plot_order,
     reliability,
     significant_correlation,
     spearman,
     table1_ranks,
 )
+from chapters.section_quality import Accuracies
 from emseg.errors import UsageError
-from emseg.frequency import TOP16
+from emseg.frequency import TOP16, dct_coefficients
+from emseg.frequency.attention import SqueezeExcite
+from emseg.frequency.resnet import ResNet, ResNetDesign
 
 ALL = frequency_grid()
+SMALL = ResNetDesign(depths=(1, 1), base_channels=16, in_channels=1, n_classes=4)
 
 
 def accuracy_of(values, n_seeds: int = 3) -> np.ndarray:
@@ -161,10 +172,11 @@ def test_no_accuracies_that_are_alike_for_mirrored_frequencies_beat_the_mirror_c
 
 
 def test_the_paired_interval_is_students():
-    found = paired_difference([0.6, 0.7, 0.65], [0.5, 0.65, 0.62])
-    expected = stats.ttest_rel([0.6, 0.7, 0.65], [0.5, 0.65, 0.62]).confidence_interval(0.95)
-    assert found.interval == pytest.approx((expected.low, expected.high))
-    assert found.mean == pytest.approx(0.06)
+    found = Accuracies(np.zeros((1, 2)), {"se": [0.6, 0.7, 0.65], "none": [0.5, 0.65, 0.62], "own": [1.0]}, 7, 0, 1.0)
+    expected = stats.ttest_rel(found.compared["se"], found.compared["none"]).confidence_interval(0.95)
+    assert paired_difference(found, "se", "none") == pytest.approx((0.06, expected.low, expected.high))
+    with pytest.raises(UsageError, match="at least 2 seeds"):
+        paired_difference(found, "own", "own")
 
 
 def test_effective_dimension_counts_independent_channels():
@@ -176,17 +188,67 @@ def test_effective_dimension_counts_independent_channels():
     assert effective_dimension(twice) == pytest.approx(4, rel=0.01)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: frequency_grid(7), "`step` must be from 1, all 49 frequencies, to 6; got 7"),
-        (lambda: reliability(np.ones((4, 1))), "at least 2 frequencies and 2 seeds; got 4 and 1"),
-        (lambda: paired_difference([1.0], [2.0]), "at least 2 pairs; got 1"),
-        (lambda: listed_advantage([(0, 0), (0, 1)], np.ones((2, 2)), seed=0), "some that Table 1 lists and some"),
-        (lambda: mirror_gap([(0, 0), (0, 1)], np.ones((2, 2))), "no pair"),
-        (lambda: effective_dimension(np.ones((10, 4))), "2 channels that vary"),
-    ],
-)
-def test_what_is_undefined_is_refused(call, message):
-    with pytest.raises(UsageError, match=message):
-        call()
+def test_the_maps_are_those_that_the_attention_weights():
+    """Attention times map plus shortcut, behind a ReLU, is what the block hands on."""
+    network = ResNet(
+        SMALL, lambda channels, _: SqueezeExcite(channels, reduction=4), generator=torch.Generator().manual_seed(0)
+    ).eval()
+    images = torch.randn(3, 1, 56, 56, generator=torch.Generator().manual_seed(1))
+    maps = attention_maps(network, images)
+    assert [tuple(one.shape) for one in maps] == [(3, 16, 14, 14), (3, 32, 7, 7)]
+    with torch.no_grad():
+        stem = network.maxpool(torch.relu(network.bn1(network.conv1(images))))
+        expected = torch.relu(network.layer1[0].attention(maps[0]) + stem)
+        torch.testing.assert_close(network.layer1(stem), expected)
+    assert not any(module._forward_pre_hooks for module in network.modules())
+
+
+def test_a_network_without_attention_layers_is_refused():
+    with pytest.raises(UsageError, match="blocks with a submodule `attention`"):
+        attention_maps(torch.nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 8, 8))
+
+
+def test_the_drawn_maps_share_their_mean_and_differ_in_other_components():
+    maps = torch.stack(list(maps_of_one_mean(56).values()))
+    components = dct_coefficients(maps, TOP16)
+    torch.testing.assert_close(components[:, 0], torch.full((4,), 0.5, dtype=torch.float64))
+    assert (torch.pdist(components[:, 1:]) > 0.02).all()
+    assert maps.min() >= 0
+    assert maps.max() <= 1
+
+
+def test_a_map_of_one_cosine_has_all_its_variance_at_that_frequency_whatever_its_mean():
+    u = torch.arange(20) + 0.5
+    wave = torch.cos(torch.pi * 3 * u / 20)[:, None] * torch.cos(torch.pi * 2 * u / 20)
+    spectrum = mean_spectrum(wave[None, None] + 7)
+    assert spectrum[3, 2] == pytest.approx(1, abs=1e-6)
+    assert spectrum.sum() == pytest.approx(1)
+
+
+def test_the_heat_map_prints_what_it_colours_and_frames_table_1():
+    """Points relative to (0, 0) in the tried cells, and sixteen numbered frames whichever cells were tried."""
+    frequencies = frequency_grid(3)
+    accuracy = np.random.default_rng(0).random((9, 3))
+    left = plot_heat_map(frequencies, accuracy).axes[0]
+    texts = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in left.texts}
+    for pair, mean in zip(frequencies, accuracy.mean(axis=1), strict=True):
+        assert float(texts[pair].replace("\N{MINUS SIGN}", "-")) == pytest.approx(
+            100 * (mean - accuracy[0].mean()), abs=0.051
+        )
+    assert len(left.patches) == len(TOP16)
+    plt.close("all")
+
+
+def test_the_order_figure_shows_listed_frequencies_at_their_rank_and_the_others_beyond():
+    accuracy = np.random.default_rng(0).random((49, 2))
+    axis = plot_order(ALL, accuracy).axes[0]
+    places = axis.lines[-1].get_xdata()
+    ranks = table1_ranks(ALL)
+    assert np.array_equal(places[ranks > 0], ranks[ranks > 0])
+    assert places[ranks == 0].min() >= 18
+    plt.close("all")
+
+
+def test_a_step_beyond_the_grid_is_refused():
+    with pytest.raises(UsageError, match="`step` must be a whole number from 1 to 6; got 7"):
+        frequency_grid(7)

@@ -12,8 +12,10 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from wafer.made_wafers import picture, random_wafer
 
-from chapters.wafer_dataset.dataset_statistics import TileStatistics
-from chapters.wafer_dataset.wafer_figures import (
+from chapters.wafer_dataset import (
+    TileStatistics,
+    Window,
+    find_scenes,
     plot_classes,
     plot_leak,
     plot_scenes,
@@ -22,7 +24,6 @@ from chapters.wafer_dataset.wafer_figures import (
     plot_wafer_zoom,
     typical_place,
 )
-from chapters.wafer_dataset.wafer_scenes import Window, find_scenes
 from emseg.errors import UsageError
 from emseg.synthetic.wafer import SyntheticWafer, WaferDesign, synthesize_wafer
 from emseg.wafer.splits import PixelLeak, pixel_leak

@@ -3,12 +3,14 @@
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from chapters.fanet_results.table2 import HELD_FIXED, Cell, Experiment, Trained
-from chapters.wafer_dataset.leak_statistics import (
+from chapters.fanet_results import HELD_FIXED, NETWORK, SCORES
+from chapters.wafer_dataset import (
     expected_leak,
     leak_table,
     random_split_leak,
@@ -46,7 +48,7 @@ def test_the_expected_leak_is_the_mean_over_all_choices_of_neighbours(overlap: f
 
 @pytest.mark.parametrize(("overlap", "train_share"), [(0.51, 0.5), (-0.1, 0.5), (0.1, 1.1)])
 def test_an_expectation_outside_its_equation_is_refused(overlap: float, train_share: float) -> None:
-    with pytest.raises(UsageError, match=r"from 0 to 0\.5"):
+    with pytest.raises(UsageError, match=r"`overlap` must be .* at most 0\.5|`train_share` must be .* at most 1"):
         expected_leak(overlap, train_share)
 
 
@@ -60,7 +62,7 @@ def test_planned_wafers_that_tiles_fill_evenly_leak_as_expected() -> None:
 
 
 def test_planning_no_wafer_is_refused() -> None:
-    with pytest.raises(UsageError, match="`n_wafers` must be at least 1"):
+    with pytest.raises(UsageError, match="`n_wafers` must be a whole number of at least 1"):
         random_split_leak(1000, Tiling(100, 0.1), train_share=0.7, n_wafers=0, seed=0)
 
 
@@ -100,25 +102,31 @@ def test_annotations_that_do_not_name_their_section_are_refused(tmp_path: Path) 
         section_leak(written(tmp_path, keys=()), "crops")
 
 
-def trained(split: str, ap: float, fresh: float, *, attention: str = "se", seed: int = 0) -> Trained:
-    values = tuple(split if name == "split" else "same" for name in HELD_FIXED)
-    metrics = {"ap": {"value": ap}, "fresh_ap": {"value": fresh}}
-    return Trained(Experiment(values), Cell("mask_rcnn", 34, attention), seed, {"metrics": metrics})
+def trained(
+    *runs: tuple[float, float], split: str = "crops", attentions: tuple[str, ...] = ("se", "se")
+) -> pd.DataFrame:
+    """Return runs with the scores (ap, fresh_ap), one attention each."""
+    same: dict[str, Any] = dict.fromkeys([*HELD_FIXED, *NETWORK], "same") | {"split": split}
+    rows = [
+        same | {"attention": name, "seed": seed, "ap": ap, "fresh_ap": fresh}
+        for seed, ((ap, fresh), name) in enumerate(zip(runs, attentions, strict=False))
+    ]
+    return pd.DataFrame(rows, columns=[*HELD_FIXED, *NETWORK, "seed", *SCORES])
 
 
 def test_the_table_shows_means_and_the_difference_and_says_what_was_not_run() -> None:
-    runs = [trained("crops", 50.0, 46.0), trained("crops", 54.0, 48.0, seed=1)]
-    table = leak_table([("crops", runs), ("wafer", [])])
+    runs = trained((50.0, 46.0), (54.0, 48.0))
+    table = leak_table([("crops", runs), ("wafer", trained())])
     first, second = ([cell.text for cell in row] for row in table.rows)
     assert first[:3] == ["crops", "52.0", "47.0"]
     assert first[3].startswith("+5.0 (")
     assert first[4] == "2"
     assert second == ["wafer", "not run", "not run", "not run", "0"]
-    with pytest.raises(UsageError, match="a split must be one of"):
+    with pytest.raises(UsageError, match="`split` must be one of"):
         leak_table([("tiles", runs)])
 
 
 def test_the_control_keeps_the_networks_that_were_trained_under_the_other_split_too() -> None:
-    control = [trained("wafer", 50.0, 50.0), trained("wafer", 50.0, 50.0, attention="eca")]
-    assert same_networks(control, [trained("crops", 1.0, 1.0, seed=4)]) == control[:1]
-    assert same_networks(control, []) == control
+    control = trained((50.0, 50.0), (50.0, 50.0), split="wafer", attentions=("se", "eca"))
+    assert same_networks(control, trained((1.0, 1.0)))["attention"].tolist() == ["se"]
+    assert same_networks(control, trained()).equals(control)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chapters.fanet_training.training_data import FRESH_SPLIT, fullest_tiles, report_data, training_data
+from chapters.fanet_training import FRESH_SPLIT, fullest_tiles, report_data, training_data
 from emseg.errors import InputError, UsageError
 from emseg.runs.session import Run
 from emseg.wafer.splits import TRAIN, VALIDATION, pixel_leak

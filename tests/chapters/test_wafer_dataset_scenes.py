@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wafer.made_wafers import random_wafer
 
-from chapters.wafer_dataset.dataset_statistics import touching_pairs
-from chapters.wafer_dataset.wafer_scenes import (
+from chapters.wafer_dataset import (
     SITUATIONS,
     Window,
     dust_specks,
     find_scenes,
     fullest_window,
     sections_by_class,
+    touching_pairs,
     window_about,
 )
 from emseg.errors import UsageError
@@ -66,7 +66,7 @@ def test_the_fullest_window_holds_as_many_centres_as_any_about_a_section() -> No
 def test_scenes_show_their_situations_and_nothing_twice() -> None:
     wafers = made_wafers()
     scenes = find_scenes(wafers)
-    assert tuple(scenes) == SITUATIONS
+    assert list(scenes) == list(SITUATIONS)
     for one, other in combinations(scenes.values(), 2):
         assert one.wafer != other.wafer or not one.window.meets(other.window)
 

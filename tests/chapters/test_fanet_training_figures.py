@@ -10,21 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from wafer.section_scenes import CLASSES, SIZE, detection, random_scene, rectangle, truth_of
 
-from chapters.fanet_training.confusion import confusion_matrix
-from chapters.fanet_training.detection_figures import class_colour, draw_outline, plot_failures, plot_predictions
-from chapters.fanet_training.detection_score_figures import (
-    NOT_RUN,
-    PAPER,
-    ScoreBar,
-    moving_mean,
+from chapters.fanet_training import (
+    class_colour,
+    confusion_matrix,
+    draw_outline,
     plot_confusion,
-    plot_precision_recall,
-    plot_score_bars,
-    plot_training,
+    plot_failures,
+    plot_predictions,
 )
 from emseg.errors import UsageError
-from emseg.figures import COLOURS
-from emseg.wafer.scores import failures, score_detections
+from emseg.wafer.scores import failures
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE)).astype(np.uint8)
 
@@ -111,61 +106,6 @@ def test_the_confusion_figure_prints_every_count_but_the_corner() -> None:
     assert figure.axes[1].get_ylabel() == "share of the row (%)"
 
 
-def test_precision_recall_draws_defined_classes_with_their_average_precision() -> None:
-    truth, found = random_scene(1)
-    scores = score_detections(truth, found, n_resamples=0)
-    left, right = plot_precision_recall(scores).axes
-    for ax, metric, threshold in ((left, "ap50", 0), (right, "ap75", 5)):
-        assert len(ax.lines) == 3  # no region of the fourth class
-        for label, line in enumerate(ax.lines):
-            assert line.get_label() == f"{CLASSES[label]}, AP {scores.by_class[CLASSES[label]][metric].value:.1f} %"
-            assert np.allclose(line.get_ydata(), 100 * scores.precision[label, threshold])
-        assert ax.get_xlabel() == "recall (%)"
-        assert [text.get_text() for text in ax.get_legend().get_texts()] == [line.get_label() for line in ax.lines]
-    assert left.get_ylabel() == "precision (%)"
-
-
-def test_score_bars_are_as_long_as_the_scores_and_name_what_was_not_run() -> None:
-    ours = "ours, synthetic, 3 seeds"
-    bars = [
-        ScoreBar("none", PAPER, 34.5),
-        ScoreBar("none", ours, 61.0, (55.0, 66.0)),
-        ScoreBar("FANet", PAPER, 38.1),
-        ScoreBar("FANet", ours, None),
-    ]
-    figure = plot_score_bars(bars, "ap50")
-    ax = figure.axes[0]
-    drawn = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
-    assert [patch.get_width() for patch in drawn] == [34.5, 61.0, 38.1]
-    assert to_hex(drawn[0].get_facecolor()) == to_hex(drawn[2].get_facecolor()) != to_hex(drawn[1].get_facecolor())
-    assert [text.get_text() for text in ax.texts] == [NOT_RUN]
-    assert 0.5 < ax.texts[0].get_position()[1] < 1.5  # beside FANet
-    (whisker,) = ax.collections
-    assert np.ptp(whisker.get_segments()[0][:, 0]) == pytest.approx(11)
-    assert ax.get_xlabel() == "mask AP50 (%)"
-    assert legend_of(figure) == [PAPER, ours]
-
-
-def test_training_curves_are_the_values_and_their_moving_mean() -> None:
-    steps, values = np.arange(0, 200, 2), np.linspace(3, 1, 100)
-    figure = plot_training({"mask": (steps, values), "class": (steps, 2 * values)}, window=5)
-    ax = figure.axes[0]
-    raw, smooth = ax.lines[:2]
-    assert np.array_equal(raw.get_ydata(), values)
-    assert np.allclose(smooth.get_ydata()[2:-2], values[2:-2])  # a line's mean is its middle
-    assert ax.get_xlabel() == "training step"
-    assert ax.get_ylabel() == "loss, mean over 5 values"
-    assert legend_of(figure) == ["mask", "class"]
-    assert to_hex(raw.get_color()).upper() == COLOURS["blue"]
-
-
-@pytest.mark.parametrize("window", [1, 2, 5, 30])
-def test_the_moving_mean_is_the_textbooks(window: int) -> None:
-    values = np.random.default_rng(0).random(12)
-    expected = [values[max(i - window // 2, 0) : i + (window - 1) // 2 + 1].mean() for i in range(len(values))]
-    assert np.allclose(moving_mean(values, window), expected)
-
-
 def test_bad_requests_are_named() -> None:
     truth = truth_of([(1, 1, rectangle(0, 0, 9, 9))], 1)
     with pytest.raises(UsageError, match="at least one image; got none"):
@@ -174,13 +114,3 @@ def test_bad_requests_are_named() -> None:
         plot_predictions(truth, [], {4: IMAGE})
     with pytest.raises(UsageError, match="at least one error in the images given"):
         plot_failures((), truth, [], {1: IMAGE})
-    with pytest.raises(UsageError, match="at least one bar"):
-        plot_score_bars([])
-    with pytest.raises(UsageError, match=r"`metric` must be one of ap, .*; got 'ap500'\. Did you mean 'ap50'"):
-        plot_score_bars([ScoreBar("none", PAPER, 1.0)], "ap500")
-    with pytest.raises(UsageError, match="'mask' has 2 for 3 steps"):
-        plot_training({"mask": ([1, 2, 3], [1.0, 2.0])})
-    with pytest.raises(UsageError, match="at least one loss"):
-        plot_training({})
-    with pytest.raises(UsageError, match="`window` must be at least 1"):
-        moving_mean([1.0], 0)
