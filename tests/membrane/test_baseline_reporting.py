@@ -19,12 +19,12 @@ from chapters.urisc_baselines.baseline_reporting import (
     score_command,
     scores_table,
 )
+from chapters.urisc_baselines.membrane_experiment import starting_point, train_and_score
 from chapters.urisc_baselines.prediction_figures import Example, examples, plot_predictions, plot_worst, worst_places
 from chapters.urisc_baselines.training_figures import plot_thresholds, plot_training
 from emseg.cli import main
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, membrane_at
-from emseg.membrane.training.experiment import starting_point, train_and_score
 from emseg.runs.session import Run
 
 

@@ -7,10 +7,10 @@ from chapters.urisc_competition.competition_weights import FOLDER, LARGEST_BYTES
 from chapters.urisc_competition.gap_reporting import report_examples
 from chapters.urisc_competition.leaderboard_figures import plot_errors
 from emseg.errors import InputError, UsageError
+from emseg.files import find_root
 from emseg.membrane.dataset.synthetic_sets import TRACKS, tissue_seed
 from emseg.membrane.networks import NetworkDesign, build_network, load_network, save_network
-from emseg.runs.project import find_root
-from emseg.runs.record import RESULTS_FOLDER, read_record
+from emseg.runs.gathering import RESULTS_FOLDER, read_record
 from emseg.runs.session import Run
 
 KEPT = [("synthetic", "track1"), ("synthetic", "isbi_like")]

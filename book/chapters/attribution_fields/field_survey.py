@@ -22,11 +22,9 @@ from emseg.attribution.field_statistics import Grouped
 from emseg.attribution.pixel_classes import PIXEL_CLASSES, PixelClass, PixelSample, sample_pixels
 from emseg.attribution.window_integral import IntegralOptions
 from emseg.errors import InputError
+from emseg.files import digest_of, find_root
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
 from emseg.membrane.training import PLANS, TrainingPlan, predict_membrane, train_network
-from emseg.membrane.training.plan import settings_of
-from emseg.runs.digest import digest_of
-from emseg.runs.project import find_root
 from emseg.tiling.receptive_field import ReceptiveField, theoretical_receptive_field
 
 LEAST_MARGIN = 8
@@ -150,7 +148,7 @@ def trained(
     """
     place = Path(work_folder) if Path(work_folder).is_absolute() else find_root() / work_folder
     names = [image.name for image in condition.images.train]
-    recipe = f"{condition.images.fingerprint} {names} {design} {settings_of(plan)} {torch.__version__}"
+    recipe = f"{condition.images.fingerprint} {names} {design} {plan.settings()} {torch.__version__}"
     folder = place / f"{condition.name}-{plan.n_steps}-{digest_of(code_digest(*_TRAINING_CODE), recipe)[:12]}"
     return _laid_out(train_network(design, plan, condition.images, folder, resume=True, progress=False).network)
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chapters.urisc_baselines.membrane_experiment import Outcome, PartScores
+from emseg.files import find_root
 from emseg.membrane.networks import RefinedNetwork
 from emseg.membrane.scoring import ImageScores, best_thresholds, spread
-from emseg.membrane.training.experiment import Outcome, PartScores
-from emseg.membrane.training.training import TrainedNetwork
+from emseg.membrane.training.membrane_trainer import TrainedNetwork
 from emseg.reported.display import DisplayTable, Shown
-from emseg.runs.project import find_root
 from emseg.runs.session import Run
 from emseg.wording import format_number
 

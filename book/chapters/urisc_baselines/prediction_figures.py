@@ -16,13 +16,13 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
+from chapters.urisc_baselines.membrane_experiment import Outcome
 from emseg.errors import UsageError
 from emseg.figures import PAGE_WIDTH_IN, show_image
 from emseg.membrane.dataset import MembraneImage
 from emseg.membrane.scoring import map_errors, membrane_at
 from emseg.membrane.scoring.pixels import COLOURS, FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, TRUE_POSITIVE
-from emseg.membrane.training.callbacks import middle
-from emseg.membrane.training.experiment import Outcome
+from emseg.membrane.training.membrane_prediction import middle
 
 LARGEST_PX = 768  # of an image that is shown: its middle
 _LABELS = {

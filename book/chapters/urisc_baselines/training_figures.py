@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from chapters.urisc_baselines.membrane_experiment import Outcome
 from emseg.figures import COLOURS, PAGE_WIDTH_IN
-from emseg.membrane.training.experiment import Outcome
-from emseg.membrane.training.training import TrainedNetwork
+from emseg.membrane.training.membrane_trainer import TrainedNetwork
 
 
 def plot_training(trained: TrainedNetwork, *, n_means: int = 40) -> Figure:

@@ -203,7 +203,7 @@ def _usual_side_px(one: Trained) -> int | None:
 
 
 def _crop_px(one: Trained) -> int:
-    from emseg.membrane.training.plan import PLANS
+    from emseg.membrane.training import PLANS
 
     of = one.record["parameters"]
     return int(of.get("crop_size") or 0) or PLANS[str(of.get("plan") or "small")].crop_size

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emseg.errors import InputError, UsageError
-from emseg.runs.project import find_root
-from emseg.runs.record import write_atomically
+from emseg.files import find_root, write_atomically
 
 FOLDER = Path("book") / "weights" / "urisc"
 LARGEST_BYTES = 5_000_000
@@ -72,8 +71,6 @@ def keep_network(record: Mapping[str, Any], weights: Path, cell: str, *, root: P
     `cell` is the name of the matrix cell. Raises `UsageError` for a network of images that are not synthetic, and for
     one of more than 5 MB.
     """
-    from emseg.membrane.training.work_folder import write_then_move  # imports torch
-
     kinds = {use["kind"] for use in record["data"]}
     if kinds != {"synthetic"}:
         raise UsageError(
@@ -98,7 +95,7 @@ def keep_network(record: Mapping[str, Any], weights: Path, cell: str, *, root: P
         "parameters": dict(of),
     }
     place.parent.mkdir(parents=True, exist_ok=True)
-    write_then_move(lambda path: path.write_bytes(content), place)
+    write_atomically(place, content)
     write_atomically(place.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
     found = find_network(of["data"], of["track"], architecture=of["network"], root=root)
     assert found is not None

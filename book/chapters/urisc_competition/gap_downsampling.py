@@ -24,7 +24,7 @@ from chapters.urisc_competition.gap_shifts import Labels, line_width
 from emseg.membrane.dataset.downsampled import TRACK_2_FACTOR, downsampled_pair
 from emseg.membrane.scoring.image_scores import ImageScores, ScoreSettings, score_image
 from emseg.membrane.scoring.regions import find_patches
-from emseg.synthetic.tissue.parameters import URISC_PIXEL_SIZE_NM
+from emseg.synthetic.tissue import URISC_PIXEL_SIZE_NM
 
 HALF = 0.5
 COVERAGES = tuple(round(0.05 * k, 2) for k in range(1, 20))

@@ -16,15 +16,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from chapters.urisc_baselines.membrane_experiment import train_and_score, with_label_fraction
 from emseg.errors import UsageError
+from emseg.files import find_root
 from emseg.intervals import SeedDifference, difference_over_seeds
 from emseg.membrane.dataset import MembraneSet
 from emseg.membrane.networks import NetworkDesign
 from emseg.membrane.pretraining import PretrainedEncoder, PretrainingPlan, pretrain_on_set, start_from_file
 from emseg.membrane.pretraining.pretrain_encoder import MOCO, NONE
 from emseg.membrane.training import TrainingPlan
-from emseg.membrane.training.experiment import train_and_score, with_label_fraction
-from emseg.runs.project import find_root
 
 CHAPTER = "urisc/urisc_baselines"
 METRICS = ("membrane_f1", "v_rand", "v_info")

@@ -29,7 +29,7 @@ def plot_views(
     figure, grid = plt.subplots(3, n, figsize=(PAGE_WIDTH_IN, 3 * PAGE_WIDTH_IN / n + 0.3), squeeze=False)
     for draw, axes in enumerate(grid.T):
         show_image(axes[0], views.patch(draw), pixel_size_nm if draw == 0 else None, grey_range=(0, 255))
-        for axis, view in zip(axes[1:], views[draw].numpy()[:, 0], strict=True):
+        for axis, view in zip(axes[1:], views.pair(draw).numpy()[:, 0], strict=True):
             show_image(axis, view, grey_range=(-1, 1))
     for axis, title in zip(grid[:, 0], ("patch", "one view", "another view"), strict=True):
         axis.set_title(title, loc="left")
