@@ -99,7 +99,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, float | str]]:
             row["memory_gib"] = peak_gib(steps[name], before)
         rows.append(row)
     for column, calls in (("step_ms", steps), ("inference_ms", inferences)):
-        medians = median_times(calls, arguments.rounds)
+        medians, _ = median_times(calls, arguments.rounds)
         for row in rows:
             row[column] = medians[str(row["network"])]
     return rows

@@ -15,7 +15,6 @@ Deviation: FANet trains the Mask R-CNN of mmdetection; torchvision's has the sam
 """
 
 import logging
-import math
 import os
 import re
 import statistics
@@ -48,9 +47,10 @@ CLASSIFIER, DETECTOR, COPY = "classifier", "Mask R-CNN", "copy"
 CHANNELS = (256, 512, 1024, 2048)  # of the four stages of a ResNet-50
 POOLINGS = ("mean", "dct_pool", "stored cosines")
 BASELINES = {"pooling": "mean", "attention": "se", "training": "se"}
-BLOCK_SECONDS = 0.005  # short calls are timed in blocks of this length: one interruption takes longer than many of them
+LEAST_SECONDS, MOST_FACTOR = 0.05, 20  # short calls get more rounds until they were timed for so long, within limits
 # A GPU is given more to do than a CPU, or only the time to start its kernels shows.
 GPU_BATCH, GPU_ROUNDS, GPU_TRAINING_SIZE = 4, 5, 4
+CALLS_PER_TURN = {"cpu": 1, "cuda": 10}  # a GPU's calls are queued, so that handing over the work does not count
 
 LABELS = {"none": "none", "se": "SE", "eca": "ECA", "fca": "FcaNet", "fanet": "FANet"}
 TITLES = {
@@ -193,32 +193,34 @@ def median_times(
     calls: Mapping[str, Call],
     rounds: int,
     *,
+    calls_per_turn: int = 1,
+    least_seconds: float = LEAST_SECONDS,
     n_threads: int | None = None,
-    block_seconds: float = BLOCK_SECONDS,
     clock: Callable[[], float] | None = None,
-) -> dict[str, float]:
-    """Return the median time of each call in ms; in each round every call has its turn, in order.
+) -> tuple[dict[str, float], int]:
+    """Return the median time of each call in ms, and the number of rounds; in each round every call has its turn.
 
-    A turn is two calls that do not count and then a block of calls that takes about `block_seconds`, one call at
-    least. A GPU has finished its work before the clock is read.
+    A turn is at least two calls that do not count, then `calls_per_turn` that do. Rounds go on, up to `MOST_FACTOR`
+    times as many, until all calls together have been timed for `least_seconds`: one interruption takes longer than
+    many short calls. A GPU has finished its work before the clock is read.
     """
     require_count("rounds", rounds)
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA toolkit without a GPU
     from torch.utils.benchmark import Timer, timer
 
-    threads = n_threads or torch.get_num_threads()
+    n_threads, clock = n_threads or torch.get_num_threads(), clock or timer
     timers = {
-        name: Timer("call()", timer=clock or timer, globals={"call": call}, num_threads=threads)
+        name: Timer("call()", timer=clock, globals={"call": call}, num_threads=n_threads)
         for name, call in calls.items()
     }
-    first = {name: one.timeit(1).median for name, one in timers.items()}
-    blocks = {name: max(1, math.ceil(block_seconds / max(seconds, 1e-6))) for name, seconds in first.items()}
-    times = {name: [seconds] if blocks[name] == 1 else [] for name, seconds in first.items()}
-    for number in range(rounds):
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    total, number = 0.0, 0
+    while number < rounds or (total < least_seconds and number < MOST_FACTOR * rounds):
+        number += 1
         for name, one in timers.items():
-            if len(times[name]) <= number:  # where one call fills a block, the first was measured above
-                times[name].append(one.timeit(blocks[name]).median)
-    return {name: 1000 * statistics.median(values) for name, values in times.items()}
+            times[name].append(one.timeit(calls_per_turn).median)
+            total += times[name][-1] * calls_per_turn
+    return {name: 1000 * statistics.median(values) for name, values in times.items()}, number
 
 
 def memory_fraction(call: Call, x: Tensor) -> float:
@@ -340,6 +342,7 @@ def _costs(setting: Setting, plan: CostPlan, seed: int) -> Iterator[Cost]:
     if training:
         shapes = [(plan.batch, 3, plan.training_size, plan.training_size)] * 2
     times: list[dict[str, float]] = []
+    n_rounds: list[int] = []
     memory = dict.fromkeys(setting.contenders, 0.0)
     for number, place in enumerate(setting.places):
         here = setting.device == "cpu" or torch.cuda.is_available()
@@ -353,7 +356,10 @@ def _costs(setting: Setting, plan: CostPlan, seed: int) -> Iterator[Cost]:
             prepare = forward if setting.direction == "forward" else forward_and_backward
             calls = {name: prepare(function, x) for name, function in contenders(setting, number + 1, x).items()}
         copy: dict[str, Call] = {COPY: x.clone} if pooling and setting.device == "cuda" else {}
-        times.append(median_times(calls | copy, rounds, n_threads=plan.n_threads))
+        calls_per_turn = 1 if training else CALLS_PER_TURN[setting.device]
+        ms_here, n_here = median_times(calls | copy, rounds, calls_per_turn=calls_per_turn, n_threads=plan.n_threads)
+        times.append(ms_here)
+        n_rounds.append(n_here)
         if pooling:
             memory = {name: max(most, memory_fraction(calls[name], x)) for name, most in memory.items()}
     for name in setting.contenders:
@@ -364,7 +370,7 @@ def _costs(setting: Setting, plan: CostPlan, seed: int) -> Iterator[Cost]:
         yield Cost(
             setting,
             name,
-            rounds,
+            min(n_rounds, default=rounds),
             tuple(shapes),
             ms,
             beside,
@@ -453,6 +459,6 @@ def _caption(costs: Sequence[Cost], section: str) -> str:
         usual, maps = "Float32", "Images"
     return (
         f"{TITLES[section]}. {usual}; × is the time over that of the contender whose time is given. {maps} of "
-        f"{', '.join(shapes)}, batch {batches}; medians over rounds in turns: {rounds}."
+        f"{', '.join(shapes)}, batch {batches}; medians over rounds in turns, at least {rounds}."
         f"{memory if section == 'pooling' else ''} Not run: no such device here, or left out."
     )

@@ -41,7 +41,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emseg.checks import Count, plain, require_count, require_one_of, validated
+from emseg.checks import Count, plain, require_count, validated
 from emseg.errors import UsageError
 from emseg.files import digest_of, find_root, write_json
 from emseg.frequency.attention import FanetAttention, FcaAttention, build_attention
@@ -323,14 +323,6 @@ def frequency_pairs(rows: Sequence[int], columns: Sequence[int]) -> tuple[Freque
 def scores_folder(name: str) -> Path | None:
     """Return the folder that keeps scores, relative to the project's root; None for "none"."""
     return None if name == "none" else find_root() / name
-
-
-def choose_device(name: str) -> str:
-    """Return "cpu" or "cuda": "auto" takes CUDA where there is one."""
-    require_one_of("device", name, ("auto", "cpu", "cuda"))
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError('no CUDA device is here; use device="cpu", or "auto".')
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def available_workers(asked: int) -> int:

@@ -12,6 +12,7 @@ from chapters.attention_cost import (
     CLASSIFIER,
     DETECTOR,
     DEVICES,
+    MOST_FACTOR,
     SECTIONS,
     Cost,
     CostPlan,
@@ -243,23 +244,30 @@ class FakeClock:
         return self.now
 
 
-def test_long_calls_take_turns_one_at_a_time_after_two_that_do_not_count():
+def test_the_calls_take_turns_after_two_that_do_not_count():
     clock = FakeClock(a=[1.0], b=[1.0])
-    median_times(clock.calls, 3, clock=clock)
+    assert median_times(clock.calls, 3, clock=clock) == ({"a": pytest.approx(1000), "b": pytest.approx(1000)}, 3)
     assert clock.made == ["a", "a", "a", "b", "b", "b"] * 3
 
 
 def test_a_time_is_the_median_in_ms_so_that_one_disturbed_round_does_not_count():
     """Every third call counts: 2 s, 9 s and 1 s."""
     clock = FakeClock(a=[0.0, 0.0, 2.0, 0.0, 0.0, 9.0, 0.0, 0.0, 1.0])
-    assert median_times(clock.calls, 3, clock=clock) == {"a": pytest.approx(2000)}
+    assert median_times(clock.calls, 3, clock=clock)[0] == {"a": pytest.approx(2000)}
 
 
-def test_short_calls_are_timed_in_blocks_as_long_as_asked():
-    """A call of 1 ms in blocks of 5 ms: after the call that sets the block, two rounds of two and five."""
-    clock = FakeClock(a=[0.001])
-    assert median_times(clock.calls, 2, block_seconds=0.005, clock=clock)["a"] == pytest.approx(1)
-    assert len(clock.made) == 3 + 2 * (2 + 5)
+def test_short_calls_get_more_rounds_until_they_were_timed_for_long_enough_but_not_without_end():
+    def rounds(rounds: int, least_seconds: float) -> int:
+        clock = FakeClock(a=[0.25], b=[0.25])
+        return median_times(clock.calls, rounds, least_seconds=least_seconds, clock=clock)[1]
+
+    assert [rounds(2, 2.9), rounds(2, 0.1), rounds(1, 1e9)] == [6, 2, MOST_FACTOR]
+
+
+def test_a_turn_may_hold_several_calls():
+    clock = FakeClock(a=[0.5])
+    assert median_times(clock.calls, 2, calls_per_turn=10, clock=clock) == ({"a": pytest.approx(500)}, 2)
+    assert len(clock.made) == 2 * (2 + 10)
 
 
 def test_the_calls_run_on_the_cores_asked_for_and_torchs_number_is_as_before_afterwards():
