@@ -202,6 +202,7 @@ def largest_contour(value: NDArray[np.float32], level: float) -> NDArray[np.floa
         for j in range(width - 1):
             if seen[i, j] or value[i, j] > level or value[i, j + 1] <= level:
                 continue
+            # A step down to the right is where a contour crosses upwards that no walk has met yet: follow it around.
             left_y, left_x, right_y, right_x, ahead_y, ahead_x = i, j + 1, i, j, 1, 0
             n, area = 0, 0.0
             while True:
@@ -213,6 +214,7 @@ def largest_contour(value: NDArray[np.float32], level: float) -> NDArray[np.floa
                     longer = np.empty((2 * n, 2))
                     longer[:n] = point
                     point = longer
+                # The contour crosses the pair (left, right) at t, linearly; the shoelace formula adds up its area.
                 t = (level - value[right_y, right_x]) / (value[left_y, left_x] - value[right_y, right_x])
                 point[n, 0] = right_y + t * (left_y - right_y)
                 point[n, 1] = right_x + t * (left_x - right_x)
@@ -342,6 +344,7 @@ def paint_section(
             dx = x + 0.5 - frame[1]
             u = frame[2] * dy + frame[3] * dx + frame[4]
             v = frame[2] * dx - frame[3] * dy + frame[5]
+            # Unfold: where on the flat section this place was, for what lies beyond a strip has moved in.
             flat_u, flat_v = u, v
             extra = 0.0
             for k in range(fold.shape[0]):
@@ -356,15 +359,17 @@ def paint_section(
                 # One flank of the strip lies in shadow, the other catches light.
                 rim = depth / max(0.7, 0.13 * fold[k, FOLD_WIDTH])
                 extra += fold[k, FOLD_RIM] * math.exp(-rim * rim) * (1.0 if away > 0.0 else -0.6)
+            # Anatomy is read on the flat section, so that it continues beyond a fold; each section has its own texture.
             lumps = wrapped(texture, 0.5 * flat_u + look[LOOK_SHIFT_U], 0.5 * flat_v + look[LOOK_SHIFT_V])
             grain = wrapped(texture, 1.7 * flat_u - look[LOOK_SHIFT_V], 1.7 * flat_v + look[LOOK_SHIFT_U])
             stain = 0.0
-            if kind == 0:
+            if kind == SCN:
                 streaks = wrapped(texture, 0.35 * flat_u, 2.4 * flat_v + look[LOOK_SHIFT_U])
                 stain = scn_stain(flat_u / half_u, flat_v / half_v, anatomy, lumps, grain, streaks)
-            elif kind == 1:
+            elif kind == ZEBRAFISH:
                 streaks = wrapped(texture, 0.35 * flat_u, 2.4 * flat_v + look[LOOK_SHIFT_U])
                 stain = zebrafish_stain(flat_u / half_u, flat_v / half_v, anatomy, lumps, grain, streaks)
+            # Vessels (a pale target) and pigment (a darker one) replace the stain inside their disc.
             for k in range(spot.shape[0]):
                 du, dv = flat_u - spot[k, SPOT_X] * half_u, flat_v - spot[k, SPOT_Y] * half_v
                 away = math.sqrt(du * du + dv * dv)
@@ -373,6 +378,7 @@ def paint_section(
                     inner = min(max(radius - away + 0.5, 0.0), 1.0)
                     target = stain + spot[k, SPOT_STEP] if spot[k, SPOT_STEP] > 0.0 else 0.06
                     stain += inner * (target - stain)
+            # Grey: stain between resin and tissue, then what the knife left: grain, chatter, wedge, marks.
             grey = look[LOOK_RESIN] + stain * (look[LOOK_TISSUE] - look[LOOK_RESIN])
             grey += look[LOOK_GRAIN] * (0.6 * lumps + grain) + extra
             grey += look[LOOK_CHATTER] * math.sin(flat_v * (6.2832 / step_period))
@@ -380,6 +386,7 @@ def paint_section(
             for k in range(mark.shape[0]):
                 away = abs(mark[k, MARK_U] * u + mark[k, MARK_V] * v - mark[k, MARK_OFFSET])
                 grey += mark[k, MARK_STEP] * min(max(mark[k, MARK_WIDTH] - away + 0.5, 0.0), 1.0)
+            # The border is lighter or darker than the section, then the section is laid over what is there.
             rough = wrapped(texture, u + look[LOOK_SHIFT_U], v + look[LOOK_SHIFT_V])
             field = outline_field(u, v, side, disc, tear, flat_u, flat_v, rough)
             border = field / max(0.8, 0.012 * half_u)
@@ -511,12 +518,14 @@ def expose_field(
     bits = np.uint32(0xFFF)
     scale = np.float32(noise * 255.0)
     for r in range(r0, r1):
+        # Blur along columns into `blurred`, one pixel wider than the field, for the blur along rows below.
         at = min(max(r + down, 0), height - 1)
         above, below = canvas[max(at - 1, 0)], canvas[min(at + 1, height - 1)]
         here = canvas[at]
         for c in range(c1 - c0 + 2):
             x = min(max(c0 + c - 1 + right, 0), width - 1)
             blurred[c] = beside * (above[x] + below[x]) + middle * here[x]
+        # Light of this row: the shading between its nodes.
         fy = (r - r0 + 0.5) / (r1 - r0) * n
         i = min(int(fy), n - 1)
         ty = np.float32(fy - i)
@@ -527,6 +536,7 @@ def expose_field(
             slope = (end - start) / np.float32(max(last - first, 1))
             for c in range(first, last):
                 light[c] = np.float32(255.0 * gain) * (start + slope * np.float32(c - first))
+        # Noise is hashed from the pixel's place, in 32 bits, which processors mix several at a time.
         key = np.uint32(hash_at(seed, S_NOISE, r, 0) >> np.uint64(32))
         line = image[r]
         for c in range(c1 - c0):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chapters.urisc_dataset.set_statistics import (
+from chapters.urisc_dataset import (
     line_width_px,
     measure_membrane,
     paper_fraction,
@@ -83,7 +83,7 @@ def test_unlabelled_images_count_as_images_only():
 def test_reading_in_bands_changes_nothing_but_the_seams(monkeypatch: pytest.MonkeyPatch):
     image = masked("tall", striped(6, height=500))
     fraction, width = measure_membrane(image)
-    monkeypatch.setattr("chapters.urisc_dataset.set_statistics.BAND_ROWS", 60)
+    monkeypatch.setattr("chapters.urisc_dataset.BAND_ROWS", 60)
     in_bands = measure_membrane(image)
     assert in_bands[0] == fraction
     assert in_bands[1] == pytest.approx(width, abs=1e-5)

@@ -1,26 +1,33 @@
 """The shape of one section: its quad and what went wrong with it, as tables of pixels for the kernels.
 
     good         four sides, slightly out of square, each a little bowed
-    incomplete   one ragged side more takes a part away: the first sections of a new knife, which does not yet meet the
+    incomplete   one ragged side more takes a part away: the first sections of a new knife, which does not yet reach the
                  whole block. The knife's tilt is shared by the sections that follow it; what is missing shrinks
     fold         a strip lies double, so the tissue beyond it has moved in by twice the strip's width
     damaged      chips off the border, holes, tears that run in from it
 
-These are the shapes of `emseg.synthetic.wafer.section_outline`, drawn again for whole wafers: in pixels, with bowed sides, with a
-ribbon's memory for the knife, and compiled.
+With a severity, a defect is drawn as on any wafer and then grown or shrunk until the section has lost the fraction of
+its area that was drawn for it, measured on pixels: lost = 1 - (area with the defect) / (area without it).
 
 Source for the classes: Sun et al. 2021 (FANet), section 4.1 and Fig. 2.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emseg.synthetic.wafer.severity import Severity, Tables, grown, share_missing
+from emseg.synthetic.wafer import wafer_kernels as kernels
+from emseg.synthetic.wafer.wafer_design import Severity
 
 Table = NDArray[np.float64]
+Tables = tuple[Table, Table, Table, Table]  # sides, folds, discs, tears
+USUAL_MISSING = (0.24, 0.62)  # fractions of a section's extent that a new knife misses on a usual wafer
+_EVEN = np.zeros((1, 1), dtype=np.float32)  # a texture that displaces no border
+_SLACK = 4.0  # pixels around the block, into which bowed sides may reach
+_HALVINGS = 11
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,36 @@ def _as_severe(
         return new_side, new_fold, new_disc, new_tear
 
     return grown(resized, share, largest, half_u, half_v)
+
+
+def share_missing(severity: Severity, missing: float) -> float:
+    """Return the share of the area for a usual wafer's share of the extent: most stays most, least stays least."""
+    low, high = USUAL_MISSING
+    least, greatest = severity.missing
+    return float(least + (greatest - least) * min(max((missing - low) / (high - low), 0.0), 1.0))
+
+
+def grown(defect: Callable[[float], Tables], share: float, largest: float, half_u: float, half_v: float) -> Tables:
+    """Return `defect(size)` at the size from 0 to `largest` at which it takes `share`; it takes more as size grows."""
+    side, fold, disc, tear = defect(0.0)
+    left = (1.0 - share) * _area((side[:4], fold[:0], disc[:0], tear[:0]), half_u, half_v)
+    low, high = 0.0, largest
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        if _area(defect(middle), half_u, half_v) > left:
+            low = middle
+        else:
+            high = middle
+    return defect(high)
+
+
+def _area(tables: Tables, half_u: float, half_v: float) -> float:
+    """Return the area of a section in square pixels, upright in the middle of a box."""
+    rows, columns = (math.ceil(half + _SLACK) for half in (half_u, half_v))
+    frame = np.array([rows, columns, 1.0, 0.0, 0.0, 0.0])
+    box = np.array([0, 0, 2 * rows, 2 * columns], dtype=np.int64)
+    cover = kernels.cover_section(frame, box, *tables, _EVEN, np.zeros(2))
+    return float(cover.sum(dtype=np.int64)) / 255.0
 
 
 def _cut(side: Table, knife: Knife, missing: float, length: float) -> Table:
