@@ -18,7 +18,7 @@ import torch
 from _results import add_json_option, finish
 from torch import Tensor
 
-from chapters.channel_attention.cost.timing import STOPWATCHES, WARM_UP, median_times
+from chapters.attention_cost import median_times
 from emseg.membrane.losses import MembraneLoss
 from emseg.membrane.networks import NetworkDesign, build_network, receptive_field
 
@@ -99,9 +99,9 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, float | str]]:
             row["memory_gib"] = peak_gib(steps[name], before)
         rows.append(row)
     for column, calls in (("step_ms", steps), ("inference_ms", inferences)):
-        medians = median_times(calls, arguments.rounds, STOPWATCHES[device.type], warm_up=WARM_UP[device.type])
+        medians, _ = median_times(calls, arguments.rounds)
         for row in rows:
-            row[column] = medians.ms[str(row["network"])]
+            row[column] = medians[str(row["network"])]
     return rows
 
 
