@@ -93,7 +93,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, float | str]]:
         row: dict[str, float | str] = {
             "network": name,
             "weights_million": sum(weight.numel() for weight in network.parameters()) / 1e6,
-            "receptive_field_px": field.height,
+            "receptive_field_px": field.height or "all",
         }
         if device.type == "cuda":
             row["memory_gib"] = peak_gib(steps[name], before)
@@ -119,7 +119,7 @@ def main(given: list[str] | None = None) -> None:
     for row in rows:
         memory = f"{row['memory_gib']:8.2f} GiB" if "memory_gib" in row else ""
         print(
-            f"{row['network']:28}{row['weights_million']:8.2f} M{row['receptive_field_px']:5d} px"
+            f"{row['network']:28}{row['weights_million']:8.2f} M{row['receptive_field_px']:>5} px"
             f"{row['step_ms']:9.1f} ms{row['inference_ms']:9.1f} ms{memory:>12}"
         )
     finish(arguments, rows)
