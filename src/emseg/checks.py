@@ -55,8 +55,11 @@ def validated(cls: type[T]) -> type[T]:
         for name in values:
             if name not in known:
                 raise UsageError(f"a {_words(cls)} has no {name!r}.{suggest(name, known)}")
+        # Handed over by name, or a refusal would name the value by its position.
+        names = [field.name for field in dataclasses.fields(made) if field.init]
+        named, rest = dict(zip(names, args, strict=False)), args[len(names) :]
         try:
-            init(self, *args, **values)
+            init(self, *rest, **named, **values)
         except pydantic.ValidationError as error:
             cause = error.errors()[0].get("ctx", {}).get("error")
             raise (cause if isinstance(cause, ValueError) else UsageError(describe(error))) from None
@@ -86,8 +89,9 @@ def describe(error: pydantic.ValidationError) -> str:
     context = first.get("ctx", {})
     got = first["input"]
     if first["type"] == "literal_error":
-        allowed = [part.strip("'") for part in str(context["expected"]).replace(" or ", ", ").split(", ")]
-        return f"`{name}` must be one of {', '.join(map(repr, allowed))}; got {got!r}.{suggest(str(got), allowed)}"
+        allowed = str(context["expected"]).replace(" or ", ", ").split(", ")  # texts in quotes, numbers without
+        hint = suggest(got, [part.strip("'") for part in allowed]) if isinstance(got, str) else ""
+        return f"`{name}` must be one of {', '.join(allowed)}; got {got!r}.{hint}"
     bounds = {"ge": "at least", "gt": "greater than", "le": "at most", "lt": "below"}
     bound = next((f"{words} {context[key]:g}" for key, words in bounds.items() if key in context), None)
     kinds = {

@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emseg.errors import UsageError
-from emseg.membrane.dataset.images import ArrayImage, MembraneImage
-from emseg.membrane.dataset.membrane_set import MembraneSet
+from emseg.membrane.dataset import ArrayImage, MembraneImage, MembraneSet
 
 DataSource = Literal["synthetic", "isbi2012"]
 ConditionName = Literal["urisc", "urisc_coarse", "isbi", "isbi_coarse"]
@@ -122,7 +121,7 @@ def _synthetic(tissue: str, pixel_size_nm: float, size_px: int, n_train: int, n_
 
 
 def _isbi(n_train: int, n_test: int) -> tuple[Condition, Condition]:
-    from emseg.membrane.dataset.opening import open_membrane_set
+    from emseg.membrane.dataset import open_membrane_set
 
     native = open_membrane_set("isbi2012", n_train=n_train, n_test=n_test)
     assert native.pixel_size_nm is not None

@@ -22,10 +22,9 @@ from emseg.attribution.field_statistics import Grouped
 from emseg.attribution.pixel_classes import PIXEL_CLASSES, PixelClass, PixelSample, sample_pixels
 from emseg.attribution.window_integral import IntegralOptions
 from emseg.errors import InputError
+from emseg.files import digest_of, find_root
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
 from emseg.membrane.training import PLANS, TrainingPlan, predict_membrane, train_network
-from emseg.runs.digest import digest_of
-from emseg.runs.project import find_root
 from emseg.tiling.receptive_field import ReceptiveField, theoretical_receptive_field
 
 LEAST_MARGIN = 8

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from emseg.files import write_atomically
-from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
+from emseg.files import digest_of, write_atomically
+from emseg.source_code import PACKAGE_ROOT, code_tree
 
 
 @dataclass(frozen=True, eq=False)

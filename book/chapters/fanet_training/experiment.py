@@ -15,19 +15,17 @@ import torch
 
 from chapters.fanet_training.training_data import FRESH_SPLIT, TrainingData
 from emseg.errors import UsageError
-from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
-from emseg.runs.project import find_root
+from emseg.files import digest_of, find_root
 from emseg.runs.session import Run
-from emseg.wafer.detector.design import DetectorDesign
-from emseg.wafer.detector.prediction import load_detections, predict_folder, write_detections
-from emseg.wafer.detector.schedule import SCHEDULES, TrainingSchedule, settings_of
-from emseg.wafer.detector.training import TrainedDetector, train_detector
+from emseg.source_code import PACKAGE_ROOT, code_tree
+from emseg.wafer.detector import PLANS, DetectorDesign, DetectorPlan, TrainedDetector, predict_folder, train_detector
+from emseg.wafer.detector.detector_prediction import load_detections, write_detections
 from emseg.wafer.formats.benchmark_folder import Benchmark
 from emseg.wafer.scores import DetectionScores, score_detections
 from emseg.wafer.splits import VALIDATION
 
 # What decides the weights: a change there makes a kept training old.
-_TRAINING_CODE = ("wafer/detector/*.py", "frequency/attention/*.py", "frequency/*.py")
+_TRAINING_CODE = ("training/*.py", "wafer/detector/*.py", "frequency/*.py")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +48,12 @@ def attention_options(attention: str, *, reduction: int, indexing: str, normaliz
 
 def make_schedule(
     name: str, *, n_steps: int = 0, batch: int = 0, learning_rate: float = 0.0, **changes: Any
-) -> TrainingSchedule:
+) -> DetectorPlan:
     """Return the schedule of this name with changes; 0 leaves steps, batch and learning rate as the schedule has them.
 
     Fewer steps than the schedule's warm-up needs shorten the warm-up to a tenth of them.
     """
-    schedule = SCHEDULES[name]
+    schedule = PLANS[name]
     if n_steps:
         if schedule.steps is None:
             raise UsageError(
@@ -71,7 +69,7 @@ def make_schedule(
 
 def train_and_score(
     design: DetectorDesign,
-    schedule: TrainingSchedule,
+    schedule: DetectorPlan,
     data: TrainingData,
     folder: str | Path,
     *,
@@ -93,13 +91,13 @@ def train_and_score(
     return Outcome(trained, detections, scores, work_dir)
 
 
-def work_name(design: DetectorDesign, schedule: TrainingSchedule, data: TrainingData) -> str:
+def work_name(design: DetectorDesign, schedule: DetectorPlan, data: TrainingData) -> str:
     """Return a name that says the cell and ends in a digest of all that decides the weights."""
     files = sorted({path for pattern in _TRAINING_CODE for path in PACKAGE_ROOT.glob(pattern)})
     code = digest_of(*(code_tree(path.read_text(encoding="utf-8")) for path in files))
     settings = [
         design.to_dict(),
-        dict(settings_of(schedule)),
+        schedule.settings(),
         data.benchmark.fingerprint,
         data.split,
         torch.__version__,
@@ -132,7 +130,7 @@ def _predicted(trained: TrainedDetector, benchmark: Benchmark | None, split: str
     if benchmark is None:
         raise UsageError("there is nothing to predict on.")
     if not file.is_file():
-        schedule = trained.schedule
+        schedule = trained.plan
         results = predict_folder(
             trained.model, benchmark.folder, split, VALIDATION, scale=schedule.scale, precision=schedule.precision
         )

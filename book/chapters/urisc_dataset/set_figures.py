@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from chapters.urisc_dataset.set_statistics import SetStatistics, paper_fraction
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
-from emseg.membrane.dataset.downsampled import grey_of_membrane
-from emseg.membrane.dataset.images import MembraneImage, Window
+from emseg.membrane.dataset import MembraneImage, Window, grey_of_membrane
 from emseg.membrane.dataset.membrane_set import MembraneSet
 
 _KIND_COLOURS = {"synthetic": "blue", "real": "vermilion", "licensed": "purple"}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emseg.errors import InputError
-from emseg.membrane.dataset.images import MembraneImage
+from emseg.membrane.dataset import MembraneImage
 from emseg.membrane.dataset.membrane_set import MembraneSet
 from emseg.reported import load_reported, select_reported
 from emseg.reported.display import DisplayTable, Shown

@@ -18,9 +18,8 @@ from emseg.attribution.attribution import Attribution
 from emseg.attribution.integrated_gradients import attribute_pixels
 from emseg.attribution.map_store import digest_of_array, digest_of_network
 from emseg.attribution.path import Quadrature
+from emseg.files import digest_of, find_root
 from emseg.membrane.networks import NetworkDesign, build_network
-from emseg.runs.digest import digest_of
-from emseg.runs.project import find_root
 from emseg.tiling.receptive_field import theoretical_receptive_field
 
 POINTS_AT_ONCE = 8

@@ -46,7 +46,7 @@ from torchvision.transforms import v2
 
 from emseg.checks import Count, CountOrZero, NotNegative, validated
 from emseg.errors import InputError, UsageError
-from emseg.membrane.dataset.images import UnlabelledImage
+from emseg.membrane.dataset import UnlabelledImage
 from emseg.training.steps import Plan, draw_seed
 
 BLUR_SIGMA_PX = (0.1, 2.0)
@@ -196,10 +196,10 @@ class Views(Dataset[Tensor]):
 class Embedder(nn.Module):
     """An encoder, the mean over its deepest map, and MoCo's projection head."""
 
-    def __init__(self, encoder: nn.Module, plan: PretrainingPlan) -> None:
+    def __init__(self, encoder: Any, plan: PretrainingPlan) -> None:
         super().__init__()
-        self.encoder: Any = encoder
-        self.head = MoCoProjectionHead(self.encoder.out_channels[-1], plan.hidden, plan.embedding)
+        self.encoder = encoder
+        self.head = MoCoProjectionHead(encoder.out_channels[-1], plan.hidden, plan.embedding)
 
     def forward(self, views: Float[Tensor, "image 1 row column"]) -> Embeddings:
         """Return the embeddings at unit length."""

@@ -25,8 +25,7 @@ import torch
 
 from emseg.errors import InputError, UsageError
 from emseg.files import digest_of
-from emseg.membrane.dataset import MembraneSet
-from emseg.membrane.dataset.images import UnlabelledImage
+from emseg.membrane.dataset import MembraneSet, UnlabelledImage
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.pretraining.moco import ContrastTask, MomentumContrast, PretrainingPlan, Views
 from emseg.membrane.pretraining.pretrained_encoder import (
