@@ -161,7 +161,7 @@ class Downsampled:
         return self.covered_f1[COVERAGES.index(0.5)]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class KeptNetwork:
     """A kept network: its file, the matrix cell that trained it, and the threshold that its validation images chose."""
 
