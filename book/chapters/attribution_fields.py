@@ -26,7 +26,6 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from emseg.membrane.training.plan import settings_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
@@ -196,7 +195,7 @@ def trained(
 ) -> MembraneNetwork:
     """Return the network of a condition, trained or taken from its finished work folder, in evaluation mode."""
     names = [image.name for image in condition.images.train]
-    recipe = f"{condition.images.fingerprint} {names} {design} {settings_of(plan)} {torch.__version__}"
+    recipe = f"{condition.images.fingerprint} {names} {design} {plan.settings()} {torch.__version__}"
     name = f"{condition.name}-{plan.n_steps}-{digest_of(code_digest(*_TRAINING_CODE), recipe)[:12]}"
     folder = _in_project(work_folder) / name
     return _laid_out(train_network(design, plan, condition.images, folder, resume=True, progress=False).network)
