@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from emseg.checks import require_one_of
-from emseg.data import DATA_KINDS as DATA_KINDS
+from emseg.data import DATA_KINDS
 from emseg.errors import UsageError
 from emseg.wording import as_html, format_number
 

@@ -14,13 +14,13 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from emseg.data import DATA_KINDS
 from emseg.errors import InputError, UsageError, suggest
 from emseg.membrane.dataset.file_images import FilePair, open_files
 from emseg.membrane.dataset.images import central_crop
 from emseg.membrane.dataset.membrane_set import PARTS, MembraneSet
 from emseg.membrane.dataset.pairing import pair_files
 from emseg.membrane.dataset.splits import BLOCK, choose, divide
-from emseg.data import DATA_KINDS
 
 IMAGE, LABEL, STATEMENT = "image", "label", "set.json"
 _PART_FOLDERS = {"train": ("train", "training"), "validation": ("validation", "val"), "test": ("test", "testing")}
