@@ -122,8 +122,8 @@ def make_dataset(*sources: str, name: str = "small") -> Dataset:
         citation="nobody2026",
         pixel_size_nm=4.0,
         section_nm=None,
-        stand_in="emseg.membrane.synthesize_tissue",
-        stand_in_note="synthetic tissue from emseg.membrane.synthesize_tissue stands in for it",
+        stand_in="emseg.synthetic.tissue.synthesize_tissue",
+        stand_in_note="synthetic tissue from emseg.synthetic.tissue.synthesize_tissue stands in for it",
         sources=sources or ("http://127.0.0.1:9/",),
         files=files,
     )

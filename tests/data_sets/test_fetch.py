@@ -21,7 +21,7 @@ from emseg.errors import InputError, UsageError
 HASTY = Patience(n_attempts=3, pause_s=0.0)
 DEAF = replace(HASTY, read_timeout_s=0.3)  # for the tests of silence alone: a busy machine is slow to answer too
 SECOND = "train/image/2.png"
-STAND_IN = "emseg.membrane.synthesize_tissue"
+STAND_IN = "emseg.synthetic.tissue.synthesize_tissue"
 
 
 def files_under(folder: Path) -> dict[str, bytes]:

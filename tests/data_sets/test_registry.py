@@ -134,7 +134,7 @@ def test_emseg_data_that_is_no_folder_is_named(
 
 
 def test_a_set_that_is_not_here_says_how_to_get_it_and_what_stands_in(cache: Path) -> None:
-    with pytest.raises(InputError, match=r"run `emseg data fetch small`.*EMSEG_DATA.*emseg\.membrane\.synthesize"):
+    with pytest.raises(InputError, match=r"run `emseg data fetch small`.*EMSEG_DATA.*tissue\.synthesize"):
         dataset_path(make_dataset())
     assert not cache.exists()
 

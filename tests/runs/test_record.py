@@ -88,5 +88,5 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
 
 def test_broken_json_is_named(tmp_path: Path):
     (tmp_path / "cut.json").write_text('{"schema": 1')
-    with pytest.raises(InputError, match=r"cut\.json is no run record: it is not valid JSON"):
+    with pytest.raises(InputError, match=r"cut\.json is not valid JSON"):
         read_record(tmp_path / "cut.json")

@@ -16,11 +16,9 @@ from stat import S_ISREG
 from typing import Any
 
 from emseg.errors import InputError
-from emseg.files import digest_of as digest_of
+from emseg.files import digest_of
 from emseg.runs.project import Chapter, MatrixRun
-from emseg.source_code import PACKAGE_ROOT as PACKAGE_ROOT
-from emseg.source_code import code_lines
-from emseg.source_code import code_tree as code_tree
+from emseg.source_code import PACKAGE_ROOT, code_lines, code_tree
 
 DATA_PARAMETER = "data"
 SYNTHETIC = "synthetic"

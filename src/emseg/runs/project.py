@@ -30,7 +30,6 @@ import nbformat
 import yaml
 
 from emseg.errors import InputError, UsageError, suggest
-from emseg.files import find_root as find_root
 from emseg.runs.parameters import Parameter, read_parameters_of, resolve
 
 DEFAULT_PROFILE = "laptop"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from emseg.checks import require_one_of
-from emseg.data import DATA_KINDS as DATA_KINDS
+from emseg.data import DATA_KINDS
 from emseg.errors import UsageError
 from emseg.training.memory_use import gpu_peak_memory_mib, host_peak_memory_mib
 from emseg.wording import as_html, format_number
