@@ -9,12 +9,14 @@ SEEDS ?=
 MATRIX ?= fanet_matrix
 VENV_PYTHON := .venv/bin/python
 HTML := _build/html/$(PROFILE)
-# Results are written atomically, so one that is there is whole even if the build was killed right after.
-SNAKEMAKE := $(VENV_PYTHON) -m snakemake --cores $(CORES) --nolock --ignore-incomplete --rerun-triggers mtime --keep-going \
-	--resources gpu=$(GPUS) --quiet host rules
+# Tests run in WORKERS processes with THREADS threads each; the weekly workflow varies the threads.
+WORKERS ?= 2
+THREADS ?= 1
+PYTEST := OMP_NUM_THREADS=$(THREADS) $(VENV_PYTHON) -m pytest
+SNAKEMAKE := $(VENV_PYTHON) -m snakemake --cores $(CORES) --resources gpu=$(GPUS) --quiet host rules  # and profiles/default
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book matrix test lint lab bench lock screenshots clean
+.PHONY: help setup book matrix test tests lint lab bench lock screenshots clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,17 +29,19 @@ book: setup  ## run every chapter at PROFILE and build the book's HTML
 	@$(SNAKEMAKE) --config profile=$(PROFILE) -- book
 	@echo "The book is at $(HTML)/index.html"
 
-lint: setup
+lint: setup  ## ruff and mypy
 	@$(VENV_PYTHON) -m ruff check . && $(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy
 
-matrix: setup  ## run the MATRIX of PROFILE, SEEDS seeds of each cell; a killed one goes on where it was
+matrix: setup  ## run the MATRIX of PROFILE with SEEDS seeds; an interrupted one resumes
 	@$(SNAKEMAKE) --config profile=$(PROFILE) $(if $(SEEDS),seeds=$(SEEDS)) -- $(MATRIX)
 
-test: lint  ## lint, types, tests, every chapter at profile smoke, strict book, browser test
-	@$(VENV_PYTHON) -m pytest tests --ignore tests/book/test_pages.py
+test: lint tests  ## lint, tests, every chapter at profile smoke, strict book, every page in a browser
 	@$(MAKE) --no-print-directory book PROFILE=smoke
-	@EMSEG_HTML=_build/html/smoke $(VENV_PYTHON) -m pytest tests/book/test_pages.py
+	@EMSEG_HTML=_build/html/smoke $(PYTEST) -n $(WORKERS) --dist loadgroup tests/book/test_pages.py
+
+tests: setup  ## the tests alone, in WORKERS processes of THREADS threads
+	@$(PYTEST) -n $(WORKERS) --dist loadfile tests --ignore tests/book/test_pages.py
 
 lab: setup  ## open the book in JupyterLab
 	@$(VENV_PYTHON) -m jupyter lab --notebook-dir=. book

@@ -113,13 +113,13 @@ def _require(name: str, hints: Mapping[str, Any], values: Mapping[str, Any]) -> 
 
 
 def _array_hints(owner: Any) -> dict[str, Any]:
-    """Return the annotations that mention arrays, "return" last; those of names that exist for mypy alone are left."""
+    """Return the annotations that mention arrays, "return" last; those that only mypy can read are left."""
     hints = {}
     for name, hint in getattr(owner, "__annotations__", {}).items():
         if isinstance(hint, str):
             try:
                 hint = eval(hint, vars(sys.modules[owner.__module__]))
-            except NameError:
+            except (NameError, TypeError, AttributeError):
                 continue
         if _mentions_array(hint) and not isinstance(hint, type(typing.ClassVar[int])):
             hints[name] = hint

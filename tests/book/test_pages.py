@@ -18,8 +18,15 @@ pytestmark = pytest.mark.browser
 HTML = find_html()
 PAGES = list_pages(HTML) if HTML else []
 TEXT_PAGES = [page for page in PAGES if page.startswith("book/")]
-every_page = pytest.mark.parametrize("page", PAGES or ["no built book"])
-every_text_page = pytest.mark.parametrize("page", TEXT_PAGES or ["no built book"])
+
+
+def _each(pages: list[str]) -> pytest.MarkDecorator:
+    """Parametrize by page; all tests of a page go to the same worker, which opens it once."""
+    marked = [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages or ["no built book"]]
+    return pytest.mark.parametrize("page", marked)
+
+
+every_page, every_text_page = _each(PAGES), _each(TEXT_PAGES)
 in_both_schemes = pytest.mark.parametrize("scheme", SCHEMES)
 FAULTY_PAGE = """<!DOCTYPE html><html><head><title>Faulty</title>
 <link rel="stylesheet" href="http://fonts.example.org/font.css"></head><body><main><article><h1>Faulty</h1>

@@ -8,9 +8,8 @@ import pytest
 
 from emseg.errors import UsageError
 from emseg.reported import Measured, claims_table, judged_table, load_claims, verdict_table
-from emseg.reported.claims import Claim
+from emseg.reported.claims import VERDICTS, Claim, Judged
 from emseg.reported.display import tolerance_text
-from emseg.reported.verdicts import VERDICTS, Judged
 from emseg.runs.session import Run
 
 CHAPTER = "urisc/sharpness_analysis"

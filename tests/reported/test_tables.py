@@ -138,7 +138,7 @@ def test_a_good_table_is_read_with_its_numbers(tmp_path):
 BAD = [
     ("unknown column", [HEADER.replace("note", "notes"), GOOD], r"small.csv, line 1, column `notes`: no such column"),
     ("missing column", [HEADER.removesuffix(",note"), GOOD.removesuffix(",")], r"line 1, column `note`: is missing"),
-    ("column twice", [HEADER + ",note", GOOD + ","], r"line 1, column `note`: stands there more than once"),
+    ("column twice", [HEADER + ",note", GOOD + ","], r"line 1, column `note`: is there more than once"),
     (
         "status",
         [HEADER, GOOD.replace("printed,", "print,")],

@@ -56,5 +56,5 @@ def test_what_cannot_be_a_number_of_a_record_is_refused(arguments, message):
 
 
 def test_a_data_kind_outside_the_three_is_refused():
-    with pytest.raises(UsageError, match=r"must be one of synthetic, real, licensed; got 'reel'.* Did you mean 'real'"):
+    with pytest.raises(UsageError, match=r"'synthetic', 'real', 'licensed'; got 'reel'.* Did you mean 'real'"):
         _run().uses("x", kind="reel", fingerprint="x")

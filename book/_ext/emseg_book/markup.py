@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from emseg.runs.session import DATA_KINDS
+from emseg.data import DATA_KINDS
 from emseg.wording import THIN_SPACE, as_html, format_number, typeset
 
 DEFAULT_DIGITS = 3

@@ -6,6 +6,7 @@ The loaders, which need numpy, are modules of their own: `emseg.data.isbi2012`.
 from emseg.data.download import Patience, fetch
 from emseg.data.registry import (
     ABSENT,
+    DATA_KINDS,
     DataFile,
     Dataset,
     Problem,
@@ -22,6 +23,7 @@ from emseg.data.registry import (
 
 __all__ = [
     "ABSENT",
+    "DATA_KINDS",
     "DataFile",
     "Dataset",
     "Patience",

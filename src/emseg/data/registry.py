@@ -26,6 +26,8 @@ from typing import Any, Literal
 from emseg.errors import InputError, UsageError, suggest
 
 ABSENT = "absent"
+DATA_KINDS = ("synthetic", "real", "licensed")
+"""What images may be: the kind decides how results on them may be read."""
 _FACTS = ("title", "kind", "terms", "citation", "pixel_size_nm", "section_nm", "stand_in", "stand_in_note")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -1,18 +1,20 @@
 """What the two papers report and claim, as data, and what the book's runs say about it."""
 
-from emseg.reported.claims import Claim, load_claims, read_claims
-from emseg.reported.display import DisplayTable, claims_table, judged_table, verdict_markup, verdict_table
-from emseg.reported.tables import Reported, load_reported, read_reported, select_reported
-from emseg.reported.verdicts import (
+from emseg.reported.claims import (
     VERDICTS,
+    Claim,
     Judged,
     Measured,
     Verdict,
     count_verdicts,
     judge,
+    load_claims,
+    read_claims,
     verdicts_from_records,
     verdicts_of_run,
 )
+from emseg.reported.display import DisplayTable, claims_table, judged_table, verdict_markup, verdict_table
+from emseg.reported.tables import Reported, load_reported, read_reported, select_reported
 
 __all__ = [
     "VERDICTS",

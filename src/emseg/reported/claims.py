@@ -1,53 +1,45 @@
-"""A claim of a paper as one row that a run can check.
+"""Claims of the papers as rows that a run can check, and the verdicts that follow from measured numbers.
 
-The quotation is the paper's; the statement is our reading of it, in words that name a measurement; `metric` is the
-number of the chapter's run record that decides. Between them stands a relation, with two tolerances that are declared
-here, and so committed, before any run of it; `declared` says `after` where a result had been seen by then, and every
-table that shows such a row says so:
+The quotation is the paper's; the statement is our reading of it as a measurement; `metric` is the number of the
+chapter's run record that decides. The tolerances are declared, and so committed, before any run; `declared` says
+`after` where a result had been seen by then, and every table that shows such a row says so:
 
-    relation   equals, at_most, at_least, below, above a `value`, or between `value` and `upper`
-    tolerances absolute and in `unit`: how far the measured number may lie outside and still match, or still be close
-    data       what the paper's claim is about: any data, or synthetic, real or licensed images
+    relation    equals, at_most, at_least, below, above a `value`, or between `value` and `upper`
+    tolerances  absolute and in `unit`: how much the measured number may deviate and still match, or still be close
+    data        what the paper's claim is about: any data, or synthetic, real or licensed images
 
-`emseg.reported.verdicts.judge` says what follows from a measured number.
+With measured number m, declared value v (to u for `between`) and a tolerance t, the claim holds within t when
+
+    equals     v - t <= m <= v + t        between    v - t <= m <= u + t
+    at_most    m <= v + t                 below      m < v + t
+    at_least   m >= v - t                 above      m > v - t
+
+It is a `match` within `match_tolerance`, `close` within `close_tolerance` only, `differs` within neither, and `not run`
+if nothing was measured. The comparison is in decimal on the numbers as written, so that 38.2 is exactly 0.1 from 38.1.
+A number measured on synthetic data gives a verdict on synthetic data; different kinds of data are never merged.
 """
 
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
-from typing import Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from emseg.errors import InputError, UsageError, suggest
-from emseg.reported.schema import Cell, Table, read_cells
+from emseg.reported.tables import Cell, Table, read_cells
 
 Relation = Literal["equals", "at_most", "at_least", "below", "above", "between"]
 Declared = Literal["before", "after"]
 ClaimData = Literal["any", "synthetic", "real", "licensed"]
+Verdict = Literal["match", "close", "differs", "not run"]
 
-RELATIONS: tuple[Relation, ...] = ("equals", "at_most", "at_least", "below", "above", "between")
-DECLARED: tuple[Declared, ...] = ("before", "after")
-CLAIM_DATA: tuple[ClaimData, ...] = ("any", "synthetic", "real", "licensed")
+RELATIONS: tuple[Relation, ...] = get_args(Relation)
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 QUOTATION_WORDS = 25  # a short quotation; more is the paper's text, not a reference to it
-COLUMNS = (
-    "id",
-    "paper",
-    "place",
-    "quotation",
-    "statement",
-    "chapter",
-    "metric",
-    "relation",
-    "value",
-    "upper",
-    "match_tolerance",
-    "close_tolerance",
-    "unit",
-    "data",
-    "declared",
-    "note",
-)
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _CHAPTER = re.compile(r"[a-z]+/[a-z0-9_]+")
 _METRIC = re.compile(r"[a-z][a-z0-9_]*")
@@ -86,6 +78,37 @@ class Claim:
                 "tolerances must satisfy 0 <= match_tolerance <= close_tolerance; "
                 f"got {self.match_tolerance:g} and {self.close_tolerance:g}."
             )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measured number with what it rests on; `data_kinds` is sorted, and empty when a run used no data."""
+
+    value: float
+    unit: str
+    n: int | None = None
+    spread: float | None = None
+    interval: tuple[float, float] | None = None
+    data_kinds: tuple[str, ...] = ()
+    run_id: str = ""
+    profile: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim, the number that decides it (None when it was not run) and the verdict."""
+
+    claim: Claim
+    measured: Measured | None
+    verdict: Verdict
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether the number rests on another kind of data than the paper's claim is about."""
+        return self.measured is not None and self.claim.data != "any" and self.measured.data_kinds != (self.claim.data,)
+
+
+COLUMNS = tuple(field.name for field in fields(Claim))
 
 
 @cache
@@ -128,6 +151,68 @@ def read_claims(table: Table) -> tuple[Claim, ...]:
     return tuple(claims)
 
 
+def judge(claim: Claim, measured: float | None) -> Verdict:
+    """Return the verdict on `claim` from a measured number in the claim's unit, or from None when there is none.
+
+    Raises `InputError` for NaN or an infinite number: an undefined measurement supports no verdict.
+    """
+    if measured is None:
+        return "not run"
+    if not math.isfinite(measured):
+        raise InputError(
+            f"a verdict needs a finite number; `{claim.metric}` of {claim.chapter} is {measured}. "
+            "Leave the metric out where it is undefined: the claim then counts as not run."
+        )
+    if _holds(claim, measured, claim.match_tolerance):
+        return "match"
+    return "close" if _holds(claim, measured, claim.close_tolerance) else "differs"
+
+
+def verdicts_of_run(claims: Iterable[Claim], run: Any) -> tuple[Judged, ...]:
+    """Return one verdict a claim from the `metrics` and `data_kinds` of a run (`emseg.runs.session.Run`).
+
+    A metric that the run lacks leaves its claim not run.
+    """
+    kinds = tuple(sorted(set(run.data_kinds)))
+    judged = []
+    for claim in claims:
+        metric = run.metrics.get(claim.metric)
+        measured = None
+        if metric is not None:
+            interval = None if metric.interval is None else (metric.interval[0], metric.interval[1])
+            measured = Measured(metric.value, metric.unit, metric.n, metric.spread, interval, kinds)
+        judged.append(_judged(claim, measured))
+    return tuple(judged)
+
+
+def verdicts_from_records(claims: Iterable[Claim], records: Iterable[Mapping[str, Any]]) -> tuple[Judged, ...]:
+    """Return the verdicts that run records support: for each claim one row for each kind of data, or one "not run" row.
+
+    `records` come oldest first; of the records on the same kind of data the last one that holds the metric counts.
+    A record is the JSON object that a run leaves: `run_id`, `chapter`, `profile`, `data` (each with its `kind`) and
+    `metrics` (by name: `value`, `unit` and, where known, `n`, `spread`, `interval`). A run on several kinds of data is
+    a kind of its own.
+    """
+    records = tuple(records)
+    judged: list[Judged] = []
+    for claim in claims:
+        newest: dict[tuple[str, ...], Measured] = {}
+        for record in records:
+            if record["chapter"] == claim.chapter and claim.metric in record["metrics"]:
+                measured = _measured(record, claim.metric)
+                newest[measured.data_kinds] = measured
+        judged.extend(_judged(claim, newest[kinds]) for kinds in sorted(newest))
+        if not newest:
+            judged.append(_judged(claim, None))
+    return tuple(judged)
+
+
+def count_verdicts(judged: Iterable[Judged]) -> dict[Verdict, int]:
+    """Return how often each verdict occurs, in the order of `VERDICTS`, the absent ones as 0."""
+    counts = Counter(row.verdict for row in judged)
+    return {verdict: counts[verdict] for verdict in VERDICTS}
+
+
 def _claim(cells: Mapping[str, Cell]) -> Claim:
     """Turn the cells of one line into a claim; raises `InputError` at the cell that breaks the schema."""
     for column, pattern, example in (
@@ -165,7 +250,55 @@ def _claim(cells: Mapping[str, Cell]) -> Claim:
         match_tolerance=numbers["match_tolerance"],
         close_tolerance=numbers["close_tolerance"],
         unit=cells["unit"].words(),
-        data=cast(ClaimData, cells["data"].choice(CLAIM_DATA)),
-        declared=cast(Declared, cells["declared"].choice(DECLARED)),
+        data=cast(ClaimData, cells["data"].choice(get_args(ClaimData))),
+        declared=cast(Declared, cells["declared"].choice(get_args(Declared))),
         note=cells["note"].text,
+    )
+
+
+def _holds(claim: Claim, measured: float, tolerance: float) -> bool:
+    """Return whether the claim's relation holds for `measured` when it may lie `tolerance` outside."""
+    m, low, t = _decimal(measured), _decimal(claim.value), _decimal(tolerance)
+    high = low if claim.upper is None else _decimal(claim.upper)
+    match claim.relation:
+        case "equals" | "between":
+            return low - t <= m <= high + t
+        case "at_most":
+            return m <= low + t
+        case "below":
+            return m < low + t
+        case "at_least":
+            return m >= low - t
+        case "above":
+            return m > low - t
+
+
+def _decimal(number: float) -> Decimal:
+    """Return the shortest decimal that reads back as `number`."""
+    return Decimal(repr(float(number)))
+
+
+def _judged(claim: Claim, measured: Measured | None) -> Judged:
+    """Return the row for a claim; raises `InputError` when claim and measurement are in different units."""
+    if measured is not None and measured.unit != claim.unit:
+        raise InputError(
+            f"claim {claim.id} is declared in {claim.unit!r}, but `{claim.metric}` of {claim.chapter} was measured in "
+            f"{measured.unit!r}. Record the metric in the claim's unit."
+        )
+    return Judged(claim, measured, judge(claim, None if measured is None else measured.value))
+
+
+def _measured(record: Mapping[str, Any], metric: str) -> Measured:
+    """Return one metric of a run record with what it rests on."""
+    entry = record["metrics"][metric]
+    interval = entry.get("interval")
+    return Measured(
+        value=entry["value"],
+        unit=entry["unit"],
+        n=entry.get("n"),
+        spread=entry.get("spread"),
+        interval=None if interval is None else (interval[0], interval[1]),
+        data_kinds=tuple(sorted({data["kind"] for data in record["data"]})),
+        run_id=record["run_id"],
+        profile=record["profile"],
     )

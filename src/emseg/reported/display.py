@@ -8,9 +8,9 @@ book's style sheet add a colour that suits light and dark. The kind of data stan
 import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from emseg.reported.claims import Claim, load_claims
-from emseg.reported.verdicts import Judged, RunLike, count_verdicts, verdicts_of_run
+from emseg.reported.claims import Claim, Judged, count_verdicts, load_claims, verdicts_of_run
 from emseg.wording import as_html, format_number
 
 _RELATION_WORDS = {"equals": "", "at_most": "at most ", "at_least": "at least ", "below": "below ", "above": "above "}
@@ -100,7 +100,7 @@ def claims_table(chapter: str) -> DisplayTable:
     )
 
 
-def verdict_table(chapter: str, run: RunLike) -> DisplayTable:
+def verdict_table(chapter: str, run: Any) -> DisplayTable:
     """Return the table of a chapter's claims with the verdicts that follow from the metrics of `run`.
 
     Raises `UsageError` for a chapter that tests no claim, `InputError` for a metric in another unit than its claim's.

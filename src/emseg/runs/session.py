@@ -18,13 +18,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emseg.errors import UsageError, suggest
+from emseg.checks import require_one_of
+from emseg.data import DATA_KINDS as DATA_KINDS
+from emseg.errors import UsageError
 from emseg.training.memory_use import gpu_peak_memory_mib, host_peak_memory_mib
 from emseg.wording import as_html, format_number
 
 METADATA_KEY = "emseg"
 PACKAGES = ("emseg", "numpy", "scipy", "torch", "torchvision", "opencv-python-headless", "numba")
-DATA_KINDS = ("synthetic", "real", "licensed")
 _METRIC_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -63,11 +64,7 @@ class DataUse:
     pixel_size_nm: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in DATA_KINDS:
-            raise UsageError(
-                f"`kind` of the data must be one of {', '.join(DATA_KINDS)}; got {self.kind!r}."
-                + suggest(self.kind, DATA_KINDS)
-            )
+        require_one_of("kind", self.kind, DATA_KINDS)
 
 
 class Run:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emseg.checks import require_one_of
+from emseg.data import DATA_KINDS
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset.image_store import StoredArray
 
 PARTS = ("train", "validation", "test")
-KINDS = ("synthetic", "real", "licensed")
+
 Window = tuple[slice, slice]
 """(rows, columns) of an image: slices within its borders that step by 1."""
 
@@ -202,7 +203,7 @@ class MembraneSet:
     notes: str = ""
 
     def __post_init__(self) -> None:
-        require_one_of("kind", self.kind, KINDS)
+        require_one_of("kind", self.kind, DATA_KINDS)
         if self.pixel_size_nm is not None and not 0 < self.pixel_size_nm < math.inf:
             raise UsageError(f"`pixel_size_nm` must be a positive length in nm, or None; got {self.pixel_size_nm}.")
         for part, images in self.parts.items():
