@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from emseg.runs.environment import cpu_name, describe_environment
+from emseg.runs.session import cpu_name, describe_environment
 
 CONTENDERS = ("captum", "monai", "numcodecs", "segmentation-models-pytorch", "zarr")
 """Packages, beside those of `describe_environment`, that some benchmark measures against or with."""

@@ -38,12 +38,11 @@ from torch import nn
 
 from emseg.membrane.dataset import ArrayImage
 from emseg.membrane.networks import NetworkDesign, build_network
-from emseg.membrane.training.devices import chosen_precision
-from emseg.membrane.training.kept_images import Pace, keep_prediction
-from emseg.membrane.training.prediction import WHOLE_IMAGE, grid_for
+from emseg.membrane.training.membrane_prediction import WHOLE_IMAGE, grid_for, predict_to_png
 from emseg.tiling import TileGrid, open_output, predict_tiled
 from emseg.tiling.arrays import cut_tiles, read_band
 from emseg.tiling.inference import even_batches
+from emseg.training.devices import chosen_precision
 
 TILE, HALO, STRIDE = 512, 64, 32
 GAUSSIAN_OVERLAP = 128  # a quarter of the tile
@@ -191,11 +190,11 @@ def predict_strip(precision: str, width: int, folder: Path) -> None:
     network = build_network(NetworkDesign(encoder="resnet50"), seed=0).eval()
     strip = ArrayImage("strip", np.random.default_rng(0).integers(0, 256, (WHOLE_IMAGE, width), dtype=np.uint8))
     before = peak_memory_mb()
-    pace = Pace(folder / "seconds_per_megapixel.json")
-    path = folder / f"strip_{precision}.png"
-    keep_prediction(network, strip, path, pace, tta=False, tile=WHOLE_IMAGE, precision=precision)
+    began = time.perf_counter()
+    predict_to_png(network, strip, folder / f"strip_{precision}.png", precision=precision)
+    seconds = time.perf_counter() - began
     tiles = grid_for(network, (WHOLE_IMAGE, width), tile=WHOLE_IMAGE, halo=None).n_tiles
-    print(json.dumps({"before_mb": before, "peak_mb": peak_memory_mb(), "seconds": pace.seconds, "tiles": tiles}))
+    print(json.dumps({"before_mb": before, "peak_mb": peak_memory_mb(), "seconds": seconds, "tiles": tiles}))
 
 
 def peak_memory_mb() -> float:

@@ -1,19 +1,18 @@
-"""Shapes are checked while testing: jaxtyping's annotations on tensors are enforced by beartype, and only here."""
+"""What all tests share: array annotations are checked (`array_checks`), a small project and real data as fixtures."""
 
 import os
 from pathlib import Path
 
+import array_checks
 import matplotlib as mpl
 import pytest
 import torch
-from jaxtyping import install_import_hook
 from runs.mini_project import project, rewrite
 
 __all__ = ["project", "real_data", "rewrite"]  # the fixtures of all tests
 
 mpl.use("Agg")
-# Modules whose signatures carry tensor shapes; numba's kernels cannot be wrapped and are left out.
-install_import_hook(["emseg.frequency"], "beartype.beartype")
+array_checks.install()
 
 
 @pytest.fixture

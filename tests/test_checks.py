@@ -80,6 +80,14 @@ def test_a_wrong_field_gets_one_sentence(values, message):
     assert str(caught.value) == message
 
 
+def test_a_field_given_by_position_is_refused_by_its_name():
+    assert ToyPlan(3, 2) == ToyPlan(n_steps=3, n_workers=2)
+    with pytest.raises(UsageError, match="`optimizer` must be one of 'adam', 'adamw'; got 'adma'"):
+        ToyPlan(3, 2, "adma")
+    with pytest.raises(TypeError, match="multiple values"):
+        ToyPlan(3, n_steps=3)
+
+
 def test_a_validated_class_is_frozen_comparable_and_plain():
     plan = ToyPlan(flips=["vertical"], momentum=0)
     assert plan.flips == ("vertical",)

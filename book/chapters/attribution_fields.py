@@ -50,11 +50,9 @@ from emseg.checks import require_count, require_one_of
 from emseg.errors import InputError, UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.files import digest_of, digest_of_array, find_root
-from emseg.membrane.dataset.images import ArrayImage, MembraneImage
-from emseg.membrane.dataset.membrane_set import MembraneSet
+from emseg.membrane.dataset import ArrayImage, MembraneImage, MembraneSet, open_membrane_set
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
 from emseg.membrane.training import PLANS, TrainingPlan, predict_membrane, train_network
-from emseg.membrane.training.plan import settings_of
 from emseg.runs.session import Run
 from emseg.source_code import code_digest
 from emseg.tiling.receptive_field import Dependence, ReceptiveField, theoretical_receptive_field
@@ -152,8 +150,6 @@ def _synthetic(tissue: str, pixel_size_nm: float, size_px: int, n_train: int, n_
 
 
 def _isbi(n_train: int, n_test: int) -> tuple[Condition, Condition]:
-    from emseg.membrane.dataset.opening import open_membrane_set
-
     native = open_membrane_set("isbi2012", n_train=n_train, n_test=n_test)
     assert native.pixel_size_nm is not None
 
@@ -197,7 +193,7 @@ def trained(
 ) -> MembraneNetwork:
     """Return the network of a condition, trained or taken from its finished work folder, in evaluation mode."""
     names = [image.name for image in condition.images.train]
-    recipe = f"{condition.images.fingerprint} {names} {design} {settings_of(plan)} {torch.__version__}"
+    recipe = f"{condition.images.fingerprint} {names} {design} {plan.settings()} {torch.__version__}"
     name = f"{condition.name}-{plan.n_steps}-{digest_of(code_digest(*_TRAINING_CODE), recipe)[:12]}"
     folder = _in_project(work_folder) / name
     return _laid_out(train_network(design, plan, condition.images, folder, resume=True, progress=False).network)

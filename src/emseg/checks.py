@@ -55,8 +55,11 @@ def validated(cls: type[T]) -> type[T]:
         for name in values:
             if name not in known:
                 raise UsageError(f"a {_words(cls)} has no {name!r}.{suggest(name, known)}")
+        # Handed over by name, or a refusal would name the value by its position.
+        names = [field.name for field in dataclasses.fields(made) if field.init]
+        named, rest = dict(zip(names, args, strict=False)), args[len(names) :]
         try:
-            init(self, *args, **values)
+            init(self, *rest, **named, **values)
         except pydantic.ValidationError as error:
             cause = error.errors()[0].get("ctx", {}).get("error")
             raise (cause if isinstance(cause, ValueError) else UsageError(describe(error))) from None

@@ -40,6 +40,6 @@ def site(html: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def look(site: str, browser: Browser) -> Callable[[str, str], Seen]:
-    """What the browser sees of a page in a colour scheme; each is opened once."""
-    return cache(lambda page, scheme: inspect_page(browser, site + page, scheme))
+def look(site: str, browser: Browser) -> Callable[[str], Seen]:
+    """What the browser sees of a page; each is opened once."""
+    return cache(lambda page: inspect_page(browser, site + page))

@@ -8,10 +8,7 @@ import nbformat
 import pytest
 
 from emseg.runs.digest import code_cells
-from emseg.runs.parameters import read_parameters
-from emseg.runs.profiles import list_profiles, load_profile
-from emseg.runs.project import list_chapters
-from emseg.runs.state import resolve_at
+from emseg.runs.project import list_chapters, list_profiles, load_profile
 from emseg.source_code import code_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +22,7 @@ def test_papermill_reads_the_same_typed_and_described_parameters(chapter):
     """`papermill --help-notebook` shows every parameter with its type, default and help."""
     from papermill.inspection import inspect_notebook
 
-    declared = read_parameters(chapter)
+    declared = chapter.parameters()
     seen = inspect_notebook(str(chapter.path))
     assert list(seen) == list(declared)
     for name, parameter in declared.items():
@@ -39,7 +36,7 @@ def test_papermill_reads_the_same_typed_and_described_parameters(chapter):
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_gives_valid_parameters_and_an_expected_cost(chapter, profile):
     loaded = load_profile(ROOT, profile)
-    resolve_at(chapter, loaded)
+    loaded.resolve(chapter)
     assert loaded.of(chapter.name).expected_minutes, "say in the profile how long the chapter takes"
 
 

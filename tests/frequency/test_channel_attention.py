@@ -20,8 +20,7 @@ from emseg.frequency import (
     build_attention,
     dct_pool,
 )
-from emseg.frequency.attention.efficient import adaptive_kernel_size
-from emseg.frequency.attention.gate import gate_layers
+from emseg.frequency.attention import adaptive_kernel_size, gate_layers
 
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -216,8 +215,8 @@ def test_the_hidden_layer_is_narrower_by_the_reduction() -> None:
         (lambda: build_attention("fanet", 40), "got 40 channels and 16 frequencies"),
         (lambda: build_attention("fca", 40, stage=1), "got 40 channels and 16 frequencies"),
         (lambda: SqueezeExcite(8), "got 8 channels and reduction=16. Use reduction=8 or less"),
-        (lambda: SqueezeExcite(0), "`channels` must be at least 1"),
-        (lambda: SqueezeExcite(16, reduction=0), "`reduction` must be at least 1"),
+        (lambda: SqueezeExcite(0), "`channels` must be a whole number of at least 1; got 0"),
+        (lambda: SqueezeExcite(16, reduction=0), "`reduction` must be a whole number of at least 1; got 0"),
         (lambda: EfficientChannelAttention(16, kernel_size=4), "must be odd.*got 4. Use 3 or 5"),
         (lambda: FcaAttention(16, 6), "needs at least 7 pixels along each axis"),
         (lambda: FcaAttention(16, 56, frequencies=[(7, 0)]), "from 0 to 6"),

@@ -206,8 +206,8 @@ def test_the_maps_of_the_stages_have_the_strides_4_to_32() -> None:
         (lambda: ResNetDesign(block="botleneck"), "Did you mean 'bottleneck'"),
         (lambda: ResNetDesign(depths=()), "one to 4 entries"),
         (lambda: ResNetDesign(depths=(1, 1, 1, 1, 1)), "one to 4 entries"),
-        (lambda: ResNetDesign(depths=(1, 0)), "`depths` must be at least 1; got 0"),
-        (lambda: ResNetDesign(n_classes=0), "`n_classes` must be at least 1"),
+        (lambda: ResNetDesign(depths=(1, 0)), r"`depths.1` must be at least 1; got 0"),
+        (lambda: ResNetDesign(n_classes=0), "`n_classes` must be at least 1; got 0"),
         (lambda: ResNet(SMALL, "senet"), "got 'senet'"),
     ],
 )

@@ -10,10 +10,8 @@ import nbformat
 import pytest
 
 from emseg.runs.execute import ChapterFailedError, run_chapter, what_is_missing
-from emseg.runs.profiles import load_profile
-from emseg.runs.project import find_chapter
-from emseg.runs.record import read_record
-from emseg.runs.state import resolve_at
+from emseg.runs.gathering import read_record
+from emseg.runs.project import find_chapter, load_profile
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # papermill's and the kernel's own; the chapters' are in notebooks
 PUBLISH = 'from emseg.runs.session import Run\nrun = Run("part/first", seed=0)\nrun.metric("m", 1, n=1, label="M")\n'
@@ -21,7 +19,7 @@ PUBLISH = 'from emseg.runs.session import Run\nrun = Run("part/first", seed=0)\n
 
 def _run(project: Path, out: Path, **options):
     chapter = find_chapter(project, "part/first")
-    parameters = resolve_at(chapter, load_profile(project, "smoke"))
+    parameters = load_profile(project, "smoke").resolve(chapter)
     return run_chapter(chapter, parameters, root=project, profile="smoke", out=out, progress=False, **options)
 
 

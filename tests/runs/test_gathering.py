@@ -1,11 +1,13 @@
 """A chapter of results finds all records of another chapter, each once."""
 
+import math
 from pathlib import Path
 
 from book.staged import metric, record
 
-from emseg.runs.gathering import gather_records
-from emseg.runs.record import write_record
+from emseg.runs.digest import code_digests
+from emseg.runs.gathering import gather_records, records_frame, write_record
+from emseg.runs.project import find_chapter
 
 
 def test_kept_records_and_cells_are_found_once_without_tests(tmp_path: Path):
@@ -25,3 +27,21 @@ def test_kept_records_and_cells_are_found_once_without_tests(tmp_path: Path):
         write_record(path, one)
     assert [one["run_id"] for one in gather_records(tmp_path, "part/first")] == [second["run_id"], first["run_id"]]
     assert gather_records(tmp_path / "nowhere", "part/first") == []
+
+
+def test_records_become_one_table_with_a_row_for_each(project: Path):
+    """Parameters, metrics and facts of the run side by side; what a run lacks is NaN; today's code is recognized."""
+    old = record("part/first", "lab", ["synthetic", "real"], 2, m=metric(1.0), n=metric(2.0))
+    new = record("part/first", "lab", [], 3, m=metric(3.0))
+    new["digests"] = code_digests(find_chapter(project, "part/first"))
+    for name, one in {"old": old, "new": new}.items():
+        write_record(project / "book" / "results" / "part" / "first" / "lab" / f"{name}.json", one)
+    frame = records_frame("part/first", project)
+    assert list(frame.index) == [old["run_id"], new["run_id"]]
+    assert list(frame["metrics"]["m"]) == [1.0, 3.0]
+    assert math.isnan(frame["metrics", "n"].iloc[1])
+    assert list(frame["parameters"]["factors"]) == [[2, 4], [2, 4]]
+    assert list(frame["run"]["data_kind"]) == ["real+synthetic", "none"]
+    assert list(frame["run", "current"]) == [False, True]
+    assert frame["run", "record"].iloc[0] == old
+    assert records_frame([], project).empty

@@ -5,10 +5,8 @@ from pathlib import Path
 import pytest
 
 from emseg.errors import InputError, UsageError
-from emseg.runs.digest import library_digest, notebook_digest
-from emseg.runs.matrix import cells_to_run, matrix_cells, parse_matrix
-from emseg.runs.profiles import load_profile
-from emseg.runs.project import find_chapter
+from emseg.runs.digest import code_digests, runs_to_do
+from emseg.runs.project import find_chapter, load_profile, parse_matrix
 
 ENTRY = {
     "chapter": "part/first",
@@ -18,30 +16,30 @@ ENTRY = {
 }
 
 
-def cells(project: Path, **changes: object):
-    return matrix_cells(project, parse_matrix("m", {**ENTRY, **changes}, "profile x"), {"scale": 3.0, "levels": [0.5]})
+def matrix_runs(project: Path, **changes: object):
+    return parse_matrix("m", {**ENTRY, **changes}, "profile x").runs(project, {"scale": 3.0, "levels": [0.5]})
 
 
-def test_cells_are_all_combinations_the_first_seed_of_all_before_the_second_of_any(project: Path):
-    """Values name the cells; the matrix's parameters win over the profile's, a block's over both."""
-    found = cells(project)
-    assert [cell.name for cell in found[:5]] == [
+def test_runs_are_all_combinations_the_first_seed_of_all_before_the_second_of_any(project: Path):
+    """Values name the runs; the matrix's parameters win over the profile's, a block's over both."""
+    found = matrix_runs(project)
+    assert [run.name for run in found[:5]] == [
         "area-False-seed0",
         "area-True-seed0",
         "linear-False-seed0",
         "linear-True-seed0",
         "area-[1.0]-seed0",
     ]
-    assert [cell.parameters["seed"] for cell in found] == [0] * 5 + [1] * 5
-    assert {cell.parameters["scale"] for cell in found} == {2.0}
+    assert [run.parameters["seed"] for run in found] == [0] * 5 + [1] * 5
+    assert {run.parameters["scale"] for run in found} == {2.0}
     assert found[0].parameters["levels"] == [0.5]
     assert found[4].parameters["levels"] == [1.0]
 
 
 def test_seeds_count_from_the_matrixs_own_first_seed(project: Path):
     """So that a second machine can take other seeds."""
-    found = cells(project, parameters={"seed": 7}, seeds=3)
-    assert sorted({cell.parameters["seed"] for cell in found}) == [7, 8, 9]
+    found = matrix_runs(project, parameters={"seed": 7}, seeds=3)
+    assert sorted({run.parameters["seed"] for run in found}) == [7, 8, 9]
 
 
 @pytest.mark.parametrize(
@@ -53,25 +51,24 @@ def test_seeds_count_from_the_matrixs_own_first_seed(project: Path):
         ({"blocks": [{"kernel": "area"}]}, "a list of values"),
         ({"blocks": []}, "must be a mapping with the keys"),
         ({"seeds": 0}, "seeds must be a number from 1"),
-        ({"cells": 1}, "must be a mapping with the keys"),
+        ({"runs": 1}, "must be a mapping with the keys"),
     ],
 )
 def test_what_makes_no_matrix_is_named(project: Path, changes: dict, message: str):
     """Before anything runs."""
     with pytest.raises((InputError, UsageError), match=message):
-        cells(project, **changes)
+        matrix_runs(project, **changes)
 
 
-def test_a_cell_with_a_record_of_todays_code_is_done(project: Path):
+def test_a_run_with_a_record_of_todays_code_is_done(project: Path):
     """Other parameters, or other code, do not count."""
-    found = cells(project)
+    found = matrix_runs(project)
     chapter = find_chapter(project, "part/first")
-    notebook = chapter.read()
-    digests = {"notebook": notebook_digest(notebook), "library": library_digest(notebook, chapter.name)}
+    digests = code_digests(chapter)
     done = {"parameters": dict(found[3].parameters), "digests": digests}
     old = {"parameters": dict(found[4].parameters), "digests": {**digests, "library": "other"}}
-    left = cells_to_run(found, chapter, [done, old])
-    assert [cell.name for cell in left] == [cell.name for cell in found if cell is not found[3]]
+    left = runs_to_do(found, chapter, [done, old])
+    assert [run.name for run in left] == [run.name for run in found if run is not found[3]]
 
 
 def test_a_profile_names_its_matrices(project: Path):

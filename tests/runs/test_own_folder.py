@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from emseg.errors import InputError
+from emseg.runs.digest import OWN_FILES, require_data
 from emseg.runs.execute import run_chapter
-from emseg.runs.profiles import load_profile
+from emseg.runs.gathering import read_record, result_state
 from emseg.runs.project import find_chapter
-from emseg.runs.record import read_record
-from emseg.runs.state import OWN_FILES, chapter_state, require_data
 
 PARAMETERS = 'data: str = "synthetic"  # Data set, one of: synthetic, folder\nfolder: str = ""  # Your own data\n'
 BODY = """\
@@ -50,14 +49,11 @@ def test_a_changed_file_makes_the_result_old(project: Path, rewrite: Callable[..
     (project / "mine").mkdir()
     file = project / "mine" / "one.txt"
     file.write_text("one")
-    (project / "book" / "profiles" / "smoke.yaml").write_text(
-        "purpose: t\nchapters:\n  part/first:\n    parameters: {data: folder, folder: mine}\n"
-    )
-    chapter, profile = find_chapter(project, "part/first"), load_profile(project, "smoke")
-    before = chapter_state(chapter, profile)
-    assert chapter_state(chapter, profile) == before
+    chapter, parameters = find_chapter(project, "part/first"), {"data": "folder", "folder": "mine"}
+    before = result_state(project, chapter, parameters)
+    assert result_state(project, chapter, parameters) == before
     file.write_text("three")
-    assert chapter_state(chapter, profile)["data"] != before["data"]
+    assert result_state(project, chapter, parameters)["data"] != before["data"]
 
 
 @pytest.mark.parametrize("name", OWN_FILES)

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from emseg.errors import InputError, UsageError
-from emseg.runs.parameters import parse_parameters_cell, read_parameters, resolve
+from emseg.runs.parameters import parse_parameters_cell, resolve
 from emseg.runs.project import find_chapter
 
 
 @pytest.fixture
 def parameters(project: Path):
-    return read_parameters(find_chapter(project, "part/first"))
+    return find_chapter(project, "part/first").parameters()
 
 
 def test_declarations_carry_type_help_and_limits(parameters):
@@ -111,4 +111,4 @@ def test_a_chapter_without_a_parameters_cell_is_named(project: Path):
     notebook.cells[1].metadata["tags"] = []
     nbformat.write(notebook, path)
     with pytest.raises(InputError, match=r"chapter part/second must have one code cell tagged 'parameters'; found 0"):
-        read_parameters(find_chapter(project, "part/second"))
+        find_chapter(project, "part/second").parameters()

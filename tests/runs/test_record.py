@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emseg.errors import InputError
-from emseg.runs.record import read_record, validate_record, write_record
+from emseg.runs.gathering import read_record, validate_record, write_record
 
 RECORD = {
     "schema": 1,
@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(InputError, match=r"record\.json could not be written .* No space left on device"):
+    with pytest.raises(InputError, match=r"record\.json could not be written: No space left on device"):
         write_record(target, {**RECORD, "wall_s": 9.0})
     assert json.loads(target.read_text())["wall_s"] == 1.0
     assert list(tmp_path.iterdir()) == [target]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emseg.errors import InputError, UsageError, suggest
-from emseg.runs.record import read_record
+from emseg.runs.gathering import read_record
 from emseg.runs.staging import BUILD_FILE, CELLS_FOLDER, RECORDS_FOLDER
 
 TEST_PROFILE = "smoke"  # its runs show that the code works; as evidence they count only where there is no other

@@ -15,9 +15,9 @@ import torch
 
 from chapters.fanet_training.training_data import FRESH_SPLIT, TrainingData
 from emseg.errors import UsageError
-from emseg.runs.digest import PACKAGE_ROOT, code_tree, digest_of
-from emseg.runs.project import find_root
+from emseg.files import digest_of, find_root
 from emseg.runs.session import Run
+from emseg.source_code import PACKAGE_ROOT, code_tree
 from emseg.wafer.detector.design import DetectorDesign
 from emseg.wafer.detector.prediction import load_detections, predict_folder, write_detections
 from emseg.wafer.detector.schedule import SCHEDULES, TrainingSchedule, settings_of

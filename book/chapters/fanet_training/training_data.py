@@ -16,7 +16,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from emseg.data.places import cache_root
+from emseg.data.registry import cache_root
 from emseg.errors import UsageError, suggest
 from emseg.images import read_gray
 from emseg.runs.session import Run

@@ -28,9 +28,8 @@ from chapters.wafer_dataset.section_quality import (
     training_crops,
 )
 from emseg.errors import UsageError
-from emseg.runs.digest import digest_of, library_digest
-from emseg.runs.project import find_root
-from emseg.runs.record import write_atomically
+from emseg.files import digest_of, find_root, write_atomically
+from emseg.runs.digest import library_digest
 from emseg.synthetic.wafer.section_crops import CropSet
 
 NOWHERE = "none"

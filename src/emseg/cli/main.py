@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from emseg import __version__
-from emseg.cli import chapters, data, records, run, score, sharpness, wafer
+from emseg.cli import book, data, score, sharpness, wafer
 from emseg.errors import InputError, UsageError
 
 EXIT_FAILURE = 1
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"emseg {__version__}")
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (run, chapters, records, data, sharpness, score, wafer):
+    for module in (book, data, sharpness, score, wafer):
         module.add_parser(subparsers)
     return parser
 

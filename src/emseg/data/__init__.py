@@ -3,13 +3,25 @@
 The loaders, which need numpy, are modules of their own: `emseg.data.isbi2012`.
 """
 
-from emseg.data.download import fetch
-from emseg.data.places import cache_root, data_root, folder_of, state
-from emseg.data.registry import DataFile, Dataset, dataset, datasets, fingerprint
-from emseg.data.transfer import Patience
-from emseg.data.verification import Problem, check, dataset_path
+from emseg.data.download import Patience, fetch
+from emseg.data.registry import (
+    ABSENT,
+    DataFile,
+    Dataset,
+    Problem,
+    cache_root,
+    check,
+    data_root,
+    dataset,
+    dataset_path,
+    datasets,
+    fingerprint,
+    folder_of,
+    state,
+)
 
 __all__ = [
+    "ABSENT",
     "DataFile",
     "Dataset",
     "Patience",

@@ -1,24 +1,100 @@
 """Getting a data set: only the files that are not here yet, a few at a time, each verified before it takes its name.
 
-pooch keeps the cache: it writes to a temporary file in the file's own folder, compares the SHA-256, and renames. So a
-file is there whole or not at all, two processes may fetch the same set at once, and a fetch that was cut goes on where
-it stopped, by file. `transfer.py` moves the bytes of one file.
+pooch keeps the cache: it writes to a temporary file in the file's own folder, compares the SHA-256, and renames. A file
+is there whole or not at all, two processes may fetch the same set at once, and an interrupted fetch resumes by file.
+Moving the bytes is ours, because a reader needs to know what went wrong:
+
+| what happens | what is done |
+|---|---|
+| no connection at all (no such host, refused, no route, TLS) | stop at once: there is no network, or none to there |
+| cut in the middle, reset, silence, 408, 425, 429, 5xx | try again after a pause, `Patience.n_attempts` times in all |
+| 404, 403, 410, other 4xx | ask the next source; stop if it was the last |
+| whole, but another size or SHA-256 than the registry's | refuse that file, fetch the others |
 """
 
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from emseg.data.places import data_root, folder_of
-from emseg.data.registry import DataFile, Dataset, dataset
-from emseg.data.transfer import FileRefusedError, Line, Patience, Transfer
-from emseg.data.verification import Problem, dataset_path, examine_files, summarize
+from emseg import __version__
+from emseg.data.registry import (
+    DataFile,
+    Dataset,
+    Problem,
+    data_root,
+    dataset,
+    dataset_path,
+    examine_files,
+    folder_of,
+    summarize,
+)
 from emseg.errors import InputError, UsageError
 
+if TYPE_CHECKING:
+    import requests
+
 N_PARALLEL = 4
+_CHUNK_BYTES = 1 << 16
+_TRANSIENT_STATUS = frozenset({408, 425, 429, *range(500, 600)})
+_LONGEST_PAUSE_S = 30.0
+_HEADERS = {
+    "User-Agent": f"emseg/{__version__} (From Wafer to Membrane)",
+    "Accept-Encoding": "identity",  # so that Content-Length is the file's size
+}
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait and how often to try. Pauses double from `pause_s`; a server's Retry-After is respected."""
+
+    n_attempts: int = 3
+    pause_s: float = 0.5
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.n_attempts < 1 or self.pause_s < 0 or self.connect_timeout_s <= 0 or self.read_timeout_s <= 0:
+            raise ValueError(f"`n_attempts` must be at least 1, times must be positive; got {self}")
+
+
+class FileRefusedError(Exception):
+    """What the server sent is not the file of the registry."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+class TransferStoppedError(Exception):
+    """Another file failed, or the user interrupted."""
+
+
+class _NotThereError(Exception):
+    """The server answered that it has no such file, or refuses it."""
+
+
+class _TransientError(Exception):
+    """It may work in a moment."""
+
+    def __init__(self, reason: str, pause_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.pause_s = pause_s
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What the transfers of one fetch share: connections, patience, the signal to stop, and the counter of bytes."""
+
+    session: "requests.Session"
+    patience: Patience
+    stop: threading.Event
+    count: Callable[[int], None]
 
 
 def fetch(
@@ -32,7 +108,7 @@ def fetch(
 
     `progress` shows one bar over all files on stderr; None means on a terminal only. With `EMSEG_DATA` set nothing is
     downloaded: the set there is verified. Raises `InputError`, with what to do: no network, the server has no such
-    file, it sends something else than the registry's bytes, or the cache cannot be written.
+    file, it sends other bytes than the registry's, or the cache cannot be written.
     """
     if n_parallel < 1:
         raise UsageError(f"`n_parallel` must be at least 1; got {n_parallel}")
@@ -42,28 +118,36 @@ def fetch(
     folder = folder_of(wanted)
     wrong = {problem.path for problem in examine_files(folder, wanted.files)}
     files = [file for file in wanted.files if file.path in wrong]
-    if files:
-        try:
-            for parent in {(folder / file.path).parent for file in files}:
-                parent.mkdir(parents=True, exist_ok=True)
-            _fetch_files(wanted, files, folder, progress, n_parallel, patience or Patience())
-        except OSError as error:
-            raise InputError(
-                f"cannot write {wanted.name} to {folder} ({_reason(error)}): it takes "
-                f"{sum(file.n_bytes for file in files) / 1e6:.1f} MB more; make room there and allow writing, or set "
-                f"EMSEG_CACHE to another folder."
-            ) from error
+    if not files:
+        return folder
+    try:
+        for parent in {(folder / file.path).parent for file in files}:
+            parent.mkdir(parents=True, exist_ok=True)
+        refused = _fetch_files(wanted, files, folder, progress, n_parallel, patience or Patience())
+    except OSError as error:
+        inner = error.__cause__  # pooch wraps that of a folder that is read-only
+        reason = error.strerror or (inner.strerror if isinstance(inner, OSError) else None) or str(error)
+        raise InputError(
+            f"cannot write {wanted.name} to {folder} ({reason}): it takes "
+            f"{sum(file.n_bytes for file in files) / 1e6:.1f} MB more; make room there and allow writing, or set "
+            f"EMSEG_CACHE to another folder."
+        ) from error
+    if refused:
+        raise InputError(
+            f"{wanted.name} was not fetched whole, for what came is not what the registry lists: {summarize(refused)}. "
+            f"It was not kept; {len(files) - len(refused)} of {len(files)} files are right. A proxy may have changed "
+            f"it, or the source did; {wanted.stand_in_note}."
+        )
     return folder
 
 
 def _fetch_files(
     wanted: Dataset, files: Sequence[DataFile], folder: Path, progress: bool | None, n_parallel: int, patience: Patience
-) -> None:
-    """Fetch `files` into `folder`; a refused file does not stop the others, anything else does."""
+) -> list[Problem]:
+    """Fetch `files` into `folder` and return those refused; anything else that fails stops all."""
     import pooch
     import requests
 
-    refused: list[Problem] = []
     keeper = pooch.Pooch(
         path=folder,
         base_url="",
@@ -71,48 +155,33 @@ def _fetch_files(
         urls={file.path: wanted.urls(file)[0] for file in files},
     )
 
-    def fetch_one(file: DataFile, line: Line) -> None:
-        transfer = Transfer(wanted, file, line)
+    def fetch_one(file: DataFile, line: _Line) -> Problem | None:
+        transfer = _Transfer(wanted, file, line)
         try:
             keeper.fetch(file.path, downloader=transfer)
-        except (InputError, FileRefusedError):
+        except FileRefusedError as error:
+            return error.problem
+        except InputError:
             raise
-        except ValueError as error:  # pooch compared the SHA-256; it kept nothing
+        except ValueError:  # pooch compared the SHA-256 and kept nothing
             transfer.undo()
-            problem = Problem(file.path, "altered", f"at {transfer.url} its SHA-256 is another")
-            raise FileRefusedError(problem) from error
+            return Problem(file.path, "altered", f"at {transfer.url} its SHA-256 is another")
+        return None
 
     with (
-        _quiet_pooch(),
         _progress_bar(wanted.name, files, progress) as count,
-        requests.Session() as session,  # one for all threads: connections are kept and used again
+        requests.Session() as session,  # one for all threads: connections are reused
         ThreadPoolExecutor(n_parallel, thread_name_prefix="emseg-fetch") as executor,
     ):
-        line = Line(session, patience, threading.Event(), count)
+        pooch.get_logger().setLevel(logging.WARNING)  # the bar replaces its line for each file
+        line = _Line(session, patience, threading.Event(), count)
         futures = [executor.submit(fetch_one, file, line) for file in files]
         try:
-            for future in as_completed(futures):
-                try:
-                    future.result()
-                except FileRefusedError as error:
-                    refused.append(error.problem)
+            return [problem for future in as_completed(futures) if (problem := future.result()) is not None]
         except BaseException:
             line.stop.set()
             executor.shutdown(wait=False, cancel_futures=True)
             raise
-    if refused:
-        n_right = len(files) - len(refused)
-        raise InputError(
-            f"{wanted.name} was not fetched whole, for what came is not what the registry lists: {summarize(refused)}. "
-            f"It was not kept; {n_right} of {len(files)} files are right. A proxy may have changed it, or the "
-            f"source did; {wanted.stand_in_note}."
-        )
-
-
-def _reason(error: OSError) -> str:
-    """Return the operating system's own words, which pooch wraps for a folder that is read-only."""
-    inner = error.__cause__
-    return error.strerror or (inner.strerror if isinstance(inner, OSError) else None) or str(error)
 
 
 @contextmanager
@@ -132,15 +201,125 @@ def _progress_bar(name: str, files: Sequence[DataFile], progress: bool | None) -
         yield count
 
 
-@contextmanager
-def _quiet_pooch() -> Iterator[None]:
-    """Keep pooch from logging one line a file; the bar says it."""
-    import pooch
+class _Transfer:
+    """A pooch downloader for one file; called as `transfer(url, output_file, pooch)`."""
 
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    def __init__(self, wanted: Dataset, file: DataFile, line: _Line) -> None:
+        self.wanted, self.file, self.line = wanted, file, line
+        self.url = ""
+        self.n_received = 0
+
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
+        """Write the file's bytes to `output_file`, from the first source that has it."""
+        target = Path(output_file)
+        target.unlink()  # pooch made it readable to its owner alone; a shared cache wants the user's own permissions
+        refusals = []
+        for source_url in self.wanted.urls(self.file):
+            self.url = source_url
+            try:
+                return self._insist(target)
+            except _NotThereError as error:
+                refusals.append(f"{source_url} answered {error}")
+        raise InputError(
+            f"{self.wanted.name} cannot be fetched, for {self.file.path} is not where the registry says: "
+            f"{'; '.join(refusals)}; set EMSEG_DATA to a folder that holds {self.wanted.name}/; "
+            f"{self.wanted.stand_in_note}."
+        )
+
+    def undo(self) -> None:
+        """Take back what was counted of this file."""
+        self.line.count(-self.n_received)
+        self.n_received = 0
+
+    def _insist(self, target: Path) -> None:
+        """Receive from `self.url`, again after what may pass; give up after `n_attempts`."""
+        for attempt in range(self.line.patience.n_attempts):
+            try:
+                return self._receive(target)
+            except _TransientError as error:
+                self.undo()
+                reason, asked_pause_s = str(error), error.pause_s
+            except BaseException:
+                self.undo()
+                raise
+            if attempt + 1 < self.line.patience.n_attempts:
+                pause_s = min(max(self.line.patience.pause_s * 2**attempt, asked_pause_s), _LONGEST_PAUSE_S)
+                if self.line.stop.wait(pause_s):
+                    raise TransferStoppedError
+        raise InputError(
+            f"{self.wanted.name} was not fetched whole: {self.file.path} failed {self.line.patience.n_attempts} times "
+            f"({reason}, from {self.url}); the files that came whole are kept, so run "
+            f"`emseg data fetch {self.wanted.name}` again to go on."
+        )
+
+    def _receive(self, target: Path) -> None:
+        """Receive once; sort every failure into transient, not there, refused, or final."""
+        import requests
+        from urllib3.exceptions import ReadTimeoutError
+
+        timeout = (self.line.patience.connect_timeout_s, self.line.patience.read_timeout_s)
+        try:
+            with self.line.session.get(self.url, headers=_HEADERS, stream=True, timeout=timeout) as reply:
+                _require_ok(reply)
+                announced = reply.raw.length_remaining  # of the body, as the header says; None if it does not
+                with target.open("wb") as stream:
+                    for chunk in reply.iter_content(_CHUNK_BYTES):
+                        if self.line.stop.is_set():
+                            raise TransferStoppedError
+                        stream.write(chunk)
+                        self.line.count(len(chunk))
+                        self.n_received += len(chunk)
+                        if self.n_received > self.file.n_bytes:
+                            break
+        except requests.RequestException as error:
+            if (unreachable := _unreachable(error)) is not None:
+                raise InputError(
+                    f"{self.wanted.name} cannot be fetched, for {urlsplit(self.url).hostname} cannot be reached "
+                    f"({unreachable}): connect to the network and try again, or set EMSEG_DATA to a folder that holds "
+                    f"{self.wanted.name}/; {self.wanted.stand_in_note}."
+                ) from error
+            inner = error.args[0] if error.args else None
+            silent = isinstance(error, requests.Timeout) or isinstance(inner, ReadTimeoutError)
+            reason = f"no byte for {self.line.patience.read_timeout_s:g} s" if silent else self._cut()
+            raise _TransientError(reason) from error
+        if self.n_received != self.file.n_bytes:
+            if self.n_received < (self.file.n_bytes if announced is None else announced):
+                raise _TransientError(self._cut())
+            came = "more" if self.n_received > self.file.n_bytes else f"{self.n_received:,}"
+            detail = f"at {self.url} it has {came} bytes instead of {self.file.n_bytes:,}"
+            raise FileRefusedError(Problem(self.file.path, "altered", detail))
+
+    def _cut(self) -> str:
+        return f"truncated: the connection was cut before all {self.file.n_bytes:,} bytes were here"
+
+
+def _require_ok(reply: "requests.Response") -> None:
+    """Raise `_TransientError` or `_NotThereError` unless the reply has status 200."""
+    answer = f"{reply.status_code} {reply.reason}"
+    if reply.status_code in _TRANSIENT_STATUS:
+        pause_s = 0.0
+        with suppress(ValueError):  # a date, which few servers send
+            pause_s = float(reply.headers.get("Retry-After", "0"))
+        raise _TransientError(f"the server answered {answer}", pause_s)
+    if reply.status_code != 200:
+        raise _NotThereError(answer)
+
+
+def _unreachable(error: "requests.RequestException") -> str | None:
+    """Return why no connection came about, or None if there was one."""
+    import requests
+    from urllib3.exceptions import NewConnectionError
+
+    if isinstance(error, requests.ConnectTimeout):
+        return "no answer"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy does not answer"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate cannot be verified"
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    if isinstance(cause, NewConnectionError):
+        said = str(cause).rsplit("] ", 1)[-1].rstrip(")")  # "...: [Errno 111] Connection refused"
+        return f"its name is not known: {said}" if "resolve" in str(cause) else said
+    if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):
+        return None
+    return f"{type(error).__name__}: {error}"

@@ -14,7 +14,7 @@ from typing import Literal, overload
 import numpy as np
 from jaxtyping import UInt8
 
-from emseg.data.verification import dataset_path
+from emseg.data.registry import dataset_path
 from emseg.errors import InputError, UsageError
 
 N_SLICES = 30

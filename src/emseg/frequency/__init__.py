@@ -1,6 +1,7 @@
 from emseg.frequency.aliasing import adaptive_pool_matrix, leakage_closed_form, leakage_spectrum, staircase_basis
 from emseg.frequency.attention import (
     ATTENTIONS,
+    FCANET_SIZES,
     EfficientChannelAttention,
     FanetAttention,
     FcaAttention,
@@ -13,6 +14,7 @@ from emseg.frequency.resnet import RESNET18, RESNET34, RESNET50, ResNet, ResNetD
 
 __all__ = [
     "ATTENTIONS",
+    "FCANET_SIZES",
     "RESNET18",
     "RESNET34",
     "RESNET50",

@@ -12,11 +12,11 @@ samples cannot tell k' = 2 m n + k or 2 m n - k from k:
 
     G_kk' = (-1)^m D(k')   for k' = 2 m n +- k,  0 otherwise,      D(k') = sin(pi k' / 2n) / (r sin(pi k' / 2N)).
 
-Each row has the energy sum_k' G_kk'^2 = 1, so for white maps G_kk^2 = D(k)^2 is the share of the pooled coefficient
-that is the frequency asked for; D(k) falls from 1 at k = 0 towards about 2/pi at k = n. Where n does not divide N the
-bins overlap and weigh pixels unequally; with c = gcd(N, n) the bins repeat c times, so the aliases are k' = 2 m c +-
-k: more of them, and now coefficient 0 has some too, so that it is no longer the mean of the map. A constant map still
-pools to a constant (each bin is an average), so the mean itself never leaks into k > 0.
+Each row has the energy sum_k' G_kk'^2 = 1, so for white maps G_kk^2 = D(k)^2 is the fraction of the pooled
+coefficient's variance that is the frequency asked for; D(k) falls from 1 at k = 0 towards about 2/pi at k = n. Where n
+does not divide N the bins overlap and weigh pixels unequally; with c = gcd(N, n) the bins repeat c times, so the
+aliases are k' = 2 m c +- k: more of them, and now coefficient 0 has some too, so that it is no longer the mean of the
+map. A constant map still pools to a constant (each bin is an average), so the mean itself never leaks into k > 0.
 
     N, n         pixels along one axis of the full and of the pooled map
     f_k', g_k    coefficients of the full and of the pooled map, orthonormal, the pooled ones times sqrt(N / n): then
@@ -29,34 +29,14 @@ pooling and the scaled index. The closed forms are derived in the chapter "DCT d
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emseg.errors import InputError, UsageError
-from emseg.frequency.dct import (
-    Normalization,
-    dct_basis,
-    require_index,
-    require_size,
-    resolve_frequencies,
-)
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How well one set of coefficients stands for another, one entry a frequency.
-
-    `r_squared`       share of variance in common, 0 .. 1; a learned linear layer can undo any other difference
-    `gain`            slope of the pooled coefficient on the full one (NaN where the full one never varies)
-    `relative_error`  mean squared difference over the mean square of the full coefficient, nothing undone
-    """
-
-    r_squared: Float[Tensor, " frequency"]
-    gain: Float[Tensor, " frequency"]
-    relative_error: Float[Tensor, " frequency"]
+from emseg.checks import require_count
+from emseg.errors import UsageError
+from emseg.frequency.dct import Normalization, dct_basis, require_index
 
 
 def adaptive_pool_matrix(
@@ -66,13 +46,12 @@ def adaptive_pool_matrix(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str | None = None,
 ) -> Float[Tensor, "pooled size"]:
-    """Return the matrix of adaptive average pooling along one axis: row i averages pixels floor(iN/n) ..
-    ceil((i+1)N/n) - 1.
+    """Return the matrix of adaptive average pooling along one axis, as torch's `adaptive_avg_pool1d` applies it.
 
-    Its rows sum to 1. Its columns sum to n / N only where n divides N; elsewhere the bins overlap, and pixels count
-    unequally.
+    Row i averages the pixels floor(iN/n) .. ceil((i+1)N/n) - 1. Its rows sum to 1. Its columns sum to n / N only where
+    n divides N; elsewhere the bins overlap, and pixels count unequally.
     """
-    size, pooled_size = require_size(size), require_size(pooled_size, "pooled_size")
+    size, pooled_size = require_count("size", size), require_count("pooled_size", pooled_size)
     bins = torch.arange(pooled_size)[:, None]
     start = (bins * size) // pooled_size
     stop = ((bins + 1) * size + pooled_size - 1) // pooled_size
@@ -95,13 +74,12 @@ def staircase_basis(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str | None = None,
 ) -> Float[Tensor, "frequency position"]:
-    """Return the full-size weights of pooling an axis to `pooled_size` and then projecting on its cosines, one row a
-    frequency.
+    """Return the full-size weights of pooling an axis and then projecting on its cosines, one row a frequency.
 
     `staircase_basis(N, n) @ x` equals `dct_basis(n) @ pooled x`; `frequencies` (default: all) are indices on the pooled
     axis, and `normalization` is that of the pooled axis.
     """
-    cosines = dct_basis(require_size(pooled_size, "pooled_size"), frequencies, normalization=normalization)
+    cosines = dct_basis(require_count("pooled_size", pooled_size), frequencies, normalization=normalization)
     return (cosines @ adaptive_pool_matrix(size, pooled_size)).to(dtype).to(device or "cpu")
 
 
@@ -115,7 +93,7 @@ def leakage_spectrum(
 
 def alias_frequencies(size: int, pooled_size: int, frequency: int) -> tuple[int, ...]:
     """Return the indices k' = 2 m gcd(size, pooled_size) +- k of the full axis that can enter pooled coefficient k."""
-    size, pooled_size = require_size(size), require_size(pooled_size, "pooled_size")
+    size, pooled_size = require_count("size", size), require_count("pooled_size", pooled_size)
     k = require_index(frequency, pooled_size)
     period = 2 * math.gcd(size, pooled_size)
     return tuple(index for index in range(size) if (index - k) % period == 0 or (index + k) % period == 0)
@@ -123,7 +101,7 @@ def alias_frequencies(size: int, pooled_size: int, frequency: int) -> tuple[int,
 
 def leakage_closed_form(size: int, pooled_size: int, frequency: int) -> Float[Tensor, " size"]:
     """Return row k of G from the formula at the top of this module; `pooled_size` must divide `size`."""
-    size, pooled_size = require_size(size), require_size(pooled_size, "pooled_size")
+    size, pooled_size = require_count("size", size), require_count("pooled_size", pooled_size)
     if size % pooled_size:
         raise UsageError(
             f"the closed form holds where `pooled_size` divides `size`; got {size} and {pooled_size}. "
@@ -139,73 +117,3 @@ def leakage_closed_form(size: int, pooled_size: int, frequency: int) -> Float[Te
         dirichlet = math.sin(math.pi * alias / (2 * n)) / (ratio * math.sin(math.pi * alias / (2 * size)))
         row[alias] = (-1) ** m * dirichlet
     return row
-
-
-def expected_agreement(
-    spectrum: Float[Tensor, "height width"],
-    pooled_size: tuple[int, int],
-    frequencies: Sequence[tuple[int, int]],
-    full_frequencies: Sequence[tuple[int, int]] | None = None,
-) -> Agreement:
-    """Return the agreement, exact over all maps whose orthonormal coefficients are independent with variances
-    `spectrum`.
-
-    Pooled coefficient k (a pair of indices on the pooled map) stands for coefficient q of the full map, by default q
-    = k, the same number of half periods. With S the spectrum and P_k = sum_k' G_kk'^2 S_k' the variance of the pooled
-    coefficient,
-
-        r_squared = G_kq^2 S_q / P_k,    gain = G_kq,    relative_error = (P_k - 2 G_kq S_q + S_q) / S_q.
-
-    `spectrum` must be positive at every q.
-    """
-    if spectrum.ndim != 2 or not bool(torch.isfinite(spectrum).all()) or bool((spectrum < 0).any()):
-        raise InputError(
-            "`spectrum` must be a map [height, width] of finite variances of at least 0; "
-            f"got shape {tuple(spectrum.shape)}, or a negative value or NaN. Use power_law_spectrum, or mean squares."
-        )
-    height, width = spectrum.shape
-    pooled_pairs = resolve_frequencies(frequencies, *pooled_size)
-    full_pairs = resolve_frequencies(pooled_pairs if full_frequencies is None else full_frequencies, height, width)
-    if len(full_pairs) != len(pooled_pairs):
-        raise UsageError(
-            "`frequencies` and `full_frequencies` must pair up; "
-            f"got {len(pooled_pairs)} and {len(full_pairs)}. Give one of the full map for each of the pooled map."
-        )
-    variance = spectrum.detach().to("cpu", torch.float64)
-    rows = leakage_spectrum(height, pooled_size[0], [pair[0] for pair in pooled_pairs])
-    columns = leakage_spectrum(width, pooled_size[1], [pair[1] for pair in pooled_pairs])
-    h, w = (torch.tensor(axis) for axis in zip(*full_pairs, strict=True))
-    index = torch.arange(len(full_pairs))
-    gain = rows[index, h] * columns[index, w]
-    wanted = variance[h, w]
-    if not bool((wanted > 0).all()):
-        empty = full_pairs[int(torch.nonzero(wanted <= 0)[0])]
-        raise InputError(f"`spectrum` must be positive at every frequency asked for; it is 0 at {empty}. Leave it out.")
-    pooled = torch.einsum("fh,hw,fw->f", rows.square(), variance, columns.square())
-    return Agreement(
-        r_squared=gain.square() * wanted / pooled,
-        gain=gain,
-        relative_error=(pooled - 2 * gain * wanted + wanted) / wanted,
-    )
-
-
-def measured_agreement(full: Float[Tensor, "map frequency"], other: Float[Tensor, "map frequency"]) -> Agreement:
-    """Return the agreement of coefficients measured on at least three maps; r_squared and gain with the means taken
-    off.
-
-    `relative_error` compares the values as they are, so both must be under one normalisation ("mean" for two map
-    sizes).
-    """
-    if full.shape != other.shape or full.ndim != 2 or full.shape[0] < 3:
-        raise InputError(
-            "`full` and `other` must both have the shape (maps, frequencies) with at least 3 maps; "
-            f"got {tuple(full.shape)} and {tuple(other.shape)}. Flatten the batch axes first."
-        )
-    wanted, got = full.detach().to(torch.float64), other.detach().to(torch.float64)
-    x, y = wanted - wanted.mean(dim=0), got - got.mean(dim=0)
-    covariance, x_energy, y_energy = (x * y).sum(dim=0), x.square().sum(dim=0), y.square().sum(dim=0)
-    return Agreement(
-        r_squared=covariance.square() / (x_energy * y_energy),
-        gain=covariance / x_energy,
-        relative_error=(got - wanted).square().sum(dim=0) / wanted.square().sum(dim=0),
-    )

@@ -14,60 +14,61 @@ Every map is a sum of cosines, and each coefficient says how much of one cosine 
     "ortho"         sqrt 1/N  sqrt 2/N      sqrt 1/N  sqrt 2/N      keeps energy; scipy's norm="ortho", FcaNet's choice
 
 Deviation: Eq. 2 of FANet prints the inverse with b = 1 throughout. That is no inverse under any of the three
-normalisations, because the zero frequencies need half the weight of the others: see `printed_inverse`.
+normalizations, because the zero frequencies need half the weight of the others.
+
+A small map is transformed by two matrix products, a large one by one real Fourier transform (Makhoul's reordering):
+take the even positions of a sequence in order, then its odd positions backwards, v = x0 x2 x4 ... x5 x3 x1. With V =
+FFT(v) and w_k = exp(-i pi k / 2N), the sum of Eq. 1 along one axis is
+
+    f_k = Re(w_k V_k),   f_(N-k) = -Im(w_k V_k),   k = 0 .. N/2,
+
+so a real FFT, which keeps only k = 0 .. N/2, holds all N coefficients. Along the second axis values are complex, and
+the real part is taken over the pair (V_k, V_-k):  B_k = (w_k V_k + conj(w_k) V_-k) / 2.  The inverse runs backwards:
+V_k = conj(w_k) (f_k - i f_(N-k)), with f_N = 0.
 
 Source: Sun et al. 2021 (FANet), Eqs. 1 to 4, Table 1; Qin et al. 2021 (FcaNet) for the order of Table 1 and the
-scaled index.
+scaled index; J. Makhoul, "A fast cosine transform in one and two dimensions", IEEE Trans. ASSP 28 (1980) 27-34.
 """
 
 import math
-import operator
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
-from emseg.errors import InputError, UsageError, suggest
-from emseg.frequency.fast_dct import AxisWeight, dct2_by_fft, idct2_by_fft
+from emseg.checks import require_count, require_one_of
+from emseg.errors import InputError, UsageError
 
 Normalization = Literal["none", "mean", "ortho"]
 Indexing = Literal["raw", "scaled"]
+AxisWeight = tuple[float, float]  # at index 0, at all other indices
 
 # Table 1 of FANet, which is FcaNet's top 16 in FcaNet's order: (h, w), rows first.
 TOP16: tuple[tuple[int, int], ...] = (
     (0, 0), (0, 1), (6, 0), (0, 5), (0, 2), (1, 0), (1, 2), (4, 0),
     (5, 0), (1, 6), (3, 0), (0, 4), (0, 6), (0, 3), (3, 5), (2, 2),
 )  # fmt: skip
-
-# The 7 x 7 division of the frequency plane (FANet, section 4.3).
-PARTS = 7
+PARTS = 7  # the 7 x 7 division of the frequency plane (FANet, section 4.3)
 
 # Up to this many rows and columns, two matrix products beat the Fourier transform (measured: benchmarks/dct.py).
 MATRIX_LIMIT = 256
 
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # A size that a compiler or exporter leaves open is a SymInt, and must not be asked for its value.
 _WHOLE = (int, torch.SymInt)
-
-_WORKING_DTYPE = {
-    torch.float16: torch.float32,
-    torch.bfloat16: torch.float32,
-    torch.float32: torch.float32,
-    torch.float64: torch.float64,
-}
 
 
 def require_map(x: object, name: str = "x") -> None:
     """Raise `InputError` unless `x` is a tensor of real floating-point maps [..., height, width] that hold pixels.
 
-    NaN and infinity are let through: a transform is a sum, so they show in its result, and testing for them would make
-    an accelerator wait at every layer.
+    NaN and infinity pass: they show in the result of a sum, and a test for them would make a GPU wait at every layer.
     """
     if not isinstance(x, Tensor):
         raise InputError(f"`{name}` must be a torch tensor; got {type(x).__name__}. Use torch.as_tensor({name}).")
-    if x.dtype not in _WORKING_DTYPE:
+    if x.dtype not in _DTYPES:
         raise InputError(
             f"`{name}` must hold float16, bfloat16, float32 or float64 numbers; got {x.dtype}. Use {name}.float()."
         )
@@ -85,54 +86,34 @@ def require_map(x: object, name: str = "x") -> None:
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which maps of `dtype` are summed: float32 for half precision, else `dtype` itself."""
-    return _WORKING_DTYPE[dtype]
+    return torch.float32 if dtype.itemsize == 2 else dtype
 
 
 def require_size(size: int, name: str = "size") -> int:
-    """Return `size` as an int, or raise `UsageError` unless it is a whole number of at least 1."""
-    try:
-        number = size if isinstance(size, _WHOLE) else operator.index(size)
-    except TypeError:
-        raise UsageError(f"`{name}` must be a whole number; got {size!r}. Round it first.") from None
-    if isinstance(size, bool) or number < 1:
-        raise UsageError(f"`{name}` must be at least 1; got {size!r}. Give the number of pixels along the axis.")
-    return number
+    """Return `size`, or raise `UsageError` unless it is a whole number of at least 1."""
+    if isinstance(size, bool) or not isinstance(size, _WHOLE) or size < 1:
+        return require_count(name, size)
+    return size
 
 
 def require_index(frequency: int, size: int, name: str = "frequency") -> int:
-    """Return `frequency` as an int, or raise `UsageError` unless it is a whole number from 0 to size - 1."""
-    try:
-        number = frequency if isinstance(frequency, _WHOLE) else operator.index(frequency)
-    except TypeError:
-        number = -1
-    if isinstance(frequency, bool) or not 0 <= number < size:
+    """Return `frequency`, or raise `UsageError` unless it is a whole number from 0 to size - 1."""
+    if isinstance(frequency, bool) or not hasattr(frequency, "__index__") or not 0 <= frequency < size:
         raise UsageError(
             f"`{name}` must be a whole number from 0 to {size - 1}, as many as the axis has pixels; "
             f"got {frequency!r}. Use a larger map or a lower frequency."
         )
-    return number
-
-
-def _require_choice(value: str, allowed: tuple[str, ...], name: str) -> None:
-    if value not in allowed:
-        hint = suggest(value, allowed) if isinstance(value, str) else ""
-        raise UsageError(f"`{name}` must be one of {', '.join(map(repr, allowed))}; got {value!r}.{hint}")
+    return frequency if isinstance(frequency, _WHOLE) else int(frequency)
 
 
 def forward_weight(size: int, normalization: Normalization) -> AxisWeight:
     """Return (a_0, a_k) of one axis: see the table at the top of this module."""
-    _require_choice(normalization, get_args(Normalization), "normalization")
+    require_one_of("normalization", normalization, get_args(Normalization))
     if normalization == "none":
         return 1.0, 1.0
     if normalization == "mean":
         return 1.0 / size, 1.0 / size
     return math.sqrt(1.0 / size), math.sqrt(2.0 / size)
-
-
-def inverse_weight(size: int, normalization: Normalization) -> AxisWeight:
-    """Return (b_0, b_k) of one axis: 1/N and 2/N divided by the forward weights."""
-    zero, other = forward_weight(size, normalization)
-    return 1.0 / (size * zero), 2.0 / (size * other)
 
 
 def scaled_index(frequency: int, size: int, parts: int = PARTS) -> int:
@@ -155,7 +136,7 @@ def resolve_frequencies(
     frequencies: Sequence[tuple[int, int]], height: int, width: int, indexing: Indexing = "raw"
 ) -> tuple[tuple[int, int], ...]:
     """Return the pairs (h, w) as indices on a map of height x width, after checking that the map has them."""
-    _require_choice(indexing, get_args(Indexing), "indexing")
+    require_one_of("indexing", indexing, get_args(Indexing))
     pairs = list(frequencies)
     if not pairs:
         raise UsageError("`frequencies` must hold at least one pair (h, w); got none. Use TOP16 for Table 1.")
@@ -181,12 +162,10 @@ def dct_basis(
 ) -> Float[Tensor, "frequency position"]:
     """Return the cosines a_k cos(pi k (2u + 1) / 2N) of an axis of `size` pixels, one row a frequency.
 
-    `frequencies` defaults to all of 0 .. size - 1. The coefficients of one axis are `dct_basis(size) @ x`. The angle
-    is reduced modulo 2 pi in whole numbers before the cosine is taken, so high frequencies of long axes keep all
-    their digits.
+    `frequencies` defaults to all of 0 .. size - 1. The coefficients of one axis are `dct_basis(size) @ x`.
     """
     size = require_size(size)
-    if dtype not in _WORKING_DTYPE:
+    if dtype not in _DTYPES:
         raise UsageError(
             f"`dtype` must be float16, bfloat16, float32 or float64; got {dtype}. Cosines are no integers."
         )
@@ -201,9 +180,10 @@ def cosines(
     dtype: torch.dtype,
     device: torch.device | str | None,
 ) -> Float[Tensor, "frequency position"]:
-    """Return `dct_basis` without its checks, which nobody can decide while a size is left open."""
+    """Return `dct_basis` without its checks, which cannot be decided while a size is left open."""
     zero, other = forward_weight(size, normalization)
     index = torch.tensor(frequencies, dtype=torch.int64)
+    # Reduced modulo 2 pi in whole numbers before the cosine is taken: high frequencies keep all their digits.
     turns = (index[:, None] * (2 * torch.arange(size) + 1)) % (4 * size)
     weight = torch.full((len(frequencies),), other, dtype=torch.float64).masked_fill_(index == 0, zero)
     table = weight[:, None] * torch.cos(turns.to(torch.float64) * (math.pi / (2 * size)))
@@ -218,7 +198,7 @@ def cached_basis(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Float[Tensor, "frequency position"]:
-    """Return `dct_basis`, kept from call to call. The tensor is shared: read it, never write to it."""
+    """Return `dct_basis` from a cache. The tensor is shared: read it, never write to it."""
     with torch.inference_mode(False):  # a table that inference mode had made could never be used in training
         return dct_basis(size, frequencies, normalization=normalization, dtype=dtype, device=device)
 
@@ -227,12 +207,11 @@ def cached_basis(
 def _inverse_basis(
     size: int, normalization: Normalization, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "frequency position"]:
-    """Return b_k cos(pi k (2u + 1) / 2N), all frequencies of a small axis. Shared: read only."""
-    zero, other = inverse_weight(size, normalization)
+    """Return b_k cos(pi k (2u + 1) / 2N), b being 1/N and 2/N over the forward weights. Shared: read only."""
+    zero, other = forward_weight(size, normalization)
     with torch.inference_mode(False):
-        basis = dct_basis(size)
-        basis[0] *= zero
-        basis[1:] *= other
+        basis = dct_basis(size) * (2.0 / (size * other))
+        basis[0] = 1.0 / (size * zero)
         return basis.to(dtype).to(device)
 
 
@@ -248,10 +227,10 @@ def dct2(
     require_map(x)
     height, width = x.shape[-2:]
     weights = forward_weight(height, normalization), forward_weight(width, normalization)
-    work = x.to(_WORKING_DTYPE[x.dtype])
+    work = x.to(working_dtype(x.dtype))
     with torch.autocast(x.device.type, enabled=False):
         if max(height, width) > MATRIX_LIMIT:
-            return dct2_by_fft(work, *weights).to(x.dtype)
+            return _dct2_by_fft(work, *weights).to(x.dtype)
         rows = cached_basis(height, None, normalization, work.dtype, x.device)
         columns = cached_basis(width, None, normalization, work.dtype, x.device)
         return (rows @ (work @ columns.mT)).to(x.dtype)
@@ -264,10 +243,10 @@ def idct2(
     require_map(f, "f")
     height, width = f.shape[-2:]
     weights = forward_weight(height, normalization), forward_weight(width, normalization)
-    work = f.to(_WORKING_DTYPE[f.dtype])
+    work = f.to(working_dtype(f.dtype))
     with torch.autocast(f.device.type, enabled=False):
         if max(height, width) > MATRIX_LIMIT:
-            return idct2_by_fft(work, *weights).to(f.dtype)
+            return _idct2_by_fft(work, *weights).to(f.dtype)
         rows = _inverse_basis(height, normalization, work.dtype, f.device)
         columns = _inverse_basis(width, normalization, work.dtype, f.device)
         return (rows.mT @ (work @ columns)).to(f.dtype)
@@ -289,7 +268,7 @@ def dct_coefficients(
     height, width = x.shape[-2:]
     pairs = resolve_frequencies(frequencies, height, width, indexing)
     row_set, column_set = sorted({h for h, _ in pairs}), sorted({w for _, w in pairs})
-    work = x.to(_WORKING_DTYPE[x.dtype])
+    work = x.to(working_dtype(x.dtype))
     rows = cached_basis(height, tuple(row_set), normalization, work.dtype, x.device)
     columns = cached_basis(width, tuple(column_set), normalization, work.dtype, x.device)
     with torch.autocast(x.device.type, enabled=False):
@@ -299,25 +278,77 @@ def dct_coefficients(
     return plane[..., h, w].to(x.dtype)
 
 
-def printed_inverse(f: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
-    """Return Eq. 2 of FANet as it is printed: the sum of all cosines, every coefficient with weight one.
-
-    Applied to the coefficients of Eq. 1 it does not return the map x but, with x's means along rows and columns,
-
-        H W / 4 (x_uv + mean_u x_uv + mean_v x_uv + mean_uv x_uv),
-
-    for b_k = 2/N (1 - [k = 0] / 2) was dropped as if it were the constant 2/N: each axis then adds the mean once more.
-    """
-    require_map(f, "f")
-    work = f.to(_WORKING_DTYPE[f.dtype])
-    rows = cached_basis(f.shape[-2], None, "none", work.dtype, f.device)
-    columns = cached_basis(f.shape[-1], None, "none", work.dtype, f.device)
-    with torch.autocast(f.device.type, enabled=False):
-        return (rows.mT @ (work @ columns)).to(f.dtype)
+@lru_cache(maxsize=128)
+def _twiddle(
+    size: int, length: int, weight: AxisWeight, dtype: torch.dtype, device: torch.device
+) -> Complex[Tensor, " length"]:
+    """Return weight_k exp(-i pi k / 2N) for k = 0 .. length - 1, rounded once from float64."""
+    with torch.inference_mode(False):
+        angle = torch.arange(length, dtype=torch.float64) * (-math.pi / (2 * size))
+        scale = torch.full((length,), weight[1], dtype=torch.float64)
+        scale[0] = weight[0]
+        return torch.polar(torch.ones_like(angle), angle).mul_(scale).to(dtype).to(device)
 
 
-def printed_inverse_closed_form(x: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
-    """Return what `printed_inverse(dct2(x))` comes to: H W / 4 (x + column means + row means + grand mean)."""
-    require_map(x)
-    down = x + x.mean(dim=-2, keepdim=True)
-    return (x.shape[-2] * x.shape[-1] / 4.0) * (down + down.mean(dim=-1, keepdim=True))
+def _mirrored_rows(size: int, device: torch.device) -> Tensor:
+    """Return the row indices 0, N-1, N-2, .. 1: index -k modulo N."""
+    return torch.arange(size, 0, -1, device=device) % size
+
+
+def _fold(x: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+    """Reorder both axes: even positions in order, then odd positions backwards."""
+    folded = torch.empty_like(x, memory_format=torch.contiguous_format)
+    rows, columns = (x.shape[-2] + 1) // 2, (x.shape[-1] + 1) // 2
+    folded[..., :rows, :columns] = x[..., 0::2, 0::2]
+    folded[..., :rows, columns:] = x[..., 0::2, 1::2].flip(-1)
+    folded[..., rows:, :columns] = x[..., 1::2, 0::2].flip(-2)
+    folded[..., rows:, columns:] = x[..., 1::2, 1::2].flip(-1, -2)
+    return folded
+
+
+def _unfold(folded: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+    """Undo `_fold`."""
+    x = torch.empty_like(folded)
+    rows, columns = (folded.shape[-2] + 1) // 2, (folded.shape[-1] + 1) // 2
+    x[..., 0::2, 0::2] = folded[..., :rows, :columns]
+    x[..., 0::2, 1::2] = folded[..., :rows, columns:].flip(-1)
+    x[..., 1::2, 0::2] = folded[..., rows:, :columns].flip(-2)
+    x[..., 1::2, 1::2] = folded[..., rows:, columns:].flip(-1, -2)
+    return x
+
+
+def _dct2_by_fft(
+    x: Float[Tensor, "*batch height width"], row_weight: AxisWeight, column_weight: AxisWeight
+) -> Float[Tensor, "*batch height width"]:
+    """Return Eq. 1 over the last two axes by one real Fourier transform, each axis scaled by its weight."""
+    height, width = x.shape[-2:]
+    spectrum = torch.fft.rfft2(_fold(x))
+    half = spectrum.shape[-1]
+    row_twiddle = _twiddle(height, height, row_weight, spectrum.dtype, x.device)[:, None]
+    # The conjugate mirrors the angle, not the weight, and the weight is real: one table serves both terms.
+    paired = spectrum * row_twiddle
+    paired.addcmul_(spectrum.index_select(-2, _mirrored_rows(height, x.device)), row_twiddle.conj().resolve_conj())
+    paired *= _twiddle(width, half, column_weight, spectrum.dtype, x.device) * 0.5
+    f = torch.empty_like(x, memory_format=torch.contiguous_format)
+    f[..., :half] = paired.real
+    f[..., half:] = paired.imag[..., 1 : (width + 1) // 2].flip(-1).neg_()
+    return f
+
+
+def _idct2_by_fft(
+    f: Float[Tensor, "*batch height width"], row_weight: AxisWeight, column_weight: AxisWeight
+) -> Float[Tensor, "*batch height width"]:
+    """Return the map whose coefficients under these (forward) weights are `f`."""
+    height, width = f.shape[-2:]
+    row_weight, column_weight = (1 / row_weight[0], 1 / row_weight[1]), (1 / column_weight[0], 1 / column_weight[1])
+    half = width // 2 + 1
+    mirrored = torch.zeros_like(f[..., :half])
+    mirrored[..., 1:] = f[..., width - half + 1 :].flip(-1)
+    rows = torch.complex(f[..., :half].contiguous(), mirrored.neg_())
+    rows *= _twiddle(width, half, column_weight, rows.dtype, f.device).conj()
+    row_twiddle = _twiddle(height, height, row_weight, rows.dtype, f.device).conj().resolve_conj()[:, None]
+    shifted = row_twiddle * -1j
+    shifted[0] = 0  # f_N = 0
+    spectrum = rows * row_twiddle
+    spectrum.addcmul_(rows.index_select(-2, _mirrored_rows(height, f.device)), shifted)
+    return _unfold(torch.fft.irfft2(spectrum, s=(height, width)))

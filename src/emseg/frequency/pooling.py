@@ -12,8 +12,8 @@ It reads the full-resolution map once, whatever its height and width: nothing is
 stored for a size, and no temporary is as large as the map. See `emseg.frequency.projection` for how.
 
 Deviation: Eq. 4 prints no normalisation and the paper names none; the default "mean" divides by H W, so that the
-values are of the size that SENet's are (see `emseg.frequency.dct` for the three normalisations and the two readings
-of an index, and `chapters.dct_derivation.normalization` for what goes wrong without).
+values are of the size that SENet's are (see `emseg.frequency.dct` for the three normalizations and the two readings
+of an index, and the chapter "DCT derivation" for what goes wrong without).
 
 Source: Sun et al. 2021 (FANet), Eqs. 4 and 5, Table 1.
 """

@@ -1,4 +1,4 @@
-"""Residual networks whose blocks hold a channel attention, behind the last normalisation and before the residual sum.
+"""Residual networks whose blocks hold a channel attention, behind the last normalization and before the residual sum.
 
     y = relu(attention(norm(conv(...))) + shortcut(x))
 
@@ -13,16 +13,15 @@ Source: He et al. 2016; FANet, Fig. 3, and Hu et al. 2018, Fig. 3, for the place
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emseg.errors import InputError, UsageError, suggest
+from emseg.checks import Count, Items, validated
+from emseg.errors import InputError, UsageError
 from emseg.frequency.attention import build_attention
-from emseg.frequency.dct import require_size
 
 Block = Literal["basic", "bottleneck"]
 
@@ -32,7 +31,7 @@ AttentionMaker = Callable[[int, int], nn.Module]
 N_STAGES = 4
 
 
-@dataclass(frozen=True)
+@validated
 class ResNetDesign:
     """The shape of a residual network; the defaults are ResNet-34's.
 
@@ -41,25 +40,18 @@ class ResNetDesign:
     """
 
     block: Block = "basic"
-    depths: tuple[int, ...] = (3, 4, 6, 3)
-    base_channels: int = 64
-    in_channels: int = 3
-    n_classes: int = 1000
+    depths: Items[Count] = (3, 4, 6, 3)
+    base_channels: Count = 64
+    in_channels: Count = 3
+    n_classes: Count = 1000
 
     def __post_init__(self) -> None:
-        if self.block not in get_args(Block):
-            hint = suggest(str(self.block), get_args(Block))
-            raise UsageError(f"`block` must be 'basic' or 'bottleneck'; got {self.block!r}.{hint}")
         if not 1 <= len(self.depths) <= N_STAGES:
             raise UsageError(f"`depths` must have one to {N_STAGES} entries, one for each stage; got {self.depths!r}.")
-        for depth in self.depths:
-            require_size(depth, "depths")
-        for name in ("base_channels", "in_channels", "n_classes"):
-            require_size(getattr(self, name), name)
 
     @property
     def expansion(self) -> int:
-        """Channels that a block hands on, over the channels within it."""
+        """Channels of a block's output over the channels within it."""
         return 4 if self.block == "bottleneck" else 1
 
     @property
@@ -84,10 +76,6 @@ def _shortcut(channels: int, out_channels: int, stride: int) -> nn.Sequential | 
     return nn.Sequential(_conv(channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
 
 
-def _residual_sum(out: Tensor, shortcut: Tensor) -> Tensor:
-    return (out + shortcut).relu_()
-
-
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions, the attention, the residual sum. `attention` must suit `width` channels."""
 
@@ -99,10 +87,10 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(channels, width, stride)
 
     def forward(self, x: Float[Tensor, "_ _ _ _"]) -> Float[Tensor, "_ _ _ _"]:
-        """Return the map that the block hands on."""
+        """Return the map that the next block reads."""
         out = self.bn1(self.conv1(x)).relu_()
         out = self.attention(self.bn2(self.conv2(out)))
-        return _residual_sum(out, x if self.downsample is None else self.downsample(x))
+        return (out + (x if self.downsample is None else self.downsample(x))).relu_()  # type: ignore[no-any-return]
 
 
 class Bottleneck(nn.Module):
@@ -120,11 +108,11 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(channels, 4 * width, stride)
 
     def forward(self, x: Float[Tensor, "_ _ _ _"]) -> Float[Tensor, "_ _ _ _"]:
-        """Return the map that the block hands on."""
+        """Return the map that the next block reads."""
         out = self.bn1(self.conv1(x)).relu_()
         out = self.bn2(self.conv2(out)).relu_()
         out = self.attention(self.bn3(self.conv3(out)))
-        return _residual_sum(out, x if self.downsample is None else self.downsample(x))
+        return (out + (x if self.downsample is None else self.downsample(x))).relu_()  # type: ignore[no-any-return]
 
 
 class ResNet(nn.Module):
@@ -143,7 +131,6 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.design = design
-        make = _maker(attention)
         block = Bottleneck if design.block == "bottleneck" else BasicBlock
         channels = design.base_channels
         self.conv1 = nn.Conv2d(design.in_channels, channels, 7, stride=2, padding=3, bias=False)
@@ -153,8 +140,11 @@ class ResNet(nn.Module):
             blocks = []
             for number in range(depth):
                 stride = 2 if stage > 1 and number == 0 else 1
-                width = out_channels // design.expansion
-                blocks.append(block(channels, width, stride=stride, attention=make(out_channels, stage)))
+                if isinstance(attention, str):
+                    layer = build_attention(attention, out_channels, stage=stage)
+                else:
+                    layer = attention(out_channels, stage)
+                blocks.append(block(channels, out_channels // design.expansion, stride=stride, attention=layer))
                 channels = out_channels
             self.add_module(f"layer{stage}", nn.Sequential(*blocks))
         self.fc = nn.Linear(channels, design.n_classes)
@@ -172,12 +162,6 @@ class ResNet(nn.Module):
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch class"]:
         """Return one logit a class."""
         return self.fc(self.features(x)[-1].mean(dim=(2, 3)))  # type: ignore[no-any-return]
-
-
-def _maker(attention: str | AttentionMaker) -> AttentionMaker:
-    if isinstance(attention, str):
-        return lambda channels, stage: build_attention(attention, channels, stage=stage)
-    return attention
 
 
 def initialize(network: nn.Module, generator: torch.Generator | None = None) -> None:

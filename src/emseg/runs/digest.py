@@ -1,8 +1,8 @@
-"""Digests of what a notebook computes: of its own code, and of the library and chapter modules that it imports.
+"""What a result depends on: the notebook's code, the modules it imports, its parameters, and its data.
 
 The digest of the library covers the modules of `emseg` and of `chapters` that a notebook imports, transitively, and the
 data files beside them; like the notebook's own it is taken over syntax trees (`emseg.source_code`), so that only a
-change of behaviour makes a result old.
+change of behaviour makes a result old. The build hands all of it to Snakemake, which compares it with the last run's.
 """
 
 import ast
@@ -12,12 +12,79 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
-from emseg.files import digest_of
-from emseg.source_code import PACKAGE_ROOT, code_lines, code_tree
+from emseg.errors import InputError
+from emseg.files import digest_of as digest_of
+from emseg.runs.project import Chapter, MatrixRun
+from emseg.source_code import PACKAGE_ROOT as PACKAGE_ROOT
+from emseg.source_code import code_lines
+from emseg.source_code import code_tree as code_tree
+
+DATA_PARAMETER = "data"
+SYNTHETIC = "synthetic"
+OWN_FOLDER = "folder"  # the parameter for a folder of the user's; as a data set's name: images of any source
+OWN_FILES = ("weights", "pretraining_file")  # parameters for a file of the user's, unless empty
+IN_OWN_FOLDER = {OWN_FOLDER: "your own data", "urisc": "U-RISC (https://github.com/EmmaSRH/U-RISC-Data-Code)"}
+"""Data sets that only the user can supply, and their source."""
 
 _DATA_SUFFIXES = {".csv", ".json", ".toml", ".yaml"}
+
+
+def code_digests(chapter: Chapter) -> dict[str, str]:
+    """Return the digests of a chapter's notebook and library, as its run record holds them."""
+    notebook = chapter.read()
+    return {"notebook": notebook_digest(notebook), "library": library_digest(notebook, chapter.name)}
+
+
+def data_state(parameters: Mapping[str, Any]) -> str:
+    """Return the state of the files of the parameter `data`: a change in them makes the result old.
+
+    Synthetic data has no files. A folder of the user's may have any layout: its names, sizes and times count.
+    """
+    from emseg.data import ABSENT, state
+
+    name = parameters.get(DATA_PARAMETER, SYNTHETIC)
+    if name == SYNTHETIC:
+        return SYNTHETIC
+    if name not in IN_OWN_FOLDER:
+        return state(name)
+    folder = str(parameters.get(OWN_FOLDER, ""))
+    if not folder or not Path(folder).is_dir():
+        return ABSENT
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in sorted(Path(folder).rglob("*"))]
+    return digest_of(*(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats if S_ISREG(stat.st_mode)))
+
+
+def require_data(parameters: dict[str, Any]) -> None:
+    """Raise `InputError`, with the repair, for data or a file of the parameters that is not on this machine."""
+    from emseg.data import ABSENT, dataset_path
+
+    for name in OWN_FILES:
+        given = parameters.get(name, "")
+        if given and not Path(given).expanduser().is_file():
+            raise InputError(
+                f"`{name}` must name a file, from where you stand or by its whole path; got {given!r}, which is none. "
+                "Correct the path, or leave the parameter empty."
+            )
+    if data_state(parameters) != ABSENT:
+        return
+    if parameters[DATA_PARAMETER] in IN_OWN_FOLDER:
+        named = parameters.get(OWN_FOLDER, "")
+        raise InputError(
+            f"`folder` must name a folder of {IN_OWN_FOLDER[parameters[DATA_PARAMETER]]} when `data` is "
+            f"{parameters[DATA_PARAMETER]!r}; got {named!r}, which is no folder. Give its path, or take "
+            f"data={SYNTHETIC!r}, which needs none."
+        )
+    dataset_path(parameters[DATA_PARAMETER])
+
+
+def runs_to_do(runs: Iterable[MatrixRun], chapter: Chapter, records: Iterable[Mapping[str, Any]]) -> list[MatrixRun]:
+    """Return the runs of a matrix without a record among `records` that the code of today would make again."""
+    digests = code_digests(chapter)
+    done = [record["parameters"] for record in records if record["digests"] == digests]
+    return [run for run in runs if dict(run.parameters) not in done]
 
 
 def package_roots() -> dict[str, Path]:

@@ -1,13 +1,15 @@
 """Running one chapter: parameters in, an executed notebook and a run record out.
 
-Papermill does the running. Around it stands what it lacks: parameters are checked before a kernel starts; a failed cell
-or a killed kernel is told from success by what was executed, not by the notebook's own metadata (papermill 2.7 leaves
-"completed" there when the kernel is killed); and the record is written last, atomically, so that it exists only for a
-run that went through.
+Papermill runs the notebook; this module adds what it lacks. Parameters are checked before a kernel starts. A failed
+cell or a killed kernel is distinguished from success by what was executed, not by the notebook's own metadata
+(papermill 2.7 leaves "completed" there when the kernel is killed). The record is written last, atomically, so that it
+exists only for a run that succeeded.
 """
 
 import contextlib
 import os
+import secrets
+import subprocess
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +20,11 @@ from typing import Any
 import nbformat
 
 from emseg.errors import InputError
-from emseg.runs.digest import library_digest, notebook_digest
-from emseg.runs.environment import git_state
+from emseg.files import write_atomically
+from emseg.runs.digest import OWN_FILES, OWN_FOLDER, code_digests
+from emseg.runs.gathering import SCHEMA_VERSION, write_record
 from emseg.runs.project import Chapter
-from emseg.runs.record import SCHEMA_VERSION, new_run_id, timestamp, write_atomically, write_record
 from emseg.runs.session import METADATA_KEY
-from emseg.runs.state import OWN_FILES, OWN_FOLDER
 
 KERNEL = "python3"
 _FOLDER_VARIABLES = ("EMSEG_DATA", "EMSEG_CACHE", "EMSEG_PROJECT")
@@ -68,18 +69,16 @@ def run_chapter(
     that fails raises `ChapterFailedError` and leaves no record; what it did until then is kept as `NAME.failed.ipynb`.
     """
     started = datetime.now(UTC)
-    run_id = new_run_id(chapter.name, profile, started)
+    run_id = f"{chapter.name.replace('/', '-')}-{profile}-{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     files = run_files(out, chapter, name or run_id)
     prepare_folder(files.record.parent)
-    source = chapter.read()
-    digests = {"notebook": notebook_digest(source), "library": library_digest(source, chapter.name)}
-    code = git_state(root)
+    digests, code = code_digests(chapter), git_state(root)
 
     working = files.notebook.with_name(f".{run_id}.running.ipynb")
     failed = files.notebook.with_suffix(".failed.ipynb")
     try:
         reason = _execute(chapter, parameters, working, progress)
-        executed = _read_if_any(working)
+        executed = nbformat.read(working, as_version=4) if working.exists() else None
         reason = reason or what_is_missing(executed)
         if reason:
             if executed is not None:
@@ -125,6 +124,29 @@ def prepare_folder(folder: Path) -> None:
         raise InputError(f"{folder} is not writable. Choose another --out, or mend its permissions.")
 
 
+def git_state(root: Path) -> dict[str, Any]:
+    """Return the commit of the checkout at `root` and whether its tracked files are unchanged; None where unknown."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "tree_clean": None}
+    return {"commit": commit, "tree_clean": _git(root, "status", "--porcelain", "--untracked-files=no") == ""}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a moment as ISO 8601 in UTC, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def what_is_missing(notebook: Any) -> str | None:
     """Return why an executed notebook did not run through, or None when every code cell did, without an error."""
     if notebook is None:
@@ -159,7 +181,8 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progre
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    with _quiet_papermill(), _kernel_environment():
+    with warnings.catch_warnings(), _kernel_environment():
+        warnings.simplefilter("ignore")  # those of papermill's imports; a chapter's own show in its notebook
         try:
             papermill.execute_notebook(
                 str(chapter.path),
@@ -187,14 +210,6 @@ def _for_the_kernel(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _quiet_papermill() -> Iterator[None]:
-    """Silence what papermill's own imports warn of; warnings of the chapters show in their notebooks."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
 def _kernel_environment() -> Iterator[None]:
     """Give the kernel absolute folders, for it starts in the notebook's and not in ours, and no wish for widgets."""
     before = {name: os.environ.get(name) for name in (*_FOLDER_VARIABLES, _WARNINGS_VARIABLE)}
@@ -208,10 +223,6 @@ def _kernel_environment() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _read_if_any(path: Path) -> Any:
-    return nbformat.read(path, as_version=4) if path.exists() else None
 
 
 def _cleaned(notebook: Any) -> Any:

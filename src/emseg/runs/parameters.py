@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from emseg.errors import InputError, UsageError, suggest
-from emseg.runs.project import Chapter
 
 PARAMETERS_TAG = "parameters"
 _SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
@@ -105,21 +104,19 @@ class Parameter:
         return value
 
 
-def read_parameters(chapter: Chapter) -> dict[str, Parameter]:
-    """Return the parameters of a chapter in the order of its `parameters` cell.
+def read_parameters_of(notebook: Any, chapter: str) -> dict[str, Parameter]:
+    """Return the parameters of a chapter's notebook in the order of its `parameters` cell.
 
-    A chapter without that cell, or with a line there that is no parameter, is a defect and raises `InputError`; so does
-    a default that its own declaration refuses.
+    Raises `InputError` for a chapter without that cell, a line there that is not a parameter, or a default that its own
+    declaration refuses.
     """
-    cells = [cell for cell in chapter.read().cells if PARAMETERS_TAG in cell.metadata.get("tags", [])]
+    cells = [cell for cell in notebook.cells if PARAMETERS_TAG in cell.metadata.get("tags", [])]
     if len(cells) != 1 or cells[0].cell_type != "code":
-        raise InputError(
-            f"chapter {chapter.name} must have one code cell tagged {PARAMETERS_TAG!r}; found {len(cells)}."
-        )
+        raise InputError(f"chapter {chapter} must have one code cell tagged {PARAMETERS_TAG!r}; found {len(cells)}.")
     try:
         return {parameter.name: parameter for parameter in parse_parameters_cell(cells[0].source)}
     except (UsageError, SyntaxError) as error:
-        raise InputError(f"the parameters of chapter {chapter.name} are not well declared: {error}") from None
+        raise InputError(f"the parameters of chapter {chapter} are not well declared: {error}") from None
 
 
 def parse_parameters_cell(source: str) -> list[Parameter]:

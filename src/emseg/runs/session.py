@@ -1,23 +1,29 @@
-"""What a notebook says of its own run: the data it used and the numbers it found.
+"""What a notebook reports of its own run: the data it used, the numbers it found, the environment it ran in.
 
-A notebook makes one `Run`, tells it each data set and each metric, and ends with the run as its last expression. That
-shows the numbers as a table, and carries them in the output's metadata (`METADATA_KEY`) into the executed notebook,
-where `emseg run` finds them and writes the run record. So the numbers survive plain papermill as well, and no
-notebook writes a file by itself.
+A notebook makes one `Run`, reports each data set and each metric to it, and ends with the run as its last expression.
+That shows the numbers as a table, and carries them in the output's metadata (`METADATA_KEY`) into the executed
+notebook, where `emseg run` finds them and writes the run record. The numbers therefore survive plain papermill, too,
+and no notebook writes a file itself.
 """
 
 import html
+import importlib.metadata
 import math
+import os
+import platform
 import re
+import resource
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from emseg.errors import UsageError, suggest
-from emseg.runs.environment import describe_environment, peak_memory_mib
 from emseg.wording import as_html, format_number
 
 METADATA_KEY = "emseg"
+PACKAGES = ("emseg", "numpy", "scipy", "torch", "torchvision", "opencv-python-headless", "numba")
 DATA_KINDS = ("synthetic", "real", "licensed")
 _METRIC_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -130,6 +136,63 @@ class Run:
         return {"text/html": _as_html(self), "text/plain": _as_text(self)}, {METADATA_KEY: self.payload()}
 
 
+def describe_environment() -> dict[str, Any]:
+    """Return Python, platform, package versions, CUDA version and device of this process: no host names, no paths.
+
+    Torch is described if the process has loaded it, and never imported for the purpose.
+    """
+    torch = _torch_with_gpu()
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": _versions(),
+        "cuda": torch.version.cuda if torch else None,
+        "device": torch.cuda.get_device_name() if torch else cpu_name(),
+        "device_kind": "cuda" if torch else "cpu",
+        "cores": available_cores(),
+    }
+
+
+def peak_memory_mib() -> dict[str, float | None]:
+    """Return the largest resident memory of this process and the largest allocation on its GPU, in MiB."""
+    unit = 1024 * 1024 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    torch = _torch_with_gpu()
+    gpu = round(torch.cuda.max_memory_allocated() / 2**20, 1) if torch else None
+    return {"host": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1), "gpu": gpu}
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use (not how many the machine has)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """Return the processor's model name, or its architecture where the system does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _torch_with_gpu() -> Any:
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
 def _plain(metric: Metric) -> dict[str, Any]:
     plain = asdict(metric)
     plain["interval"] = None if metric.interval is None else list(metric.interval)
@@ -155,9 +218,7 @@ def _rows(run: Run) -> list[tuple[str, str, str, str]]:
 
 
 def _data_sentence(run: Run) -> str:
-    if not run.data:
-        return "no data set"
-    return "; ".join(f"{use.name} ({use.kind})" for use in run.data)
+    return "; ".join(f"{use.name} ({use.kind})" for use in run.data) or "no data set"
 
 
 def _as_text(run: Run) -> str:

@@ -1,11 +1,10 @@
-"""Staging: a copy of the book whose notebooks carry their outputs, with the records its pages quote.
+"""Staging and building: a copy of the book whose notebooks carry their outputs, with the records its pages quote.
 
 Notebooks are kept without outputs. The staged copy takes prose and code from the source and outputs from the executed
-notebook, cell by cell, so that a change of prose reaches the page without another run. Beside it lie `records/`, every
-run record a page may quote, and `build.json`, which says what this build is.
+notebook, cell by cell, so that a change of prose reaches the page without another run. `records/` holds every run
+record that a page may quote, `build.json` describes the build.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -18,17 +17,17 @@ from typing import Any
 import nbformat
 
 from emseg.errors import InputError
+from emseg.files import write_atomically, write_json
 from emseg.runs.digest import library_digest
-from emseg.runs.environment import git_state
-from emseg.runs.execute import RunFiles
+from emseg.runs.execute import RunFiles, git_state, timestamp
+from emseg.runs.gathering import RESULTS_FOLDER, read_record
 from emseg.runs.parameters import PARAMETERS_TAG
 from emseg.runs.project import Chapter, find_chapter, list_chapters
-from emseg.runs.record import RESULTS_FOLDER, read_record, timestamp, write_atomically
 from emseg.source_code import code_tree
 
 BUILD_FILE = "build.json"
 RECORDS_FOLDER = "records"
-CELLS_FOLDER = "cells"  # below it: the runs of matrices, which only the ledger shows one by one
+CELLS_FOLDER = "cells"  # below the records: runs of matrices, which only the ledger lists one by one
 _INJECTED_TAG = "injected-parameters"
 _FOLDED = "hide-input"  # myst-nb's tag: parameters are one click away, not in the reader's way
 _NOT_STAGED = shutil.ignore_patterns("*.ipynb", "results", "profiles", "__pycache__", ".ipynb_checkpoints", "_build")
@@ -49,7 +48,7 @@ def stage_book(root: Path, target: Path, profile: str, runs: Mapping[str, RunFil
         write_atomically(target / "book" / f"{name}.ipynb", nbformat.writes(staged))
     records = {name: read_record(files.record) for name, files in runs.items()}
     _stage_records(root, target, records)
-    write_atomically(target / BUILD_FILE, json.dumps(_build_facts(root, profile, records), indent=1) + "\n")
+    write_json(target / BUILD_FILE, _build_facts(root, profile, records))
     return target
 
 
@@ -90,13 +89,9 @@ def _stage_records(root: Path, target: Path, records: Mapping[str, dict[str, Any
     committed = [(path, read_record(path)) for path in sorted((root / RESULTS_FOLDER).rglob("*.json"))]
     for path, record in committed:
         is_cell = path.parent != root / RESULTS_FOLDER / record["chapter"]
-        _stage_record(folder / CELLS_FOLDER if is_cell else folder, record)
+        write_json((folder / CELLS_FOLDER if is_cell else folder) / f"{record['run_id']}.json", record)
     for record in records.values():
-        _stage_record(folder, record)
-
-
-def _stage_record(folder: Path, record: dict[str, Any]) -> None:
-    write_atomically(folder / f"{record['run_id']}.json", json.dumps(record, ensure_ascii=False) + "\n")
+        write_json(folder / f"{record['run_id']}.json", record)
 
 
 def _build_facts(root: Path, profile: str, records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

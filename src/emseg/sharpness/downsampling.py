@@ -24,7 +24,7 @@ from emseg.images import require_gray
 
 ResamplingKernel = Literal["nearest", "bilinear", "bicubic", "area", "bilinear_antialiased", "lanczos"]
 RESAMPLING_KERNELS: tuple[ResamplingKernel, ...] = get_args(ResamplingKernel)
-KERNEL_LABELS = {
+KERNEL_LABELS: dict[str, str] = {
     **{kernel: kernel for kernel in RESAMPLING_KERNELS},
     "bilinear_antialiased": "bilinear, antialiased",
     "lanczos": "Lanczos, antialiased",

@@ -28,8 +28,8 @@ from emseg.errors import InputError, UsageError
 from emseg.tiling.grid import TileGrid
 
 Band = UInt8[np.ndarray, "channel row column"] | Float32[np.ndarray, "channel row column"]
-TileBatch = UInt8[np.ndarray, "tile channel row column"] | Float32[np.ndarray, "tile channel row column"]
-Rows = Shaped[np.ndarray, "class row column"]
+TileBatch = UInt8[np.ndarray, "tile channel height width"] | Float32[np.ndarray, "tile channel height width"]
+Rows = Shaped[np.ndarray, "class _ column"]
 STORED_TYPES = ("float16", "float32", "uint8")
 _OUTSIDE = 1e-3  # a probability may leave [0, 1] by this much through rounding
 

@@ -46,7 +46,7 @@ from emseg.tiling.arrays import (
 from emseg.tiling.grid import TileGrid
 from emseg.tiling.resume import Checkpoint, Setting, describe_prediction
 
-Tiles = Float[Tensor, "tile channel row column"]
+Tiles = Float[Tensor, "tile _ row column"]
 Network = nn.Module | Callable[..., Any]
 Precision = Literal["float32", "bfloat16", "float16"]
 Progress = Callable[[int, int], Any]
@@ -57,7 +57,7 @@ def predict_tiled(
     image: ImageArray,
     grid: TileGrid,
     *,
-    batch_size: int = 4,
+    batch_size: float = 4,  # checked to be a whole number
     device: str | torch.device | None = None,
     precision: str = "float32",
     mean: float = 0.0,
@@ -80,7 +80,7 @@ def predict_tiled(
 
     Raises UsageError for a request and InputError for an image, network or checkpoint that does not fit.
     """
-    require_count("batch_size", batch_size)
+    n_batch = require_count("batch_size", batch_size)
     require_image(image, grid)
     require_one_of("precision", precision, get_args(Precision))
     if not (math.isfinite(mean) and math.isfinite(scale) and scale > 0):
@@ -102,7 +102,7 @@ def predict_tiled(
     elif depends_on:
         raise UsageError("`depends_on` is kept in a checkpoint; got one without the other. Name a `checkpoint` file.")
     stored = "float32" if out is None else str(np.dtype(out.dtype))
-    run = _Prediction(network, image, grid, place, precision, mean, scale, batch_size, stored, progress)
+    run = _Prediction(network, image, grid, place, precision, mean, scale, n_batch, stored, progress)
     with evaluating(network), ThreadPoolExecutor(max_workers=2) as threads:
         return run.predict(out, record, threads)
 

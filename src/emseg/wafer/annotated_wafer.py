@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image
 
-from emseg.data.verification import dataset_path
+from emseg.data.registry import dataset_path
 from emseg.errors import InputError, UsageError
 from emseg.files import read_json
 from emseg.images import read_gray, require_gray

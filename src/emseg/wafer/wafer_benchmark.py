@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from emseg.checks import plain, require_count, require_one_of
-from emseg.data.places import cache_root
+from emseg.data.registry import cache_root
 from emseg.errors import InputError, UsageError
 from emseg.files import DIGEST_LENGTH, digest_of
 from emseg.sections import WaferSections

@@ -50,7 +50,7 @@ def test_the_plain_unet_is_the_originals_double_convolutions_and_skips_at_every_
 
 def test_the_small_unet_of_the_books_floor_has_a_tenth_of_a_million_weights() -> None:
     network = build_network(NetworkDesign("unet", "plain", 3, 8), seed=0)
-    assert network.encoder.out_channels == [8, 16, 32, 64]
+    assert network.encoder.out_channels == [1, 8, 16, 32, 64]
     assert 0.1e6 < sum(weight.numel() for weight in network.parameters()) < 0.15e6
 
 

@@ -202,7 +202,7 @@ REFUSED = {
     ),
     "too shallow": (DEEPER, donor, r"it lacks whole blocks, \d+ tensors in all: layer1.2.conv1.weight"),
     "too deep": (SMALL, lambda: donor(DEEPER), r"it has additional whole blocks, \d+ tensors in all: layer1.2"),
-    "fewer stages": (SMALL, lambda: donor(SHALLOW), "must have every stage of the encoder; it has no layer4"),
+    "fewer stages": (SMALL, lambda: donor(SHALLOW), r"it lacks whole blocks, \d+ tensors in all: layer4.0"),
     "not finite": (SMALL, not_finite, "layer1.0.conv1.weight hold NaN"),
     "no bn1": (
         SMALL,

@@ -18,14 +18,15 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
 
 from emseg.membrane.networks import build_network
-from emseg.membrane.training import TrainingPlan, callbacks, train_network, training, work_folder
+from emseg.membrane.training import TrainingPlan, membrane_prediction, membrane_trainer, train_network
+from emseg.training import lightning_steps, work_folder
 
 PLAN = TINY_PLAN.changed(n_steps=24, validate_every=9)
 PAUSE = 0.02  # s, before and after every file, so that kills fall there too
@@ -49,16 +50,21 @@ def train(plan: TrainingPlan, work_dir: Path) -> None:
 
         return call
 
-    def slowly(save: Callable[[Path], object], path: Path, move: Callable[..., None] = work_folder.write_then_move):
+    atomic_path = work_folder.atomic_path
+
+    @contextlib.contextmanager
+    def slowly(*given: object, **options: object) -> Iterator[Path]:
         time.sleep(PAUSE)
-        move(lambda beside: (save(beside), time.sleep(PAUSE)), path)
+        with atomic_path(*given, **options) as path:
+            yield path
+            time.sleep(PAUSE)
 
     if plan.n_devices > 1:  # as in a notebook that has computed before: forked processes must not wait for its threads
         torch.set_num_threads(2)
         torch.ones(10**6).exp()
-    work_folder.write_then_move = slowly
+    work_folder.atomic_path = slowly
     work_folder.finish = noted(FINISHING, work_folder.finish)
-    callbacks.validate = noted(VALIDATING, callbacks.validate)
+    membrane_trainer.validate = noted(VALIDATING, membrane_prediction.validate)
     train_network(TINY_DESIGN, plan, toy_set(), work_dir, progress=False)
 
 
@@ -146,7 +152,7 @@ def main() -> None:
     folder, n_kills, seed, n_devices = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[6])
     plan = PLAN.changed(batch_size=2 * n_devices, n_workers=int(sys.argv[5]), n_devices=n_devices)
     torch.set_num_threads(1)
-    training._in_notebook = lambda: True  # where the processes of several devices are forked
+    lightning_steps._in_notebook = lambda: True  # where the processes of several devices are forked
     for seconds in sys.argv[4].split(","):
         place = folder / f"every_{seconds}_s"
         place.mkdir(parents=True)

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +13,9 @@ from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
 
 from emseg.errors import UsageError
 from emseg.membrane.networks import build_network
-from emseg.membrane.training import draws, train_network, training
-from emseg.membrane.training.draws import StepBatches
-from emseg.membrane.training.module import MembraneModule
+from emseg.membrane.training import crop_sampling, train_network
+from emseg.membrane.training.membrane_trainer import MembraneTask
+from emseg.training import lightning_steps
 
 TWO = TINY_PLAN.changed(batch_size=4, n_devices=2)
 
@@ -26,14 +25,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(autouse=True)
 def forked(monkeypatch):
     """Let processes be forked, as in a notebook: a new one imports everything again, which takes ten seconds."""
-    monkeypatch.setattr(training, "_in_notebook", lambda: True)
+    monkeypatch.setattr(lightning_steps, "_in_notebook", lambda: True)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """A training with two processes, and its folder, where each notes the numbers of the crops that it draws."""
     folder = tmp_path_factory.mktemp("two")
-    drawn = draws.crop_draw
+    drawn = crop_sampling.crop_draw
 
     def noted(seed, draw, *arguments):
         with (folder / f"rank_{torch.distributed.get_rank()}.draws").open("a") as notes:
@@ -41,8 +40,8 @@ def undisturbed(tmp_path_factory):
         return drawn(seed, draw, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_in_notebook", lambda: True)
-        patch.setattr(draws, "crop_draw", noted)
+        patch.setattr(lightning_steps, "_in_notebook", lambda: True)
+        patch.setattr(crop_sampling, "crop_draw", noted)
         return train_network(TINY_DESIGN, TWO, toy_set(), folder), folder
 
 
@@ -65,17 +64,8 @@ def test_a_step_goes_down_the_mean_of_the_gradients_of_all_processes(tmp_path):
     start = build_network(TINY_DESIGN, seed=plan.seed)
     copies = [deepcopy(start), deepcopy(start)]
     for rank, network in enumerate(copies):
-        module = MembraneModule(network, plan, toy_set().train)
-        batches = StepBatches(
-            toy_set().train,
-            seed=plan.seed,
-            batch_size=plan.batch_size,
-            crop_size=plan.crop_size,
-            augmentation=plan.augmentation,
-            process=rank,
-            n_processes=2,
-        )
-        module.training_step(module.on_after_batch_transfer(batches[0], 0), 0).backward()
+        task = MembraneTask(plan, toy_set().train)
+        task.losses(network, task.prepared(task.batches(rank, 2)[0]), 0)["loss"].backward()
     parameters = list(start.parameters())
     for parameter, *theirs in zip(parameters, *(network.parameters() for network in copies), strict=True):
         parameter.grad = (theirs[0].grad + theirs[1].grad) / 2
@@ -93,7 +83,7 @@ def test_killed_with_two_processes_it_ends_with_the_same_bits(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "2"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "2"},
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

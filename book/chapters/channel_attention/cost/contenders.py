@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from chapters.channel_attention.cost.rows import CHANNELS, Setting
 from chapters.channel_attention.cost.timing import Call
-from chapters.dct_derivation.feature_maps import stage_sizes
+from chapters.dct_derivation import stage_sizes
 from emseg.frequency.attention import build_attention
 from emseg.frequency.dct import TOP16, dct_basis
 from emseg.frequency.pooling import dct_pool

@@ -25,13 +25,13 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from emseg.data.places import cache_root
+from emseg.data.registry import cache_root
 from emseg.errors import InputError
+from emseg.files import write_atomically
 from emseg.membrane.dataset.bands import read_bands
 from emseg.membrane.dataset.headers import read_header
 from emseg.membrane.dataset.labels import LabelBands
 from emseg.membrane.dataset.tiled_file import TiledFile, write_tiles
-from emseg.runs.record import write_atomically
 
 VERSION = 1  # raised when entries made before must not be used
 IMAGE, DARK_LABEL, BRIGHT_LABEL = "image", "dark label", "bright label"

@@ -52,13 +52,14 @@ class DecodedNetwork(MembraneNetwork):
 
     def __init__(self, design: NetworkDesign, encoder: nn.Module) -> None:
         super().__init__(design, encoder)
+        map_channels = self.encoder.out_channels
         if design.architecture == "unet":
-            self.decoder, channels, kernel_size = _unet_decoder(design, self.map_channels), design.unet_channels[-1], 3
+            self.decoder, channels, kernel_size = _unet_decoder(design, map_channels), design.unet_channels[-1], 3
         else:
             last = design.base_channels // 2  # 32, smp's, at the standard width
-            self.decoder = LinknetDecoder(self.map_channels, prefinal_channels=last, n_blocks=design.encoder_depth)
+            self.decoder = LinknetDecoder(map_channels, prefinal_channels=last, n_blocks=design.encoder_depth)
             # The plain encoder's finest map has full resolution; the decoder ends where it has been added.
-            channels, kernel_size = last if self.encoder.first_map_is_image else design.base_channels, 1
+            channels, kernel_size = design.base_channels if design.resnet is None else last, 1
         self.segmentation_head = SegmentationHead(channels, 1, kernel_size=kernel_size)
         initialize_decoder(self.decoder)
         initialize_head(self.segmentation_head)
@@ -70,7 +71,7 @@ class DecodedNetwork(MembraneNetwork):
 
     def outputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of membrane alone."""
-        return (self.segmentation_head(self.decoder(self.maps(x))),)
+        return (self.segmentation_head(self.decoder(self.encoder(x))),)
 
 
 def _unet_decoder(design: NetworkDesign, map_channels: list[int]) -> nn.Module:
@@ -94,7 +95,7 @@ class CaseNet(MembraneNetwork):
 
     def __init__(self, design: NetworkDesign, encoder: nn.Module) -> None:
         super().__init__(design, encoder)
-        self.decoder = SideFusion(self.map_channels[1:])
+        self.decoder = SideFusion(self.encoder.out_channels[1:])
 
     @property
     def last_convolution(self) -> nn.Conv2d:
@@ -103,7 +104,7 @@ class CaseNet(MembraneNetwork):
 
     def outputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of every side and the fused ones."""
-        return self.decoder(self.maps(x)[1:], (x.shape[-2], x.shape[-1]))  # type: ignore[no-any-return]
+        return self.decoder(self.encoder(x)[1:], (x.shape[-2], x.shape[-1]))  # type: ignore[no-any-return]
 
 
 class SideFusion(nn.Module):

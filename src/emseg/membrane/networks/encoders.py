@@ -1,11 +1,11 @@
-"""The two kinds of encoders, with smp's interface and an attention in every block or none.
+"""The two kinds of encoders, with an attention in every block or none.
 
     plain     level 0   two 3 x 3 convolutions at full resolution, `base_channels` wide
               level l   2 x 2 maximum, then two 3 x 3 convolutions, `base_channels` 2^l wide, stride 2^l
-    resnet    the image, the first convolution at stride 2, the stages at strides 4, 8, 16, 32
+    resnet    the first convolution at stride 2, the stages at strides 4, 8, 16, 32
 
-The plain encoder is the contracting path of the original U-Net. Its first map has full resolution and is no copy of
-the image; smp's decoders drop a first map, so the networks put the image in front (`membrane_network`). At
+An encoder returns the image and its maps, fine to coarse, as smp's decoders expect (they drop the image);
+`out_channels` has their numbers of channels. The plain encoder is the contracting path of the original U-Net. At
 `base_channels` = 64 and without attention the ResNets are smp's encoders, key for key; narrower ones have fewer
 channels. Stages beyond the depth are not made.
 
@@ -17,7 +17,6 @@ Sources: Ronneberger et al. 2015 (U-Net), section 2; He et al. 2016 and `emseg.f
 
 import torch
 from jaxtyping import Float
-from segmentation_models_pytorch.encoders._base import EncoderMixin  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from emseg.frequency.resnet import ResNet, ResNetDesign
@@ -38,16 +37,13 @@ class DoubleConvolution(nn.Sequential):
         self.add_module("attention", attention)
 
 
-class PlainEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]  # smp carries no types
+class PlainEncoder(nn.Module):
     """The encoder of `depth` halvings."""
-
-    first_map_is_image = False
 
     def __init__(self, base_channels: int, depth: int, attention: BlockAttention, in_channels: int = 1) -> None:
         super().__init__()
         channels = [base_channels * 2**level for level in range(depth + 1)]
-        self._depth, self._in_channels, self._output_stride = depth, in_channels, 2**depth
-        self._out_channels = channels
+        self.out_channels = [in_channels, *channels]
         self.maxpool = nn.MaxPool2d(2)
         self.levels = nn.ModuleList(
             DoubleConvolution(before, width, attention(width, 2**level))
@@ -55,17 +51,15 @@ class PlainEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]  # smp carrie
         )
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> list[Tensor]:
-        """Return the maps of all levels, fine to coarse."""
-        maps = [self.levels[0](x)]
+        """Return the image and the maps of all levels."""
+        maps = [x, self.levels[0](x)]
         for level in self.levels[1:]:
             maps.append(level(self.maxpool(maps[-1])))
         return maps
 
 
-class ResNetEncoder(ResNet, EncoderMixin):  # type: ignore[misc]  # smp carries no types
+class ResNetEncoder(ResNet):
     """The encoder of a residual network, without its classifier."""
-
-    first_map_is_image = True
 
     def __init__(
         self, design: ResNetDesign, attention: BlockAttention, *, generator: torch.Generator | None = None
@@ -76,9 +70,7 @@ class ResNetEncoder(ResNet, EncoderMixin):  # type: ignore[misc]  # smp carries 
             generator=generator,
         )
         del self.fc
-        self._depth, self._in_channels = len(design.depths) + 1, design.in_channels
-        self._output_stride = 2**self._depth
-        self._out_channels = [design.in_channels, design.base_channels, *design.out_channels]
+        self.out_channels = [design.in_channels, design.base_channels, *design.out_channels]
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> list[Tensor]:  # type: ignore[override]
         """Return the image, the map of the first convolution and those of the stages."""

@@ -22,43 +22,21 @@ from emseg.membrane.networks.network_design import NetworkDesign
 
 
 class MembraneNetwork(nn.Module, ABC):
-    """A network of `design` around `encoder`, which has smp's interface and `first_map_is_image`."""
+    """A network of `design` around `encoder` (see `encoders`).
+
+    `in_channels`, `min_size` (smallest height and width) and `stride` are those of the images that it takes.
+    """
 
     def __init__(self, design: NetworkDesign, encoder: nn.Module) -> None:
         super().__init__()
         self.design = design
         self.encoder: Any = encoder
-
-    @property
-    def stride(self) -> int:
-        """Side, in pixels, of what one pixel of the coarsest map covers."""
-        return self.design.stride
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of its images."""
-        return self.design.in_channels
-
-    @property
-    def min_size(self) -> int:
-        """Smallest height and width of an image."""
-        return self.design.min_size
+        self.in_channels, self.min_size, self.stride = design.in_channels, design.min_size, design.stride
 
     @property
     @abstractmethod
     def last_convolution(self) -> nn.Conv2d:
         """The convolution whose output is `forward`."""
-
-    @property
-    def map_channels(self) -> list[int]:
-        """Channels of `maps`."""
-        channels: list[int] = list(self.encoder.out_channels)
-        return channels if self.encoder.first_map_is_image else [self.design.in_channels, *channels]
-
-    def maps(self, x: Float[Tensor, "batch channel height width"]) -> list[Tensor]:
-        """Return the image and the encoder's maps, fine to coarse: the input of smp's decoders."""
-        maps: list[Tensor] = self.encoder(x)
-        return maps if self.encoder.first_map_is_image else [x, *maps]
 
     @abstractmethod
     def outputs(self, x: Float[Tensor, "batch channel height width"]) -> tuple[Tensor, ...]:

@@ -39,27 +39,14 @@ class RefinedNetwork(MembraneNetwork):
         self.design = second.design
         self.first = first.requires_grad_(False)
         self.second = second
+        self.in_channels, self.min_size = first.in_channels, max(first.min_size, second.min_size)
+        self.stride = max(first.stride, second.stride)  # powers of 2: a multiple of the other
         self.train(second.training)
 
     @property
     def encoder(self) -> Any:
         """The second network's encoder."""
         return self.second.encoder
-
-    @property
-    def in_channels(self) -> int:
-        """One: the image."""
-        return self.first.in_channels
-
-    @property
-    def stride(self) -> int:
-        """The larger of the two strides, a multiple of the other."""
-        return max(self.first.stride, self.second.stride)
-
-    @property
-    def min_size(self) -> int:
-        """Smallest height and width for both."""
-        return max(self.first.min_size, self.second.min_size)
 
     @property
     def last_convolution(self) -> nn.Conv2d:

@@ -29,8 +29,8 @@ solarising, no colour.
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -41,34 +41,35 @@ from lightly.models.utils import deactivate_requires_grad, update_momentum  # ty
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from emseg.checks import Count, CountOrZero, NotNegative, plain, validated
+from emseg.checks import Count, CountOrZero, NotNegative, validated
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset.images import UnlabelledImage
+from emseg.training.steps import Plan, draw_seed
 
 BLUR_SIGMA_PX = (0.1, 2.0)
 NOISE_SIGMA = 0.05
 JITTER = 0.4
-# What makes no difference to the pretrained encoder.
-WITHOUT_EFFECT = ("checkpoint_seconds", "n_workers")
 _PLACE, _VIEW, _STEP = range(3)  # the uses of a seed
 _BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Embeddings = Float[Tensor, "image embedding"]
 
 
 @validated
-class PretrainingPlan:
+class PretrainingPlan(Plan):
     """A pretraining by momentum contrast; the defaults are MoCo v2's, which CEM500K used, but for the number of steps.
 
     The learning rate rises linearly over `warm_up_steps` and then follows half a cosine to zero. `crop_size` is the
     side of a view, `min_scale` the smallest fraction of a patch that a view shows before it is scaled to that side;
     patches have 1.5 times the side of a view, so that views are enlarged as often as reduced. The keys of a batch are
-    normalised in `key_groups` parts. `device`: "auto", "cpu", "cuda" or "cuda:N". `checkpoint_seconds`: time between
-    two checkpoints. A short run must fill the queue several times (queue / batch_size steps each) and give the momentum
-    network time to follow (1 / (1 - momentum) steps).
+    normalised in `key_groups` parts. `checkpoint_seconds`: time between two checkpoints. A short run must fill the
+    queue several times (queue / batch_size steps each) and give the momentum network time to follow (1 / (1 - momentum)
+    steps).
     """
+
+    without_effect: ClassVar[tuple[str, ...]] = ("n_workers", "checkpoint_seconds")
 
     n_steps: Count = 200_000
     batch_size: Annotated[int, Field(ge=2)] = 256
@@ -85,10 +86,7 @@ class PretrainingPlan:
     embedding: Annotated[int, Field(ge=2)] = 128
     key_groups: Count = 8
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    device: str = "auto"
-    seed: CountOrZero = 0
     checkpoint_seconds: NotNegative = 60.0
-    n_workers: CountOrZero = 0
 
     def __post_init__(self) -> None:
         if self.queue % self.batch_size:
@@ -119,10 +117,6 @@ class PretrainingPlan:
         done = (step - self.warm_up_steps) / (self.n_steps - self.warm_up_steps)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
-    def settings(self) -> dict[str, Any]:
-        """Return the part of the plan that decides the encoder, ready for JSON."""
-        return {name: value for name, value in plain(self).items() if name not in WITHOUT_EFFECT}
-
 
 PAPER = PretrainingPlan()
 # Two cores and a minute. The momentum network averages over 250 steps: with 100 or fewer it follows so fast that new
@@ -146,7 +140,7 @@ SHORT = PretrainingPlan(
 
 
 class Views(Dataset[Tensor]):
-    """Pairs of views [2, 1, side, side], (grey / 255 - 0.5) / 0.5 in float32; the index is the number of the draw."""
+    """The pairs of views of a step [batch, 2, 1, side, side], (grey / 255 - 0.5) / 0.5 in float32, by its number."""
 
     def __init__(self, images: Sequence[UnlabelledImage], plan: PretrainingPlan) -> None:
         if not images:
@@ -172,8 +166,9 @@ class Views(Dataset[Tensor]):
             ]
         )
 
-    def __len__(self) -> int:
-        return self.plan.n_steps * self.plan.batch_size
+    def __getitem__(self, step: int) -> Float[Tensor, "image 2 1 row column"]:
+        first = step * self.plan.batch_size
+        return torch.stack([self.pair(draw) for draw in range(first, first + self.plan.batch_size)])
 
     def patch(self, draw: int) -> UInt8[np.ndarray, "row column"]:
         """Return the patch of a draw, as large as the plan asks or the image allows."""
@@ -183,11 +178,12 @@ class Views(Dataset[Tensor]):
         row, column = int(rng.integers(image.height - height + 1)), int(rng.integers(image.width - width + 1))
         return image.read((slice(row, row + height), slice(column, column + width)))
 
-    def __getitem__(self, draw: int) -> Tensor:
+    def pair(self, draw: int) -> Float[Tensor, "2 1 row column"]:
+        """Return two views of the patch of a draw."""
         patch = torch.from_numpy(np.ascontiguousarray(self.patch(draw)))[None].float() / 255
         # torchvision's transforms draw from torch's global generator, which is restored afterwards
         with torch.random.fork_rng(devices=()):
-            torch.default_generator.manual_seed(_draw_seed(self.plan.seed, _VIEW, draw))
+            torch.default_generator.manual_seed(draw_seed(self.plan.seed, _VIEW, draw))
             views = torch.stack([self._view(patch) for _ in range(2)])
         return (views - 0.5) / 0.5
 
@@ -197,24 +193,10 @@ class Views(Dataset[Tensor]):
         return changed.clamp(0, 1)
 
 
-class StepDraws(Sampler[list[int]]):
-    """The draws of each step from `first_step` on."""
-
-    def __init__(self, plan: PretrainingPlan, first_step: int) -> None:
-        self.plan, self.first_step = plan, first_step
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.first_step, self.plan.n_steps):
-            yield list(range(step * self.plan.batch_size, (step + 1) * self.plan.batch_size))
-
-    def __len__(self) -> int:
-        return self.plan.n_steps - self.first_step
-
-
 class Embedder(nn.Module):
     """An encoder, the mean over its deepest map, and MoCo's projection head."""
 
-    def __init__(self, encoder: nn.Module, plan: PretrainingPlan) -> None:
+    def __init__(self, encoder: Any, plan: PretrainingPlan) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = MoCoProjectionHead(encoder.out_channels[-1], plan.hidden, plan.embedding)
@@ -231,7 +213,7 @@ class MomentumContrast(nn.Module):
         super().__init__()
         self.plan = plan
         with torch.random.fork_rng(devices=()):
-            torch.default_generator.manual_seed(_draw_seed(plan.seed, _STEP))
+            torch.default_generator.manual_seed(draw_seed(plan.seed, _STEP))
             self.query = Embedder(encoder, plan)
             self.loss = NTXentLoss(plan.temperature, memory_bank_size=(plan.queue, plan.embedding))
         self.key = copy.deepcopy(self.query)
@@ -243,10 +225,8 @@ class MomentumContrast(nn.Module):
         bank: Tensor = self.loss.memory_bank.bank
         return bank
 
-    def forward(
-        self, pairs: Float[Tensor, "image 2 1 row column"], step: int
-    ) -> tuple[Float[Tensor, ""], dict[str, float]]:
-        """Return the loss of the step's pairs of views, and its accuracy and spread by name.
+    def forward(self, pairs: Float[Tensor, "image 2 1 row column"], step: int) -> dict[str, Float[Tensor, ""]]:
+        """Return the "loss" of the step's pairs of views, and their "accuracy" and "spread".
 
         The momentum network follows the query network first; afterwards the keys enter the queue.
         """
@@ -254,41 +234,54 @@ class MomentumContrast(nn.Module):
         queries = self.query(pairs[:, 0]).float()
         keys = self.keys(pairs[:, 1], step)
         accuracy = contrast_accuracy(queries, keys, self.queue)
-        return self.loss(queries, keys), {"accuracy": accuracy, "spread": embedding_spread(queries)}
+        return {"loss": self.loss(queries, keys), "accuracy": accuracy, "spread": embedding_spread(queries)}
 
     @torch.no_grad()
     def keys(self, views: Float[Tensor, "image 1 row column"], step: int) -> Embeddings:
         """Return the keys, each normalised within a random group of the batch."""
-        generator = torch.Generator().manual_seed(_draw_seed(self.plan.seed, _STEP, step))
+        generator = torch.Generator().manual_seed(draw_seed(self.plan.seed, _STEP, step))
         order = torch.randperm(len(views), generator=generator).to(views.device)
         groups = [self.key(part) for part in views[order].chunk(self.plan.key_groups)]
         return torch.cat(groups).float()[order.argsort()]
 
-    def state(self) -> dict[str, Any]:
-        """Return weights and queue for a checkpoint; lightly omits the queue from its state dict."""
-        bank = self.loss.memory_bank
-        return {"network": self.state_dict(), "queue": bank.bank, "queue_place": bank.bank_ptr}
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the queue for the state dict, where lightly does not keep it."""
+        return {"bank": self.loss.memory_bank.bank, "place": self.loss.memory_bank.bank_ptr}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
-        self.load_state_dict(state["network"])
-        bank = self.loss.memory_bank
-        bank.bank, bank.bank_ptr = state["queue"], state["queue_place"]
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore the queue."""
+        self.loss.memory_bank.bank, self.loss.memory_bank.bank_ptr = state["bank"], state["place"]
+
+
+class ContrastTask:
+    """The pretraining as a `StepTask` of `emseg.training.lightning_steps`."""
+
+    def __init__(self, views: Views) -> None:
+        self.views = views
+
+    def batches(self, process: int, n_processes: int) -> Views:
+        """Return the pairs of views by step; there is one process."""
+        return self.views
+
+    def prepared(self, batch: Tensor) -> Tensor:
+        """Return the batch."""
+        return batch
+
+    def losses(self, network: MomentumContrast, batch: Tensor, step: int) -> dict[str, Tensor]:
+        """Return loss, accuracy and spread of a step."""
+        return network(batch, step)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
-def embedding_spread(embeddings: Embeddings) -> float:
+def embedding_spread(embeddings: Embeddings) -> Float[Tensor, ""]:
     """Return the standard deviation over images of unit embeddings, times sqrt(embedding): from 0, collapsed, to 1."""
-    return float(embeddings.std(0, correction=0).mean() * embeddings.shape[1] ** 0.5)
+    return embeddings.std(0, correction=0).mean() * math.sqrt(embeddings.shape[1])
 
 
 @torch.no_grad()
-def contrast_accuracy(queries: Embeddings, keys: Embeddings, negatives: Float[Tensor, "negative embedding"]) -> float:
+def contrast_accuracy(
+    queries: Embeddings, keys: Embeddings, negatives: Float[Tensor, "negative embedding"]
+) -> Float[Tensor, ""]:
     """Return the fraction of queries that are nearer to their own key than to every negative."""
     own = (queries * keys).sum(1)
-    return float((own > (queries @ negatives.T).amax(1)).float().mean())
-
-
-def _draw_seed(seed: int, *place: int) -> int:
-    """Return a 32-bit seed for one use within a pretraining; neighbouring uses get unrelated ones."""
-    return int(np.random.SeedSequence([seed, *place]).generate_state(1)[0])
+    return (own > (queries @ negatives.T).amax(1)).float().mean()

@@ -16,23 +16,19 @@ pretraining uses all training images, also where only some of their labels are u
 """
 
 import json
-import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from emseg.errors import InputError, UsageError
 from emseg.files import digest_of
 from emseg.membrane.dataset import MembraneSet
 from emseg.membrane.dataset.images import UnlabelledImage
 from emseg.membrane.networks import NetworkDesign, build_network
-from emseg.membrane.pretraining.moco import MomentumContrast, PretrainingPlan, StepDraws, Views
+from emseg.membrane.pretraining.moco import ContrastTask, MomentumContrast, PretrainingPlan, Views
 from emseg.membrane.pretraining.pretrained_encoder import (
     CEM500K_FILE,
     CEM500K_RECORD,
@@ -41,9 +37,11 @@ from emseg.membrane.pretraining.pretrained_encoder import (
     load_cem500k,
     load_pretrained,
 )
-from emseg.membrane.training import Start, work_folder
-from emseg.membrane.training.devices import chosen_precision, require_device
+from emseg.membrane.training import Start
 from emseg.source_code import code_digest
+from emseg.training import work_folder
+from emseg.training.devices import chosen_precision, device_name, require_device
+from emseg.training.memory_use import clear_memory_error
 
 NONE, MOCO, CEM500K_NAME = "none", "moco", "cem500k"
 _ENCODER_FIELDS = ("encoder", "encoder_depth", "base_channels", "attention", "attention_options", "encoder_weights")
@@ -55,8 +53,8 @@ _CODE = ("membrane/pretraining/*.py", "membrane/networks/*.py", "frequency/resne
 class PretrainedEncoder:
     """A pretrained encoder's file, and what the pretraining took.
 
-    `curves` holds one value per step under "step", "loss", "accuracy", "spread" and "learning_rate". `seconds` counts
-    all parts of an interrupted pretraining, up to their checkpoints.
+    `curves` has a value per step under "step", "seconds", "learning_rate", "loss", "accuracy" and "spread". `seconds`
+    counts all parts of an interrupted pretraining, from its checkpoints.
     """
 
     weights: Path
@@ -90,7 +88,7 @@ def pretrain(
     `fingerprint` identifies the images' content, so that a work folder of others is refused. With `resume` an
     interrupted pretraining in the folder resumes, and a finished one is returned at once; without it the pretraining
     starts anew. Raises `UsageError` for settings that do not fit the device or the work folder, or a loss that is not
-    finite; `InputError` for files and images that cannot be used.
+    finite, or too little memory; `InputError` for files and images that cannot be used.
     """
     if design.in_channels != 1:
         raise UsageError(
@@ -109,8 +107,8 @@ def pretrain(
     work_folder.begin(work_dir, settings, resume=resume)
     took = work_folder.read_finished(work_dir)
     if took is None:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else ()):
-            _run(design, plan, views, work_dir, device, precision, progress)
+        encoder = build_network(design, seed=plan.seed).encoder
+        _run(MomentumContrast(encoder, plan), views, work_dir, device, precision, progress)
         took = work_folder.read_finished(work_dir) or {}
     return PretrainedEncoder(
         weights=work_dir / work_folder.WEIGHTS,
@@ -124,67 +122,21 @@ def pretrain(
 
 
 def _run(
-    design: NetworkDesign,
-    plan: PretrainingPlan,
-    views: Views,
-    work_dir: Path,
-    device: torch.device,
-    precision: str,
-    progress: bool,
+    network: MomentumContrast, views: Views, work_dir: Path, device: torch.device, precision: str, progress: bool
 ) -> None:
     """Run the remaining steps and finish the folder."""
-    module = MomentumContrast(build_network(design, seed=plan.seed).encoder, plan)
-    checkpoint = work_folder.read_checkpoint(work_dir)
-    if checkpoint is not None:
-        module.restore(checkpoint)
-    module.to(device)
-    optimizer = _optimizer(module, plan)
-    first, seconds_before = 0, 0.0
-    if checkpoint is not None:
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        first, seconds_before = int(checkpoint["step"]), float(checkpoint["seconds"])
-    work_folder.keep_rows(work_dir / work_folder.CURVES, first)
-    batches = DataLoader(
-        views, batch_sampler=StepDraws(plan, first), num_workers=plan.n_workers, pin_memory=device.type == "cuda"
-    )
-    began = last_write = time.perf_counter()
-    rows: list[dict[str, float]] = []
-    disable = None if progress else True  # None: only on a terminal
-    bar = tqdm(batches, total=plan.n_steps, initial=first, unit="step", disable=disable, leave=False)
-    for step, pairs in enumerate(bar, start=first):
-        for group in optimizer.param_groups:
-            group["lr"] = plan.rate_at(step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss, measures = module(pairs.to(device, non_blocking=True), step)
-        if not math.isfinite(loss.item()):
-            raise UsageError(
-                f"the loss must stay finite; it was {loss.item()} at step {step + 1}. Lower `learning_rate` or "
-                "lengthen `warm_up_steps`."
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        rows.append({"step": step + 1, "loss": loss.item(), **measures, "learning_rate": plan.rate_at(step)})
-        now = time.perf_counter()
-        if step + 1 == plan.n_steps or now - last_write >= plan.checkpoint_seconds:
-            work_folder.append_rows(work_dir / work_folder.CURVES, rows)
-            state = {"optimizer": optimizer.state_dict(), "seconds": seconds_before + now - began, "step": step + 1}
-            work_folder.write_checkpoint(work_dir, {**module.state(), **state})
-            rows, last_write = [], now
-    done = work_folder.read_checkpoint(work_dir)
-    assert done is not None
+    from emseg.training.lightning_steps import quiet_lightning, run_steps  # Lightning takes seconds to import
+
+    plan = network.plan
+    repair = f"Use a smaller batch_size (now {plan.batch_size}) or crop_size (now {plan.crop_size})."
+    with clear_memory_error(device_name(device), repair), quiet_lightning(device):
+        task = ContrastTask(views)
+        done = run_steps(network, plan, task, work_dir, device=device, precision=precision, progress=progress)
     prefix = "query.encoder."
-    encoder = {name.removeprefix("query."): w for name, w in done["network"].items() if name.startswith(prefix)}
-    n_parameters = sum(parameter.numel() for parameter in module.query.encoder.parameters())
+    weights = {name.removeprefix("query."): w for name, w in done["network"].items() if name.startswith(prefix)}
+    n_parameters = sum(parameter.numel() for parameter in network.query.encoder.parameters())
     took = {"n_images": len(views.images), "n_parameters": n_parameters, "seconds": done["seconds"]}
-    work_folder.finish(work_dir, encoder, took)
-
-
-def _optimizer(module: MomentumContrast, plan: PretrainingPlan) -> torch.optim.Optimizer:
-    parameters = module.query.parameters()
-    if plan.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    return torch.optim.SGD(parameters, lr=plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay)
+    work_folder.finish(work_dir, weights, took)
 
 
 def pretrain_on_set(

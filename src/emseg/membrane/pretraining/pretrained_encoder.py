@@ -14,10 +14,9 @@ read with `weights_only=True`: a pickle may hold any program, and none is run.
 
 Nothing is loaded partially without a report. torch's `load_state_dict(strict=False)` silently accepts a file without a
 single matching name; the public code of the U-RISC paper loads CEM500K in this way, and matches no tensor. Here every
-tensor that file and encoder share must have one shape; a block of the encoder (`conv1`, `layer3.5`, ...) gets tensors
-if the file has its stage at all, and what it has besides, such as an attention of ours, is left and reported; the file
-has no other blocks, except whole stages that the encoder lacks. A file that breaks a rule is refused, and the encoder
-unchanged.
+tensor that file and encoder share must have one shape; every block of the encoder (`conv1`, `layer3.5`, ...) gets
+tensors, and what it has besides, such as an attention of ours, is left and reported; the file has no other blocks,
+except whole stages that the encoder lacks. A file that breaks a rule is refused, and the encoder unchanged.
 
 Other normalisations of grey are folded into the first convolution. A network trained on (g - m_c) / s_c, for grey g
 from 0 to 1, shall be fed x = (g - m) / s instead. With g = s x + m its input is a_c x + b_c, and its first convolution
@@ -312,9 +311,9 @@ def _require_match(path: Path, own: Mapping[str, Tensor], given: Mapping[str, Te
             f"{len(differing)} of the {len(matched)} tensors that {path} and the encoder share have other shapes: "
             f"{_some(shapes)}. Use the encoder (depth, width, one channel) that the file was made with."
         )
-    stages, own_stages = ({name.partition(".")[0] for name in names} for names in (given, own))
+    own_stages = {name.partition(".")[0] for name in own}
     filled = {_block(name) for name in matched}
-    lacking = [name for name in own if _block(name) not in filled and name.partition(".")[0] in stages]
+    lacking = [name for name in own if _block(name) not in filled]
     extra = [name for name in given if _block(name) not in filled and name.partition(".")[0] in own_stages]
     for problem, names in (("lacks", lacking), ("has additional", extra)):
         if names:
@@ -322,11 +321,6 @@ def _require_match(path: Path, own: Mapping[str, Tensor], given: Mapping[str, Te
                 f"{path} must be of an encoder of the same depth; it {problem} whole blocks, {len(names)} tensors in "
                 f"all: {_some(names)}. Use the encoder that the file was made with."
             )
-    if missing := sorted(own_stages - stages):
-        raise InputError(
-            f"{path} must have every stage of the encoder; it has no {', '.join(missing)}. "
-            "Use the encoder that the file was made with."
-        )
 
 
 def _block(name: str) -> str:

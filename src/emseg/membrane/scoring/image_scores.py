@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import numpy as np
+from jaxtyping import Bool
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -186,7 +187,7 @@ def _score_thresholds(
     return tuple(sorted(first + second, reverse=True))
 
 
-def shifted_pair(mask: Mask, rows: int, columns: int) -> tuple[Mask, Mask]:
+def shifted_pair(mask: Mask, rows: int, columns: int) -> tuple[Bool[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]:
     """Return (the mask moved down by `rows` and right by `columns`, the mask at rest), cropped to their overlap."""
     height, width = mask.shape
     if abs(rows) >= height or abs(columns) >= width:

@@ -1,9 +1,8 @@
-"""Training of membrane networks, and what they make of whole images."""
+"""Training of membrane networks, and their predictions for whole images."""
 
-from emseg.membrane.training.augmentation import NO_AUGMENTATION, Augmentation
-from emseg.membrane.training.plan import PLANS, TrainingPlan
-from emseg.membrane.training.prediction import predict_membrane
-from emseg.membrane.training.training import Start, TrainedNetwork, train_network
+from emseg.membrane.training.membrane_plan import NO_AUGMENTATION, PLANS, Augmentation, TrainingPlan
+from emseg.membrane.training.membrane_prediction import predict_membrane, predict_to_png
+from emseg.membrane.training.membrane_trainer import Start, TrainedNetwork, train_network
 
 __all__ = [
     "NO_AUGMENTATION",
@@ -13,5 +12,6 @@ __all__ = [
     "TrainedNetwork",
     "TrainingPlan",
     "predict_membrane",
+    "predict_to_png",
     "train_network",
 ]

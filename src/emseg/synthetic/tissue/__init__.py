@@ -1,6 +1,10 @@
-from emseg.synthetic.tissue.fraction import tissue_with_membrane_fraction
-from emseg.synthetic.tissue.micrograph import Micrograph, fingerprint, synthesize_tissue
-from emseg.synthetic.tissue.parameters import (
+from emseg.synthetic.tissue.micrograph import (
+    Micrograph,
+    fingerprint,
+    synthesize_tissue,
+    tissue_with_membrane_fraction,
+)
+from emseg.synthetic.tissue.tissue_design import (
     ISBI_IMAGING,
     ISBI_LIKE,
     ISBI_PIXEL_SIZE_NM,

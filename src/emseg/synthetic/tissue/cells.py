@@ -8,14 +8,12 @@ the plane bends the lot. Between cells k and l the membrane's middle lies where 
 - d_l)| nm to first order, the gradient taken through the warp.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from emseg.errors import UsageError
-from emseg.synthetic.tissue import kernels
-from emseg.synthetic.tissue.parameters import Imaging, Tissue
+from emseg.synthetic.tissue import tissue_kernels as kernels
+from emseg.synthetic.tissue.tissue_design import Imaging, Tissue
 
 # Radii of the five levels of the packing in units of its scale: pitch, smallest radius, largest radius, stretch,
 # presence.
@@ -27,7 +25,7 @@ LEVELS = (
     (0.32, 0.07, 0.12, 1.50, 0.80),
 )
 # Mean cell diameter of the packing over its scale: rows `large_cells` 0, 0.5, 1; columns `elongation` 0, 1, 2, 3.
-# Measured on two packings of 60 by 60 scales; tests/membrane/synthetic/test_cells.py holds it to 5 %.
+# Measured on two packings of 60 by 60 scales; tests/synthetic/tissue/test_packing.py holds it to 5 %.
 DIAMETER_OVER_SCALE = (
     (0.523, 0.610, 0.657, 0.690),
     (0.568, 0.668, 0.728, 0.773),
@@ -39,17 +37,6 @@ MAX_MITOCHONDRIA_PER_CELL = 6
 MAX_CANDIDATES = 20_000_000  # 1.3 GB
 
 
-@dataclass(frozen=True)
-class Cells:
-    """The cells that can be seen from a window, and what they hold; columns as named in `kernels`."""
-
-    site: NDArray[np.float64]
-    look: NDArray[np.float64]
-    key: NDArray[np.int64]
-    mitochondrion_start: NDArray[np.int64]
-    mitochondrion: NDArray[np.float64]
-
-
 def packing_scale_nm(tissue: Tissue) -> float:
     """Return the length that turns `LEVELS` into nm, so that the mean cell has the diameter asked for."""
     table = np.array(DIAMETER_OVER_SCALE)
@@ -59,11 +46,11 @@ def packing_scale_nm(tissue: Tissue) -> float:
 
 def pack_cells(
     seed: int, tissue: Tissue, imaging: Imaging, low: tuple[float, float], high: tuple[float, float], reach: float
-) -> Cells:
+) -> kernels.Cells:
     """Return all cells that reach within `reach` nm of the box [low, high] (warped coordinates, nm).
 
-    Which cells exist depends on the seed and the place only, never on the box. Raises `UsageError` when the box would
-    hold more cells than memory should.
+    Which cells exist depends only on the seed and the
+    place, never on the box. Raises `UsageError` when the box would contain more cells than memory should.
     """
     scale = packing_scale_nm(tissue)
     levels = np.array(LEVELS)
@@ -94,20 +81,9 @@ def pack_cells(
     site, address = np.ascontiguousarray(site[seen]), np.ascontiguousarray(address[seen])
     random = kernels.cell_random(seed, address)
     start, mitochondrion = _place_mitochondria(site, random, tissue)
-    return Cells(
-        site=site,
-        look=_looks(site, random, tissue, imaging),
-        key=_keys(address),
-        mitochondrion_start=start,
-        mitochondrion=mitochondrion,
-    )
-
-
-def _keys(address: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return one positive integer a cell, the same in every window."""
     half = 1 << 27
     key: NDArray[np.int64] = ((address[:, 0] + 1) << 56) | ((address[:, 1] + half) << 28) | (address[:, 2] + half)
-    return key
+    return kernels.Cells(site, _looks(site, random, tissue, imaging), start, mitochondrion, key)
 
 
 def _looks(

@@ -1,33 +1,36 @@
-"""Draw a window of the tissue band by band: smooth fields, cells and organelles, then optics, noise, grey levels."""
+"""Draw a window of the tissue band by band: smooth fields, cells and organelles, then optics, noise, grey levels.
 
+A membrane perpendicular to the section shows two dark leaflets with a pale cleft: p(s) = G(s - h) + G(s + h) at s nm
+from its middle. In a section of thickness T, tilted by a, it is smeared over w = T tan(a): p_w(s) = (1 / w) integral of
+p over [s - w/2, s + w/2], wide and pale at once. A pixel averages over its own width, so the profile is smeared once
+more by the pixel size.
+"""
+
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emseg.synthetic.tissue.cells import Cells, pack_cells, packing_scale_nm
-from emseg.synthetic.tissue.exposure import normal_table, point_spread_taps
-from emseg.synthetic.tissue.field_numbers import LARGEST_STRETCH, field_numbers
-from emseg.synthetic.tissue.kernels import NODE_NM, blur_columns, bucket_sites, draw_band, expose_rows, node_fields
-from emseg.synthetic.tissue.parameters import Imaging, Tissue
-from emseg.synthetic.tissue.stain import (
-    LARGEST_SMEAR_NM,
-    N_SMEARS,
-    grain_texture,
-    influence_nm,
-    membrane_profile,
-)
+from emseg.synthetic.tissue import tissue_kernels as kernels
+from emseg.synthetic.tissue.cells import pack_cells, packing_scale_nm
+from emseg.synthetic.tissue.tissue_design import Imaging, Tissue
+from emseg.synthetic.tissue.tissue_kernels import NODE_NM, NOISE_DEVIATION, TEXTURE_NM, TEXTURE_SIZE
 
 BAND_NODES, MIN_BAND_ROWS = 8, 16
 SYNAPSE_STAIN = 0.34
-VESICLE_STAIN = 0.75  # of `organelle_stain`
-RETICULUM_STAIN = 0.75
+VESICLE_STAIN = RETICULUM_STAIN = 0.75  # of `organelle_stain`
+LARGEST_STRETCH = 2.0  # of the warp, locally; the heights in `field_numbers` keep it below this (tested)
+RIPPLE_NM, SHADING_NM, RETICULUM_NM = 240.0, 9_000.0, 230.0
+LARGEST_SMEAR_NM, N_SMEARS = 80.0, 33
+LEAFLET_OFFSET, LEAFLET_SIGMA = 0.22, 0.15  # of the membrane's thickness
+GRAIN_SEED = 20_240_117
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """The picture and its truth, [height, width] each; `cell_keys` [n_cells + 1] names the cells across windows."""
+    """The picture and its truth, [height, width] each; `cell_keys` [n_cells + 1] identifies cells across windows."""
 
     image: NDArray[np.uint8]
     membrane: NDArray[np.bool_]
@@ -44,106 +47,76 @@ def draw_window(
     imaging: Imaging,
     origin_nm: tuple[float, float],
 ) -> Drawing:
-    """Draw the window whose upper left corner lies at `origin_nm`. Arguments are taken as valid."""
+    """Draw the window whose upper left corner lies at `origin_nm`; the arguments must be valid."""
     height, width = shape
     taps = point_spread_taps(imaging.point_spread_nm / pixel_size_nm)
     halo = len(taps) // 2
     corner = np.array(origin_nm, np.float64) - halo * pixel_size_nm
     n_rows, n_cols = height + 2 * halo, width + 2 * halo
-    node = NODE_NM
-    first = np.floor(corner / node).astype(np.int64) - 1
-    last = np.floor((corner + np.array([n_rows, n_cols]) * pixel_size_nm) / node).astype(np.int64) + 1
+    first = np.floor(corner / NODE_NM).astype(np.int64) - 1
+    last = np.floor((corner + np.array([n_rows, n_cols]) * pixel_size_nm) / NODE_NM).astype(np.int64) + 1
     numbers = field_numbers(tissue, imaging)
-    cells, buckets = _cells_and_buckets(
-        seed,
-        tissue,
-        imaging,
-        (first * node).astype(np.float64),
-        (last * node).astype(np.float64),
-        numbers,
-        pixel_size_nm,
+    low, high = (first * NODE_NM).astype(np.float64), (last * NODE_NM).astype(np.float64)
+    cells, buckets = _cells_and_buckets(seed, tissue, imaging, low, high, numbers, pixel_size_nm)
+    organelle = imaging.organelle_stain
+    stain = kernels.Stain(
+        membrane_profile(tissue.membrane_thickness_nm, pixel_size_nm),
+        LARGEST_SMEAR_NM / (N_SMEARS - 1),
+        0.5 * tissue.membrane_thickness_nm,
+        grain_texture(pixel_size_nm),
+        np.array(
+            [
+                imaging.membrane_stain,
+                SYNAPSE_STAIN * (imaging.membrane_stain > 0.0),
+                organelle,
+                organelle * VESICLE_STAIN,
+                organelle * RETICULUM_STAIN,
+            ]
+        ),
     )
-    drops = np.array(
-        [
-            imaging.membrane_stain,
-            SYNAPSE_STAIN * (imaging.membrane_stain > 0.0),
-            imaging.organelle_stain,
-            imaging.organelle_stain * VESICLE_STAIN,
-            imaging.organelle_stain * RETICULUM_STAIN,
-        ]
+    image = np.empty(shape, np.uint8)
+    truth = kernels.Truth(
+        np.empty(shape, np.bool_),
+        np.empty(shape, np.int32),
+        np.empty(shape, np.uint8),
+        np.zeros(len(cells.key), np.int32),
     )
-    profile = membrane_profile(tissue.membrane_thickness_nm, pixel_size_nm)
-    texture = grain_texture(pixel_size_nm)
-    noise = 0.0 if imaging.dose_per_nm2 is None else 1.0 / (math.sqrt(imaging.dose_per_nm2) * pixel_size_nm)
+    exposure = kernels.Exposure(
+        taps,
+        0.0 if imaging.dose_per_nm2 is None else 1.0 / (math.sqrt(imaging.dose_per_nm2) * pixel_size_nm),
+        imaging.contrast,
+        imaging.cytoplasm_grey,
+        normal_table(),
+    )
     first_pixel = np.array([round(edge / pixel_size_nm) for edge in origin_nm], np.int64)
 
-    drawing = Drawing(
-        image=np.empty(shape, np.uint8),
-        membrane=np.empty(shape, np.bool_),
-        cells=np.empty(shape, np.int32),
-        organelles=np.empty(shape, np.uint8),
-        cell_keys=np.zeros(0, np.int64),
-    )
-    ids = np.zeros(len(cells.site), np.int32)
-    next_id = 1
-    step = max(BAND_NODES, math.ceil(MIN_BAND_ROWS * pixel_size_nm / node))
-    most_rows = math.ceil(step * node / pixel_size_nm) + 1
+    # Bands are drawn with the halo that the point spread needs; `blurred` keeps the last 2 halo rows for the next band.
+    step = max(BAND_NODES, math.ceil(MIN_BAND_ROWS * pixel_size_nm / NODE_NM))
+    most_rows = math.ceil(step * NODE_NM / pixel_size_nm) + 1
     grey = np.empty((most_rows, n_cols), np.float32)
     blurred = np.empty((most_rows + 2 * halo, width), np.float32)
-    waiting = done = row = 0
-    for band in range(int(first[0]), int(last[0]) + 1, step):
-        end = min(math.ceil(((band + step) * node - corner[0]) / pixel_size_nm - 0.5), n_rows)
+    next_id, waiting, done, row = 1, 0, 0, 0
+    for node in range(int(first[0]), int(last[0]) + 1, step):
+        end = min(math.ceil(((node + step) * NODE_NM - corner[0]) / pixel_size_nm - 0.5), n_rows)
         if end <= row:
             continue
-        fields = node_fields(seed, band, first[1], step + 1, last[1] - first[1] + 1, numbers)
+        fields = kernels.node_fields(seed, node, first[1], step + 1, last[1] - first[1] + 1, numbers)
+        band = kernels.Band(fields, np.array([node, first[1]]), pixel_size_nm, corner, row, halo)
         rows = grey[: end - row]
-        next_id = draw_band(
-            seed,
-            fields,
-            np.array([band, first[1]]),
-            pixel_size_nm,
-            corner,
-            row,
-            halo,
-            cells.site,
-            cells.look,
-            cells.mitochondrion_start,
-            cells.mitochondrion,
-            *buckets,
-            profile,
-            LARGEST_SMEAR_NM / (N_SMEARS - 1),
-            0.5 * tissue.membrane_thickness_nm,
-            texture,
-            drops,
-            rows,
-            drawing.membrane,
-            drawing.cells,
-            drawing.organelles,
-            ids,
-            next_id,
-        )
-        blur_columns(rows, taps, blurred[waiting : waiting + len(rows)])
+        next_id = kernels.draw_band(seed, band, cells, buckets, stain, rows, truth, next_id)
+        kernels.blur_columns(rows, taps, blurred[waiting : waiting + len(rows)])
         waiting += len(rows)
         row = end
         ready = waiting - 2 * halo
         if ready > 0:
-            expose_rows(
-                seed,
-                blurred[:waiting],
-                taps,
-                noise,
-                imaging.contrast,
-                imaging.cytoplasm_grey,
-                first_pixel + np.array([done, 0]),
-                normal_table(),
-                drawing.image[done : done + ready],
-            )
+            place = first_pixel + np.array([done, 0])
+            kernels.expose_rows(seed, blurred[:waiting], exposure, place, image[done : done + ready])
             done += ready
             blurred[: 2 * halo] = blurred[ready:waiting].copy()
             waiting = 2 * halo
-    keys = np.zeros(next_id, np.int64)
-    keys[ids] = np.where(ids > 0, cells.key, 0)
-    return Drawing(drawing.image, drawing.membrane, drawing.cells, drawing.organelles, keys)
+    seen = np.zeros(next_id, np.int64)
+    seen[truth.ids] = np.where(truth.ids > 0, cells.key, 0)
+    return Drawing(image, truth.membrane, truth.cells, truth.organelles, seen)
 
 
 def _cells_and_buckets(
@@ -154,10 +127,10 @@ def _cells_and_buckets(
     high: NDArray[np.float64],
     numbers: NDArray[np.float64],
     pixel_size_nm: float,
-) -> tuple[Cells, tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], float, NDArray[np.int64], int]]:
-    """Return the cells near a box of the section and, for each square of a grid, those that can be nearest in it."""
+) -> tuple[kernels.Cells, kernels.Buckets]:
+    """Return the cells near a box of the section and, for each square of a grid, those that can be the nearest."""
     scale = packing_scale_nm(tissue)
-    moved = 1.1 * (numbers[1] + numbers[3])  # how far the warp may carry a point
+    moved = 1.1 * (numbers[1] + numbers[3])  # how far the warp may move a point
     low, high = low - moved, high + moved
     pitch = max(0.12 * scale, 90.0)
     cutoff = 2.0 * LARGEST_STRETCH * influence_nm(tissue.membrane_thickness_nm, pixel_size_nm)
@@ -166,7 +139,104 @@ def _cells_and_buckets(
     reach = 0.5 * scale + slack
     while True:
         cells = pack_cells(seed, tissue, imaging, (low[0], low[1]), (high[0] + pitch, high[1] + pitch), reach)
-        start, index, furthest = bucket_sites(cells.site, low, pitch, n[0], n[1], slack, reach)
+        start, index, furthest = kernels.bucket_sites(cells.site, low, pitch, n[0], n[1], slack, reach)
         if furthest + slack <= reach:
-            return cells, (start, index, low, pitch, n, int(np.diff(start).max()))
+            return cells, kernels.Buckets(start, index, low, pitch, n, int(np.diff(start).max()))
         reach = 1.5 * reach  # a hole in the packing: look further
+
+
+def field_numbers(tissue: Tissue, imaging: Imaging) -> NDArray[np.float64]:
+    """Return the parameters of `node_fields`."""
+    warp_nm = 0.8 * packing_scale_nm(tissue)
+    common = tissue.synapses  # roughly the fraction of the plane where the field exceeds its threshold
+    return np.array(
+        [
+            warp_nm,
+            0.33 * tissue.waviness * warp_nm,
+            RIPPLE_NM,
+            0.13 * tissue.waviness * RIPPLE_NM,
+            imaging.section_thickness_nm,
+            math.radians(imaging.tilt_degrees),
+            LARGEST_SMEAR_NM,
+            SHADING_NM,
+            imaging.unevenness / (math.sqrt(1.25) * NOISE_DEVIATION),  # of two layers, the second half as high
+            0.5 - 0.55 * common if common > 0.0 else 10.0,
+            RETICULUM_NM,
+            0.10,
+        ]
+    )
+
+
+def influence_nm(thickness_nm: float, pixel_size_nm: float) -> float:
+    """Return the distance from a membrane's middle beyond which it leaves no stain, in whole nm."""
+    return float(math.ceil(0.75 * thickness_nm + 0.5 * LARGEST_SMEAR_NM + pixel_size_nm + 2.0))
+
+
+def membrane_profile(thickness_nm: float, pixel_size_nm: float) -> NDArray[np.float32]:
+    """Return stain by smear (`N_SMEARS` steps from 0 to `LARGEST_SMEAR_NM`) and distance (steps of 1 nm).
+
+    The profile without tilt peaks at 1 before the pixel's own average. The last two columns are zero.
+    """
+    reach = int(influence_nm(thickness_nm, pixel_size_nm))
+    fine = np.arange(-8 * reach, 8 * reach + 1) / 4.0  # quarter nm, over twice the range
+    sigma, offset = LEAFLET_SIGMA * thickness_nm, LEAFLET_OFFSET * thickness_nm
+    leaflets = np.exp(-((fine - offset) ** 2) / (2 * sigma**2)) + np.exp(-((fine + offset) ** 2) / (2 * sigma**2))
+    leaflets /= leaflets.max()
+    total = np.concatenate([[0.0], np.cumsum(leaflets)]) * 0.25  # integral up to fine - 1/8 nm
+    edges = np.concatenate([fine - 0.125, [fine[-1] + 0.125]])
+    profile = np.zeros((N_SMEARS, reach + 2), np.float32)
+    places = np.arange(reach)[:, None] + np.linspace(-0.5, 0.5, 9) * pixel_size_nm
+    for row, smear in enumerate(np.linspace(0.0, LARGEST_SMEAR_NM, N_SMEARS)):
+        width = max(float(smear), 0.5)
+        upper = np.interp(places + width / 2, edges, total)
+        lower = np.interp(places - width / 2, edges, total)
+        profile[row, :reach] = ((upper - lower) / width).mean(axis=1)
+    return profile
+
+
+@functools.lru_cache(maxsize=4)
+def grain_texture(pixel_size_nm: float) -> NDArray[np.float32]:
+    """Return a periodic texture, zero mean, as seen by pixels of this size; unit variance before they average.
+
+    Gaussian noise whose amplitude falls with frequency as 1 / (1 + (f L)^2)^(1/2), L = 22 nm, with dark granules of
+    ribosome size on it. All seeds share one table: each cell reads it from its own place.
+    """
+    n = TEXTURE_SIZE
+    bits = kernels.hash_grid(GRAIN_SEED, 1, n)
+    uniform = ((bits >> np.uint64(40)).astype(float) + 0.5) / 2**24
+    second = ((bits & np.uint64(0xFFFFFF)).astype(float) + 0.5) / 2**24
+    white = np.sqrt(-2.0 * np.log(uniform)) * np.cos(2.0 * np.pi * second)
+    granules = np.where(second < 0.012, -0.5 - uniform, 0.0)
+    frequency = np.hypot(np.fft.fftfreq(n, TEXTURE_NM)[:, None], np.fft.fftfreq(n, TEXTURE_NM)[None])
+    smooth = np.fft.fft2(white) / (1.0 + (22.0 * frequency) ** 2) ** 0.5
+    spots = np.fft.fft2(granules) * np.exp(-2.0 * (np.pi * 6.0 * frequency) ** 2)
+    smooth[0, 0] = spots[0, 0] = 0.0
+    field = (
+        smooth / np.sqrt((np.abs(smooth) ** 2).mean() / n**2) * 0.95
+        + spots / np.sqrt((np.abs(spots) ** 2).mean() / n**2) * 0.3
+    )
+    pixel = np.sinc(np.fft.fftfreq(n, TEXTURE_NM) * pixel_size_nm)
+    texture = np.asarray(np.fft.ifft2(field * pixel[:, None] * pixel[None]).real, np.float32)
+    texture.flags.writeable = False  # shared by later calls
+    return texture
+
+
+def point_spread_taps(sigma: float) -> NDArray[np.float32]:
+    """Return a Gaussian of this standard deviation (pixels), averaged over each pixel, that sums to 1."""
+    if sigma <= 0.0:
+        return np.ones(1, np.float32)
+    radius = math.ceil(3.2 * sigma + 0.5)
+    edges = (np.arange(-radius, radius + 2) - 0.5) / (sigma * math.sqrt(2.0))
+    taps = np.diff([math.erf(edge) for edge in edges])
+    return np.asarray(taps / taps.sum(), np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def normal_table() -> NDArray[np.float32]:
+    """Return 4096 normal quantiles of variance 1/2: two of them, picked by independent bits, add up to a deviate."""
+    from scipy.special import ndtri
+
+    table = ndtri((np.arange(4096) + 0.5) / 4096)
+    table = np.asarray(table / table.std() * math.sqrt(0.5), np.float32)
+    table.flags.writeable = False
+    return table

@@ -1,0 +1,740 @@
+"""Three tests of the competition's conclusions, and the places where predictions go wrong.
+
+Imbalance. With p the membrane fraction, r the recall and a the false alarm rate (the fraction of background that is
+called membrane), as fractions of the image,
+
+    TP = r p      FP = a (1 - p)      FN = (1 - r) p      F1 = 2 r p / (r p + a (1 - p) + p)
+
+Where precision and recall are equal, r = F and a = (1 - F) p / (1 - p); the fraction of wrong pixels is 2 (1 - F) p.
+
+Line width. A membrane of width w moved across itself by s keeps 1 - s / w of its area. w = 2 A / L from the area A of a
+mask and its boundary length L = (pi / 4) (changes along rows and columns), exact on average for lines of all directions
+(Cauchy and Crofton).
+
+Track 2. Its label is the full-size label resized bilinearly, from four source pixels each, and made binary again. A
+predictor that knows every full-size pixel can call a new pixel membrane where at least a fraction t of its area is
+(covered), as the nearest source pixel (nearest), or repeat the authors' resizing on a displaced truth (moved).
+
+Errors are shown for a trained network: the given one, else the one that the book keeps for the data set in
+
+    book/weights/urisc/DATA_TRACK_ARCHITECTURE.safetensors, .json     weights; training parameters, threshold, SHA-256
+
+else for dark ridges: membrane is where the largest eigenvalue of the Hessian of the smoothed image is large.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from chapters.urisc_competition import (
+    ARCHITECTURES,
+    DATA_SETS,
+    DataSet,
+    best_of_architecture,
+    main_experiment,
+    make_table,
+    networks,
+    published_scores,
+    seed_score,
+    text_f1,
+)
+from emseg.checks import require_number, require_one_of
+from emseg.errors import InputError, UsageError
+from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar, show_image
+from emseg.files import digest_of_file, find_root, write_atomically, write_json
+from emseg.membrane.dataset.downsampled import TRACK_2_FACTOR, downsampled_pair, grey_of_membrane
+from emseg.membrane.scoring import (
+    ClassScores,
+    ImageScores,
+    ScoreSettings,
+    compare,
+    find_patches,
+    map_errors,
+    score_image,
+    shifted_pair,
+)
+from emseg.membrane.scoring.pixels import COLOURS as ERROR_COLOURS
+from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR
+from emseg.reported import load_reported, select_reported
+from emseg.reported.display import DisplayTable
+from emseg.runs.session import Run
+
+SHIFTS_PX = (1, 2, 3)
+COVERAGES = tuple(round(0.05 * k, 2) for k in range(1, 20))
+MEMBRANE_NM = 30.0
+FOLDER = Path("book") / "weights" / "urisc"
+LARGEST_BYTES = 5_000_000
+_NEEDED = ("cell", "parameters", "data", "threshold", "sha256")
+
+Mask = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """`recall`: fraction of membrane that is found. `false_alarms`: fraction of background called membrane."""
+
+    recall: float
+    false_alarms: float
+
+    def f1(self, fraction: float) -> float:
+        """Return the membrane's F1 of these rates where membrane is this fraction of the image."""
+        found, false = self.recall * _fraction(fraction, "fraction"), self.false_alarms * (1 - fraction)
+        return 2 * found / (found + false + fraction)
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Membrane masks of one set: `name` for figures, `key` for metrics, the kind of their data, their pixel size."""
+
+    key: str
+    name: str
+    kind: str
+    pixel_size_nm: float
+    masks: tuple[Mask, ...]
+    fingerprint: str
+
+    @property
+    def fraction(self) -> float:
+        """The mean membrane fraction."""
+        return statistics.fmean(float(mask.mean()) for mask in self.masks)
+
+    @property
+    def line_width_px(self) -> float:
+        """The mean width of a membrane, in pixels."""
+        return statistics.fmean(line_width(mask) for mask in self.masks)
+
+
+Shifts = Mapping[str, tuple[Labels, Sequence["Shifted"]]]
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """F1 of one label moved by `shift_px`: strict, of the background, and within a tolerance; one number an image."""
+
+    shift_px: int
+    f1: tuple[float, ...]
+    background_f1: tuple[float, ...]
+    tolerant_f1: tuple[float, ...]
+
+    @property
+    def mean_f1(self) -> float:
+        """Strict F1 of membrane, mean over images."""
+        return statistics.fmean(self.f1)
+
+
+@dataclass(frozen=True, eq=False)
+class Downsampled:
+    """One label before and after, and the F1 of perfect predictors; `moved_f1_full`: the same shifts at full size.
+
+    `factor`: source pixels for each new one along an axis. `kept`: the label that keeps every pixel that holds
+    membrane. `broken`: membranes of it that the label breaks.
+    """
+
+    factor: float
+    truth: Mask
+    label: Mask
+    kept: Mask
+    covered_f1: tuple[float, ...]
+    nearest_f1: float
+    moved_f1: tuple[float, ...]
+    moved_f1_full: tuple[float, ...]
+    broken: int
+    cells_before: int
+    cells_after: int
+
+    @property
+    def half_covered_f1(self) -> float:
+        """F1 of the predictor that calls a pixel membrane where half of it is."""
+        return self.covered_f1[COVERAGES.index(0.5)]
+
+
+@dataclass(frozen=True, eq=False)
+class KeptNetwork:
+    """A kept network: its file, the matrix cell that trained it, and the threshold that its validation images chose."""
+
+    weights: Path
+    cell: str
+    threshold: float
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A test image with its error codes and scores; `key` names its metrics, `predictor` says who predicted."""
+
+    key: str
+    title: str
+    image: NDArray[np.uint8]
+    codes: NDArray[np.uint8]
+    scores: ImageScores
+    pixel_size_nm: float
+    predictor: str
+
+
+def rates_of_scores(precision: float, recall: float, fraction: float) -> ErrorRates:
+    """Return the error rates of a prediction from its precision and recall at a membrane fraction."""
+    found = _fraction(recall, "recall") * _fraction(fraction, "fraction")
+    return ErrorRates(recall, found * (1 - precision) / _fraction(precision, "precision") / (1 - fraction))
+
+
+def pixel_error(f1: float, fraction: float) -> float:
+    """Return the fraction of wrong pixels, half missed and half false, at which a class of this `fraction` has `f1`."""
+    return 2 * (1 - _fraction(f1, "f1")) * _fraction(fraction, "fraction")
+
+
+def f1_at_pixel_error(error: float, fraction: float) -> float:
+    """Return the F1 of a class of this `fraction` where this fraction of pixels is wrong, half each way."""
+    return max(1 - error / (2 * _fraction(fraction, "fraction")), 0.0)
+
+
+def _fraction(value: float, name: str) -> float:
+    return require_number(name, value, above=0, most=1)
+
+
+def paper_fraction(data_set: str) -> float:
+    """Return the paper's membrane fraction of "U-RISC" or "ISBI 2012"."""
+    row = select_reported(load_reported("urisc"), "membrane_fraction", dataset=data_set)[0]
+    assert row.value is not None
+    return row.value / 100
+
+
+def network_f1(runs: pd.DataFrame, data_set: DataSet) -> dict[str, tuple[float, float]]:
+    """Return (membrane F1, background F1) of the best plain network of each architecture on a data set."""
+    main, found = main_experiment(runs, data_set), {}
+    for architecture, name in ARCHITECTURES.items():
+        membrane, background = (
+            best_of_architecture(main, architecture, f"test_{of}_f1") for of in ("membrane", "background")
+        )
+        if membrane and background:
+            found[name] = (membrane.mean, background.mean)
+    return found
+
+
+def error_rates(runs: pd.DataFrame, data_set: DataSet, fraction: float) -> dict[str, ErrorRates]:
+    """Return the rates of the paper's 0.97, with precision equal to recall, and of our best network."""
+    stated, main, best = text_f1(dataset="ISBI 2012", entrant="U-Net"), main_experiment(runs, data_set), 0.0
+    found = {f"the paper's {stated:g}": rates_of_scores(stated, stated, fraction)}
+    ours = {}
+    for network in networks(main):
+        f1, precision, recall = (
+            seed_score(main, network, f"test_membrane_{of}") for of in ("f1", "precision", "recall")
+        )
+        if f1 and precision and recall and f1.mean > best:
+            best, ours = f1.mean, {f"ours: {network.title}": rates_of_scores(precision.mean, recall.mean, fraction)}
+    return found | ours
+
+
+def label_sets(data: str, *, folder: str = "", n_images: int, size_um: float, seed: int) -> tuple[Labels, ...]:
+    """Return the labels to move and downsample: real ones, or two synthetic tissues, each at two pixel sizes.
+
+    So one thing changes at a time: at one resolution the tissue, in one tissue the resolution. `size_um`: side of a
+    synthetic image. Raises `UsageError` for an unknown name, `InputError` where data are missing.
+    """
+    require_one_of("data", data, ("synthetic", "isbi2012", "urisc"))
+    if data != "synthetic":
+        from emseg.membrane.dataset import open_membrane_set
+
+        opened = open_membrane_set(data, folder=folder)
+        images = (*opened.train, *opened.validation, *opened.labelled_test)[: n_images or None]
+        key, name = ("isbi", "ISBI 2012") if data == "isbi2012" else ("urisc", "U-RISC")
+        masks = tuple(image.read_membrane() for image in images)
+        return (Labels(key, name, opened.kind, opened.pixel_size_nm or 0.0, masks, opened.fingerprint),)
+    from emseg.synthetic import tissue as drawn
+
+    found = []
+    for key, title, tissue in (("urisc", "U-RISC-like", drawn.URISC_LIKE), ("isbi", "ISBI-like", drawn.ISBI_LIKE)):
+        for grain, nm in (("fine", drawn.URISC_PIXEL_SIZE_NM), ("coarse", drawn.ISBI_PIXEL_SIZE_NM)):
+            shape, seeds = (round(1000 * size_um / nm),) * 2, range(seed, seed + n_images)
+            options: dict[str, Any] = {"pixel_size_nm": nm, "tissue": tissue}
+            masks = tuple(drawn.synthesize_tissue(shape, seed=one, **options).membrane for one in seeds)
+            names = " ".join(drawn.fingerprint(shape, seed=one, **options) for one in seeds)
+            found.append(Labels(f"{key}_{grain}", f"{title} tissue, {nm:g} nm/px", "synthetic", nm, masks, names))
+    return tuple(found)
+
+
+def finest_urisc(sets: tuple[Labels, ...]) -> Labels:
+    """Return the labels to downsample: those most like U-RISC's at full size."""
+    return next((one for one in sets if one.key in ("urisc", "urisc_fine")), sets[0])
+
+
+def line_width(mask: Mask) -> float:
+    """Return the mean width of the lines of a mask in pixels; NaN without a boundary."""
+    changes = np.count_nonzero(mask[1:] != mask[:-1]) + np.count_nonzero(mask[:, 1:] != mask[:, :-1])
+    return 2 * int(np.count_nonzero(mask)) / (math.pi / 4 * changes) if changes else math.nan
+
+
+def shift_scores(labels: Labels, shifts_px: Sequence[int], tolerance_nm: float) -> tuple[Shifted, ...]:
+    """Return the scores of the labels against themselves, moved down, and moved right, by each shift; their means."""
+    found = []
+    for shift in shifts_px:
+        pairs = [[_moved(mask, by, labels, tolerance_nm) for by in ((shift, 0), (0, shift))] for mask in labels.masks]
+        names = ("membrane", "background", "membrane_tolerant")
+        f1 = (tuple(statistics.fmean(one[name].f1 for one in pair) for pair in pairs) for name in names)
+        found.append(Shifted(shift, *f1))
+    return tuple(found)
+
+
+def tolerance_curve(labels: Labels, shift_px: int, tolerances_nm: Sequence[float]) -> list[float]:
+    """Return the mean tolerant F1 of the labels moved right by `shift_px` for each tolerance."""
+    return [
+        statistics.fmean(_moved(mask, (0, shift_px), labels, one)["membrane_tolerant"].f1 for mask in labels.masks)
+        for one in tolerances_nm
+    ]
+
+
+def _moved(mask: Mask, shift: tuple[int, int], labels: Labels, tolerance_nm: float) -> dict[str, ClassScores]:
+    moved, still = (np.ascontiguousarray(one) for one in shifted_pair(mask, *shift))
+    return map_errors(still, moved, tolerance_nm / labels.pixel_size_nm).scores()
+
+
+def track2_factor(pixel_size_nm: float) -> float:
+    """Return how many pixels of this size make one of Track 2, which is 21.2 nm wide."""
+    from emseg.synthetic.tissue import URISC_PIXEL_SIZE_NM
+
+    return TRACK_2_FACTOR * URISC_PIXEL_SIZE_NM / pixel_size_nm
+
+
+def downsample_label(truth: Mask, shifts_px: Sequence[int], factor: float = TRACK_2_FACTOR) -> Downsampled:
+    """Return a label as on Track 2, and the F1 that can be reached on it.
+
+    `shifts_px`: by how many source pixels the truth is displaced, along both axes. The image is first cropped so that
+    the largest shift stays inside.
+    """
+    side = int((min(truth.shape) - max(shifts_px, default=0)) / factor)
+    source = round(side * factor)
+
+    def resized(mask: Mask) -> Mask:
+        """As the authors did it."""
+        return downsampled_pair(np.zeros(mask.shape, np.uint8), np.ascontiguousarray(mask), (side, side))[1]
+
+    whole = truth[:source, :source]
+    label = resized(whole)
+    coverage = np.asarray(cv2.resize(whole.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA))
+    nearest = cv2.resize(whole.view(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+    moved = [truth[by : by + source, by : by + source] for by in shifts_px]
+    return Downsampled(
+        factor=factor,
+        truth=whole,
+        label=label,
+        kept=coverage > 0,
+        covered_f1=tuple(f1_of_masks(coverage >= least, label) for least in COVERAGES),
+        nearest_f1=f1_of_masks(nearest, label),
+        moved_f1=tuple(f1_of_masks(resized(one), label) for one in moved),
+        moved_f1_full=tuple(f1_of_masks(one, whole) for one in moved),
+        broken=score_image(label, coverage > 0, ScoreSettings(tolerance_px=0.0)).objects.broken_membranes,
+        cells_before=find_patches(np.ascontiguousarray(whole), 4, value=False).n,
+        cells_after=find_patches(label, 4, value=False).n,
+    )
+
+
+def f1_of_masks(prediction: Mask, truth: Mask) -> float:
+    """Return the strict F1 of True; 1 where both are empty."""
+    total = int(np.count_nonzero(prediction)) + int(np.count_nonzero(truth))
+    return 2 * int(np.count_nonzero(prediction & truth)) / total if total else 1.0
+
+
+def best_coverage(found: Sequence[Downsampled]) -> tuple[float, float]:
+    """Return the fraction of area with the highest mean F1, chosen on these labels, and that F1."""
+    means = [statistics.fmean(one.covered_f1[k] for one in found) for k in range(len(COVERAGES))]
+    best = max(range(len(means)), key=means.__getitem__)
+    return COVERAGES[best], means[best]
+
+
+def find_network(data: str, track: str, *, architecture: str = "unet", root: Path | None = None) -> KeptNetwork | None:
+    """Return the network that is kept for a data set, None where there is none; `root` is the project's.
+
+    Raises `InputError` where the weights are not those that the JSON next to them describes.
+    """
+    weights = _place(root or find_root(), data, track, architecture)
+    beside = weights.with_suffix(".json")
+    if not weights.is_file() and not beside.is_file():
+        return None
+    try:
+        about = json.loads(beside.read_text(encoding="utf-8"))
+        threshold = float(about["threshold"])
+        missing = [name for name in _NEEDED if name not in about]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{beside.name} must be a JSON file that says where {weights.name} comes from, with a threshold; "
+            f"got {error}. Restore both files."
+        ) from None
+    if missing or not 0 <= threshold <= 1:
+        raise InputError(
+            f"{beside.name} must hold {', '.join(_NEEDED)}, the threshold from 0 to 1; it lacks "
+            f"{', '.join(missing) or 'nothing'} and has a threshold of {threshold:g}. Restore both files."
+        )
+    if not weights.is_file() or digest_of_file(weights) != about["sha256"]:
+        raise InputError(
+            f"{weights.name} must be the file that {beside.name} describes, by its SHA-256; it is "
+            f"{'another' if weights.is_file() else 'missing'}. Restore both files, or keep the network again."
+        )
+    return KeptNetwork(weights, str(about["cell"]), threshold, about)
+
+
+def keep_network(record: Mapping[str, Any], weights: Path, cell: str, *, root: Path | None = None) -> KeptNetwork:
+    """Copy a trained network to the book, with what the `record` of its run in the baseline chapter says about it.
+
+    `cell` is the name of the matrix cell. Raises `UsageError` for a network of images that are not synthetic, because
+    weights may hold traces of them, and for one of more than 5 MB.
+    """
+    kinds = sorted({use["kind"] for use in record["data"]})
+    if kinds != ["synthetic"]:
+        raise UsageError(f"a kept network must have learned from synthetic images alone; got {', '.join(kinds)}.")
+    content = weights.read_bytes()
+    if len(content) > LARGEST_BYTES:
+        raise UsageError(
+            f"a kept network must have at most {LARGEST_BYTES:,} bytes; {weights.name} has {len(content):,}."
+        )
+    of = record["parameters"]
+    place = _place(root or find_root(), of["data"], of["track"], of["network"])
+    write_atomically(place, content)
+    metrics = {name: record["metrics"][name]["value"] for name in ("threshold", "test_membrane_f1", "n_parameters")}
+    about = {"cell": cell, "chapter": record["chapter"], "profile": record["profile"], **metrics}
+    about |= {"data": list(record["data"]), "sha256": digest_of_file(place), "parameters": dict(of)}
+    write_json(place.with_suffix(".json"), about)
+    found = find_network(of["data"], of["track"], architecture=of["network"], root=root)
+    assert found is not None
+    return found
+
+
+def _place(root: Path, data: str, track: str, architecture: str) -> Path:
+    return root / FOLDER / f"{'_'.join(part for part in (data, track, architecture) if part)}.safetensors"
+
+
+def ridge_strength(image: NDArray[np.uint8], pixel_size_nm: float) -> NDArray[np.float32]:
+    """Return how strongly a dark line as wide as a membrane passes through each pixel; at least 0."""
+    sigma = max(MEMBRANE_NM / pixel_size_nm / 2, 1.0)
+    smooth = cv2.GaussianBlur(image.astype(np.float32) / 255, (0, 0), sigma)
+    rows, columns = np.gradient(smooth)
+    (rr, rc), (_, cc) = np.gradient(rows), np.gradient(columns)
+    largest = (rr + cc) / 2 + np.sqrt(((rr - cc) / 2) ** 2 + rc**2)
+    return np.asarray(np.maximum(largest * sigma**2, 0), dtype=np.float32)
+
+
+def ridge_threshold(strengths: Sequence[NDArray[np.float32]], truths: Sequence[Mask]) -> float:
+    """Return the threshold with the best mean F1 of membrane on some images; score others with it."""
+    candidates = np.quantile(np.concatenate([one.ravel()[::7] for one in strengths]), np.linspace(0.5, 0.99, 50))
+
+    def mean_f1(threshold: float) -> float:
+        return statistics.fmean(f1_of_masks(one >= threshold, t) for one, t in zip(strengths, truths, strict=True))
+
+    return float(max(candidates, key=mean_f1))
+
+
+def predict_examples(
+    data: str, *, folder: str = "", weights: str = "", threshold: float = 0.5, size_px: int = 0, seed: int = 0
+) -> tuple[Example, ...]:
+    """Return a test image of each data set that is shown, of synthetic ones two, with its errors.
+
+    With `weights` that network predicts, at `threshold`; else the one that the book keeps for the data set, at the
+    threshold that its validation images chose; else dark ridges, at the threshold that is best on the validation
+    images here. `size_px`: side of an image of Track 1; an image of another pixel size shows the same area.
+    """
+    from emseg.membrane.dataset import open_membrane_set
+    from emseg.membrane.dataset.synthetic_sets import TRACKS
+    from emseg.membrane.networks import load_network
+    from emseg.membrane.training import predict_membrane
+
+    shown = {"synthetic": (("track1", "track1"), ("isbi_like", "isbi_like")), "isbi2012": (("", "isbi"),)}
+    found = []
+    for track, key in shown.get(data, (("track1", "track1"),)):
+        kept = None if weights else find_network(data, track)
+        n, side_px = 0, size_px
+        if data == "synthetic":
+            n, side_px = 1, round(size_px * TRACKS["track1"].pixel_size_nm / TRACKS[track].pixel_size_nm)
+        counts: Any = {"n_train": n, "n_validation": n, "n_test": n, "size_px": side_px, "seed": seed}
+        opened = open_membrane_set(data, track=track or "track1", folder=folder, **counts)
+        nm, test = opened.pixel_size_nm, opened.labelled_test[0]
+        assert nm is not None
+        image, truth = test.read(), test.read_membrane()
+        if kept is None and not weights:
+            predictor = "dark ridges, for no network is kept for this data set"
+            chosen_on = [(ridge_strength(one.read(), nm), one.read_membrane()) for one in opened.validation]
+            least = ridge_threshold([one for one, _ in chosen_on], [one for _, one in chosen_on])
+            prediction = ridge_strength(image, nm) >= least
+        else:
+            place = Path(weights).expanduser() if kept is None else kept.weights
+            predictor = place.stem if kept is None else f"the kept network {kept.cell}"
+            least = threshold if kept is None else kept.threshold
+            prediction = predict_membrane(load_network(place), image) >= least
+        compared = compare(prediction, truth, ScoreSettings(pixel_size_nm=nm))
+        title = DATA_SETS[data, track]
+        found.append(Example(key, title, image, compared.codes, compared.scores, nm, predictor))
+    return tuple(found)
+
+
+def worst_places(
+    example: Example, side_px: int, n: int, *, false: bool
+) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Return `n` crops (image, codes), apart from each other, with most false or missed membrane beyond tolerance."""
+    wrong = example.codes == (FALSE_POSITIVE if false else FALSE_NEGATIVE)
+    density = cv2.boxFilter(wrong.astype(np.float32), -1, (side_px, side_px), normalize=False)
+    margin = side_px // 2
+    height, width = wrong.shape
+    found = []
+    for _ in range(n):
+        inner = density[margin : height - margin, margin : width - margin]
+        if inner.size == 0 or inner.max() <= 0:
+            break
+        row, column = (int(place) for place in np.unravel_index(int(inner.argmax()), inner.shape))
+        window = slice(row, row + side_px), slice(column, column + side_px)
+        found.append((example.image[window], example.codes[window] & np.uint8(NEAR - 1)))
+        top, left = max(row + margin - side_px, 0), max(column + margin - side_px, 0)
+        density[top : row + margin + side_px, left : column + margin + side_px] = 0
+    return found
+
+
+def report_classes(run: Run) -> None:
+    """Note what fraction of wrong pixels 0.97 means for each class, by the paper's own membrane fraction."""
+    fraction, stated = paper_fraction("ISBI 2012"), text_f1(dataset="ISBI 2012", entrant="U-Net")
+    of_membrane, of_background = pixel_error(stated, fraction), pixel_error(stated, 1 - fraction)
+    label = "Share of wrong pixels if 0.97 is the {}'s F1"
+    run.metric("error_if_membrane", of_membrane, n=1, label=label.format("membrane"))
+    run.metric("error_if_background", of_background, n=1, label=label.format("background"))
+    label = "The membrane's F1 if 0.97 is the background's"
+    run.metric("membrane_f1_if_background", f1_at_pixel_error(of_background, fraction), n=1, label=label)
+
+
+def report_imbalance(run: Run, rates: Mapping[str, ErrorRates]) -> None:
+    """Note what F1 unchanged error rates give at U-RISC's fraction, and their part of the paper's drop."""
+    stated, low = (text_f1(dataset=name, entrant="U-Net") for name in ("ISBI 2012", "U-RISC"))
+    for key, (name, one) in zip(("paper", "ours"), rates.items(), strict=False):
+        before, after = (one.f1(paper_fraction(data_set)) for data_set in ("ISBI 2012", "U-RISC"))
+        run.metric(f"f1_before_imbalance_{key}", before, n=1, label=f"F1 at ISBI's membrane fraction, {name}")
+        run.metric(f"f1_after_imbalance_{key}", after, n=1, label=f"F1 of the same error rates at U-RISC's, {name}")
+        if key == "paper":
+            label = "Share of the paper's drop, 0.97 to 0.57, that imbalance alone makes"
+            run.metric("imbalance_share", (before - after) / (stated - low), n=1, label=label)
+
+
+def report_shifts(run: Run, shifted: Shifts) -> None:
+    """Note fractions, line widths and the F1 of shifted labels; and the loss by three pixels over the leader's."""
+    leader = next(row.value or math.nan for row in published_scores("Track 1") if row.about("entrant") == "SCP173")
+    for key, (labels, scores) in shifted.items():
+        n = len(labels.masks)
+        run.metric(f"{key}_fraction", labels.fraction, n=n, label=f"Membrane fraction, {labels.name}")
+        run.metric(f"{key}_line_width", labels.line_width_px, unit="px", n=n, label=f"Line width, {labels.name}")
+        for one in scores:
+            for name in ("f1", "background_f1", "tolerant_f1"):
+                values = getattr(one, name)
+                spread = statistics.stdev(values) if len(values) > 1 else None
+                label = f"{name.replace('_', ' ')} of the truth moved by {one.shift_px} px, {labels.name}"
+                metric = f"{key}_shift{one.shift_px}_{name}"
+                run.metric(metric, statistics.fmean(values), n=n, spread=spread, label=label)
+        if key in ("urisc", "urisc_fine"):
+            loss = (1 - scores[-1].mean_f1) / (1 - leader)
+            label = f"Loss of the truth moved by {scores[-1].shift_px} px over what the leader lacks of 1"
+            run.metric("shift_loss_share", loss, n=n, label=label)
+
+
+def report_downsampling(run: Run, found: Sequence[Downsampled], shifts_px: Sequence[int]) -> None:
+    """Note what a perfect predictor of the full size loses on Track 2's labels, and what these labels lose."""
+
+    def note(name: str, value: float | Callable[[Downsampled], float], label: str, unit: str = "1") -> None:
+        mean = statistics.fmean(map(value, found)) if callable(value) else value
+        run.metric(name, mean, unit=unit, n=len(found), label=label)
+
+    best_share, best = best_coverage(found)
+    text = "F1 on Track 2 labels of the full-size truth"
+    note("track2_half_f1", lambda one: one.half_covered_f1, f"{text}, half-covered pixels")
+    note("track2_best_f1", best, f"{text}, best share of area")
+    note("track2_best_share", best_share, "The share of area with the best F1")
+    note("track2_nearest_f1", lambda one: one.nearest_f1, "The same, by the nearest pixel")
+    note("track2_ceiling_loss", 1 - best, "Loss of a perfect full-size predictor on Track 2 labels, at best")
+    note("track1_width", lambda one: line_width(one.truth), "Line width at full size", "px")
+    note("track2_width", lambda one: line_width(one.label), "Line width on Track 2", "px")
+    note("track2_broken", lambda one: one.broken, "Broken membranes in a Track 2 label")
+    note("cells_before", lambda one: one.cells_before, "Cells in a label at full size")
+    note("cells_after", lambda one: one.cells_after, "Cells in the same label on Track 2")
+    middle = round(found[0].factor / 2)
+    if middle in shifts_px:
+        place = list(shifts_px).index(middle)
+        text = f"F1 of the truth {middle} source pixels off along both axes"
+        note("track2_moved_f1", lambda one: one.moved_f1[place], f"{text}, on Track 2")
+        note("track1_moved_f1", lambda one: one.moved_f1_full[place], f"{text}, at full size")
+    first, second = (published_scores(track)[2].value or math.nan for track in ("Track 1", "Track 2"))
+    run.metric("leaders_drop", first - second, n=2, label="The paper's leaders: F1, Track 1 minus 2")
+
+
+def report_examples(run: Run, examples: Sequence[Example]) -> None:
+    """Note the scores of the images whose errors are shown."""
+    names = {"membrane_f1": "Membrane F1", "background_f1": "Background F1"}
+    names |= {"broken_membranes": "Broken membranes", "spurious_membranes": "Spurious membranes"}
+    for one in examples:
+        for score, label in names.items():
+            text = f"{label} of the image of errors, {one.title}; {one.predictor}"
+            name = f"example_{one.key}_{score.removesuffix('_membranes')}"
+            run.metric(name, one.scores.row()[score], n=1, label=text)
+
+
+def imbalance_table(rates: Mapping[str, ErrorRates]) -> DisplayTable:
+    """Return error rates with the F1 that they give at either fraction; our row says "not run" where it must."""
+    fractions = [paper_fraction(name) for name in ("ISBI 2012", "U-RISC")]
+    rows = [
+        [name, f"{one.recall:.1%}", f"{one.false_alarms:.1%}", *(f"{one.f1(fraction):.3f}" for fraction in fractions)]
+        for name, one in rates.items()
+    ]
+    rows += [["ours", *4 * ["not run"]]] if len(rows) == 1 else []
+    caption = (
+        "The same error rates at two membrane fractions: what imbalance alone makes of F1. Of ours the best network on "
+        "this run's kind of data is taken."
+    )
+    header = ["Rates of", "Membrane found", "Background called membrane", *(f"F1 at {one:.1%}" for one in fractions)]
+    return make_table(caption, header, rows, "imbalance")
+
+
+def shifts_table(shifted: Shifts, tolerance_nm: float) -> DisplayTable:
+    """Return the labels with their fraction, line width and the F1 of each shift."""
+    rows = []
+    for labels, scores in shifted.values():
+        last = (statistics.fmean(values) for values in (scores[-1].background_f1, scores[-1].tolerant_f1))
+        f1 = (f"{value:.3f}" for value in (*(one.mean_f1 for one in scores), *last))
+        rows.append([labels.name, f"{labels.fraction:.1%}", f"{labels.line_width_px:.1f}", *f1])
+    shifts = [f"{one.shift_px} px" for one in next(iter(shifted.values()))[1]]
+    caption = (
+        "F1 of a truth against itself, moved down and moved right (mean of both). The last two columns are for the "
+        f"largest shift: the background's F1, and the membrane's within {tolerance_nm:g} nm."
+    )
+    header = ["Labels", "Membrane", "Line width, px", *shifts, f"background, {shifts[-1]}", f"tolerant, {shifts[-1]}"]
+    return make_table(caption, header, rows, [f"shift-{key.replace('_', '-')}" for key in shifted])
+
+
+def downsampling_table(found: Sequence[Downsampled]) -> DisplayTable:
+    """Return what perfect predictors of the full size reach on Track 2 labels, a row a predictor, range over images."""
+    predictors = {
+        "membrane where half of the pixel is": [one.half_covered_f1 for one in found],
+        f"membrane where the best share is (about {best_coverage(found)[0]:g})": [max(one.covered_f1) for one in found],
+        "the nearest source pixel": [one.nearest_f1 for one in found],
+        "the authors' resizing, repeated to the pixel": [1.0 for _ in found],
+    }
+    rows = [
+        [name, *(f"{one:.3f}" for one in (statistics.fmean(values), min(values), max(values))), str(len(values))]
+        for name, values in predictors.items()
+    ]
+    caption = "F1 on Track 2 labels of predictors that know every pixel of the full-size label."
+    return make_table(caption, ("Predictor", "F1, mean", "Lowest", "Highest", "Images"), rows, "downsampling")
+
+
+def plot_errors(examples: Sequence[Example], *, side_nm: float = 700, n: int = 2) -> Figure:
+    """Draw crops of images with errors, the images side by side: most false membrane above, most missed below.
+
+    Each crop is shown as it is and with its errors, false membrane orange and missed membrane blue; `n` crops of either
+    kind, `side_nm` wide or a third of the image, whichever is less.
+    """
+    columns = 2 * len(examples)
+    side_in = PAGE_WIDTH_IN / max(columns, 4)
+    figure, grid = plt.subplots(2 * n, columns, figsize=(side_in * columns, 2 * n * side_in + 0.6), squeeze=False)
+    for ax in grid.ravel():
+        ax.set_axis_off()
+    for left, example in zip(range(0, columns, 2), examples, strict=True):
+        nm, side_px = example.pixel_size_nm, min(round(side_nm / example.pixel_size_nm), min(example.image.shape) // 3)
+        for first, kind in ((0, "false membrane"), (n, "missed membrane")):
+            title = kind if first else f"{example.title}\n{kind}"
+            grid[first][left].set_title(title, loc="left", fontsize=9)
+            crops = worst_places(example, side_px, n, false=not first)
+            for row, (image, codes) in zip(grid[first : first + n], crops, strict=False):
+                picture = np.repeat(image[..., None], 3, axis=2).astype(np.float32)
+                for code in (FALSE_NEGATIVE, FALSE_POSITIVE):
+                    picture[codes == code] = 0.25 * picture[codes == code] + 0.75 * np.array(ERROR_COLOURS[code])
+                show_image(row[left], image, nm, grey_range=(0.0, 255.0))
+                row[left + 1].imshow(picture.astype(np.uint8))
+                add_scale_bar(row[left + 1], image.shape[1], nm)
+    return figure
+
+
+def plot_pixel_errors(isbi_fraction: float, ours: Mapping[str, tuple[float, float]], reported: float = 0.97) -> Figure:
+    """Draw F1 of both classes against the fraction of wrong pixels; the paper's bound is dashed.
+
+    `ours`: F1 of (membrane, background) by network.
+    """
+    figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 3.0))
+    errors = np.linspace(0, 0.12, 121)
+    for fraction, name, colour in ((isbi_fraction, "membrane", "vermilion"), (1 - isbi_fraction, "background", "blue")):
+        ax.plot(errors, [f1_at_pixel_error(one, fraction) for one in errors], color=COLOURS[colour], label=name)
+    ax.axhline(reported, color="black", ls="--", lw=0.9)
+    ax.text(0.1195, reported + 0.004, f"the paper: over {reported:g}", ha="right", va="bottom", fontsize=8)
+    for (name, scores), marker in zip(ours.items(), "oDs^v", strict=False):
+        error = 2 * (1 - scores[0]) * isbi_fraction
+        ax.plot([error, error], scores, marker, ms=5, mfc="white", color="black", label=f"ours, {name}")
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    label = "fraction of wrong pixels, half missed and half false"
+    ax.set(xlim=(0, 0.12), ylim=(0.7, 1.005), xlabel=label, ylabel="F1")
+    ax.legend(loc="lower left")
+    return figure
+
+
+def plot_imbalance(rates: Mapping[str, ErrorRates], isbi_fraction: float, urisc_fraction: float) -> Figure:
+    """Draw F1 against the membrane fraction at unchanged error rates, and the two data sets' fractions."""
+    figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 3.0))
+    fractions, ends = np.geomspace(0.02, 0.4, 80), [urisc_fraction, isbi_fraction]
+    for (name, one), colour in zip(rates.items(), ("black", "blue", "vermilion", "green"), strict=False):
+        ax.plot(fractions, [one.f1(p) for p in fractions], color=COLOURS[colour], label=name)
+        ax.plot(ends, [one.f1(p) for p in ends], "o", ms=4, color=COLOURS[colour])
+    for fraction, name in zip(ends, ("U-RISC", "ISBI 2012"), strict=True):
+        ax.axvline(fraction, color=COLOURS["grey"], lw=0.8, ls=":")
+        ax.text(fraction, 1.005, name, ha="center", va="bottom", fontsize=8, color=COLOURS["grey"])
+    ax.set(xscale="log", ylim=(0.4, 1.0), xlabel="membrane, fraction of pixels", ylabel="F1 of membrane")
+    ax.set_xticks([0.02, 0.05, 0.1, 0.2, 0.4], ["2 %", "5 %", "10 %", "20 %", "40 %"])
+    ax.minorticks_off()
+    ax.legend(loc="lower right")
+    return figure
+
+
+def plot_shifts(
+    shifted: Shifts, tolerances: Mapping[str, Sequence[float]], tolerances_nm: Sequence[float], shift_px: int
+) -> Figure:
+    """Draw strict F1 against the shift in pixels, and in line widths, and F1 against a tolerance in nm."""
+    figure, axes = plt.subplots(1, 3, figsize=(PAGE_WIDTH_IN, 3.2), sharey=True)
+    for key, (labels, scores) in shifted.items():
+        look: dict[str, Any] = {"color": COLOURS["blue" if key.startswith("urisc") else "vermilion"], "marker": "o"}
+        look |= {"ms": 3.5, "ls": "--" if key.endswith("coarse") else "-", "label": labels.name}
+        pixels, f1 = [0, *(one.shift_px for one in scores)], [1.0, *(one.mean_f1 for one in scores)]
+        axes[0].plot(pixels, f1, **look)
+        axes[1].plot([one / labels.line_width_px for one in pixels], f1, **look)
+        axes[2].plot(tolerances_nm, tolerances[key], **look)
+    axes[0].set(xlabel="shift, pixels", ylabel="F1 of membrane", title="strict", ylim=(0.6, 1.01))
+    axes[1].set(xlabel="shift, line widths", title="strict")
+    axes[2].set(xlabel="tolerance, nm", title=f"tolerant, shift of {shift_px} px")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def plot_track2(found: Sequence[Downsampled], shifts_px: Sequence[int], pixel_size_nm: float, side_px: int) -> Figure:
+    """Draw one place before and after downsampling, and what perfect full-size predictors reach on the labels."""
+    figure = plt.figure(figsize=(PAGE_WIDTH_IN, 5.0))
+    upper, lower = np.ravel(np.array(figure.subfigures(2, 1, height_ratios=(1.0, 1.15)))).tolist()
+    one, reduced_px = found[0], round(side_px / found[0].factor)
+    panels = (
+        ("label", one.truth[:side_px, :side_px], pixel_size_nm),
+        ("as on Track 2", one.label[:reduced_px, :reduced_px], pixel_size_nm * one.factor),
+        ("all pixels with membrane", one.kept[:reduced_px, :reduced_px], pixel_size_nm * one.factor),
+    )
+    for ax, (title, mask, nm) in zip(upper.subplots(1, 3), panels, strict=True):
+        show_image(ax, grey_of_membrane(mask), nm, title=title, grey_range=(0.0, 255.0))
+        ax.set_axis_on()
+        ax.set(xticks=[], yticks=[])
+        for spine in ax.spines.values():
+            spine.set(visible=True, color=COLOURS["grey"])
+    left, right = lower.subplots(1, 2, sharey=True)
+    left.plot(COVERAGES, np.mean([one.covered_f1 for one in found], axis=0), color=COLOURS["blue"])
+    left.set(xlabel="membrane where this fraction of the pixel is", ylabel="F1 on the Track 2 label", ylim=(0.0, 1.02))
+    curves = ("moved_f1", "o-", "vermilion", "on Track 2"), ("moved_f1_full", "s--", "black", "at full size")
+    for name, style, colour, label in curves:
+        f1 = np.mean([getattr(one, name) for one in found], axis=0)
+        right.plot(shifts_px, f1, style, ms=4, color=COLOURS[colour], label=label)
+    right.legend(loc="lower left")
+    right.set_xlabel("truth moved by, source pixels along both axes")
+    return figure

@@ -1,0 +1,423 @@
+"""The chapter "The cosine transform behind FANet": maps to measure on, what pooling first costs, and the figures.
+
+**Maps.** A random field is made in the cosine domain, where its coefficients are independent, so that what pooling
+costs has an exact expectation; its rectified form (a ReLU behind a threshold) is sparse and not Gaussian; and the maps
+of an untrained ResNet-34 have the shapes and the smoothness that strides and filters give, not what training gives.
+
+    x = idct2(sqrt(S) * noise),     S_hw = 1 / max(rho, rho_1)^(2 alpha),    rho = sqrt((h / H)^2 + (w / W)^2)
+
+    alpha = 0   white: every frequency alike, the hardest case for pooling
+    alpha = 1   amplitude falls as 1 / frequency, as in photographs (Field 1987)
+    alpha = 2   smooth: nearly all energy in the lowest frequencies
+
+    S, x   [height, width], [map, height, width];  rho_1 = 1 / max(H, W), so S_00 is finite
+
+**The loss.** FANet projects each full map on its cosines; FcaNet first pools the map to 56, 28, 14 or 7 pixels a side.
+With "raw" indices the question is what pooling would cost FANet's own frequencies, with "scaled" ones (times size //
+7) how well FcaNet measures what it asks for. The loss is 1 - r_squared, the fraction of the pooled coefficient's
+variance that is unrelated to the full one, after the best scale, which a learned layer finds. Pooled coefficient k
+stands for coefficient q of the full map. With G the leakage spectrum (`emseg.frequency.aliasing`), S the spectrum of
+the maps and P_k = sum_k' G_kk'^2 S_k' the variance of the pooled coefficient,
+
+    r_squared = G_kq^2 S_q / P_k,    gain = G_kq,    relative_error = (P_k - 2 G_kq S_q + S_q) / S_q.
+
+Source for alpha = 1: D. J. Field, "Relations between the statistics of natural images and the response properties of
+cortical cells", J. Opt. Soc. Am. A 4 (1987) 2379-2394.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emseg.checks import require_count, require_number
+from emseg.errors import InputError
+from emseg.figures import COLOURS, PAGE_WIDTH_IN
+from emseg.frequency.aliasing import leakage_spectrum, pixel_weights, staircase_basis
+from emseg.frequency.attention import FCANET_SIZES
+from emseg.frequency.dct import (
+    PARTS,
+    TOP16,
+    Indexing,
+    dct_basis,
+    dct_coefficients,
+    idct2,
+    resolve_frequencies,
+    scaled_index,
+)
+from emseg.runs.session import Run
+
+STAGE_STRIDES = (4, 8, 16, 32)  # of the four stages of a ResNet, which set the sizes of its maps
+STAGE_LOOKS = (("blue", "o"), ("orange", "s"), ("green", "^"), ("vermilion", "D"))
+BATCH = 64  # maps transformed at a time
+FINE = 400  # points of a curve
+
+
+class Stage(NamedTuple):
+    """One stage of a backbone: the size of its maps, and the side that FcaNet pools them to."""
+
+    height: int
+    width: int
+    pooled: int
+
+    @property
+    def name(self) -> str:
+        """The sizes in words, such as "256 × 256 to 56"."""
+        return f"{self.height} × {self.width} to {self.pooled}"
+
+
+class Agreement(NamedTuple):
+    """How well pooled coefficients stand for full ones, one entry a frequency: see the top of this module."""
+
+    r_squared: Float[Tensor, " frequency"]
+    gain: Float[Tensor, " frequency"]
+    relative_error: Float[Tensor, " frequency"]
+
+
+def stage_sizes(image_size: int) -> tuple[int, ...]:
+    """Return the sides of the maps of the four stages of a ResNet for an image side of `image_size` pixels."""
+    return tuple(-(-require_count("image_size", image_size) // stride) for stride in STAGE_STRIDES)
+
+
+def backbone_stages(image_height: int, image_width: int) -> tuple[Stage, ...]:
+    """Return the four stages of a ResNet on an image of this size."""
+    return tuple(map(Stage, stage_sizes(image_height), stage_sizes(image_width), FCANET_SIZES))
+
+
+def power_law_spectrum(height: int, width: int, alpha: float) -> Float[Tensor, "height width"]:
+    """Return the variances S of the orthonormal coefficients, scaled so that the map's mean variance is 1; float64."""
+    require_number("alpha", alpha, least=0, most=4)
+    down = torch.arange(height, dtype=torch.float64)[:, None] / height
+    across = torch.arange(width, dtype=torch.float64) / width
+    power = torch.hypot(down, across).clamp(min=1.0 / max(height, width)) ** (-2.0 * alpha)
+    return power / power.mean()
+
+
+def random_maps(
+    spectrum: Float[Tensor, "height width"], n_maps: int, generator: torch.Generator
+) -> Float[Tensor, "map height width"]:
+    """Return Gaussian maps, orthonormal coefficients independent with variances `spectrum`; float32, on the CPU."""
+    noise = torch.randn((require_count("n_maps", n_maps), *spectrum.shape), generator=generator)
+    return idct2(noise * spectrum.sqrt().to(torch.float32), normalization="ortho")
+
+
+def rectified_maps(maps: Float[Tensor, "map height width"], active: float = 0.25) -> Float[Tensor, "map height width"]:
+    """Return max(x - t, 0) with one threshold t for all maps, so that the fraction `active` of pixels stays above 0."""
+    require_number("active", active, above=0, below=1)
+    rank = max(1, round(maps.numel() * (1.0 - active)))
+    return (maps - maps.flatten().kthvalue(rank).values).clamp(min=0)
+
+
+def attention_inputs(images: Float[Tensor, "image 1 height width"], seed: int) -> list[Float[Tensor, "_ _ _"]]:
+    """Return the maps that channel attention would read in the last block of each ResNet-34 stage, random weights.
+
+    One tensor a stage, image and channel flattened into `map`, normalized over the batch as in training. The global
+    random state is left as it was.
+    """
+    if images.ndim != 4 or images.shape[1] != 1 or min(images.shape[-2:]) < 32:
+        raise InputError(
+            "`images` must have the shape (images, 1, height, width), at least 32 pixels a side; "
+            f"got {tuple(images.shape)}. Use images[:, None] for grey images."
+        )
+    from torchvision.models import resnet34  # 1.5 s to import: only who asks for network maps pays
+
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        network = resnet34(weights=None).train()
+    found: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        found.append(output.flatten(0, 1).clone())  # the residual sum is written over the output
+
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        stage[-1].bn2.register_forward_hook(keep)
+    standard = (images - images.mean()) / images.std().clamp(min=1e-6)
+    with torch.no_grad():
+        network(standard.to(torch.float32).expand(-1, 3, -1, -1))
+    return found
+
+
+def section_drawing(size: int) -> Float[Tensor, "size size"]:
+    """Return a drawing of one bright, tilted section on a dark wafer, values 0 and 1, float64: a map to look at."""
+    position = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+    row, column = position[:, None] - 0.42, position[None, :] - 0.56
+    along, across = 0.94 * column + 0.34 * row, 0.94 * row - 0.34 * column
+    return ((along.abs() < 0.2) & (across.abs() < 0.12 + 0.2 * along)).to(torch.float64)
+
+
+def expected_pooling(
+    stage: Stage, alpha: float, indexing: Indexing, full_frequencies: Sequence[tuple[int, int]] | None = None
+) -> Agreement:
+    """Return the agreement over all Gaussian maps of this stage with amplitude 1 / frequency^alpha.
+
+    By default pooled coefficient k is compared with coefficient k of the full map: the same number of half periods.
+    """
+    pooled = resolve_frequencies(TOP16, stage.pooled, stage.pooled, indexing)
+    variance = power_law_spectrum(stage.height, stage.width, alpha)
+    rows = leakage_spectrum(stage.height, stage.pooled, [h for h, _ in pooled])
+    columns = leakage_spectrum(stage.width, stage.pooled, [w for _, w in pooled])
+    h, w = (torch.tensor(axis) for axis in zip(*(full_frequencies or pooled), strict=True))
+    index = torch.arange(len(TOP16))
+    gain, wanted = rows[index, h] * columns[index, w], variance[h, w]
+    total = torch.einsum("fh,hw,fw->f", rows.square(), variance, columns.square())
+    return Agreement(gain.square() * wanted / total, gain, (total - 2 * gain * wanted + wanted) / wanted)
+
+
+def measured_pooling(maps: Float[Tensor, "map height width"], pooled_size: int, indexing: Indexing) -> Agreement:
+    """Return the agreement on these maps, the means taken off for r_squared and gain."""
+    index = resolve_frequencies(TOP16, pooled_size, pooled_size, indexing)
+    batches = torch.split(maps, BATCH)
+    wanted = torch.cat([dct_coefficients(batch, index) for batch in batches]).double()
+    small = (functional.adaptive_avg_pool2d(batch, pooled_size) for batch in batches)
+    got = torch.cat([dct_coefficients(batch, index) for batch in small]).double()
+    x, y = wanted - wanted.mean(dim=0), got - got.mean(dim=0)
+    covariance, x_energy, y_energy = (x * y).sum(dim=0), x.square().sum(dim=0), y.square().sum(dim=0)
+    return Agreement(
+        covariance.square() / (x_energy * y_energy),
+        covariance / x_energy,
+        (got - wanted).square().sum(dim=0) / wanted.square().sum(dim=0),
+    )
+
+
+def n_same_entries(stages: Sequence[Stage], alpha: float) -> list[int]:
+    """Return, for each stage, how many entries of Table 1 share over half of their variance in FcaNet and FANet."""
+    return [int((expected_pooling(stage, alpha, "scaled", TOP16).r_squared > 0.5).sum()) for stage in stages]
+
+
+def expected_loss(
+    stages: Sequence[Stage], alphas: Sequence[float], indexing: Indexing
+) -> Float[Tensor, "alpha stage frequency"]:
+    """Return 1 - r_squared of `expected_pooling` for every exponent, stage and entry of Table 1."""
+    rows = [[1 - expected_pooling(stage, alpha, indexing).r_squared for stage in stages] for alpha in alphas]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def measured_loss(
+    maps_by_stage: Sequence[Float[Tensor, "_ _ _"]], indexing: Indexing
+) -> Float[Tensor, "stage frequency"]:
+    """Return 1 - r_squared measured on the maps of the four stages."""
+    pairs = zip(maps_by_stage, FCANET_SIZES, strict=True)
+    return torch.stack([1 - measured_pooling(maps, pooled, indexing).r_squared for maps, pooled in pairs])
+
+
+def rectified_loss(
+    stages: Sequence[Stage], alpha: float, n_maps: int, generator: torch.Generator, indexing: Indexing
+) -> Float[Tensor, "stage frequency"]:
+    """Return 1 - r_squared measured on sparse maps: Gaussian ones behind a ReLU that one pixel in four passes."""
+    spectra = [power_law_spectrum(stage.height, stage.width, alpha) for stage in stages]
+    return measured_loss([rectified_maps(random_maps(one, n_maps, generator)) for one in spectra], indexing)
+
+
+def monte_carlo_deviations(
+    stages: Sequence[Stage], alphas: Sequence[float], n_maps: int, generator: torch.Generator
+) -> Float[Tensor, " check"]:
+    """Return measured minus expected correlations in standard errors, for every stage, alpha and entry.
+
+    Fisher's z: (artanh r - artanh rho) sqrt(n - 3) is standard normal for Gaussian maps, whatever rho.
+    """
+    found = []
+    for stage in stages:
+        for alpha in alphas:
+            maps = random_maps(power_law_spectrum(stage.height, stage.width, alpha), n_maps, generator)
+            measured = measured_pooling(maps, stage.pooled, "scaled").r_squared
+            expected = expected_pooling(stage, alpha, "scaled").r_squared
+            z, zeta = (one.clamp(max=1 - 1e-12).sqrt().atanh() for one in (measured, expected))
+            found.append((z - zeta) * math.sqrt(n_maps - 3))
+    return torch.cat(found)
+
+
+def report_by_stage(run: Run, name: str, values: Float[Tensor, "stage frequency"], *, n: int, label: str) -> None:
+    """Record the mean over the frequencies at each stage as `<name>_stage_1` to `_4`, and over all as `<name>`."""
+    for number, value in enumerate(values.mean(dim=-1).tolist(), start=1):
+        run.metric(f"{name}_stage_{number}", value, n=n, label=f"{label}, stage {number}")
+    run.metric(name, float(values.mean()), n=n, label=f"{label}, all stages")
+
+
+def cosine(frequency: int, position: Float[Tensor, " point"], size: int) -> Float[Tensor, " point"]:
+    """Return cos(pi k (2u + 1) / 2N) at any real position u."""
+    return torch.cos(torch.pi * frequency * (2 * position + 1) / (2 * size))
+
+
+def plot_cosines(size: int) -> Figure:
+    """Draw every cosine of an axis of `size` pixels: the curve, and the samples that the transform uses."""
+    rows = -(-size // 4)
+    figure, axes = plt.subplots(
+        rows, 4, figsize=(PAGE_WIDTH_IN, 0.5 + 1.15 * rows), sharex=True, sharey=True, squeeze=False
+    )
+    fine = torch.linspace(-0.5, size - 0.5, FINE)
+    for frequency, axis in enumerate(axes.flat):
+        axis.set_visible(frequency < size)
+        if frequency < size:
+            axis.axhline(0, color=COLOURS["grey"], lw=0.6)
+            axis.plot(fine, cosine(frequency, fine, size), color=COLOURS["sky"], lw=1.2)
+            axis.plot(torch.arange(size), dct_basis(size, [frequency])[0], "o", color=COLOURS["blue"], ms=4)
+            axis.set(title=f"h = {frequency}", yticks=[-1, 0, 1])
+            axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    figure.supxlabel("pixel u", fontsize=9)
+    figure.supylabel("weight of the pixel", fontsize=9)
+    return figure
+
+
+def plot_rebuild(sequence: Float[Tensor, " position"]) -> Figure:
+    """Draw a sequence and the sums of its first 1, 2, half and all cosines, each with its weight."""
+    size = sequence.numel()
+    n_terms = sorted({1, min(2, size), max(1, size // 2), size})
+    figure, axes = plt.subplots(1, len(n_terms), figsize=(PAGE_WIDTH_IN, 2.3), sharex=True, sharey=True, squeeze=False)
+    amplitudes = dct_basis(size) @ sequence.to(torch.float64) * 2 / size
+    amplitudes[0] /= 2
+    fine = torch.linspace(-0.5, size - 0.5, FINE, dtype=torch.float64)
+    terms = torch.stack([amplitude * cosine(k, fine, size) for k, amplitude in enumerate(amplitudes)])
+    for axis, count in zip(axes.flat, n_terms, strict=True):
+        axis.bar(np.arange(size), sequence.numpy(), color=COLOURS["sky"], alpha=0.45, width=0.85, label="sequence")
+        axis.plot(fine, terms[:count].sum(dim=0), color=COLOURS["vermilion"], label="sum of cosines")
+        axis.set(title=f"{count} cosine{'s' if count > 1 else ''}", xlabel="pixel u")
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes[0, 0].set_ylabel("value")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def plot_gallery(size: int = 56) -> Figure:
+    """Draw the 7 x 7 lowest two-dimensional cosines; Table 1's sixteen are framed and numbered in its order."""
+    basis, gap = dct_basis(size, range(PARTS)), size // 7
+    corner = gap + np.arange(PARTS) * (size + gap)
+    sheet = np.full((PARTS * (size + gap) + gap,) * 2, 0.7)
+    for h, top in enumerate(corner):
+        for w, left in enumerate(corner):
+            sheet[top : top + size, left : left + size] = torch.outer(basis[h], basis[w])
+    figure, axis = plt.subplots(figsize=(5.6, 5.6))
+    axis.imshow(sheet, cmap="gray", vmin=-1, vmax=1)
+    label = {"facecolor": COLOURS["orange"], "edgecolor": "none", "pad": 1.5}
+    for rank, (h, w) in enumerate(TOP16, start=1):
+        top, left = corner[h], corner[w]
+        frame = Rectangle((left - 2, top - 2), size + 3, size + 3, fill=False, edgecolor=COLOURS["orange"], lw=2.4)
+        axis.add_patch(frame)
+        axis.text(left + 3, top + 3, str(rank), fontsize=8, va="top", color="black", bbox=label)
+    axis.set_xticks(corner + size / 2, labels=[str(w) for w in range(PARTS)])
+    axis.set_yticks(corner + size / 2, labels=[str(h) for h in range(PARTS)])
+    axis.set(xlabel="w: half periods across", ylabel="h: half periods down")
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    return figure
+
+
+def plot_printed_inverse(x: Float[Tensor, "size size"], exact: Tensor, printed: Tensor) -> Figure:
+    """Draw a map, its exact inverse, and Eq. 2 as printed (divided by H W / 4) in one grey range."""
+    scaled = printed * (4.0 / x.numel())
+    panels = {"map x": x, "exact inverse": exact, "Eq. 2 as printed": scaled, "what it adds": scaled - x}
+    figure, axes = plt.subplots(1, len(panels), figsize=(PAGE_WIDTH_IN, 2.25))
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        shown = axis.imshow(values.numpy(), cmap="gray", vmin=0, vmax=float(scaled.max()))
+        axis.set(title=title, xticks=[], yticks=[])
+        axis.spines[:].set_visible(True)
+    figure.colorbar(shown, ax=axes, shrink=0.8, label="value")
+    return figure
+
+
+def plot_readings(frequency: int, size: int, pooled_size: int) -> Figure:
+    """Draw the three cosines that one entry of Table 1 may mean on a map of `size` pixels."""
+    figure, axes = plt.subplots(3, 1, figsize=(PAGE_WIDTH_IN, 3.9), sharex=True, sharey=True)
+    pooled, full = scaled_index(frequency, pooled_size), scaled_index(frequency, size)
+    readings = (
+        (frequency, size, "blue", f"FANet, Eq. 4 as printed: index {frequency} of {size}, {frequency / 2:g} periods"),
+        (pooled, pooled_size, "orange", f"FcaNet, pooled to {pooled_size}: index {pooled}, {pooled / 2:g} periods"),
+        (full, size, "vermilion", f"scaled on the full map: index {full} of {size}, {full / 2:g} periods"),
+    )
+    for axis, (index, pixels, colour, title) in zip(axes, readings, strict=True):
+        fine = torch.linspace(-0.5, pixels - 0.5, 6 * pixels, dtype=torch.float64)
+        axis.plot((fine + 0.5) / pixels, cosine(index, fine, pixels), color=COLOURS[colour], lw=1.0)
+        axis.set(title=title, yticks=[-1, 0, 1])
+    axes[2].set_xlabel("position along the axis, as a fraction of the map")
+    axes[1].set_ylabel("weight")
+    return figure
+
+
+def plot_staircase(size: int, pooled_size: int, frequency: int) -> Figure:
+    """Draw a cosine of the full axis, the staircase that pooling makes of it, and how often each pixel counts."""
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(PAGE_WIDTH_IN, 4.0), sharex=True, gridspec_kw={"height_ratios": [2, 1]}
+    )
+    position = np.arange(size)
+    staircase = staircase_basis(size, pooled_size, [frequency])[0] * (size / pooled_size)
+    above.axhline(0, color=COLOURS["grey"], lw=0.6)
+    above.plot(position, dct_basis(size, [frequency])[0], "-", color=COLOURS["blue"], label="full map: cosine (FANet)")
+    above.step(position, staircase, where="mid", color=COLOURS["vermilion"], label="pooled first: staircase (FcaNet)")
+    above.set_ylabel(f"weight, h = {frequency}")
+    above.legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 1.2))
+    below.bar(position, pixel_weights(size, pooled_size).numpy(), color=COLOURS["sky"], width=0.9)
+    below.axhline(1, color=COLOURS["grey"], lw=0.8, ls="--")
+    below.set(ylabel="weight in (0, 0)", xlabel="pixel u of the full map")
+    return figure
+
+
+def plot_leakage(pairs: Sequence[tuple[int, int]], frequency: int) -> Figure:
+    """Draw the leakage spectrum of one pooled coefficient for each (size, pooled size), the envelope |D| behind."""
+    figure, axes = plt.subplots(1, len(pairs), figsize=(PAGE_WIDTH_IN, 2.9), sharey=True, squeeze=False)
+    for axis, (size, pooled_size) in zip(axes.flat, pairs, strict=True):
+        index = np.linspace(1e-6, size, 500)
+        envelope = np.sin(np.pi * index / (2 * pooled_size)) * pooled_size / size / np.sin(np.pi * index / (2 * size))
+        axis.fill_between(index, -np.abs(envelope), np.abs(envelope), color=COLOURS["grey"], alpha=0.18, lw=0)
+        gains = leakage_spectrum(size, pooled_size, [frequency])[0]
+        leak = torch.nonzero(gains.abs() > 1e-9).flatten()
+        leak = leak[leak != frequency]
+        axis.axhline(0, color=COLOURS["grey"], lw=0.6)
+        axis.vlines(leak, 0, gains[leak], color=COLOURS["vermilion"], lw=1.4)
+        axis.plot(leak, gains[leak], "o", color=COLOURS["vermilion"], ms=4, label="leakage")
+        axis.vlines([frequency], 0, [float(gains[frequency])], color=COLOURS["blue"], lw=1.8)
+        axis.plot([frequency], [float(gains[frequency])], "s", color=COLOURS["blue"], ms=5, label="frequency asked for")
+        axis.set(title=f"{size} pixels pooled to {pooled_size}", xlabel="frequency k′ of the full map")
+    axes[0, 0].set_ylabel(f"gain in pooled component {frequency}")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def plot_loss_by_entry(losses: Mapping[str, Float[Tensor, "stage frequency"]], stages: Sequence[Stage]) -> Figure:
+    """Draw, for each comparison, the loss of every entry of Table 1 at every stage, in percent."""
+    figure, axes = plt.subplots(len(losses), 1, figsize=(PAGE_WIDTH_IN, 0.4 + 1.95 * len(losses)), squeeze=False)
+    for axis, (title, loss) in zip(axes.flat, losses.items(), strict=True):
+        percent = 100 * loss.numpy()
+        shown = axis.imshow(percent, cmap="YlOrBr", vmin=0, vmax=50, aspect="auto")
+        for (row, column), value in np.ndenumerate(percent):
+            text = "<0.1" if value < 0.05 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+            axis.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if value > 30 else "black")
+        axis.set_title(title)
+        axis.set_yticks(range(len(stages)), labels=[stage.name for stage in stages])
+        axis.set_xticks(range(len(TOP16)), labels=[f"{h},{w}" for h, w in TOP16])
+        axis.tick_params(length=0)
+        axis.spines[:].set_visible(False)
+    axes[-1, 0].set_xlabel("entry (h, w) of Table 1, in its order")
+    figure.colorbar(shown, ax=axes, label="variance lost (%)", shrink=0.8)
+    return figure
+
+
+def plot_loss_by_smoothness(
+    alphas: Sequence[float],
+    losses: Mapping[str, Float[Tensor, "alpha stage frequency"]],
+    stages: Sequence[Stage],
+    measured: Mapping[str, Float[Tensor, "stage frequency"]],
+) -> Figure:
+    """Draw the mean loss over Table 1 against smoothness, a panel a comparison; at the right, a network's maps."""
+    figure, axes = plt.subplots(1, len(losses), figsize=(PAGE_WIDTH_IN, 3.3), sharey=True, squeeze=False)
+    network = max(alphas) + 0.45
+    for axis, (title, loss) in zip(axes.flat, losses.items(), strict=True):
+        percent = 100 * loss.mean(dim=-1)
+        for number, (stage, (colour, marker)) in enumerate(zip(stages, STAGE_LOOKS, strict=True)):
+            look = {"color": COLOURS[colour], "marker": marker, "ms": 4}
+            axis.plot(alphas, percent[:, number], label=stage.name, **look)
+            axis.plot([network], [100 * float(measured[title][number].mean())], ls="none", **look)
+        axis.axvspan(network - 0.2, network + 0.2, color=COLOURS["grey"], alpha=0.12, lw=0)
+        axis.set_xticks([*alphas, network], labels=[*(f"{alpha:g}" for alpha in alphas), "network"])
+        axis.set(title=title, xlabel="smoothness α of the maps")
+    axes[0, 0].set_ylabel("variance lost, mean of 16 (%)")
+    axes[0, 0].set_ylim(bottom=0)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure

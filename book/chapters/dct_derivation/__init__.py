@@ -1,1 +1,0 @@
-"""What the notebook `dct_derivation` needs besides the library."""

@@ -1,0 +1,427 @@
+"""Experiments, metrics and figures of the chapter on sharpness: indices under blur, noise, contrast and downsampling.
+
+    response     indices after a Gaussian blur of the specimen's image and shot noise of a given dose, in that order
+    resampling   indices after downsampling by each kernel, over those before, and a crop of as few pixels as a control
+
+A raw sum's ratio is the ratio of the pixel counts times the ratio per pixel. On a logarithmic scale these add, so that
+log(count ratio) / log(raw ratio) is the fraction of a drop that is only pixel count: 1 when the index per pixel stays,
+above 1 when it rises. Metric names begin with the index: `smd2_raw_ratio` and `smd2_per_pixel_ratio` for the kernel
+that represents the paper's, `smd2_area_per_pixel_ratio` for each kernel by name.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
+
+from emseg.checks import require_one_of
+from emseg.errors import UsageError
+from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
+from emseg.reported.display import DisplayTable, Shown
+from emseg.runs.session import Run
+from emseg.sharpness import (
+    INDEX_LABELS,
+    INDEX_NAMES,
+    KERNEL_LABELS,
+    RESAMPLING_KERNELS,
+    downsample,
+    reduced_shape,
+    sharpness,
+)
+
+CROP = "crop"
+"""The control next to the resampling kernels: the centre of the image, as many pixels, nothing resampled."""
+PAPER_INDICES = ("brenner_gap2", "smd2", "variance", "vollath")
+METHOD_LABELS = {**KERNEL_LABELS, CROP: "crop, not resampled"}
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_DOSE_COLOURS = ("black", "blue", "green", "vermilion", "purple", "orange")
+_INDEX_COLOURS = ("sky", "blue", "green", "black", "vermilion", "purple")
+_METHOD_COLOURS = ("blue", "sky", "black", "orange", "vermilion", "purple", "grey")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Micrographs of one pixel size, and in `clean` the centre of each, without shot noise where it was drawn."""
+
+    name: str
+    kind: str
+    fingerprint: str
+    pixel_size_nm: float
+    images: tuple[NDArray[np.uint8], ...]
+    clean: tuple[NDArray[np.uint8], ...]
+
+    def versions(self, index: int) -> dict[str, NDArray[np.uint8]]:
+        """Return one image's centre as it is and, where it was drawn, without noise as well, by a title for each."""
+        clean = self.clean[index]
+        if self.kind != "synthetic":
+            return {"as recorded": clean}
+        return {"without noise": clean, "with shot noise": central_crop(self.images[index], clean.shape)}
+
+
+@dataclass(frozen=True)
+class Response:
+    """Indices per pixel after every blur, counted with every dose; a dose of infinity means no noise."""
+
+    blurs_nm: tuple[float, ...]
+    doses_per_nm2: tuple[float, ...]
+    per_pixel: Float64[np.ndarray, "index image dose blur"]
+
+    def relative(self) -> Float64[np.ndarray, "index image dose blur"]:
+        """Return every value over that of the same image without blur and without noise."""
+        return np.asarray(self.per_pixel / self.per_pixel[:, :, :1, :1])
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Indices per pixel before and after each method (the kernels and, last, the crop), and ratios of pixel counts."""
+
+    methods: tuple[str, ...]
+    count: Float64[np.ndarray, " image"]
+    before: Float64[np.ndarray, "index image"]
+    after: Float64[np.ndarray, "index method image"]
+
+    @property
+    def per_pixel(self) -> Float64[np.ndarray, "index method image"]:
+        """Ratio, after over before, of the indices per pixel."""
+        return np.asarray(self.after / self.before[:, None])
+
+    @property
+    def raw(self) -> Float64[np.ndarray, "index method image"]:
+        """Ratio of the raw sums: that of the pixel counts times that per pixel."""
+        return np.asarray(self.per_pixel * self.count)
+
+    @property
+    def pixel_count_share(self) -> Float64[np.ndarray, "index method"]:
+        """Fraction of the logarithmic drop of the mean ratio that is pixel count; NaN where an index changes sign."""
+        raw = self.raw.mean(axis=2)
+        logarithm = np.log(raw, out=np.full_like(raw, np.nan), where=raw > 0)
+        return np.asarray(np.log(self.count.mean()) / logarithm)
+
+
+def load_images(
+    source: str, *, n_images: int, image_size: int, crop_size: int, pixel_size_nm: float, seed: int
+) -> ImageSet:
+    """Return `n_images` micrographs: synthetic, square and at `pixel_size_nm`, or sections of ISBI 2012 at theirs.
+
+    The real ones are spread evenly over the labelled stack; raises InputError when they are not on this machine. The
+    centres in `clean` have `crop_size` pixels a side, or the image's where that is less.
+    """
+    require_one_of("data", source, ("synthetic", "isbi2012"))
+    if source == "isbi2012":
+        from emseg.data import dataset, fingerprint
+        from emseg.data.isbi2012 import N_SLICES, load_isbi2012
+
+        if n_images > N_SLICES:
+            raise UsageError(f"ISBI 2012 has {N_SLICES} labelled sections; got n_images={n_images}. Ask for fewer.")
+        entry = dataset("isbi2012")
+        images = tuple(load_isbi2012("train", np.linspace(0, N_SLICES - 1, n_images).round().astype(int).tolist())[0])
+        centres = tuple(central_crop(image, (crop_size, crop_size)) for image in images)
+        return ImageSet("ISBI 2012", entry.kind, fingerprint("isbi2012"), entry.pixel_size_nm or 0.0, images, centres)
+    from emseg.synthetic import tissue
+
+    shape, seeds, side = (image_size, image_size), range(seed, seed + n_images), min(crop_size, image_size)
+    corner_nm = (image_size - side) // 2 * pixel_size_nm
+    options = {"imaging": dataclasses.replace(tissue.URISC_IMAGING, dose_per_nm2=None), "origin_nm": (corner_nm,) * 2}
+    draw: Any = tissue.synthesize_tissue
+    return ImageSet(
+        name="synthetic tissue",
+        kind="synthetic",
+        fingerprint=" ".join(tissue.fingerprint(shape, pixel_size_nm=pixel_size_nm, seed=one) for one in seeds),
+        pixel_size_nm=pixel_size_nm,
+        images=tuple(draw(shape, pixel_size_nm=pixel_size_nm, seed=one).image for one in seeds),
+        clean=tuple(draw((side, side), pixel_size_nm=pixel_size_nm, seed=one, **options).image for one in seeds),
+    )
+
+
+def central_crop(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the centre of an image, of `shape` (rows, columns) or the whole side where it is shorter."""
+    height, width = min(shape[0], image.shape[0]), min(shape[1], image.shape[1])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def blur(image: NDArray[Any], sigma_nm: float, pixel_size_nm: float) -> NDArray[np.float32]:
+    """Return the image as float32 after a Gaussian blur of standard deviation `sigma_nm`, mirrored at its borders."""
+    values = np.ascontiguousarray(image, dtype=np.float32)
+    if sigma_nm == 0:
+        return values
+    blurred = cv2.GaussianBlur(values, (0, 0), sigma_nm / pixel_size_nm, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(blurred, dtype=np.float32)
+
+
+def shot_noise(
+    image: NDArray[Any], dose_per_nm2: float, pixel_size_nm: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return the image counted in electrons: Poisson, with `dose_per_nm2` electrons per square nanometre at white."""
+    if np.isinf(dose_per_nm2):
+        return np.asarray(image, dtype=np.float32)
+    electrons_per_grey = dose_per_nm2 * pixel_size_nm**2 / 255
+    return np.asarray(rng.poisson(np.maximum(image, 0) * electrons_per_grey) / electrons_per_grey, dtype=np.float32)
+
+
+def respond(
+    images: Sequence[NDArray[Any]],
+    pixel_size_nm: float,
+    *,
+    blurs_nm: Sequence[float],
+    doses_per_nm2: Sequence[float],
+    seed: int,
+) -> Response:
+    """Return the indices of every image after every blur, counted with every dose; no blur and no noise come first."""
+    blurs, doses = _with_zero(blurs_nm), (np.inf, *sorted(set(doses_per_nm2) - {np.inf}, reverse=True))
+    values = np.empty((len(INDEX_NAMES), len(images), len(doses), len(blurs)))
+    for i, image in enumerate(images):
+        for j, sigma_nm in enumerate(blurs):
+            blurred = blur(image, sigma_nm, pixel_size_nm)
+            for k, dose in enumerate(doses):
+                rng = np.random.default_rng((seed, i, j, k))
+                values[:, i, k, j] = _per_pixel(shot_noise(blurred, dose, pixel_size_nm, rng))
+    return Response(blurs, doses, values)
+
+
+def smooth(
+    images: Sequence[NDArray[Any]], pixel_size_nm: float, *, dose_per_nm2: float, blurs_nm: Sequence[float], seed: int
+) -> Float64[np.ndarray, "index image blur"]:
+    """Return the indices of images counted with one dose and blurred afterwards, over those before that blur.
+
+    This is what interpolation, binning or a smoothing filter does to a noisy image; no blur comes first.
+    """
+    blurs = _with_zero(blurs_nm)
+    values = np.empty((len(INDEX_NAMES), len(images), len(blurs)))
+    for i, image in enumerate(images):
+        counted = shot_noise(image, dose_per_nm2, pixel_size_nm, np.random.default_rng((seed, i)))
+        for j, sigma_nm in enumerate(blurs):
+            values[:, i, j] = _per_pixel(blur(counted, sigma_nm, pixel_size_nm))
+    return values / values[:, :, :1]
+
+
+def resample(images: Sequence[NDArray[Any]], factor: float) -> Resampling:
+    """Return the indices after downsampling each image by each kernel, and by cropping, over those before."""
+    methods = (*RESAMPLING_KERNELS, CROP)
+    shapes = [reduced_shape((image.shape[0], image.shape[1]), factor) for image in images]
+    before = np.array([_per_pixel(image) for image in images]).T
+    after = np.empty((len(INDEX_NAMES), len(methods), len(images)))
+    for i, (image, shape) in enumerate(zip(images, shapes, strict=True)):
+        for m, kernel in enumerate(methods):
+            small = central_crop(image, shape) if kernel == CROP else downsample(image, shape, kernel)
+            after[:, m, i] = _per_pixel(small)
+    count = np.array([shape[0] * shape[1] / image.size for image, shape in zip(images, shapes, strict=True)])
+    return Resampling(methods, count, before, after)
+
+
+def rising_share(values: NDArray[np.float64]) -> float:
+    """Return the fraction of steps along the last axis at which a value rises, where it should fall."""
+    return float((np.diff(values, axis=-1) > 0).mean())
+
+
+def misled_share(response: Response) -> Float64[np.ndarray, " index"]:
+    """Return for each index the fraction of pairs in which the worse image scores higher.
+
+    A pair is two versions of one image; the worse is more blurred or noisier, and in neither respect better.
+    """
+    values = response.per_pixel
+    wrong, n_pairs = np.zeros(len(values)), 0
+    for dose, sigma in np.ndindex(values.shape[2:]):
+        worse = values[:, :, dose:, sigma:] > values[:, :, dose : dose + 1, sigma : sigma + 1]
+        wrong += worse.sum(axis=(1, 2, 3))
+        n_pairs += worse[0].size - len(values[0])
+    return wrong / n_pairs
+
+
+def equivalent_blur_nm(response: Response, contrast: float) -> Float64[np.ndarray, " index"]:
+    """Return the blur that lowers each index as much as a contrast of `contrast` does; NaN beyond the range tried."""
+    target, blurs = 2 * np.log(contrast), np.array(response.blurs_nm)
+    found = np.full(len(INDEX_NAMES), np.nan)
+    for index, curve in enumerate(response.relative()[:, :, 0].mean(axis=1)):
+        falling = np.log(curve[curve > 0])
+        if np.all(np.diff(falling) < 0) and falling[-1] < target:
+            found[index] = np.interp(-target, -falling, blurs[curve > 0])
+    return found
+
+
+def report_response(run: Run, response: Response, smoothed: NDArray[np.float64], contrast: float) -> None:
+    """Note how the indices answer blur and noise: steps in the wrong direction, gains, pairs put in the wrong order."""
+    relative = response.relative()
+    n_images, n_doses, n_blurs = relative.shape[1:]
+    misled, equivalent = misled_share(response), equivalent_blur_nm(response, contrast)
+    for i, (name, label) in enumerate(INDEX_LABELS.items()):
+        per_pixel = response.per_pixel[i]
+        for kind, n, rising in (
+            ("blur", n_images * (n_blurs - 1), rising_share(per_pixel[:, 0])),
+            ("noise", n_images * n_blurs * (n_doses - 1), rising_share(np.moveaxis(per_pixel, 1, -1))),
+        ):
+            text = f"{label}: share of {kind} steps at which it rises{', no noise' * (kind == 'blur')}"
+            run.metric(f"{name}_{kind}_violations", rising, n=n, label=text)
+        gain = smoothed[i].max(axis=-1)
+        _mean(run, f"{name}_noise_gain", relative[i, :, -1, 0], f"{label} at the lowest dose over that without noise")
+        _mean(run, f"{name}_blur_loss", relative[i, :, 0, -1], f"{label} at the widest blur over that without blur")
+        _mean(run, f"{name}_smoothing_gain", gain, f"{label}: largest gain by smoothing a noisy image")
+        text = f"{label}: share of pairs in which the worse image scores higher"
+        run.metric(f"{name}_misled_share", misled[i], n=n_images, label=text)
+        if np.isfinite(equivalent[i]):
+            text = f"{label}: blur that lowers it as much as contrast times {contrast:g}"
+            run.metric(f"{name}_equivalent_blur", equivalent[i], unit="nm", n=n_images, label=text)
+    clean_over_noisy = 1 / relative[INDEX_NAMES.index("variance"), :, -1, 0]
+    _mean(run, "variance_clean_over_noisy", clean_over_noisy, "Variance without noise over that at the lowest dose")
+
+
+def report_resampling(run: Run, resampling: Resampling, kernel: str) -> None:
+    """Note the ratios, after over before: of `kernel` in full, of the others per pixel, and of the crop as control."""
+    chosen = resampling.methods.index(kernel)
+    share, raw, per_pixel = resampling.pixel_count_share, resampling.raw, resampling.per_pixel
+    _mean(run, "pixel_count_ratio", resampling.count, "Pixels after over before")
+    for i, (name, label) in enumerate(INDEX_LABELS.items()):
+        _mean(run, f"{name}_raw_ratio", raw[i, chosen], f"{label}, sum: after over before, {KERNEL_LABELS[kernel]}")
+        _mean(run, f"{name}_per_pixel_ratio", per_pixel[i, chosen], f"{label}, per pixel: after over before")
+        _mean(run, f"{name}_crop_raw_ratio", raw[i, -1], f"{label}, sum: crop over whole")
+        if np.isfinite(share[i, chosen]):
+            text = f"{label}: share of the sum's logarithmic drop that is pixel count"
+            run.metric(f"{name}_pixel_count_share", share[i, chosen], n=len(resampling.count), label=text)
+        falling = float((per_pixel[i, :-1].mean(axis=1) < 1).sum())
+        text = f"{label}: kernels of six by which it falls per pixel"
+        run.metric(f"{name}_falling_kernels", falling, n=len(RESAMPLING_KERNELS), label=text)
+        for m, method in enumerate(RESAMPLING_KERNELS):
+            text = f"{label}, per pixel: after over before, {KERNEL_LABELS[method]}"
+            _mean(run, f"{name}_{method}_per_pixel_ratio", per_pixel[i, m], text)
+    defined = [value for name in PAPER_INDICES if np.isfinite(value := share[INDEX_NAMES.index(name), chosen])]
+    for name, value in (("smallest", min(defined)), ("largest", max(defined))):
+        text = f"Share of the drop that is pixel count, {name} of the paper's indices"
+        run.metric(f"pixel_count_share_{name}", value, n=len(defined), label=text)
+    written, centred = INDEX_NAMES.index("vollath"), INDEX_NAMES.index("vollath_centred")
+    for when, values in (("before", resampling.before), ("after", resampling.after[:, chosen])):
+        lost = 1 - values[written] / values[centred]  # what the missing column takes from Vollath as written
+        _mean(run, f"vollath_edge_{when}", lost, f"Vollath: share lost to the missing column, {when}")
+
+
+def resampling_table(resampling: Resampling) -> DisplayTable:
+    """Return the ratios, after over before, as a table: a method a row, per pixel, then the share of pixel count."""
+    rows = []
+    for method, ratios, shares in zip(
+        resampling.methods, resampling.per_pixel.swapaxes(0, 1), resampling.pixel_count_share.T, strict=True
+    ):
+        cells = [METHOD_LABELS[method]]
+        for values, share in zip(ratios, shares, strict=True):
+            spread = "" if len(values) == 1 else f" ± {values.std(ddof=1):.2f}"
+            cells.append(f"{values.mean():.2f}{spread}; {f'{share:.0%}' if np.isfinite(share) else 'undefined'}")
+        rows.append(tuple(Shown(cell) for cell in cells))
+    return DisplayTable(
+        caption="Each index per pixel, after over before downsampling (mean ± standard deviation over images). Then "
+        "the part of the raw sum's logarithmic drop that is only pixel count. Above 100 %: per pixel the index rises.",
+        header=("Kernel", *INDEX_LABELS.values()),
+        rows=tuple(rows),
+        css_class="emseg-metrics",
+        row_ids=tuple(f"kernel-{method.replace('_', '-')}" for method in resampling.methods),
+    )
+
+
+def plot_response(response: Response) -> Figure:
+    """Draw each index against blur, a line a dose, relative to the image without blur and noise; mean over images."""
+    places = np.arange(len(response.blurs_nm))
+    figure, axes = plt.subplots(2, 3, figsize=(PAGE_WIDTH_IN, 4.4), sharex=True)
+    for ax, name, curves in zip(axes.flat, INDEX_LABELS.values(), response.relative().mean(axis=1), strict=True):
+        for k, (curve, dose) in enumerate(zip(curves, response.doses_per_nm2, strict=True)):
+            label = "no noise" if np.isinf(dose) else f"{dose:g} electrons per nm²"
+            ax.plot(places, curve, marker=_MARKERS[k % 7], ms=4, color=COLOURS[_DOSE_COLOURS[k % 6]], label=label)
+        _relative_axis(ax, "y")
+        ax.axhline(1, color=COLOURS["grey"], linewidth=0.8, linestyle=":")
+        ax.set(title=name)
+        ax.set_xticks(places, [f"{sigma:g}" for sigma in response.blurs_nm])
+    figure.supxlabel("blur, standard deviation (nm)", fontsize=9)
+    figure.supylabel("index, relative", fontsize=9)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def plot_smoothing(blurs_nm: Sequence[float], smoothed: NDArray[np.float64], misled: NDArray[np.float64]) -> Figure:
+    """Draw the indices of a noisy image against a blur applied afterwards, and the pairs put in wrong order."""
+    colours, names = [COLOURS[name] for name in _INDEX_COLOURS], list(INDEX_LABELS.values())
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.1), width_ratios=(1.25, 1))
+    for curve, name, colour, marker in zip(smoothed.mean(axis=1), names, colours, _MARKERS, strict=False):
+        left.plot(curve, marker=marker, ms=4, color=colour, label=name)
+    left.axhline(1, color=COLOURS["grey"], linewidth=0.8, linestyle=":")
+    left.set(xlabel="smoothing after the noise,\nstandard deviation (nm)", ylabel="index, relative")
+    left.set_xticks(range(smoothed.shape[2]), [f"{sigma:g}" for sigma in _with_zero(blurs_nm)])
+    _relative_axis(left, "y")
+    left.legend()
+    right.barh(names, 100 * misled, color=colours, height=0.65)
+    right.invert_yaxis()
+    right.set(xlim=(0, 100), xlabel="pairs in wrong order (%)")
+    return figure
+
+
+def plot_downsampled(image: NDArray[Any], pixel_size_nm: float, factor: float, side_nm: float) -> Figure:
+    """Draw one place as it is, after each kernel, and what a crop of as few pixels would keep, in one grey range."""
+    size = round(side_nm / pixel_size_nm)
+    place = central_crop(image, (size, size))
+    small = reduced_shape((place.shape[0], place.shape[1]), factor)
+    reduced_nm = pixel_size_nm * place.shape[1] / small[1]
+    panels = [("original", place, pixel_size_nm)]
+    panels += [
+        (METHOD_LABELS[one].replace(", ", ",\n"), downsample(place, small, one), reduced_nm)
+        for one in RESAMPLING_KERNELS
+    ]
+    panels += [("crop,\nnot resampled", central_crop(place, small), pixel_size_nm)]
+    low, high = np.quantile(place, (0.002, 0.998))
+    figure, axes = plt.subplots(2, 4, figsize=(PAGE_WIDTH_IN, 4.1))
+    for ax, (title, pixels, nm) in zip(axes.flat, panels, strict=True):
+        show_image(ax, pixels, nm, title=title, grey_range=(float(low), float(high)))
+    return figure
+
+
+def plot_ratios(resampling: Resampling) -> Figure:
+    """Draw the ratios, after over before, of every index: left of the raw sums, right per pixel; a marker a method."""
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.9), sharey=True)
+    places, offsets = np.arange(len(INDEX_NAMES)), np.linspace(-0.33, 0.33, len(resampling.methods))
+    for ax, ratios, title in zip(axes, (resampling.raw, resampling.per_pixel), ("raw sum", "per pixel"), strict=True):
+        for m, method in enumerate(resampling.methods):
+            means = ratios[:, m].mean(axis=-1)
+            spread = ratios[:, m].std(axis=-1, ddof=1) if ratios.shape[-1] > 1 else np.zeros_like(means)
+            shown = means > 0
+            low = np.minimum(spread, 0.95 * np.abs(means))
+            look = {"fmt": _MARKERS[m], "ms": 4.5, "lw": 0.9, "color": COLOURS[_METHOD_COLOURS[m]]}
+            errors, heights = (low[shown], spread[shown]), (places + offsets[m])[shown]
+            ax.errorbar(means[shown], heights, xerr=errors, label=METHOD_LABELS[method], **look)
+        _relative_axis(ax, "x")
+        ax.set_xlabel(f"{title}: after over before")
+        ax.axvline(1, color=COLOURS["grey"], linewidth=0.9)
+        for place in places[1:]:
+            ax.axhline(place - 0.5, color="#dddddd", linewidth=0.6)
+    count, colour = resampling.count.mean(), COLOURS["vermilion"]
+    axes[0].axvline(count, color=colour, linewidth=0.9, linestyle="--")
+    axes[0].text(count, -0.62, "pixel count ", ha="right", va="bottom", fontsize=8, color=colour)
+    axes[0].set_yticks(places, list(INDEX_LABELS.values()))
+    axes[0].set_ylim(len(places) - 0.5, -0.5)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _relative_axis(ax: Axes, which: str) -> None:
+    """Make an axis logarithmic in plain numbers: its decades, and 2 and 5 as well where it spans less than two."""
+    ax.set(**{f"{which}scale": "log"})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _with_zero(blurs_nm: Sequence[float]) -> tuple[float, ...]:
+    return (0.0, *sorted(set(blurs_nm) - {0.0}))
+
+
+def _per_pixel(image: NDArray[Any]) -> list[float]:
+    return list(sharpness(image).per_pixel().values())
+
+
+def _mean(run: Run, name: str, values: NDArray[np.float64], label: str) -> None:
+    spread = None if len(values) == 1 else float(values.std(ddof=1))
+    run.metric(name, values.mean(), n=len(values), label=label, spread=spread)

@@ -1,1 +1,0 @@
-"""What the notebook `sharpness_analysis` needs besides the library."""

@@ -1,1 +1,0 @@
-"""What the notebook `urisc_baselines` needs besides the library."""

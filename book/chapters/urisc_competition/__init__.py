@@ -1,1 +1,0 @@
-"""What the notebook `urisc_competition` needs besides the library."""

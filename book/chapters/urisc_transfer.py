@@ -1,0 +1,392 @@
+"""The chapter `urisc_transfer`: networks from random and from pretrained encoders, trained at an equal budget.
+
+Two networks of one fraction of the labels and one seed form a pair: they have the same labelled images, the same crops
+in the same order, the same initial decoder and the same number of steps, and differ only in the pretraining. The
+pretraining of seed s sees all training images without labels, is itself seeded by s, and is shared by all fractions.
+Its own steps come on top of the budget; their time is reported. A gain is a difference of F1 (or V-Rand, V-Info), from
+0 to 1. Networks are trained here (`run_transfer`) or taken from records of the training chapter
+(`transfer_of_records`).
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from chapters.membrane_experiment import train_and_score, with_label_fraction
+from emseg.errors import UsageError
+from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
+from emseg.files import find_root
+from emseg.intervals import SeedDifference, difference_over_seeds
+from emseg.membrane.dataset import MembraneSet
+from emseg.membrane.dataset.images import UnlabelledImage
+from emseg.membrane.networks import NetworkDesign
+from emseg.membrane.pretraining import PretrainedEncoder, PretrainingPlan, pretrain_on_set, start_from_file
+from emseg.membrane.pretraining.moco import Views
+from emseg.membrane.pretraining.pretrain_encoder import MOCO, NONE
+from emseg.membrane.training import TrainingPlan
+from emseg.reported import Reported, load_reported, select_reported
+from emseg.reported.display import DisplayTable, Shown
+from emseg.runs.gathering import report_gathered
+from emseg.runs.session import Run
+from emseg.wording import typeset
+
+CHAPTER = "urisc/urisc_baselines"
+# name of a score: (name in metrics of the run, label)
+METRICS = {"membrane_f1": ("f1", "membrane F1"), "v_rand": ("v_rand", "V-Rand"), "v_info": ("v_info", "V-Info")}
+# Parameters of the training chapter that may differ within one comparison; all others are held fixed.
+FREE = (
+    *("pretraining", "pretraining_file", "pretraining_sha256", "label_fraction", "seed"),
+    *("device", "n_devices", "n_workers", "work_folder", "n_resamples", "validate_every"),
+)
+NOT_RUN = "not run"
+_NAMES = {NONE: "random weights", MOCO: "MoCo v2 on the set's own images", "cem500k": "CEM500K"}
+_SETTING = ["pretraining", "label_fraction", "seed"]
+_COLUMNS = [*_SETTING, "n_labelled", "seconds", *METRICS]
+_COLOURS = ("grey", "blue", "orange", "green")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer:
+    """One comparison: `networks` has a row per trained network, its setting, training time and mean test scores.
+
+    `pretrained` are the encoders by seed where they were made here; `records` the records that it comes from.
+    """
+
+    networks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_COLUMNS))
+    pretrained: Mapping[int, PretrainedEncoder] = field(default_factory=dict)
+    records: tuple[Record, ...] = ()
+
+    @property
+    def fractions(self) -> list[float]:
+        """The fractions of labels, fewest first."""
+        return sorted(self.networks["label_fraction"].unique().tolist())
+
+    @property
+    def pretrainings(self) -> list[str]:
+        """The starts of the encoders, "none" first."""
+        return sorted(self.networks["pretraining"].unique().tolist(), key=lambda name: (name != NONE, name))
+
+    def n_labelled(self, fraction: float) -> int:
+        """Return the number of labelled images of a fraction."""
+        return int(self.networks.loc[self.networks["label_fraction"] == fraction, "n_labelled"].iloc[0])
+
+    def scores(self, pretraining: str, fraction: float, metric: str = "membrane_f1") -> dict[int, float]:
+        """Return the defined scores of a pretraining and a fraction of labels by seed."""
+        rows = self.networks
+        rows = rows[(rows["pretraining"] == pretraining) & (rows["label_fraction"] == fraction)]
+        return {int(seed): float(score) for seed, score in rows.set_index("seed")[metric].dropna().items()}
+
+    def pairs(self, pretraining: str, fraction: float | None, metric: str = "membrane_f1") -> list[tuple[float, float]]:
+        """Return (pretrained, none) for every seed with both; None for the mean over the fractions with both."""
+        table = self.networks.pivot(index=["seed", "label_fraction"], columns="pretraining", values=metric)
+        both = table.reindex(columns=[pretraining, NONE]).astype(float).dropna().reset_index("label_fraction")
+        if fraction is not None:
+            both = both[both["label_fraction"] == fraction]
+        means = both.groupby("seed")[[pretraining, NONE]].mean()
+        return [(float(ours), float(none)) for ours, none in means.itertuples(index=False)]
+
+    def gain(self, pretraining: str, fraction: float | None, metric: str = "membrane_f1") -> SeedDifference | None:
+        """Return the score with a pretraining minus that without, over seeds; None where no pair was run."""
+        pairs = self.pairs(pretraining, fraction, metric)
+        return difference_over_seeds(pairs) if pairs else None
+
+
+def run_transfer(
+    design: NetworkDesign,
+    plan: TrainingPlan,
+    pretraining: PretrainingPlan,
+    membrane_set: MembraneSet,
+    folder: str | Path,
+    *,
+    fractions: Sequence[float],
+    n_seeds: int,
+    first_seed: int = 0,
+) -> Transfer:
+    """Pretrain once per seed, train both networks of every pair, and score them.
+
+    Finished trainings in `folder` are not repeated. A seed is completed before the next one begins.
+    """
+    if not fractions or n_seeds < 1:
+        raise UsageError(
+            f"a comparison needs a fraction of labels and a seed; got {list(fractions)} and {n_seeds} seeds."
+        )
+    for fraction in fractions:
+        with_label_fraction(membrane_set, fraction)  # refuses an impossible fraction before anything is trained
+    place = Path(folder) if Path(folder).is_absolute() else find_root() / folder
+    rows, pretrained = [], {}
+    for seed in range(first_seed, first_seed + n_seeds):
+        made = pretrain_on_set(design, pretraining.changed(seed=seed), membrane_set, place, progress=False)
+        pretrained[seed] = made
+        for fraction in fractions:
+            labelled = with_label_fraction(membrane_set, fraction, seed=seed)
+            for name, start in {NONE: None, MOCO: start_from_file(made.weights, name=MOCO)}.items():
+                scored = train_and_score(design, plan.changed(seed=seed), labelled, place, start=start, progress=False)
+                images = pd.DataFrame([image.row() for image in scored.parts["test"].scores])
+                means = images[list(METRICS)].mean()
+                setting = {"pretraining": name, "label_fraction": fraction, "seed": seed}
+                rows.append({**setting, "n_labelled": len(labelled.train), "seconds": scored.trained.seconds, **means})
+    return Transfer(pd.DataFrame(rows, columns=_COLUMNS), pretrained)
+
+
+def transfer_of_records(records: Iterable[Record], *, data: str) -> Transfer:
+    """Return the comparison with the most pairs among the training chapter's records of one data set; it may be empty.
+
+    Records are compared if all parameters but those of `FREE` agree; of equal settings the newest counts.
+    """
+    groups: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda one: str(one["finished"])):
+        if record["chapter"] == CHAPTER and record["parameters"]["data"] == data:
+            fixed = {name: value for name, value in record["parameters"].items() if name not in FREE}
+            groups.setdefault(repr(sorted(fixed.items())), []).append(record)
+    compared = [
+        Transfer(
+            pd.DataFrame(map(_row, group), columns=_COLUMNS).drop_duplicates(_SETTING, keep="last"),
+            records=tuple(group),
+        )
+        for group in groups.values()
+    ]
+    return max(compared, key=_n_pairs, default=Transfer())
+
+
+def _row(record: Record) -> dict[str, Any]:
+    values = {name: metric["value"] for name, metric in record["metrics"].items()}
+    scores = {metric: values.get(f"test_{metric}", math.nan) for metric in METRICS}
+    cost = {"n_labelled": values.get("n_training_images", 0), "seconds": values.get("training_seconds", math.nan)}
+    return {**{name: record["parameters"][name] for name in _SETTING}, **cost, **scores}
+
+
+def _n_pairs(transfer: Transfer) -> int:
+    return sum(
+        len(transfer.pairs(name, fraction))
+        for name in transfer.pretrainings
+        for fraction in transfer.fractions
+        if name != NONE
+    )
+
+
+def report_transfer(run: Run, transfer: Transfer) -> None:
+    """Record scores and gains with the fewest and with all labels, and over all fractions, as far as they were run."""
+    if transfer.records:
+        report_gathered(run, transfer.records)
+    n = len(transfer.networks)
+    run.metric("n_networks", n, n=max(1, n), label="Networks compared")
+    fractions = transfer.fractions
+    ends = {"fewest": fractions[0], "most": fractions[-1]} if fractions else {}
+    for word, fraction in ends.items():
+        n = transfer.n_labelled(fraction)
+        run.metric(f"n_labelled_{word}", n, n=max(1, n), label=f"Labelled images, {word}")
+    for name in transfer.pretrainings:
+        label = _NAMES.get(name, name)
+        for metric, (short, words) in METRICS.items():
+            for word, fraction in ends.items():
+                values = list(transfer.scores(name, fraction, metric).values())
+                if values:
+                    sd = stdev(values) if len(values) > 1 else None
+                    text = f"{words}, {label}, labels: {word}"
+                    run.metric(f"{name}_{short}_{word}", fmean(values), n=len(values), spread=sd, label=text)
+            if name != NONE:
+                text = f"{words}: {label} minus random weights"
+                gains: dict[str, tuple[float | None, str]] = {"": (None, "mean over fractions of labels")}
+                gains |= {f"_{word}": (fraction, f"labels: {word}") for word, fraction in ends.items()}
+                for ending, (one, which) in gains.items():
+                    gain = transfer.gain(name, one, metric)
+                    _note_gain(run, f"{name}_gain_{short}{ending}", gain, f"{text}, {which}")
+
+
+def _note_gain(run: Run, name: str, gain: SeedDifference | None, label: str) -> None:
+    if gain is None:
+        return
+    run.metric(name, gain.value, n=gain.n, interval=gain.interval, label=label)
+    for end, word in zip(gain.interval or (), ("low", "high"), strict=False):
+        run.metric(f"{name}_{word}", end, n=gain.n, label=f"{label}, {word}er end of the 95 % interval")
+
+
+def report_pretraining(run: Run, transfer: Transfer) -> None:
+    """Record results and cost of the pretrainings that were run here, means over seeds."""
+    if not transfer.pretrained:
+        return
+    made = list(transfer.pretrained.values())
+    n, plan = len(made), made[0].plan
+    last = max(1, plan.n_steps // 10)
+    late = {name: fmean(fmean(one.curves[name][-last:]) for one in made) for name in ("loss", "accuracy", "spread")}
+    run.metric("contrast_loss", late["loss"], n=n, label="Contrastive loss, mean over the last tenth of the steps")
+    run.metric("collapsed_loss", math.log(1 + plan.queue), n=1, label="Contrastive loss of collapsed embeddings")
+    run.metric("contrast_accuracy", late["accuracy"], n=n, label="Fraction of own keys found, last tenth of the steps")
+    run.metric("chance_accuracy", 1 / (1 + plan.queue), n=1, label="Fraction of own keys found by guessing")
+    run.metric("embedding_spread", late["spread"], n=n, label="Spread of embeddings, 0 collapsed, last tenth")
+    run.metric("n_pretraining_steps", plan.n_steps, n=1, label="Steps of a pretraining")
+    seconds, of_training = fmean(one.seconds for one in made), transfer.networks["seconds"].dropna()
+    run.metric("pretraining_seconds", seconds, unit="s", n=n, label="Time of a pretraining")
+    run.metric("training_seconds", of_training.mean(), unit="s", n=len(of_training), label="Time of a training")
+    label = "Time of a pretraining over that of a training"
+    run.metric("pretraining_over_training", seconds / of_training.mean(), n=n, label=label)
+
+
+def paper_f1(entrant: str) -> Reported:
+    """Return the F1 on U-RISC that the paper's Introduction gives for a network."""
+    rows = select_reported(load_reported("urisc"), "f1", dataset="U-RISC", entrant=entrant)
+    (row,) = (one for one in rows if one.place == "Introduction" and one.value is not None)
+    return row
+
+
+def transfer_table(transfer: Transfer) -> DisplayTable:
+    """Return a row for each fraction of labels with the gain and its interval, and the paper's numbers below."""
+    rows: dict[str, tuple[str, ...]] = {}
+    for name in [one for one in transfer.pretrainings if one != NONE] or [MOCO]:
+        label = _NAMES.get(name, name)
+        for fraction in transfer.fractions:
+            images = transfer.n_labelled(fraction)
+            rows[f"transfer-{name}-{round(1000 * fraction)}"] = (
+                f"This book: {images} labelled image{'s' if images != 1 else ''}, {label}",
+                *(_mean_text(transfer.scores(one, fraction)) for one in (NONE, name)),
+                *(gain_text(transfer.gain(name, fraction, metric)) for metric in ("membrane_f1", "v_rand")),
+                str(len(transfer.pairs(name, fraction))),
+            )
+        if not transfer.fractions:
+            rows["transfer-none-yet"] = (f"This book: {label}", *(NOT_RUN for _ in range(5)))
+    pretrained = paper_f1("U-Net-transfer")
+    for entrant, label in (("U-Net", "the same network, random weights"), ("SCP173", "the competition's first")):
+        other = paper_f1(entrant)
+        gap = float(pretrained.value or 0) - float(other.value or 0)
+        relative = typeset(f"{gap:+.3f} ({100 * gap / float(other.value or 1):+.0f} %)")
+        cells = (f"The paper, U-RISC, CEM500K: against {label}", f"{other.value}", f"{pretrained.value}", relative)
+        rows[f"transfer-paper-{entrant.lower()}"] = (*cells, "not stated", "1")
+    return DisplayTable(
+        caption="Membrane F1 on test images with and without pretraining, mean ± standard deviation over seeds. "
+        "Differences are paired by seed, with their 95 % interval (Student's t); the paper's are of single runs.",
+        header=("Comparison", "F1, random", "F1, pretrained", "Difference of F1", "Difference of V-Rand", "Seeds"),
+        rows=tuple(tuple(Shown(cell) for cell in row) for row in rows.values()),
+        css_class="emseg-metrics",
+        row_ids=tuple(rows),
+    )
+
+
+def gain_text(gain: SeedDifference | None) -> str:
+    """Return a gain and its interval as text."""
+    if gain is None:
+        return NOT_RUN
+    within = "" if gain.interval is None else f" ({gain.interval[0]:+.3f} to {gain.interval[1]:+.3f})"
+    return typeset(f"{gain.value:+.3f}{within}")
+
+
+def _mean_text(scores: Mapping[int, float]) -> str:
+    values = list(scores.values())
+    if not values:
+        return NOT_RUN
+    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def plot_views(
+    images: Sequence[UnlabelledImage], plan: PretrainingPlan, *, pixel_size_nm: float | None, n: int = 5
+) -> Figure:
+    """Draw the first patches of a pretraining, and below each its two views."""
+    views = Views(images, plan)
+    figure, grid = plt.subplots(3, n, figsize=(PAGE_WIDTH_IN, 3 * PAGE_WIDTH_IN / n + 0.3), squeeze=False)
+    for draw, axes in enumerate(grid.T):
+        show_image(axes[0], views.patch(draw), pixel_size_nm if draw == 0 else None, grey_range=(0, 255))
+        for axis, view in zip(axes[1:], views.pair(draw).numpy()[:, 0], strict=True):
+            show_image(axis, view, grey_range=(-1, 1))
+    for axis, title in zip(grid[:, 0], ("patch", "one view", "another view"), strict=True):
+        axis.set_title(title, loc="left")
+    return figure
+
+
+def plot_pretraining(pretrained: Mapping[int, PretrainedEncoder]) -> Figure:
+    """Draw loss, accuracy and spread of each pretraining by step (running means over a tenth), beside reference levels.
+
+    The steps before the queue is full of keys are omitted: its random directions are easily distinguished from keys.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(PAGE_WIDTH_IN, 2.6))
+    titles = {"loss": "contrastive loss", "accuracy": "fraction of own keys found", "spread": "spread of embeddings"}
+    for axis, (name, title) in zip(axes, titles.items(), strict=True):
+        axis.set(title=title, xlabel="step")
+        if not pretrained:
+            _state(axis, "not run here")
+            continue
+        for colour, (seed, one) in zip(list(COLOURS.values()) * len(pretrained), pretrained.items(), strict=False):
+            first = min(one.plan.queue // one.plan.batch_size, one.plan.n_steps - 2)
+            curve = pd.Series(one.curves[name][first:]).rolling(max(1, one.plan.n_steps // 10), min_periods=1).mean()
+            axis.plot(one.curves["step"][first:], curve, color=colour, lw=1.2, label=f"seed {seed}")
+        queue = next(iter(pretrained.values())).plan.queue
+        level = {"loss": math.log(1 + queue), "accuracy": 1 / (1 + queue), "spread": 0.0}[name]
+        axis.axhline(level, color=COLOURS["grey"], lw=1, ls="--")
+        axis.annotate(
+            "guessing" if name == "accuracy" else "collapsed",
+            (1, level),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, -9 if name == "accuracy" else 2),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=7,
+            color=COLOURS["grey"],
+        )
+        low, high = min(axis.get_ylim()[0], level), max(axis.get_ylim()[1], level)
+        axis.set_ylim(low - 0.02 * (high - low), high + 0.12 * (high - low))
+    if pretrained:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return figure
+
+
+def plot_transfer(transfer: Transfer, metric: str = "membrane_f1") -> Figure:
+    """Draw the score by the number of labelled images, every seed and the means; beside it the paired differences."""
+    label = METRICS[metric][1]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.2))
+    left.set_ylabel(f"{label}, test images")
+    right.set_ylabel(f"difference of {label}")
+    right.axhline(0, color="black", lw=0.8)
+    places = {fraction: place for place, fraction in enumerate(transfer.fractions)}
+    for axis in (left, right):
+        axis.set_xlabel("labelled images")
+        axis.set_xticks(list(places.values()), [str(transfer.n_labelled(fraction)) for fraction in places])
+        axis.set_xlim(-0.5, max(1, len(places)) - 0.5)
+        if not places:
+            _state(axis, NOT_RUN)
+    names = transfer.pretrainings
+    for number, name in enumerate(names):
+        shift, colour = 0.14 * (number - (len(names) - 1) / 2), COLOURS[_COLOURS[number % len(_COLOURS)]]
+        means = []
+        for fraction, place in places.items():
+            scores = transfer.scores(name, fraction, metric)
+            _dots(left, place + shift, scores, colour)
+            means.append(fmean(scores.values()) if scores else math.nan)
+            if name != NONE:
+                none = transfer.scores(NONE, fraction, metric)
+                gains = {seed: scores[seed] - none[seed] for seed in scores.keys() & none.keys()}
+                _dots(right, place + shift - 0.06, gains, colour)
+                _gain(right, place, shift + 0.06, transfer.gain(name, fraction, metric))
+        left.plot(np.array(list(places.values())) + shift, means, "-", color=colour, label=_NAMES.get(name, name))
+    if places:
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _gain(axis: Axes, place: float, shift: float, gain: SeedDifference | None) -> None:
+    if gain is None:
+        axis.text(place, 0, NOT_RUN, ha="center", va="bottom", fontsize=7, style="italic", color=COLOURS["grey"])
+        return
+    if gain.interval is not None:
+        axis.vlines(place + shift, *gain.interval, color="black", lw=2)
+    axis.plot([place + shift], [gain.value], "D", ms=5, color="black")
+
+
+def _dots(axis: Axes, place: float, values: Mapping[int, float], colour: str) -> None:
+    for seed, value in values.items():
+        axis.plot([place], [value], _MARKERS[seed % len(_MARKERS)], ms=4.5, mew=0, color=colour, alpha=0.8)
+
+
+def _state(axis: Axes, text: str) -> None:
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", style="italic", color=COLOURS["grey"])
+    axis.set_yticks([])

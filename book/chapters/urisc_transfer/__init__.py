@@ -1,1 +1,0 @@
-"""What the notebook `urisc_transfer` needs besides the library."""

@@ -1,0 +1,183 @@
+"""The commands of the book: `emseg run CHAPTER`, `emseg chapters`, `emseg records list | check | keep`.
+
+`run` leaves an executed notebook and a run record. `records keep` copies a record to book/results/CHAPTER/PROFILE.json
+(or `--as NAME`), to be committed; the book quotes it as `{result}` with `@PROFILE`. The record of a matrix's run is
+copied to book/results/CHAPTER/PROFILE/RUN.json.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from emseg.errors import InputError, UsageError
+
+DEFAULT_OUT = Path("_build") / "runs"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the three subcommands to the command line."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run a chapter",
+        description="Run a chapter of the book through papermill. Leaves an executed notebook and a run record.",
+        epilog="Example: emseg run urisc/sharpness_analysis --profile lab -p n_images 5",
+    )
+    parser.add_argument("chapter", help="a chapter, such as fanet/dct_derivation (see `emseg chapters`)")
+    parser.add_argument("--profile", default="laptop", help="smoke, laptop, lab, gpu or paper (default: laptop)")
+    parser.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set one parameter"
+    )
+    parser.add_argument("-f", "--file", action="append", default=[], type=Path, help="a YAML file of parameters")
+    parser.add_argument("--out", type=Path, help="folder for the results (default: _build/runs/PROFILE)")
+    parser.add_argument("--name", help="name of the two result files (default: the unique name of the run)")
+    parser.add_argument("--dry-run", action="store_true", help="show the resolved parameters and stop")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(handler=run)
+
+    chapters = subparsers.add_parser("chapters", help="list chapters, profiles and expected cost")
+    chapters.add_argument("--json", action="store_true", help="machine-readable output")
+    chapters.set_defaults(handler=show_chapters)
+
+    records = subparsers.add_parser("records", help="list, check and keep run records")
+    actions = records.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list the records of the last runs and the committed ones")
+    listing.add_argument("--json", action="store_true", help="machine-readable output")
+    listing.set_defaults(handler=list_records)
+    check = actions.add_parser("check", help="check record files against the schema")
+    check.add_argument("files", nargs="+", type=Path)
+    check.set_defaults(handler=check_records)
+    keep = actions.add_parser("keep", help="copy a record to book/results/, to be committed")
+    keep.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    keep.add_argument("--as", dest="name", help="name of the copied file (default: the profile)")
+    keep.add_argument("--dirty", action="store_true", help="allow records from a dirty working tree")
+    keep.set_defaults(handler=keep_records)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check everything that can be checked, then run the chapter."""
+    from emseg.files import find_root
+    from emseg.runs.parameters import resolve
+    from emseg.runs.project import find_chapter, load_mapping, load_profile
+
+    root = find_root()
+    chapter = find_chapter(root, arguments.chapter)
+    profile = load_profile(root, arguments.profile)
+    overrides = [(f"profile {profile.name}, chapter {chapter.name}", profile.of(chapter.name).parameters)]
+    overrides += [(path.name, load_mapping(path)) for path in arguments.file]
+    texts = [(name, value) for name, value in arguments.parameter]
+    parameters = resolve(chapter.parameters(), overrides=overrides, texts=texts)
+    name = arguments.name
+    if name is not None and (not name or name.startswith(".") or "/" in name):
+        raise UsageError(f"--name must be a plain file name without a suffix; got {name!r}.")
+    if arguments.dry_run:
+        import yaml
+
+        print(f"# {chapter.name} at profile {profile.name}")
+        print(yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True, default_flow_style=None), end="")
+        return 0
+
+    from emseg.runs.digest import require_data
+    from emseg.runs.execute import prepare_folder, run_chapter
+
+    require_data(parameters)
+    out = arguments.out or root / DEFAULT_OUT / profile.name
+    prepare_folder(out)
+    minutes = profile.of(chapter.name).expected_minutes
+    expected = "" if minutes is None else f" (about {minutes:g} min on two cores, or on the profile's GPU)"
+    print(f"{chapter.name}: running at profile {profile.name}{expected}", file=sys.stderr, flush=True)
+    progress = not arguments.quiet and sys.stderr.isatty()
+    files = run_chapter(
+        chapter, parameters, root=root, profile=profile.name, out=out.resolve(), name=name, progress=progress
+    )
+    print(f"{chapter.name}: executed notebook {_short(files.notebook)}, record {_short(files.record)}")
+    return 0
+
+
+def show_chapters(arguments: argparse.Namespace) -> int:
+    """Print the table of chapters and the profiles."""
+    from emseg.files import find_root
+    from emseg.runs.project import list_chapters, list_profiles, load_profile
+
+    root = find_root()
+    profiles = [load_profile(root, name) for name in list_profiles(root)]
+    rows = [
+        {
+            "chapter": chapter.name,
+            "title": chapter.title(),
+            "expected_minutes": {profile.name: profile.of(chapter.name).expected_minutes for profile in profiles},
+        }
+        for chapter in list_chapters(root)
+    ]
+    if arguments.json:
+        purposes = {profile.name: profile.purpose for profile in profiles}
+        print(json.dumps({"profiles": purposes, "chapters": rows}, indent=1, ensure_ascii=False))
+        return 0
+    width = max([len(str(row["chapter"])) for row in rows] + [7])
+    print(f"{'chapter':<{width}}  " + "".join(f"{profile.name:>8}" for profile in profiles) + "  title")
+    for row in rows:
+        minutes: dict[str, Any] = row["expected_minutes"]  # type: ignore[assignment]
+        cells = "".join(f"{'-' if value is None else format(value, 'g'):>8}" for value in minutes.values())
+        print(f"{row['chapter']:<{width}}  {cells}  {row['title']}")
+    print("\nExpected minutes on two cores; on one data-centre GPU for gpu and paper; '-' where unknown. The profiles:")
+    for profile in profiles:
+        print(f"  {profile.name:<8} {profile.purpose}")
+    return 0
+
+
+def list_records(arguments: argparse.Namespace) -> int:
+    """Print one line a record: committed ones first, then those of runs."""
+    from emseg.files import find_root
+    from emseg.runs.gathering import RESULTS_FOLDER, read_records
+
+    root = find_root()
+    found = [("kept", record) for record in read_records(root / RESULTS_FOLDER)]
+    found += [("run", record) for record in read_records(root / DEFAULT_OUT)]
+    if arguments.json:
+        print(json.dumps([{"where": where, **record} for where, record in found], indent=1, ensure_ascii=False))
+        return 0
+    for where, record in found:
+        kinds = "+".join(sorted({use["kind"] for use in record["data"]})) or "no data"
+        print(
+            f"{where:<5} {record['chapter']:<28} {record['profile']:<8} {kinds:<10} {record['finished']}"
+            f" {record['wall_s']:>8.1f} s  {len(record['metrics']):>3} metrics  {record['run_id']}"
+        )
+    return 0
+
+
+def check_records(arguments: argparse.Namespace) -> int:
+    """Validate each file; the first that does not follow the schema is reported."""
+    from emseg.runs.gathering import read_record
+
+    for path in arguments.files:
+        read_record(path)
+        print(f"{path}: good")
+    return 0
+
+
+def keep_records(arguments: argparse.Namespace) -> int:
+    """Copy records where they can be committed; those from uncommitted code cannot be reproduced and are refused."""
+    from emseg.files import find_root
+    from emseg.runs.gathering import MATRIX_FOLDER, RESULTS_FOLDER, read_record, write_record
+
+    if arguments.name and len(arguments.files) > 1:
+        raise UsageError(f"--as names one record; got {len(arguments.files)} files. Keep them one by one.")
+    records = [read_record(path) for path in arguments.files]
+    for path, record in zip(arguments.files, records, strict=True):
+        if not record["code"]["tree_clean"] and not arguments.dirty:
+            raise InputError(
+                f"{path.name} was made from uncommitted code and cannot be reproduced. "
+                "Commit, run the chapter again, and keep that record (or say --dirty)."
+            )
+    for path, record in zip(arguments.files, records, strict=True):
+        of_matrix = MATRIX_FOLDER.name in path.resolve().parts
+        name = arguments.name or (f"{record['profile']}/{path.stem}" if of_matrix else record["profile"])
+        target = find_root() / RESULTS_FOLDER / record["chapter"] / f"{name}.json"
+        write_record(target, record)
+        print(target)
+    return 0
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

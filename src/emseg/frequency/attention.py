@@ -1,0 +1,216 @@
+"""Channel attention: a description of each channel, a gate that turns it into one factor, and the map weighted by it.
+
+    F     [batch, channel]   what is read from each channel
+    a     [batch, channel]   its factor, between 0 and 1
+    x'_c  = a_c x_c          the weighted feature map
+
+    name    class                        F                                                a
+    none    nn.Identity                                                                   1          (ResNet)
+    se      `SqueezeExcite`              GAP(x), the means                                two layers
+    eca     `EfficientChannelAttention`  GAP(x)                                           sigmoid(conv_k(F)), no bias
+    fca     `FcaAttention`               Eq. 5 of FANet on the map pooled by stage        two layers
+    fanet   `FanetAttention`             Eq. 5 of FANet on the map itself                 two layers, or one
+
+    two layers   a = sigmoid(W2 relu(W1 F))     W1 [channel / reduction, channel], W2 [channel, channel / reduction]
+    one layer    a = sigmoid(W F)               W [channel, channel]
+    conv_k       one convolution along the channels, k = |log2(C) / 2 + 1 / 2|_odd weights in all: 3, 5 from 128
+                 channels, 7 from 2048. As in ECA-Net's code the number is truncated, then increased by one if even
+
+FcaNet pools a map to n x n (56, 28, 14, 7 by stage: what the stages measure on an image of 224 pixels), if it has
+another size, and takes orthonormal components of index (h, w) read as (h * (n // 7), w * (n // 7)). What is summed are
+then not the map's cosines but staircases: `emseg.frequency.aliasing`.
+
+FANet's paper leaves three choices open. The defaults here:
+
+    normalization="mean"   The paper drops the constants. Divided by H W, the component (0, 0) is the mean that SENet
+                           pools, at every size of the map, so that SENet is the case of the one frequency (0, 0).
+    indexing="raw"         Eq. 4 as printed: h half periods down the map. Section 4.3 speaks of a 7 x 7 division of the
+                           DCT space, which could mean FcaNet's scaled index ("scaled"); on large maps that is another,
+                           much higher frequency.
+    layers=2               Eq. 6 writes one `fc`. SENet and FcaNet, which the paper builds on, use two layers. One layer
+                           has reduction / 2 times as many weights; comparisons at equal parameters need two.
+
+Deviation: no layer has a bias, as in FcaNet's code; SENet's authors found that on ResNets removing the biases helps the
+layer to model how channels depend on one another. FcaNet keeps its cosines as a buffer `dct_layer.weight` of the size
+of a map; here they are not stored, so that its weights must be loaded without that entry.
+
+Source: Hu et al. 2018 (SENet), sections 3 and 6; Wang et al. 2020 (ECA-Net), Eq. 12 with gamma = 2, b = 1; Qin et al.
+2021 (FcaNet), section 3 and code; Sun et al. 2021 (FANet), section 3.2, Eqs. 4 to 6, Table 1.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emseg.checks import require_count, require_one_of
+from emseg.errors import UsageError
+from emseg.frequency.dct import TOP16, Indexing, Normalization, forward_weight, resolve_frequencies
+from emseg.frequency.pooling import dct_pool, require_groups
+
+ATTENTIONS = ("none", "se", "eca", "fca", "fanet")
+
+# What FcaNet pools each stage to: the sizes of the four stages on a 224-pixel image.
+FCANET_SIZES = (56, 28, 14, 7)
+
+# Pairs are checked when the layer is made, against a map larger than any; against the map itself when it is read.
+LARGEST_MAP = 2**20
+
+
+def gate_layers(channels: int, reduction: int = 16, layers: int = 2) -> nn.Sequential:
+    """Return the layers that turn F into the factors; `reduction` is that of two layers.
+
+    The weights keep the names of FcaNet's code (`fc.0.weight`, `fc.2.weight`) when the result is called `fc`.
+    """
+    channels = require_count("channels", channels)
+    if layers == 1:
+        return nn.Sequential(nn.Linear(channels, channels, bias=False), nn.Sigmoid())
+    if layers != 2:
+        raise UsageError(f"`layers` must be 1 or 2; got {layers!r}. SENet and FcaNet have 2.")
+    if channels < require_count("reduction", reduction):
+        raise UsageError(
+            f"`reduction` must not exceed the number of channels, or no hidden unit is left; "
+            f"got {channels} channels and reduction={reduction}. Use reduction={channels} or less."
+        )
+    squeeze = nn.Linear(channels, channels // reduction, bias=False)
+    excite = nn.Linear(channels // reduction, channels, bias=False)
+    return nn.Sequential(squeeze, nn.ReLU(), excite, nn.Sigmoid())
+
+
+def scale_channels(
+    x: Float[Tensor, "batch channel height width"], factors: Float[Tensor, "batch channel"]
+) -> Float[Tensor, "batch channel height width"]:
+    """Return the feature map with each channel multiplied by its factor."""
+    return x * factors[:, :, None, None]
+
+
+class SqueezeExcite(nn.Module):
+    """SENet's channel attention for maps of `channels` channels; `reduction` = 16 is the paper's."""
+
+    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+        super().__init__()
+        self.fc = gate_layers(channels, reduction)
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+        """Return the weighted feature map."""
+        return scale_channels(x, self.fc(x.mean(dim=(2, 3))))
+
+
+def adaptive_kernel_size(channels: int) -> int:
+    """Return k, the odd number of neighbouring channels that ECA-Net reads."""
+    size = int((math.log2(require_count("channels", channels)) + 1) / 2)
+    return size if size % 2 else size + 1
+
+
+class EfficientChannelAttention(nn.Module):
+    """ECA-Net's channel attention; `kernel_size` defaults to `adaptive_kernel_size(channels)`."""
+
+    def __init__(self, channels: int, *, kernel_size: int | None = None) -> None:
+        super().__init__()
+        size = adaptive_kernel_size(channels) if kernel_size is None else require_count("kernel_size", kernel_size)
+        if size % 2 == 0:
+            raise UsageError(
+                f"`kernel_size` must be odd, so that it has a middle; got {size}. Use {size - 1} or {size + 1}."
+            )
+        self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+        """Return the weighted feature map."""
+        means = x.mean(dim=(2, 3))
+        return scale_channels(x, self.conv(means[:, None])[:, 0].sigmoid())
+
+
+class FcaAttention(nn.Module):
+    """FcaNet's channel attention for maps that are pooled to `pooled_size` pixels a side."""
+
+    def __init__(
+        self,
+        channels: int,
+        pooled_size: int,
+        *,
+        reduction: int = 16,
+        frequencies: Sequence[tuple[int, int]] = TOP16,
+    ) -> None:
+        super().__init__()
+        self.pooled_size = require_count("pooled_size", pooled_size)
+        resolve_frequencies(frequencies, self.pooled_size, self.pooled_size, "scaled")
+        self.frequencies = tuple((h, w) for h, w in frequencies)
+        require_groups(channels, len(self.frequencies))
+        self.fc = gate_layers(channels, reduction)
+
+    def describe(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel"]:
+        """Return F, what the attention knows of each channel."""
+        size = (self.pooled_size, self.pooled_size)
+        # An exporter may leave the size open; pooling to the size that a map has leaves it as it is.
+        if torch.compiler.is_exporting() or x.shape[-2:] != size:
+            x = functional.adaptive_avg_pool2d(x, size)
+        return dct_pool(x, self.frequencies, normalization="ortho", indexing="scaled")
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+        """Return the weighted feature map."""
+        return scale_channels(x, self.fc(self.describe(x)))
+
+    def extra_repr(self) -> str:
+        """Return what the printed module shows."""
+        return f"pooled_size={self.pooled_size}, {len(self.frequencies)} frequencies"
+
+
+class FanetAttention(nn.Module):
+    """FANet's channel attention; no parameter or buffer depends on the size of the map."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        frequencies: Sequence[tuple[int, int]] = TOP16,
+        normalization: Normalization = "mean",
+        indexing: Indexing = "raw",
+        layers: int = 2,
+    ) -> None:
+        super().__init__()
+        forward_weight(1, normalization)
+        resolve_frequencies(frequencies, LARGEST_MAP, LARGEST_MAP, indexing)
+        self.frequencies = tuple((h, w) for h, w in frequencies)
+        require_groups(channels, len(self.frequencies))
+        self.normalization: Normalization = normalization
+        self.indexing: Indexing = indexing
+        self.fc = gate_layers(channels, reduction, layers)
+
+    def describe(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel"]:
+        """Return F of Eq. 5, what the attention knows of each channel."""
+        return dct_pool(x, self.frequencies, normalization=self.normalization, indexing=self.indexing)
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+        """Return the weighted feature map (Eq. 6)."""
+        return scale_channels(x, self.fc(self.describe(x)))
+
+    def extra_repr(self) -> str:
+        """Return what the printed module shows."""
+        return f"{len(self.frequencies)} frequencies, normalization={self.normalization!r}, indexing={self.indexing!r}"
+
+
+def build_attention(name: str, channels: int, *, stage: int | None = None, reduction: int = 16) -> nn.Module:
+    """Return the attention called `name`, for maps of `channels` channels.
+
+    `stage` counts a backbone's stages from 1 to 4; only "fca" needs it, to know its pooled size. ECA has no hidden
+    layer and takes no `reduction`.
+    """
+    require_one_of("name", name, ATTENTIONS)
+    if name == "se":
+        return SqueezeExcite(channels, reduction=reduction)
+    if name == "eca":
+        return EfficientChannelAttention(channels)
+    if name == "fca":
+        if stage is None or not 1 <= stage <= len(FCANET_SIZES):
+            raise UsageError(
+                f'`stage` must be 1 to {len(FCANET_SIZES)} for "fca", which pools by stage; got {stage!r}. '
+                "Give the stage, or use FcaAttention with a pooled_size."
+            )
+        return FcaAttention(channels, FCANET_SIZES[stage - 1], reduction=reduction)
+    if name == "fanet":
+        return FanetAttention(channels, reduction=reduction)
+    return nn.Identity()

@@ -1,0 +1,280 @@
+"""The steps of a plan run by Lightning in a work folder: optimizer, seeds, curves, validation, checkpoints, progress.
+
+A training that was killed and called again gives, on a CPU and with the same number of threads, the same weights bit
+for bit: batches are functions of seed and step (`steps`), and the checkpoint holds everything else that a step depends
+on (`work_folder`). Lightning's own checkpoints, which pickle objects and count epochs, are not used.
+
+With several devices each takes an equal part of every step's batch, and batch normalisation sees that part alone, as do
+the curves: the first device's. This is tested with processes on a CPU and has not been run on several GPUs; in a
+notebook Lightning starts further GPUs only while CUDA has not been used yet.
+"""
+
+import logging
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from emseg.errors import InputError, UsageError
+from emseg.training import work_folder
+from emseg.training.devices import lightning_precision
+from emseg.training.memory_use import peak_memory_mib
+from emseg.training.steps import StepSampler, step_seed
+
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+_RAISED = re.compile(
+    r"^(emseg\.errors\.UsageError|emseg\.errors\.InputError|torch\.OutOfMemoryError): (.*)", re.MULTILINE
+)
+_ERRORS = {error.__name__: error for error in (UsageError, InputError, torch.OutOfMemoryError)}
+
+
+class StepTask(Protocol):
+    """What is trained: the batches of the steps, and the loss of one."""
+
+    def batches(self, process: int, n_processes: int) -> Dataset[Any]:
+        """Return a data set whose index is the number of a step; this process's part of each batch."""
+
+    def prepared(self, batch: Any) -> Any:
+        """Return a batch as the network sees it; called on the device, outside autocast."""
+
+    def losses(self, network: Any, batch: Any, step: int) -> Mapping[str, Tensor]:
+        """Return the "loss" of a prepared batch, and what else the curves record; called under autocast."""
+
+
+class StepModule(LightningModule):
+    """A network in training by a plan, in the state of a checkpoint if there is one.
+
+    The plan has `n_steps`, `optimizer`, `learning_rate`, `weight_decay`, `seed`, `n_workers`, `checkpoint_seconds` and
+    `rate_at(step)`, the learning rate of a step from 0.
+    """
+
+    def __init__(self, network: nn.Module, plan: Any, task: StepTask, kept: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.network, self.plan, self.task, self.kept = network, plan, task, kept
+        self.first_step = 0 if kept is None else int(kept["step"])
+
+    def train_dataloader(self) -> "DataLoader[Any]":
+        """Return this process's part of the remaining steps."""
+        return DataLoader(
+            self.task.batches(self.trainer.global_rank, self.trainer.world_size),
+            batch_size=None,
+            sampler=StepSampler(self.first_step, self.plan.n_steps),
+            num_workers=self.plan.n_workers,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimizer of all weights that learn, in the checkpoint's state."""
+        weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        make = OPTIMIZERS[self.plan.optimizer]
+        optimizer = make(weights, lr=self.plan.learning_rate, weight_decay=self.plan.weight_decay)
+        if self.kept is not None:
+            optimizer.load_state_dict(self.kept["optimizer"])
+        return optimizer
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate and the seed of the next step."""
+        step = self.first_step + batch_idx
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.plan.rate_at(step)
+        torch.manual_seed(step_seed(self.plan.seed, step, self.global_rank))
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Return the batch as the network sees it."""
+        return self.task.prepared(batch)
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Return the loss of a step."""
+        return dict(self.task.losses(self.network, batch, self.first_step + batch_idx))
+
+
+class Steps(Callback):
+    """Records the losses of each step, validates, and saves a checkpoint at intervals and at the end.
+
+    `look` returns the scores of the network on validation images, every `look_every` steps and at the end. None of it
+    changes the training: it draws nothing, and leaves the network in training mode.
+    """
+
+    def __init__(
+        self,
+        work_dir: Path,
+        seconds_before: float,
+        look: Callable[[Any], Mapping[str, float]] | None,
+        look_every: int,
+        progress: bool,
+    ) -> None:
+        self.work_dir, self.seconds_before, self.progress = work_dir, seconds_before, progress
+        self.look, self.look_every = look, look_every
+        self._bar: tqdm[Any] | None = None
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Compute with one thread in a forked process: OpenMP's threads stay behind, and it would wait for them."""
+        launcher = trainer.strategy.launcher
+        if launcher is not None and launcher.is_interactive_compatible:  # only forked processes are
+            torch.set_num_threads(1)
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Start the clock."""
+        assert isinstance(module, StepModule)
+        self._began = self._saved = time.perf_counter()
+        self._curves = work_folder.CurveWriter(self.work_dir, writes=trainer.is_global_zero)
+        if trainer.is_global_zero:
+            disable = None if self.progress else True  # None: only on a terminal
+            total, done = module.plan.n_steps, module.first_step
+            self._bar = tqdm(total=total, initial=done, unit="step", disable=disable, leave=False)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Validate, record the step, and save a checkpoint, each where it is due."""
+        assert isinstance(module, StepModule)
+        step, first = module.first_step + batch_idx + 1, trainer.is_global_zero
+        last = step == module.plan.n_steps
+        # first, so that no checkpoint claims a validation that is not written
+        if first and self.look is not None and (last or step % self.look_every == 0):
+            row = {work_folder.STEP: step, **self.look(module.network)}
+            work_folder.append_rows(self.work_dir / work_folder.VALIDATION, [row])
+            _log(trainer, row)
+        now = time.perf_counter()
+        seconds = self.seconds_before + now - self._began
+        full = self._curves.note(step, seconds, module.plan.rate_at(step - 1), outputs)
+        if self._bar is not None:
+            self._bar.update()
+        due = last or now - self._saved >= module.plan.checkpoint_seconds
+        if due or full:
+            for curve_row in self._curves.write():
+                _log(trainer, {name: curve_row[name] for name in curve_row if name != work_folder.SECONDS})
+        if first and due:
+            self._saved = now
+            work_folder.write_checkpoint(
+                self.work_dir,
+                {
+                    "step": step,
+                    "seconds": seconds,
+                    "peak_memory_mib": peak_memory_mib(module.device),
+                    "network": module.network.state_dict(),
+                    "optimizer": trainer.optimizers[0].state_dict(),
+                    "precision": trainer.precision_plugin.state_dict(),
+                },
+            )
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Remove the progress bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _log(trainer: Trainer, row: Mapping[str, float]) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics({name: row[name] for name in row if name != work_folder.STEP}, int(row[work_folder.STEP]))
+
+
+def run_steps(
+    network: nn.Module,
+    plan: Any,
+    task: StepTask,
+    work_dir: Path,
+    *,
+    device: torch.device,
+    precision: str,
+    n_devices: int = 1,
+    gradient_clip: float = 0.0,
+    look: Callable[[Any], Mapping[str, float]] | None = None,
+    look_every: int = 0,
+    tensorboard: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Run the remaining steps of a plan (see `StepModule`) and return the last checkpoint: "network", "seconds", ...
+
+    Raises `InputError` where the folder's checkpoint is of another network, `UsageError` where the loss is not finite.
+    """
+    kept = work_folder.read_checkpoint(work_dir)
+    module = StepModule(network, plan, task, kept)
+    if kept is not None:
+        try:
+            network.load_state_dict(kept["network"])
+        except RuntimeError:
+            raise InputError(
+                f"{work_dir / work_folder.CHECKPOINT} is of another network than {work_dir / work_folder.SETTINGS} "
+                "states. Remove it to start again."
+            ) from None
+    for name in (work_folder.CURVES, work_folder.VALIDATION):
+        work_folder.keep_rows(work_dir / name, module.first_step)
+    if module.first_step < plan.n_steps:
+        strategy = "auto"
+        if n_devices > 1:
+            # processes are forked in a notebook, where a new one could not find the notebook's own names
+            strategy = "ddp_notebook" if _in_notebook() else "ddp_spawn"
+        seconds = 0.0 if kept is None else float(kept["seconds"])
+        trainer = Trainer(
+            accelerator="cpu" if device.type == "cpu" else "cuda",
+            devices=n_devices if n_devices > 1 or device.type == "cpu" else [device.index or 0],
+            strategy=strategy,
+            precision=lightning_precision(precision),  # type: ignore[arg-type]
+            max_epochs=1,
+            gradient_clip_val=gradient_clip or None,
+            callbacks=[Steps(work_dir, seconds, look if look_every else None, look_every, progress)],
+            logger=TensorBoardLogger(work_dir, name="", version="tensorboard") if tensorboard else False,
+            default_root_dir=work_dir,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            log_every_n_steps=10**9,
+        )
+        if kept is not None:
+            trainer.precision_plugin.load_state_dict(kept.get("precision", {}))
+        trainer.fit(module)
+    done = work_folder.read_checkpoint(work_dir)
+    if done is None or done["step"] != plan.n_steps:
+        raise UsageError(f"the training in {work_dir} was stopped before its end. Call it again to resume.")
+    return done
+
+
+@contextmanager
+def quiet_lightning(device: torch.device) -> Iterator[None]:
+    """Suppress Lightning's remarks, and leave torch's random generators as they were.
+
+    What one of several processes raised comes back as text; an error of ours, or one of memory, is raised as itself.
+    """
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    gpus = list(range(torch.cuda.device_count())) if device.type == "cuda" else []
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with torch.random.fork_rng(devices=gpus), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except torch.multiprocessing.ProcessRaisedException as error:  # type: ignore[attr-defined]
+        raised = _RAISED.findall(str(error))
+        if not raised:
+            raise
+        name, message = raised[-1]
+        raise _ERRORS[name.rpartition(".")[2]](message) from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _in_notebook() -> bool:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return get_ipython() is not None

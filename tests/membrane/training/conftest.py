@@ -1,9 +1,0 @@
-"""What tests of trainings share."""
-
-import pytest
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder of trainings that the tests of a module share."""
-    return tmp_path_factory.mktemp("cells")
