@@ -50,7 +50,7 @@ from emseg.checks import require_count, require_one_of
 from emseg.errors import InputError, UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.files import digest_of, digest_of_array, find_root
-from emseg.membrane.dataset import ArrayImage, MembraneImage, MembraneSet
+from emseg.membrane.dataset import ArrayImage, MembraneImage, MembraneSet, open_membrane_set
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
 from emseg.membrane.training import PLANS, TrainingPlan, predict_membrane, train_network
 from emseg.runs.session import Run
@@ -150,8 +150,6 @@ def _synthetic(tissue: str, pixel_size_nm: float, size_px: int, n_train: int, n_
 
 
 def _isbi(n_train: int, n_test: int) -> tuple[Condition, Condition]:
-    from emseg.membrane.dataset import open_membrane_set
-
     native = open_membrane_set("isbi2012", n_train=n_train, n_test=n_test)
     assert native.pixel_size_nm is not None
 

@@ -35,6 +35,7 @@ Window = tuple[Tensor, Box]
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.2, "fp16": 0.1}
 """Largest relative difference (L2) from torch's gradient; half precision is compared with itself, which also rounds."""
 
+_FEW_CHANNELS = 2
 _aten = torch.ops.aten
 _IDENTITIES = {_aten.alias.default, _aten.clone.default}
 _NORMS = {_aten._native_batch_norm_legit_no_training.default, _aten.native_batch_norm.default}
@@ -258,6 +259,11 @@ def _convolution(
     def pull(values: Tensor, box: Box) -> list[Window]:
         spans = _spans(box, kernel, stride, padding, dilation)
         (top, bottom), (left, right) = spans
+        inside = (max(top, 0), min(bottom, shape[2]), max(left, 0), min(right, shape[3]))
+        if groups == 1 and shape[1] <= _FEW_CHANNELS and values.device.type == "cpu":
+            patches = weight.flatten(1).T @ values.flatten(2)  # faster here: one product and a sum of its patches
+            found = functional.fold(patches, (bottom - top, right - left), tuple(kernel), dilation, 0, stride)
+            return [(_cut(found, _moved(inside, top, left)), inside)]
         seen = values.new_empty((len(values), shape[1], bottom - top, right - left))  # its size alone counts
         found = _aten.convolution_backward(
             values.contiguous(memory_format=_layout(values)),
@@ -272,7 +278,6 @@ def _convolution(
             groups,
             [True, False, False],
         )[0]
-        inside = (max(top, 0), min(bottom, shape[2]), max(left, 0), min(right, shape[3]))
         return [(_cut(found, _moved(inside, top, left)), inside)]
 
     def pull_transposed(values: Tensor, box: Box) -> list[Window]:
