@@ -125,7 +125,7 @@ def test_values_and_derivatives_are_torchvisions(aligned):
         cells = operator(leaf)
         (cells * weight).sum().backward()
         results.append((cells.detach(), leaf.grad))
-    assert torch.equal(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][0], results[1][0])
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=2e-5)  # another order of sums
     assert results[0][1].abs().max() > 0
 
@@ -165,7 +165,7 @@ def test_the_maps_memory_order_does_not_matter():
     rois = torch.tensor([[1, 5.0, 9.0, 60.0, 51.0]])
     last = maps.to(memory_format=torch.channels_last)
     expected = roi_align(maps, rois, (7, 7), 0.25, 2, "avg", True)
-    assert torch.equal(roi_align(last, rois, (7, 7), 0.25, 2, "avg", True), expected)
+    torch.testing.assert_close(roi_align(last, rois, (7, 7), 0.25, 2, "avg", True), expected)
 
 
 def test_no_region_gives_no_cell():
