@@ -271,8 +271,8 @@ def tissue_of(record: Record) -> Tissue | None:
     nm = next((use.get("pixel_size_nm") for use in record["data"]), None)
     usual = {("urisc", "track1"): TRACK_1_SIDE, ("urisc", "track2"): TRACK_2_SIDE}
     data, track = of["data"], of["track"]
-    side_px = int(of.get("size_px") or 0)
-    side_px = side_px or (synthetic_track(track).size_px if data == "synthetic" else usual.get((data, track)))
+    own = synthetic_track(track).size_px if data == "synthetic" else usual.get((data, track))
+    side_px = int(of.get("size_px") or 0) or own
     n_images = record["metrics"].get("n_training_images", {}).get("value")
     if nm is None or side_px is None or n_images is None:
         return None
