@@ -1,27 +1,24 @@
-"""What do integrated gradients of many pixels cost? Ours beside captum's loop, and beside the passes that must be made.
+"""What do integrated gradients of many pixels cost? Ours and captum's loop, and the passes that must be made.
 
-    python benchmarks/attribution.py                                  # 256 x 256, 16 targets, 10 steps: minutes
-    python benchmarks/attribution.py --size 512 --targets 64 --steps 100 --device cuda
-    python benchmarks/attribution.py --network local --json times.json
+    python benchmarks/attribution.py                                  # the four networks at 256 px, 16 targets: minutes
+    python benchmarks/attribution.py --network shipped --size 512 --targets 2
+    python benchmarks/attribution.py --size 256 512 1024 --steps 2 --json times.json
     python benchmarks/attribution.py --only memory --size 1024        # a ResNet-50 U-Net, one step, peak memory
 
-Networks: "unet" is a U-Net with a ResNet-18 encoder, one grey channel; "local" six 3 x 3 convolutions, whose field
-reaches 6 pixels. Their weights and statistics of batch normalisation are drawn at random; `--train STEPS` trains the
-network on synthetic tissue first, for fields shrink with training, and packing lives by that. Contenders take turns,
-round after round; ratios are medians of the ratios within a round.
+Networks: "shipped" is the book's U-Net for ISBI-like tissue (depth 3, 8 channels), "depth4" a U-Net of depth 4 and 16
+channels, "resnet18" segmentation_models_pytorch's U-Net, "local" six 3 x 3 convolutions of 32 channels. All but the
+first have random weights. Contenders take turns, round after round; ratios are medians of the ratios within a round.
 
-    captum    captum's IntegratedGradients, target after target. Its cost is the same for each target: it runs for
-              `--captum-targets` of them, and for `--captum-steps` of the steps, and its time is multiplied;
-              `captum_extrapolated` says by how much
-    floor     one forward pass a step, one backward pass a target and step, written in plain torch, weights frozen
-    full      ours, exact, with torch's backward passes
-    exact     ours, exact, as it comes: backward passes leave out zeros
-    bf16, fp16  the same as exact in half precision; `bf16_half_error` is the relative L1 difference from it, median and
-              largest over targets. Left out, with the reason, where torch cannot compute in it
-    packed    ours, packing="auto", with the error it states; the sample that the error is measured on is paid for
+    captum    captum's IntegratedGradients, target after target. Its cost is the same for each target and each step: it
+              runs for `--captum-targets` of the targets and two steps, and its time is multiplied
+    floor     one forward pass a step, one backward pass a target and step, in plain torch, weights frozen
+    full      ours with torch's backward passes
+    auto      ours by default: windows of the image, backward passes that leave out zeros
+    bf16, fp16  the same in half precision; `bf16_error` is the relative L1 difference, median over targets. Left out,
+              with the reason, where torch cannot compute in it
 
-Targets: full at most 1.15 times the floor; exact at least 1.8 times faster than captum; packed at least 5 times on the
-U-Net and 15 times on the local network, there without error (in float32); memory at 1024 x 1024 at most 8 GB.
+Targets: auto at least 12 times faster than captum on the shipped network at 512 px, and 1.8 times at 256 px on every
+network; never slower than full by more than 10 %; memory at 1024 px at most 8 GB.
 """
 
 import argparse
@@ -30,66 +27,50 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 from _results import Target, Verdict, add_json_option, finish
-from captum.attr import IntegratedGradients
+from captum.attr import IntegratedGradients  # type: ignore[import-untyped]
 from torch import nn
-from torch.nn import functional
 
-from emseg.attribution import Attribution, PackingOptions, attribute_pixels
+from emseg.attribution import Attribution, attribute_pixels
 from emseg.errors import InputError
-from emseg.synthetic.tissue import synthesize_tissue
+from emseg.membrane.networks import NetworkDesign, build_network, load_network
 
-CONTENDERS = ("captum", "floor", "full", "exact", "bf16", "fp16", "packed")
+NETWORKS = ("shipped", "depth4", "resnet18", "local")
+CONTENDERS = ("captum", "floor", "full", "auto", "bf16", "fp16")
 HALF = ("bf16", "fp16")
-FULL = Target("full / floor", 1.15, "x")
-EXACT = Target("captum / exact", 1.8, "x", "at least")
-PACKED = {
-    "unet": Target("captum / packed, U-Net", 5.0, "x", "at least"),
-    "local": Target("captum / packed, local network", 15.0, "x", "at least"),
-}
-NO_ERROR = Target("packing's error on the local network", 1e-4)  # float32's: that of the agreement with captum
+WEIGHTS = Path(__file__).parents[1] / "book" / "weights" / "urisc" / "synthetic_isbi_like_unet.safetensors"
+CAPTUM_STEPS = 2
+SHIPPED = Target("captum / auto, shipped network at 512 px", 12.0, "x", "at least")
+ROUTE = Target("auto / full", 1.1, "x")
 MEMORY = Target("memory at 1024 x 1024", 8.0, "GB")
 Call = Callable[[], object]
 
 
-def make_network(name: str, encoder: str = "resnet18") -> nn.Module:
-    """Return a network with random weights and random statistics of batch normalisation, in evaluation mode."""
+def make_network(name: str) -> nn.Module:
+    """Return a network in evaluation mode; random statistics of batch normalisation where its weights are random."""
     torch.manual_seed(0)
+    if name == "shipped":
+        return load_network(WEIGHTS).eval()
     if name == "local":
         layers: list[nn.Module] = [nn.Conv2d(1, 32, 3, padding=1), nn.ReLU()]
         for _ in range(4):
             layers += [nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()]
         return nn.Sequential(*layers, nn.Conv2d(32, 1, 3, padding=1)).eval()
-    network = smp.Unet(encoder, encoder_weights=None, in_channels=1, classes=1)
+    if name == "depth4":
+        network: nn.Module = build_network(NetworkDesign(encoder="plain", encoder_depth=4, base_channels=16), seed=0)
+    else:
+        network = smp.Unet(name, encoder_weights=None, in_channels=1, classes=1)
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.normal_(0, 0.1)
-            part.running_var.uniform_(0.5, 2)
+            nn.init.normal_(part.get_buffer("running_mean"), 0, 0.1)
+            nn.init.uniform_(part.get_buffer("running_var"), 0.5, 2)
     return network.eval()
-
-
-def train(network: nn.Module, n_steps: int, size: int) -> torch.Tensor:
-    """Train on synthetic tissue, four crops of 96 pixels a step; return an image [1, 1, size, size] it has not seen."""
-    seen = synthesize_tissue((512, 512), pixel_size_nm=4.0, seed=1)
-    image, membrane = (torch.from_numpy(seen.image) / 127.5 - 1)[None], torch.from_numpy(seen.membrane).float()[None]
-    rng, optimizer = np.random.default_rng(0), torch.optim.Adam(network.parameters(), 2e-3)
-    network.train()
-    for _ in range(n_steps):
-        corners = rng.integers(0, 512 - 96, size=(4, 2))
-        crops = [(slice(None), slice(r, r + 96), slice(c, c + 96)) for r, c in corners]
-        logits = network(torch.stack([image[crop] for crop in crops]))
-        loss = functional.binary_cross_entropy_with_logits(logits, torch.stack([membrane[crop] for crop in crops]))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    network.eval()
-    unseen = synthesize_tissue((size, size), pixel_size_nm=4.0, seed=2)
-    return (torch.from_numpy(unseen.image) / 127.5 - 1)[None, None]
 
 
 def spread_targets(size: int, n_targets: int) -> np.ndarray:
@@ -119,80 +100,62 @@ def floor(network: nn.Module, image: torch.Tensor, targets: np.ndarray, n_steps:
     return call
 
 
-def measure_time(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return seconds and ratios of all contenders."""
+def measure_time(arguments: argparse.Namespace, name: str, size: int) -> dict[str, Any]:
+    """Return seconds and ratios of all contenders for one network and one size."""
     device = torch.device(arguments.device)
-    network = make_network(arguments.network)
-    image = torch.randn(1, 1, arguments.size, arguments.size, generator=torch.Generator().manual_seed(1))
-    if arguments.train:
-        image = train(network, arguments.train, arguments.size)
-    network, image = network.to(device).requires_grad_(False), image.to(device)
-    targets, n_steps = spread_targets(arguments.size, arguments.targets), arguments.steps
+    network = make_network(name).to(device).requires_grad_(False)
+    image = torch.randn(1, 1, size, size, generator=torch.Generator().manual_seed(1)).to(device)
+    targets, n_steps = spread_targets(size, arguments.targets), arguments.steps
     few = targets[:: max(1, len(targets) // arguments.captum_targets)][: arguments.captum_targets]
-    captum_steps = min(arguments.captum_steps or n_steps, n_steps)
-    factor = len(targets) / len(few) * n_steps / captum_steps
+    factor = len(targets) / len(few) * n_steps / CAPTUM_STEPS
     results: dict[str, Attribution] = {}
 
-    def ours(name: str, **options: object) -> Call:
+    def ours(name: str, **options: Any) -> Call:
         def call() -> None:
-            results[name] = attribute_pixels(network, image, targets, n_steps=n_steps, **options)  # type: ignore[arg-type]
+            results[name] = attribute_pixels(network, image, targets, n_steps=n_steps, **options)
 
         return call
 
-    options = PackingOptions(tolerance=arguments.tolerance, n_sampled=arguments.sampled)
     calls = {
-        "captum": captum_loop(network, image, few, captum_steps),
+        "captum": captum_loop(network, image, few, CAPTUM_STEPS),
         "floor": floor(network, image, targets, n_steps),
         "full": ours("full", backward="full"),
-        "exact": ours("exact"),
-        **{name: ours(name, precision=name) for name in HALF},
-        "packed": ours("packed", packing="auto", packing_options=options),
+        "auto": ours("auto"),
+        **{half: ours(half, precision=half) for half in HALF},
     }
-    calls = {name: call for name, call in calls.items() if name in arguments.contenders}
+    calls = {one: call for one, call in calls.items() if one in arguments.contenders}
     errors: dict[str, object] = {}
-    for name in HALF:
-        if name in calls:
-            try:
-                attribute_pixels(network, image, targets[:1], n_steps=2, precision=name)
-            except (InputError, RuntimeError) as reason:
-                errors[name] = f"left out: {str(reason).splitlines()[0]}"
-                del calls[name]
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for round_number in range(arguments.rounds + arguments.warm_up):
-        for name, call in calls.items():
+    for half in set(HALF) & set(calls):
+        try:
+            attribute_pixels(network, image, targets[:1], n_steps=2, precision=half)
+        except (InputError, RuntimeError) as reason:
+            errors[half] = f"left out: {str(reason).splitlines()[0]}"
+            del calls[half]
+    seconds: dict[str, list[float]] = {one: [] for one in calls}
+    for _ in range(arguments.rounds):
+        for one, call in calls.items():
             started = time.perf_counter()
             call()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            passed = time.perf_counter() - started
-            if round_number >= arguments.warm_up:
-                seconds[name].append(passed * (factor if name == "captum" else 1))
-    if {"full", "exact"} <= set(calls):
-        full, exact = results["full"].maps, results["exact"].maps
-        errors["exact_error"] = float((np.abs(exact - full).max(axis=(1, 2)) / np.abs(full).max(axis=(1, 2))).max())
-    for name in set(HALF) & set(calls) if "exact" in calls else ():
-        exact, half = results["exact"].maps, results[name].maps
-        off = np.abs(half - exact).sum(axis=(1, 2)) / np.abs(exact).sum(axis=(1, 2))
-        errors[f"{name}_half_error"] = f"{np.median(off):.2%} (median over targets), {off.max():.2%} (largest)"
-    if {"exact", "packed"} <= set(calls):
-        exact, packed = results["exact"].maps, results["packed"].maps
-        off = np.abs(packed - exact).sum(axis=(1, 2)) / np.abs(exact).sum(axis=(1, 2))
-        errors["packing_error"] = str(results["packed"].packing_error)
-        errors["packing_l1_all_targets"] = float(np.median(off))
+            seconds[one].append((time.perf_counter() - started) * (factor if one == "captum" else 1))
+    for one in set(results) - {"full"} if "full" in results else ():
+        full, other = results["full"].maps, results[one].maps
+        off = np.abs(other - full).sum(axis=(1, 2)) / np.abs(full).sum(axis=(1, 2))
+        errors[f"{one}_error"] = float(np.median(off))
     return {
-        "network": arguments.network,
-        "trained_steps": arguments.train,
-        "size": arguments.size,
+        "network": name,
+        "size": size,
         "targets": len(targets),
         "steps": n_steps,
         "rounds": arguments.rounds,
-        "captum_extrapolated": f"timed on {len(few)} of {len(targets)} targets and {captum_steps} of {n_steps} steps, "
-        f"times {factor:g}",
+        "captum_extrapolated": f"timed on {len(few)} targets and {CAPTUM_STEPS} steps, times {factor:g}",
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "seconds": {name: statistics.median(values) for name, values in seconds.items()},
-        "captum / ours": {name: ratio(seconds, "captum", name) for name in calls} if "captum" in calls else {},
-        "ours / floor": {name: ratio(seconds, name, "floor") for name in calls} if "floor" in calls else {},
+        "windows": results["auto"].settings["n_windows"] if "auto" in results else None,
+        "seconds": {one: statistics.median(values) for one, values in seconds.items()},
+        "captum / ours": {one: ratio(seconds, "captum", one) for one in calls} if "captum" in calls else {},
+        "ours / full": {one: ratio(seconds, one, "full") for one in calls} if "full" in calls else {},
         **errors,
     }
 
@@ -207,20 +170,20 @@ def peak_memory_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def measure_memory(arguments: argparse.Namespace) -> dict[str, object]:
+def measure_memory(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
     """Return the most that this process held while it attributed pixels of a large image with a ResNet-50 U-Net.
 
     The steps of the path follow each other, so that two need what a hundred need.
     """
-    network = make_network("unet", "resnet50")
+    network = make_network("resnet50")
     before = peak_memory_gb()
-    image = torch.randn(arguments.size, arguments.size, generator=torch.Generator().manual_seed(1))
-    targets = spread_targets(arguments.size, arguments.targets)
+    image = torch.randn(size, size, generator=torch.Generator().manual_seed(1))
+    targets = spread_targets(size, arguments.targets)
     started = time.perf_counter()
     found = attribute_pixels(network, image, targets, n_steps=2, memory_mib=arguments.memory_mib)
     return {
         "network": "U-Net, ResNet-50",
-        "size": arguments.size,
+        "size": size,
         "targets": len(targets),
         "memory_mib": arguments.memory_mib,
         "before_gb": before,
@@ -232,13 +195,13 @@ def measure_memory(arguments: argparse.Namespace) -> dict[str, object]:
 
 def judge_times(found: dict[str, Any]) -> list[Verdict]:
     """Return the verdicts on what `measure_time` found; contenders that were left out leave targets unmeasured."""
-    network, against = found["network"], found["captum / ours"]
-    verdicts = [
-        FULL.judge(found["ours / floor"].get("full")),
-        EXACT.judge(against.get("exact")),
-        PACKED[network].judge(against.get("packed")),
-    ]
-    return verdicts + ([NO_ERROR.judge(found.get("packing_l1_all_targets"))] if network == "local" else [])
+    against = found["captum / ours"].get("auto")
+    verdicts = [ROUTE.judge(found["ours / full"].get("auto"))]
+    if (found["network"], found["size"]) == ("shipped", 512):
+        verdicts.append(SHIPPED.judge(against))
+    if found["size"] == 256:
+        verdicts.append(Target(f"captum / auto, {found['network']} at 256 px", 1.8, "x", "at least").judge(against))
+    return verdicts
 
 
 def judge_memory(found: dict[str, Any]) -> list[Verdict]:
@@ -248,39 +211,38 @@ def judge_memory(found: dict[str, Any]) -> list[Verdict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=["unet", "local"], default="unet")
-    parser.add_argument("--size", type=int, default=256, help="pixels a side")
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--size", type=int, nargs="+", default=[256], help="pixels a side")
     parser.add_argument("--targets", type=int, default=16)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--warm-up", type=int, default=0, help="rounds before those that count")
     parser.add_argument(
         "--contenders",
         nargs="+",
         choices=CONTENDERS,
-        default=[name for name in CONTENDERS if name != "fp16"],
-        help="all but fp16 by default, which a CPU may compute very slowly",
+        default=[name for name in CONTENDERS if name not in HALF],
+        help="all but half precision by default, which a CPU may compute very slowly",
     )
     parser.add_argument("--captum-targets", type=int, default=2, help="targets that captum's loop is timed on")
-    parser.add_argument("--captum-steps", type=int, default=0, help="steps that captum's loop is timed on; 0: all")
-    parser.add_argument("--train", type=int, default=0, metavar="STEPS", help="train the network on synthetic tissue")
-    parser.add_argument("--tolerance", type=float, default=0.1, help="share of a map that may lie outside its cell")
-    parser.add_argument("--sampled", type=int, default=4, help="targets that packing's error is measured on")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory-mib", type=float, default=4096)
     parser.add_argument("--only", choices=["time", "memory"], default="time")
     add_json_option(parser)
     arguments = parser.parse_args()
-    found = measure_memory(arguments) if arguments.only == "memory" else measure_time(arguments)
-    for name, value in found.items():
-        if isinstance(value, dict):
-            print(name)
-            for key, number in value.items():
-                print(f"    {key:<10}{number:>10.3f}")
-        else:
-            print(f"{name:<24}{value}")
-    verdicts = judge_memory(found) if arguments.only == "memory" else judge_times(found)
-    finish(arguments, found, verdicts)
+    cases: list[dict[str, Any]] = []
+    verdicts: list[Verdict] = []
+    for size in arguments.size:
+        for name in arguments.network if arguments.only == "time" else ("ResNet-50 U-Net",):
+            found = measure_time(arguments, name, size) if arguments.only == "time" else measure_memory(arguments, size)
+            cases.append(found)
+            verdicts += judge_times(found) if arguments.only == "time" else judge_memory(found)
+            for key, value in found.items():
+                if isinstance(value, dict):
+                    print(key, "  ".join(f"{one} {number:.3f}" for one, number in value.items()))
+                else:
+                    print(f"{key:<24}{value}")
+            print(flush=True)
+    finish(arguments, {"cases": cases}, verdicts)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
     python benchmarks/channel_attention.py --json times.json
 
 The maps are the four stages of a ResNet-50 on an image of 1024 x 1024 pixels, batch 2 on the CPU and 8 on a GPU. What
-is measured, and how, is in `chapters.channel_attention.cost`; the chapter on channel attention shows the same tables. Programs
-that share the cores distort what is short; `--threads 1` is disturbed least. The targets, listed below, are for 1024
+is measured, and how, is in `chapters.attention_cost`; the chapter on channel attention shows the same tables. Programs
+that share the cores distort short times; `--threads 1` is disturbed least. The targets, listed below, are for 1024
 pixels, at stage 1 and over all stages; other sizes are not judged.
 """
 
@@ -18,9 +18,7 @@ from dataclasses import asdict, replace
 import torch
 from _results import Target, Verdict, add_json_option, finish
 
-from chapters.channel_attention.cost import DEVICES, SECTIONS, CostPlan, CostRow, cost_table, measure_costs
-from chapters.channel_attention.cost.rows import Setting
-from chapters.channel_attention.cost.tables import contests
+from chapters.attention_cost import DEVICES, SECTIONS, Cost, CostPlan, Setting, cost_table, measure_costs
 from emseg.reported.display import DisplayTable
 
 RATIOS = {
@@ -33,8 +31,8 @@ RATIOS = {
     ("cuda", "attention", "forward"): (Target("fanet / se", 1.05, "x"),),
     ("cuda", "attention", "forward + backward"): (Target("fanet / se", 1.05, "x"),),
 }
-MEMORY_SHARE = Target("dct_pool's memory beside the map, over the map's", 1.0, "x")  # a copy of the map has more
-COPY_SHARE = Target("dct_pool's bandwidth over a copy's", 0.85, "x", "at least")
+MEMORY = Target("dct_pool's memory besides the map, over the map's", 1.0, "x")  # a copy of the map has more
+OF_COPY = Target("dct_pool's bandwidth over a copy's", 0.85, "x", "at least")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -52,31 +50,31 @@ def main(arguments: list[str] | None = None) -> None:
     )
     threads = plan.n_threads or torch.get_num_threads()
     print(f"torch {torch.__version__}, {threads} threads, load {os.getloadavg()[0]:.1f}")
-    rows: list[CostRow] = []
+    costs: list[Cost] = []
     for section in plan.sections:
         found = measure_costs(replace(plan, sections=(section,)))
-        rows += found
+        costs += found
         print("\n" + as_text(cost_table(found, section)), flush=True)
     print(f"\nload {os.getloadavg()[0]:.1f}")
     judged = chosen.image_size == CostPlan().image_size
-    finish(chosen, [asdict(row) for row in rows], list(judge(rows)) if judged else [])
+    finish(chosen, [asdict(cost) for cost in costs], list(judge(costs)) if judged else [])
 
 
-def judge(rows: Sequence[CostRow]) -> Iterator[Verdict]:
+def judge(costs: Sequence[Cost]) -> Iterator[Verdict]:
     """Yield the verdicts on every device that was there: at stage 1 and over all stages."""
-    found = {(contest.setting, contest.variant): contest for contest in contests(rows)}
-    for setting in dict.fromkeys(row.setting for row in rows if row.ms is not None):
+    found = {(cost.setting, cost.variant): cost for cost in costs}
+    for setting in dict.fromkeys(cost.setting for cost in costs if any(cost.ms)):
         if setting.layout != "contiguous" or (setting.device, setting.dtype) == ("cpu", "bfloat16"):
             continue
         for target in RATIOS.get((setting.device, setting.section, setting.direction), ()):
             above, below = (found[setting, name] for name in target.what.split(" / "))
-            yield target.judge(ratio(above.rows[0].ms, below.rows[0].ms), f"{name_of(setting)}, stage 1")
-            yield target.judge(ratio(above.ms, below.ms), f"{name_of(setting)}, all stages")
+            yield target.judge(ratio(above.total_ms(0), below.total_ms(0)), f"{name_of(setting)}, stage 1")
+            yield target.judge(ratio(above.total_ms(), below.total_ms()), f"{name_of(setting)}, all stages")
         if (setting.section, setting.direction) == ("pooling", "forward"):
             ours = found[setting, "dct_pool"]
-            yield MEMORY_SHARE.judge(ours.memory_share, name_of(setting))
+            yield MEMORY.judge(ours.memory, name_of(setting))
             if setting.device == "cuda":
-                yield COPY_SHARE.judge(ours.of_copy, name_of(setting))
+                yield OF_COPY.judge(ours.of_copy, name_of(setting))
 
 
 def ratio(above: float | None, below: float | None) -> float | None:

@@ -18,7 +18,7 @@ import torch
 from _results import add_json_option, finish
 from torch import Tensor
 
-from chapters.channel_attention.cost.timing import STOPWATCHES, WARM_UP, median_times
+from chapters.attention_cost import median_times
 from emseg.membrane.losses import MembraneLoss
 from emseg.membrane.networks import NetworkDesign, build_network, receptive_field
 
@@ -93,15 +93,15 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, float | str]]:
         row: dict[str, float | str] = {
             "network": name,
             "weights_million": sum(weight.numel() for weight in network.parameters()) / 1e6,
-            "receptive_field_px": field.height,
+            "receptive_field_px": field.height or "all",
         }
         if device.type == "cuda":
             row["memory_gib"] = peak_gib(steps[name], before)
         rows.append(row)
     for column, calls in (("step_ms", steps), ("inference_ms", inferences)):
-        medians = median_times(calls, arguments.rounds, STOPWATCHES[device.type], warm_up=WARM_UP[device.type])
+        medians, _ = median_times(calls, arguments.rounds)
         for row in rows:
-            row[column] = medians.ms[str(row["network"])]
+            row[column] = medians[str(row["network"])]
     return rows
 
 
@@ -119,7 +119,7 @@ def main(given: list[str] | None = None) -> None:
     for row in rows:
         memory = f"{row['memory_gib']:8.2f} GiB" if "memory_gib" in row else ""
         print(
-            f"{row['network']:28}{row['weights_million']:8.2f} M{row['receptive_field_px']:5d} px"
+            f"{row['network']:28}{row['weights_million']:8.2f} M{row['receptive_field_px']:>5} px"
             f"{row['step_ms']:9.1f} ms{row['inference_ms']:9.1f} ms{memory:>12}"
         )
     finish(arguments, rows)

@@ -1,20 +1,18 @@
-"""What does a random crop of a large image cost? Our tiles beside decoding the file, a memory map and zarr.
+"""The cost of a random crop of a large image: our store compared with decoding the file and with memory maps.
 
     python benchmarks/membrane_store.py                       # 9,958 x 9,959 pixels: a minute or two
     python benchmarks/membrane_store.py --height 4096 --width 4096 --crops 9 --json times.json
 
 A synthetic micrograph of the size of a U-RISC image is written as PNG and as TIFF (deflate in strips, and plain), as
-.npy, as a zarr 3 array (chunks of 512 x 512, with and without its default compression), and as our tiles. Every
-contender reads the same random crops of 1,024 x 1,024 px, by turns; times are medians. "From disk": the operating
-system was told to forget the file before each crop, where it can be. The ratios are those of a contender to our tiles.
+.npy, and to our store (zarr 3, chunks of 512 x 512). All read the same random crops of 1,024 x 1,024 px, in turn; times
+are medians. "From disk": the operating system is told to forget the file before each crop, where possible. Ratios are
+those to our store.
 
-Below stands what it costs to make the tiles, and the most that a process held while it made them from a deflated TIFF,
-whose strips are decoded one by one, and from a PNG, which must be decoded whole. Targets: a crop in at most 10 ms,
-from disk as well; at least a hundred times faster than decoding a PNG.
+Below them, the time and peak memory of storing a deflated TIFF and a PNG, with the start of a process. Targets: a crop
+in at most 10 ms, also from disk; at least a hundred times faster than decoding a PNG.
 """
 
 import argparse
-import importlib
 import os
 import statistics
 import subprocess
@@ -30,20 +28,20 @@ from _results import Target, add_json_option, finish
 from PIL import Image
 
 from emseg.images import read_gray
-from emseg.membrane.dataset import store
+from emseg.membrane.dataset.image_store import store_file
 from emseg.synthetic.tissue import synthesize_tissue
 
 CROP = 1024
 SHAPE = (9958, 9959)  # the second target is for this size: decoding costs what the image has pixels
-CROP_TIME = Target("a random crop from our tiles", 10.0, "ms")
-AGAINST_PNG = Target("decoding a PNG / our tiles", 100.0, "x", "at least")
+CROP_TIME = Target("a random crop from our store", 10.0, "ms")
+AGAINST_PNG = Target("decoding a PNG / our store", 100.0, "x", "at least")
 N_DECODED = 3  # decoding a whole file is slow, and its time varies little
 Window = tuple[slice, slice]
 Read = Callable[[Window], np.ndarray]
 CONVERT = """
 import resource, sys
 from pathlib import Path
-from emseg.membrane.dataset import store
+from emseg.membrane.dataset.image_store import store_file
 
 def peak_mb():  # getrusage would begin with what the process held that started this one
     status = Path("/proc/self/status")
@@ -53,7 +51,7 @@ def peak_mb():  # getrusage would begin with what the process held that started 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 before = peak_mb()
-store.store(Path(sys.argv[1]), store.IMAGE)
+store_file(Path(sys.argv[1]), None)
 print(peak_mb() - before)
 """
 
@@ -68,22 +66,6 @@ def write_files(folder: Path, image: np.ndarray) -> dict[str, Path]:
     return files
 
 
-def write_zarr(folder: Path, image: np.ndarray) -> dict[str, Path]:
-    """Write zarr arrays where zarr is installed; return their folders by name."""
-    try:
-        zarr = importlib.import_module("zarr")
-    except ImportError:
-        return {}
-    made = {}
-    for name, compressors in (("zarr", None), ("zarr, compressed", "auto")):
-        made[name] = folder / name.replace(", ", "_")
-        array = zarr.create_array(
-            made[name], shape=image.shape, chunks=(512, 512), dtype="u1", compressors=compressors, zarr_format=3
-        )
-        array[:] = image
-    return made
-
-
 def forget(place: Path) -> None:
     """Tell the operating system to drop a file, or all files of a folder, from its cache."""
     if not hasattr(os, "posix_fadvise"):
@@ -95,11 +77,11 @@ def forget(place: Path) -> None:
         os.close(file)
 
 
-def contenders(files: dict[str, Path], arrays: dict[str, Path]) -> dict[str, tuple[Path, Read]]:
+def contenders(files: dict[str, Path]) -> dict[str, tuple[Path, Read]]:
     """Return, by name, what each contender reads and how."""
-    tiles = store.store(files["deflate.tif"], store.IMAGE).tiles
+    stored = store_file(files["deflate.tif"], None)
     found: dict[str, tuple[Path, Read]] = {
-        "our tiles": (tiles.path, lambda window: tiles.read(*window)),
+        "our store": (Path(stored.array.store.root), lambda window: stored[window]),
         "memory map (.npy)": (
             files["image.npy"],
             lambda window: np.array(np.load(files["image.npy"], mmap_mode="r")[window]),
@@ -109,9 +91,6 @@ def contenders(files: dict[str, Path], arrays: dict[str, Path]) -> dict[str, tup
             lambda window: np.array(read_gray(files["plain.tif"], memory_map=True)[window]),
         ),
     }
-    for name, place in arrays.items():
-        opened = importlib.import_module("zarr").open_array(place, mode="r")
-        found[name] = (place, lambda window, opened=opened: opened[window])
     for name in ("image.png", "deflate.tif"):
         found[f"decoding {name}"] = (files[name], lambda window, name=name: read_gray(files[name])[window])
     return found
@@ -138,7 +117,7 @@ def measure(found: dict[str, tuple[Path, Read]], image: np.ndarray, n_crops: int
 
 
 def conversion(path: Path, cache: Path) -> dict[str, float]:
-    """Return the seconds that making the tiles of a file takes, and the memory in MB, in a process of its own."""
+    """Return the seconds that storing a file takes, and the memory in MB, in a process of its own."""
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", CONVERT, str(path)],
@@ -163,16 +142,16 @@ def main() -> None:
         folder = Path(name)
         os.environ["EMSEG_CACHE"] = str(folder / "cache")
         files = write_files(folder, image)
-        times = measure(contenders(files, write_zarr(folder, image)), image, arguments.crops)
+        times = measure(contenders(files), image, arguments.crops)
         made = {one: conversion(files[one], folder / f"cache of {one}") for one in ("deflate.tif", "image.png")}
-    ours = times["our tiles"]
+    ours = times["our store"]
     print(f"A random crop of {CROP} x {CROP} px of {arguments.height} x {arguments.width} px, in ms:")
     print(f"{'':26s}{'from disk':>12s}{'ratio':>9s}{'cached':>12s}{'ratio':>9s}")
     for contender, one in times.items():
         ratios = (one[where] / ours[where] for where in ("disk", "cached"))
         cells = (f"{one[where]:12.2f}{ratio:9.1f}" for where, ratio in zip(("disk", "cached"), ratios, strict=True))
         print(f"{contender:26s}{''.join(cells)}")
-    print("Making the tiles, with the start of a process:")
+    print("Storing a file, with the start of a process:")
     for file, cost in made.items():
         print(f"  from {file:14s}{cost['seconds_with_start']:6.1f} s, {cost['peak_mb']:6.0f} MB above the start")
     png, judged = times["decoding image.png"], (arguments.height, arguments.width) == SHAPE

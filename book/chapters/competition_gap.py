@@ -54,7 +54,7 @@ from emseg.checks import require_number, require_one_of
 from emseg.errors import InputError, UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar, show_image
 from emseg.files import digest_of_file, find_root, write_atomically, write_json
-from emseg.membrane.dataset.downsampled import TRACK_2_FACTOR, downsampled_pair, grey_of_membrane
+from emseg.membrane.dataset.labels import TRACK_2_FACTOR, downsampled_pair, grey_of_membrane
 from emseg.membrane.scoring import (
     ClassScores,
     ImageScores,
@@ -161,7 +161,7 @@ class Downsampled:
         return self.covered_f1[COVERAGES.index(0.5)]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class KeptNetwork:
     """A kept network: its file, the matrix cell that trained it, and the threshold that its validation images chose."""
 
@@ -444,7 +444,7 @@ def predict_examples(
     images here. `size_px`: side of an image of Track 1; an image of another pixel size shows the same area.
     """
     from emseg.membrane.dataset import open_membrane_set
-    from emseg.membrane.dataset.synthetic_sets import TRACKS
+    from emseg.membrane.dataset.known_sets import synthetic_track
     from emseg.membrane.networks import load_network
     from emseg.membrane.training import predict_membrane
 
@@ -454,7 +454,10 @@ def predict_examples(
         kept = None if weights else find_network(data, track)
         n, side_px = 0, size_px
         if data == "synthetic":
-            n, side_px = 1, round(size_px * TRACKS["track1"].pixel_size_nm / TRACKS[track].pixel_size_nm)
+            n, side_px = (
+                1,
+                round(size_px * synthetic_track("track1").pixel_size_nm / synthetic_track(track).pixel_size_nm),
+            )
         counts: Any = {"n_train": n, "n_validation": n, "n_test": n, "size_px": side_px, "seed": seed}
         opened = open_membrane_set(data, track=track or "track1", folder=folder, **counts)
         nm, test = opened.pixel_size_nm, opened.labelled_test[0]

@@ -335,8 +335,10 @@ def plot_response(response: Response) -> Figure:
         ax.axhline(1, color=COLOURS["grey"], linewidth=0.8, linestyle=":")
         ax.set(title=name)
         ax.set_xticks(places, [f"{sigma:g}" for sigma in response.blurs_nm])
-    figure.supxlabel("blur, standard deviation (nm)", fontsize=9)
-    figure.supylabel("index, relative", fontsize=9)
+    for ax in axes[1]:
+        ax.set_xlabel("blur, standard deviation (nm)")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("index, relative")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

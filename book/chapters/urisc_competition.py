@@ -263,15 +263,16 @@ def compared_splits(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def tissue_of(record: Record) -> Tissue | None:
     """Return what the images of a run show, None where its record does not say."""
-    from emseg.membrane.dataset.downsampled import TRACK_1_SIDE, TRACK_2_SIDE
-    from emseg.membrane.dataset.synthetic_sets import TRACKS as SYNTHETIC_TRACKS
+    from emseg.membrane.dataset.known_sets import synthetic_track
+    from emseg.membrane.dataset.labels import TRACK_1_SIDE, TRACK_2_SIDE
     from emseg.membrane.training.membrane_plan import PLANS
 
     of = record["parameters"]
     nm = next((use.get("pixel_size_nm") for use in record["data"]), None)
     usual = {("urisc", "track1"): TRACK_1_SIDE, ("urisc", "track2"): TRACK_2_SIDE}
-    usual |= {("synthetic", name): track.size_px for name, track in SYNTHETIC_TRACKS.items()}
-    side_px = int(of.get("size_px") or 0) or usual.get((of["data"], of["track"]))
+    data, track = of["data"], of["track"]
+    side_px = int(of.get("size_px") or 0)
+    side_px = side_px or (synthetic_track(track).size_px if data == "synthetic" else usual.get((data, track)))
     n_images = record["metrics"].get("n_training_images", {}).get("value")
     if nm is None or side_px is None or n_images is None:
         return None

@@ -31,10 +31,8 @@ from chapters.urisc_dataset import line_width_px
 from emseg.checks import Fraction, require_one_of, validated
 from emseg.errors import InputError, UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar
-from emseg.membrane.dataset.images import MembraneImage
-from emseg.membrane.dataset.labels import LabelBands
-from emseg.membrane.dataset.pairing import pair_files
-from emseg.membrane.dataset.urisc_set import missing_urisc
+from emseg.membrane.dataset import MembraneImage, pair_files, read_label
+from emseg.membrane.dataset.known_sets import missing_urisc
 from emseg.membrane.scoring import ImageScores, ScoreSettings, class_scores, map_errors, score_image, summarize
 from emseg.membrane.scoring.pixels import COLOURS as CODE_COLOURS
 from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, TRUE_POSITIVE
@@ -256,13 +254,10 @@ def file_rounds(folder: Path, settings: ScoreSettings, n_images: int = 0) -> lis
     if not place.is_dir():
         raise missing_urisc(place)
 
-    def read(path: Path) -> NDArray[np.bool_]:
-        return np.concatenate(list(LabelBands(path)))
-
     rounds = []
     for name in ("1st", "2nd"):
         pairs = pair_files(place / name, place / "final")[: n_images or None]
-        masks = ((read(pair.image), read(pair.label)) for pair in pairs if pair.label is not None)
+        masks = ((read_label(pair.image), read_label(pair.label)) for pair in pairs if pair.label is not None)
         rounds.append(score_round(f"{name} round", masks, settings))
     return rounds
 

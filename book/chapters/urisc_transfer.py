@@ -26,8 +26,7 @@ from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.files import find_root
 from emseg.intervals import SeedDifference, difference_over_seeds
-from emseg.membrane.dataset import MembraneSet
-from emseg.membrane.dataset.images import UnlabelledImage
+from emseg.membrane.dataset import MembraneSet, UnlabelledImage
 from emseg.membrane.networks import NetworkDesign
 from emseg.membrane.pretraining import PretrainedEncoder, PretrainingPlan, pretrain_on_set, start_from_file
 from emseg.membrane.pretraining.moco import Views

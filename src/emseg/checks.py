@@ -89,8 +89,9 @@ def describe(error: pydantic.ValidationError) -> str:
     context = first.get("ctx", {})
     got = first["input"]
     if first["type"] == "literal_error":
-        allowed = [part.strip("'") for part in str(context["expected"]).replace(" or ", ", ").split(", ")]
-        return f"`{name}` must be one of {', '.join(map(repr, allowed))}; got {got!r}.{suggest(str(got), allowed)}"
+        allowed = str(context["expected"]).replace(" or ", ", ").split(", ")  # texts in quotes, numbers without
+        hint = suggest(got, [part.strip("'") for part in allowed]) if isinstance(got, str) else ""
+        return f"`{name}` must be one of {', '.join(allowed)}; got {got!r}.{hint}"
     bounds = {"ge": "at least", "gt": "greater than", "le": "at most", "lt": "below"}
     bound = next((f"{words} {context[key]:g}" for key, words in bounds.items() if key in context), None)
     kinds = {

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from emseg.attribution.attribution import Attribution
-from emseg.attribution.baselines import make_baseline, mean_over_baselines, network_input
+from emseg.attribution.attribute import Attribution, mean_over_baselines
+from emseg.attribution.inputs import make_baseline, network_input
 from emseg.errors import InputError, UsageError
 
 IMAGE = np.linspace(-1, 1, 30, dtype=np.float32).reshape(5, 6) ** 3 + 0.1
@@ -62,9 +62,13 @@ def test_the_mean_over_baselines_shares_out_the_mean_difference():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: make_baseline("gray", IMAGE), UsageError, "must be one of mid_grey"),
+        (lambda: make_baseline("gray", IMAGE), UsageError, "must be one of .mid_grey"),
         (lambda: make_baseline("blured", IMAGE), UsageError, "Did you mean 'blurred'"),
-        (lambda: make_baseline("blurred", IMAGE, sigma_px=0.0), UsageError, "`sigma_px` must be positive"),
+        (
+            lambda: make_baseline("blurred", IMAGE, sigma_px=0.0),
+            UsageError,
+            "`sigma_px` must be a finite number greater than 0",
+        ),
         (lambda: make_baseline("patches", IMAGE), UsageError, "references of at least 5 x 6 px; got 0"),
         (lambda: make_baseline("mean", (IMAGE * 50).astype(np.uint8)), InputError, "network_input"),
         (lambda: make_baseline("mean", np.full((2, 2), np.nan, dtype=np.float32)), InputError, "finite"),

@@ -178,7 +178,7 @@ def test_every_method_leaves_the_network_as_it_was():
         (nn.Sequential(nn.Conv2d(1, 1, 1), nn.GELU()).eval(), {"method": "lrp"}, UsageError, "no rule for GELU"),
         (lambda x: x * 2, {"method": "deeplift"}, UsageError, "follows the layers of a torch module"),
         (_rectified(), {"method": "grad_cam"}, UsageError, "Convolutions here: 0, 2"),
-        (_linear(), {"targets": [(8, 0)]}, UsageError, "must lie in the image"),
+        (_linear(), {"targets": [(8, 0)]}, UsageError, "must be inside the image"),
         (_linear(), {"targets": []}, UsageError, "at least one pixel"),
         (nn.Conv2d(1, 2, 3, padding=1).eval(), {}, InputError, "2 channels"),
         (lambda x: (x > 0).float(), {}, InputError, "must have a gradient"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emseg.attribution.effective_field import effective_receptive_field
+from emseg.attribution.field import effective_receptive_field
 from emseg.errors import InputError, UsageError
 
 

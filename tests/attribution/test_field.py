@@ -91,7 +91,7 @@ def test_an_object_with_maps_is_taken_as_its_maps():
         ((MAP, 0.01, (4.0, 50.0)), UsageError, "square pixels; got 4 x 50 nm"),
         ((MAP, 0.01, 0.0), UsageError, "`pixel_size_nm` must be positive"),
         ((MAP, 0.01, 4.0, "postive"), UsageError, "Did you mean 'positive'"),
-        ((MAP, 0.01, 4.0, "positive", "mean"), UsageError, "`normalise` must be one of max, none"),
+        ((MAP, 0.01, 4.0, "positive", "mean"), UsageError, "`normalise` must be one of 'max', 'none'"),
         ((MAP[0], 0.01, 4.0), UsageError, "must be .target, row, column."),
         ((np.full((1, 2, 2), np.nan), 0.01, 4.0), InputError, "maps must be finite"),
     ],
@@ -106,7 +106,7 @@ def test_equal_sides_given_as_a_pair_are_square():
 
 
 def test_a_share_outside_0_to_1_and_targets_that_do_not_fit_are_refused():
-    with pytest.raises(UsageError, match="`share` must lie between 0 and 1; got 50"):
+    with pytest.raises(UsageError, match="`share` must be a finite number greater than 0 and below 1; got 50"):
         radius_holding(MAP, [[0, 0]], 50, 1.0)
     with pytest.raises(UsageError, match="one for each of 1 maps"):
         radius_holding(MAP, [[0, 0], [1, 1]], 0.5, 1.0)

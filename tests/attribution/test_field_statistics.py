@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from emseg.attribution.field_statistics import Grouped, bootstrap_mean, bootstrap_ratio, compare_sets
+from emseg.attribution.field import Grouped, bootstrap_mean, bootstrap_ratio, compare_sets
 from emseg.errors import UsageError
 
 

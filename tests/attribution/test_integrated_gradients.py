@@ -11,7 +11,7 @@ from reference.integrated_gradients import integrated_gradients
 from torch import Tensor, nn
 
 from emseg.attribution import attribute_pixels
-from emseg.attribution.path import Quadrature, path_rule
+from emseg.attribution.integrated_gradients import Quadrature, path_rule
 from emseg.errors import InputError, UsageError
 
 TARGETS = [(3, 5), (31, 20), (16, 39)]
@@ -158,7 +158,11 @@ IMAGE = make_image(8, 9)
 IDENTITY = nn.Conv2d(1, 1, 1).eval()
 BAD = [
     ({"targets": []}, UsageError, "at least one pixel"),
-    ({"targets": [(8, 0)]}, UsageError, r"rows 0 to 7 and columns 0 to 8; target 0 is \(8, 0\)"),
+    (
+        {"targets": [(8, 0)]},
+        UsageError,
+        r"rows 0 to 7 and columns 0 to 8; target 0 is \(8, 0\)",
+    ),
     ({"targets": [(0, 0), (0, -1)]}, UsageError, "target 1 is"),
     ({"targets": [(0.5, 1.0)]}, UsageError, "whole pixel numbers"),
     ({"targets": [(1, 2, 3)]}, UsageError, "pairs"),
@@ -168,11 +172,10 @@ BAD = [
     ({"baseline": torch.zeros(4, 4)}, UsageError, r"an image of \(8, 9\) pixels"),
     ({"baseline": float("nan")}, UsageError, "finite"),
     ({"image": torch.zeros(8, 9)}, UsageError, "must differ from `image`"),
-    ({"n_steps": 1}, UsageError, "from 2 up"),
+    ({"n_steps": 1}, UsageError, "of at least 2; got 1"),
     ({"n_steps": 2.5}, UsageError, "whole number"),
     ({"quadrature": "riemann_rihgt"}, UsageError, "Did you mean 'riemann_right'"),
-    ({"packing": "all"}, UsageError, '"none" or "auto"'),
-    ({"precision": "fp8"}, UsageError, "fp32, bf16, fp16"),
+    ({"precision": "fp8"}, UsageError, "'fp32', 'bf16', 'fp16'"),
     ({"backward": "half"}, UsageError, "windowed"),
     ({"steps_at_once": 0}, UsageError, "at least 1"),
     ({"memory_mib": 0.0001}, UsageError, "memory_mib"),
@@ -215,6 +218,6 @@ def test_captums_other_methods_are_called_by_name():
     assert found.method == "saliency"
     assert np.abs(np.abs(found.maps[0]) - gradient.abs().numpy()).max() < 1e-5 * float(gradient.abs().max())
     with pytest.raises(UsageError, match='belong to method "integrated_gradients"'):
-        attribute_pixels(network, make_image(*SHAPE), TARGETS, method="saliency", packing="auto")
+        attribute_pixels(network, make_image(*SHAPE), TARGETS, method="saliency", precision="bf16")
     with pytest.raises(UsageError, match="saliency"):
         attribute_pixels(network, make_image(*SHAPE), TARGETS, method="salience")

@@ -4,12 +4,11 @@ import gc
 import weakref
 
 import pytest
-import torch
 from attribution.small_networks import make, make_image
 from torch import Tensor, nn
 
 from emseg.attribution import attribute_pixels
-from emseg.attribution.memory import metering
+from emseg.attribution.windowed import Calling, TorchPass
 
 SHAPE = (32, 40)
 
@@ -32,13 +31,12 @@ def test_no_map_of_a_forward_pass_outlives_the_attribution(name, backward):
     assert not [one for one in seen if one() is not None]
 
 
-def test_a_graph_that_was_metered_is_let_go_with_its_output():
+def test_a_graph_whose_tensors_are_noted_is_let_go_with_its_pass():
     network = make("local")
     seen = outputs_seen(network)
-    with metering(network) as meter:
-        output = network(make_image(*SHAPE)[None, None])
-    assert meter.size.kept > 0
-    assert torch.autograd.grad(output.sum(), list(network.parameters()))
-    del output
+    graph = TorchPass(Calling(network), make_image(*SHAPE)[None, None], keep=True)
+    assert graph.tensors
+    assert graph.gradient(3, 5)[0].any()
+    del graph
     gc.collect()
     assert not [one for one in seen if one() is not None]

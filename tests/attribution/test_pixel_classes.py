@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emseg.attribution.pixel_classes import PIXEL_CLASSES, pixel_class_masks, sample_pixels
+from emseg.attribution.inputs import PIXEL_CLASSES, pixel_class_masks, sample_pixels
 from emseg.errors import InputError, UsageError
 
 
@@ -57,7 +57,7 @@ def test_the_same_generator_gives_the_same_targets():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"per_class": 0}, UsageError, "`per_class` must be at least 1"),
+        ({"per_class": 0}, UsageError, "`per_class` must be a whole number of at least 1"),
         ({"margin": 25}, UsageError, "below half the image's shorter side"),
         ({"probability": np.full((60, 50), 2.0)}, InputError, "sigmoid"),
         ({"truth": np.zeros((60, 50), np.uint8)}, InputError, "boolean"),

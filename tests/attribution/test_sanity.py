@@ -6,7 +6,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from emseg.attribution.attribution import Attribution
+from emseg.attribution.attribute import Attribution
 from emseg.attribution.captum_methods import attribute_with_captum
 from emseg.attribution.sanity import (
     cascading_randomisation,

@@ -13,7 +13,7 @@ from chapters.competition_gap import (
 )
 from emseg.errors import InputError, UsageError
 from emseg.files import find_root
-from emseg.membrane.dataset.synthetic_sets import TRACKS, tissue_seed
+from emseg.membrane.dataset.known_sets import synthetic_track, tissue_seed
 from emseg.membrane.networks import NetworkDesign, build_network, load_network, save_network
 from emseg.runs.gathering import RESULTS_FOLDER, read_record
 from emseg.runs.session import Run
@@ -104,7 +104,7 @@ def test_the_books_networks_are_small_synthetic_and_say_where_they_come_from(dat
 @pytest.mark.parametrize(("data", "track"), KEPT)
 def test_no_image_of_the_gallery_shows_tissue_that_its_network_learned_from(data, track):
     of = find_network(data, track).about["parameters"]
-    n = TRACKS[track].counts
+    n = synthetic_track(track).counts
     learned = {
         tissue_seed(of["data_seed"], part, place)
         for part, k in zip(("train", "validation"), n, strict=False)

@@ -4,9 +4,9 @@ import pytest
 from wafer.detector.toy_sections import toy_folder
 
 from emseg.cli import main
-from emseg.wafer.detector.design import DetectorDesign
-from emseg.wafer.detector.runner_config import runner_config
-from emseg.wafer.detector.schedule import PAPER, SMALL
+from emseg.wafer.detector.detector_design import DetectorDesign
+from emseg.wafer.detector.detector_plan import PAPER, SMALL
+from emseg.wafer.detector.mmdet_config import runner_config
 
 
 def printed(capsys, tmp_path, *arguments):
@@ -47,9 +47,9 @@ def test_the_classes_and_files_are_those_of_the_folder(capsys, tmp_path):
     [
         (["--detector", "mask_rcn"], "Did you mean 'mask_rcnn'"),
         (["--size", "large"], "`size` must be one of 'paper', 'small'; got 'large'"),
-        (["--set", "batch_sise=4"], "a schedule has no 'batch_sise'. Did you mean 'batch_size'"),
+        (["--set", "batch_sise=4"], "a detector plan has no 'batch_sise'. Did you mean 'batch_size'"),
         (["--set", "batch_size"], "--set takes NAME=VALUE; got 'batch_size'"),
-        (["--set", "learning_rate=fast"], "`learning_rate` must be a positive number; got 'fast'"),
+        (["--set", "learning_rate=fast"], "`learning_rate` must be a number; got 'fast'"),
         (["--option", "indexing=raw"], "which has none; got 'indexing'"),
     ],
 )

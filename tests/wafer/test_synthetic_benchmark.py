@@ -191,7 +191,7 @@ def test_only_the_clear_preset_is_made_easy() -> None:
         ({"tile": 600}, "`tile` must fit into `wafer_px`; got tile=600, wafer_px=512"),
         ({"splits": ("wafers",)}, "must be of crops, region, wafer; got 'wafers'. Did you mean 'wafer'"),
         ({"splits": ()}, "must each name at least one"),
-        ({"tissues": ("liver",)}, "`tissue` must be one of scn, zebrafish; got 'liver'"),
+        ({"tissues": ("liver",)}, "`tissue` must be one of 'scn', 'zebrafish'; got 'liver'"),
         ({"section_length_px": 400.0}, "at least two section lengths"),
     ],
 )

@@ -1,7 +1,5 @@
-"""Attribution fields: which pixels of the image a segmentation network looked at for one pixel of its answer."""
+"""Attribution fields: which pixels of the image a segmentation network depends on for one pixel of its output."""
 
-from emseg.attribution.attribution import Attribution, PackingError
-from emseg.attribution.integrated_gradients import attribute_pixels
-from emseg.attribution.packing import PackingOptions
+from emseg.attribution.attribute import Attribution, attribute_pixels
 
-__all__ = ["Attribution", "PackingError", "PackingOptions", "attribute_pixels"]
+__all__ = ["Attribution", "attribute_pixels"]

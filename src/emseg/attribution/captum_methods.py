@@ -9,29 +9,28 @@
     lrp                    relevance passed back by the epsilon rule, chains of layers only   nearly complete
     grad_cam               rectified weighted sum of a layer's maps, enlarged                 no completeness
 
-Only methods that are complete share f_t(x) - f_t(baseline) out to the pixels; for the others `completeness_gap` is no
-error. DeepLift's rule holds where rectifiers are modules (`nn.ReLU`); a rectifier that the forward calls as a function
-is passed by its gradient, which the gap then shows.
+For methods without completeness `completeness_gap` is no error. DeepLift's rule holds where rectifiers are modules
+(`nn.ReLU`); a rectifier that the forward calls as a function is passed by its gradient, which the gap then shows.
 
 Sources: Simonyan 2014, Smilkov 2017, Sundararajan 2017, Shrikumar 2017, Lundberg and Lee 2017, Zeiler and Fergus 2014,
 Bach 2015, Selvaraju 2017, all as captum implements them. Deviation: LRP is refused for networks with skips, sums or
 resizing outside of layers, where captum would pass gradients under its name.
 """
 
+import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike
+from pydantic import Field
 from torch import Tensor, nn
 
-from emseg.attribution.attribution import Attribution
-from emseg.attribution.targets import (
+from emseg.attribution.attribute import Attribution
+from emseg.attribution.inputs import (
     Network,
     naming_gradient_errors,
     require_baseline,
@@ -41,7 +40,7 @@ from emseg.attribution.targets import (
     require_plane,
     require_targets,
 )
-from emseg.attribution.untied import untied
+from emseg.checks import Count, NotNegative, require_one_of, validated
 from emseg.errors import InputError, UsageError, suggest
 from emseg.tiling import device_of
 
@@ -49,57 +48,51 @@ CaptumMethod = Literal[
     "saliency", "smoothgrad", "integrated_gradients", "deeplift", "gradient_shap", "occlusion", "lrp", "grad_cam"
 ]
 CAPTUM_METHODS: tuple[CaptumMethod, ...] = get_args(CaptumMethod)
-METHOD_LABELS: dict[str, str] = {
-    "saliency": "saliency",
-    "smoothgrad": "SmoothGrad",
-    "integrated_gradients": "integrated gradients",
-    "deeplift": "DeepLift",
-    "gradient_shap": "GradientSHAP",
-    "occlusion": "occlusion",
-    "lrp": "LRP",
-    "grad_cam": "Grad-CAM",
-}
-_MODULES_ONLY = ("deeplift", "lrp", "grad_cam")
+Maps = Float[np.ndarray, "target height width"]
+Places = Int[np.ndarray, "target 2"]
 
 
-@dataclass(frozen=True)
+@validated
 class CaptumOptions:
-    """What the methods need beyond image and target; each says which one it belongs to.
+    """What the methods need beyond image and target.
 
     `n_samples`, `noise`: smoothgrad and gradient_shap (noise on the networks' scale of -1 to 1). `n_steps`,
     `quadrature`: integrated_gradients, captum's names. `window_px`, `stride_px`: occlusion. `layer`: grad_cam, a name
     of `named_modules()`. `seed`: of the random methods.
     """
 
-    n_samples: int = 16
-    noise: float = 0.1
-    n_steps: int = 100
+    n_samples: Count = 16
+    noise: NotNegative = 0.1
+    n_steps: Count = 100
     quadrature: str = "riemann_right"
-    window_px: int = 9
-    stride_px: int = 3
+    window_px: Count = 9
+    stride_px: Count = 3
     layer: str = ""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_samples", "n_steps", "window_px", "stride_px"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
         if self.stride_px > self.window_px:
             raise UsageError(
                 "`stride_px` must not exceed `window_px`, or pixels are never occluded; "
                 f"got {self.stride_px} and {self.window_px}."
             )
-        if not self.noise >= 0:
-            raise UsageError(f"`noise` must not be negative; got {self.noise}.")
+
+
+_USED_OPTIONS: Mapping[str, Sequence[str]] = {
+    "smoothgrad": ("n_samples", "noise", "seed"),
+    "gradient_shap": ("n_samples", "noise", "seed"),
+    "occlusion": ("window_px", "stride_px"),
+    "grad_cam": ("layer",),
+}
 
 
 def attribute_with_captum(
     model: Network,
-    image: Tensor | ArrayLike,
-    targets: ArrayLike,
+    image: Any,
+    targets: Any,
     *,
     method: str = "integrated_gradients",
-    baseline: float | Tensor | ArrayLike = 0.0,
+    baseline: Any = 0.0,
     options: CaptumOptions | None = None,
 ) -> Attribution:
     """Return the maps of `targets` (row, column) by one of captum's methods, one target after the other.
@@ -108,38 +101,36 @@ def attribute_with_captum(
     only enters their `completeness_gap`. Raises `UsageError` for an unknown method, for a method that is not defined
     for this network, and what `attribute_pixels` raises for targets, images and networks that cannot be attributed.
     """
-    if method not in CAPTUM_METHODS:
-        raise UsageError(
-            f"`method` must be one of {', '.join(CAPTUM_METHODS)}; got {method!r}.{suggest(method, CAPTUM_METHODS)}"
-        )
+    require_one_of("method", method, CAPTUM_METHODS)
     options = options or CaptumOptions()
     plane = require_plane(image)
     plane = plane.to(device_of(model, plane.device if not isinstance(model, nn.Module) else None))
-    base = require_baseline(baseline, plane)
-    places = require_targets(targets, plane)
+    base, places = require_baseline(baseline, plane), require_targets(targets, plane)
     require_evaluation_mode(model)
-    if method in _MODULES_ONLY and not isinstance(model, nn.Module):
+    if method in ("deeplift", "lrp", "grad_cam") and not isinstance(model, nn.Module):
         raise UsageError(f"{method} follows the layers of a torch module; got a function. Pass the module itself.")
     x, b = plane[None, None], base[None, None]
     scores, base_scores = (_scores(model, one, places) for one in (x, b))
     with naming_gradient_errors(), _seeded(options.seed):
-        maps = _METHODS[method](model, x, b, places, options)
+        maps = _occlusion(model, x, b, places, options) if method == "occlusion" else None
+        if maps is None:
+            attribute = _METHODS[method](model, x, b, options)
+            # captum calls an output pixel (channel, row, column)
+            every = [attribute((0, int(row), int(column))) for row, column in places]
+            maps = np.stack([one.detach()[0, 0].cpu().numpy() for one in every])
     if not np.isfinite(maps).all():
         raise InputError(f"{method} must give finite attributions; got NaN or infinity. Check the network's weights.")
+    integrated = method == "integrated_gradients"
     return Attribution(
         maps=np.ascontiguousarray(maps, dtype=np.float32),
         targets=places,
         scores=scores,
         baseline_scores=base_scores,
         method=method,
-        quadrature=options.quadrature if method == "integrated_gradients" else "",
-        n_steps=options.n_steps if method == "integrated_gradients" else 0,
-        settings=_settings(method, options),
+        quadrature=options.quadrature if integrated else "",
+        n_steps=options.n_steps if integrated else 0,
+        settings={name: getattr(options, name) for name in _USED_OPTIONS.get(method, ())},
     )
-
-
-Maps = Float[np.ndarray, "target height width"]
-Places = Int[np.ndarray, "target 2"]
 
 
 def _scores(model: Network, x: Tensor, places: Places) -> Float[np.ndarray, " target"]:
@@ -148,75 +139,99 @@ def _scores(model: Network, x: Tensor, places: Places) -> Float[np.ndarray, " ta
     return np.asarray(answer.detach()[0, 0].double().cpu().numpy()[places[:, 0], places[:, 1]])
 
 
-def _each_target(attribute: Callable[[tuple[int, int, int]], Tensor], places: Places) -> Maps:
-    """Return the map of each target; captum names an output pixel (channel, row, column)."""
-    maps = [attribute((0, int(row), int(column))).detach()[0, 0].cpu().numpy() for row, column in places]
-    return np.stack(maps)
+Target = tuple[int, int, int]
+OneTarget = Callable[[Target], Tensor]
 
 
-def _saliency(model: Network, x: Tensor, b: Tensor, places: Places, options: CaptumOptions) -> Maps:
+def _leaf(x: Tensor) -> Tensor:
+    return x.clone().requires_grad_()
+
+
+def _saliency(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
     from captum.attr import Saliency  # type: ignore[import-untyped]
 
     method = Saliency(model)
-    return _each_target(lambda t: method.attribute(x.clone().requires_grad_(), target=t, abs=False), places)
+    return lambda target: method.attribute(_leaf(x), target=target, abs=False)
 
 
-def _smoothgrad(model: Network, x: Tensor, b: Tensor, places: Places, options: CaptumOptions) -> Maps:
+def _smoothgrad(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
     from captum.attr import NoiseTunnel, Saliency
 
+    noisy = {"nt_type": "smoothgrad", "nt_samples": options.n_samples, "nt_samples_batch_size": 1}
     method = NoiseTunnel(Saliency(model))
-
-    def attribute(target: tuple[int, int, int]) -> Tensor:
-        answer: Tensor = method.attribute(
-            x.clone().requires_grad_(),
-            nt_type="smoothgrad",
-            nt_samples=options.n_samples,
-            nt_samples_batch_size=1,
-            stdevs=options.noise,
-            target=target,
-            abs=False,
-        )
-        return answer
-
-    return _each_target(attribute, places)
+    return lambda target: method.attribute(_leaf(x), stdevs=options.noise, target=target, abs=False, **noisy)
 
 
-def _integrated_gradients(model: Network, x: Tensor, b: Tensor, places: Places, options: CaptumOptions) -> Maps:
+def _integrated_gradients(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
     from captum.attr import IntegratedGradients
 
+    rule = {"n_steps": options.n_steps, "method": options.quadrature, "internal_batch_size": 1}
     method = IntegratedGradients(model)
-
-    def attribute(target: tuple[int, int, int]) -> Tensor:
-        answer: Tensor = method.attribute(
-            x, b, target=target, n_steps=options.n_steps, method=options.quadrature, internal_batch_size=1
-        )
-        return answer
-
-    return _each_target(attribute, places)
+    return lambda target: method.attribute(x, b, target=target, **rule)
 
 
-def _deeplift(model: Network, x: Tensor, b: Tensor, places: Places, options: CaptumOptions) -> Maps:
+def _deeplift(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
     from captum.attr import DeepLift
 
     assert isinstance(model, nn.Module)
-    method = DeepLift(untied(model, x))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Setting forward, backward hooks")  # it removes them again
-        return _each_target(lambda t: method.attribute(x.clone().requires_grad_(), b, target=t), places)
+    method = DeepLift(_untied(model, x))
+
+    def attribute(target: Target) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Setting forward, backward hooks")  # it removes them again
+            found: Tensor = method.attribute(_leaf(x), b, target=target)
+            return found
+
+    return attribute
 
 
-def _gradient_shap(model: Network, x: Tensor, b: Tensor, places: Places, options: CaptumOptions) -> Maps:
+class _CalledInTurn(nn.Module):
+    """As many copies of a layer as a forward pass calls it; the calls take them in turn."""
+
+    def __init__(self, layer: nn.Module, n_calls: int) -> None:
+        super().__init__()
+        self.copies = nn.ModuleList(copy.deepcopy(layer) for _ in range(n_calls))
+        self.n_called = 0
+
+    def forward(self, *inputs: Any) -> Any:
+        self.n_called += 1
+        return self.copies[(self.n_called - 1) % len(self.copies)](*inputs)
+
+
+def _untied(network: nn.Module, example: Tensor) -> nn.Module:
+    """Return a copy whose layers without weights are called once each, as DeepLift needs: it keeps what passed through.
+
+    Raises `UsageError` for a layer with weights that is called more than once: its copies would not be one layer.
+    """
+    twin = copy.deepcopy(network)
+    calls: dict[str, int] = {}
+    leaves = {name: layer for name, layer in twin.named_modules() if name and not list(layer.children())}
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, __, name=name: calls.update({name: calls.get(name, 0) + 1}))
+        for name, layer in leaves.items()
+    ]
+    with torch.no_grad():
+        twin(example)
+    for hook in hooks:
+        hook.remove()
+    for name, n_calls in calls.items():
+        if n_calls > 1:
+            if any(True for _ in leaves[name].parameters()):
+                raise UsageError(
+                    f"deeplift needs layers that are called once; {name!r} has weights and is called {n_calls} times. "
+                    "Use integrated gradients."
+                )
+            parent, _, own = name.rpartition(".")
+            setattr(twin.get_submodule(parent), own, _CalledInTurn(leaves[name], n_calls))
+    return twin
+
+
+def _gradient_shap(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
     from captum.attr import GradientShap
 
     method = GradientShap(model)
-
-    def attribute(target: tuple[int, int, int]) -> Tensor:
-        answer: Tensor = method.attribute(
-            x.clone().requires_grad_(), b, n_samples=options.n_samples, stdevs=options.noise, target=target
-        )
-        return answer
-
-    return _each_target(attribute, places)
+    drawn = {"n_samples": options.n_samples, "stdevs": options.noise}
+    return lambda target: method.attribute(_leaf(x), b, target=target, **drawn)
 
 
 def _occlusion(model: Network, x: Tensor, b: Tensor, places: Places, options: CaptumOptions) -> Maps:
@@ -224,33 +239,30 @@ def _occlusion(model: Network, x: Tensor, b: Tensor, places: Places, options: Ca
     from captum.attr import Occlusion
 
     rows, columns = (torch.from_numpy(one).to(x.device) for one in (places[:, 0], places[:, 1]))
-
-    def scores(points: Tensor) -> Tensor:
-        return model(points)[:, 0, rows, columns]
-
     side = min(options.window_px, x.shape[-2], x.shape[-1])
     stride = min(options.stride_px, side)
     with torch.no_grad():
-        maps = Occlusion(scores).attribute(
+        maps = Occlusion(lambda points: model(points)[:, 0, rows, columns]).attribute(
             x, sliding_window_shapes=(1, side, side), strides=(1, stride, stride), baselines=b
         )
     return np.asarray(maps.reshape(len(places), *x.shape[-2:]).cpu().numpy())
 
 
-def _lrp(model: Network, x: Tensor, b: Tensor, places: Places, options: CaptumOptions) -> Maps:
+def _lrp(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
     from captum.attr import LRP
+
+    assert isinstance(model, nn.Module)
+    _require_chain(model)
+    return lambda target: LRP(model).attribute(_leaf(x), target=target)
+
+
+def _require_chain(model: nn.Module) -> None:
+    """Refuse a network that is not a chain of layers for which LRP has a rule."""
     from captum.attr._core.lrp import (  # type: ignore[import-untyped]
         SUPPORTED_LAYERS_WITH_RULES,
         SUPPORTED_NON_LINEAR_LAYERS,
     )
 
-    assert isinstance(model, nn.Module)
-    _require_chain(model, tuple(SUPPORTED_LAYERS_WITH_RULES), tuple(SUPPORTED_NON_LINEAR_LAYERS))
-    return _each_target(lambda t: LRP(model).attribute(x.clone().requires_grad_(), target=t), places)
-
-
-def _require_chain(model: nn.Module, with_rules: tuple[type, ...], rectifiers: tuple[type, ...]) -> None:
-    """Refuse a network that is not a chain of layers for which LRP has a rule."""
     try:
         nodes = list(torch.fx.symbolic_trace(model).graph.nodes)
     except Exception as error:  # tracing fails in as many ways as there are forwards
@@ -268,13 +280,13 @@ def _require_chain(model: nn.Module, with_rules: tuple[type, ...], rectifiers: t
                 "there is no rule. Use deeplift, its close relative."
             )
         kind = type(layers[str(node.target)])
-        if kind not in (*with_rules, *rectifiers):
+        if kind not in (*SUPPORTED_LAYERS_WITH_RULES, *SUPPORTED_NON_LINEAR_LAYERS):
             raise UsageError(
                 f"LRP has no rule for {kind.__name__} ({node.target!r}). Use deeplift, its close relative."
             )
 
 
-def _grad_cam(model: Network, x: Tensor, b: Tensor, places: Places, options: CaptumOptions) -> Maps:
+def _grad_cam(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
     from captum.attr import LayerAttribution, LayerGradCam
 
     assert isinstance(model, nn.Module)
@@ -287,8 +299,8 @@ def _grad_cam(model: Network, x: Tensor, b: Tensor, places: Places, options: Cap
         )
     method = LayerGradCam(model, layers[options.layer])
 
-    def attribute(target: tuple[int, int, int]) -> Tensor:
-        coarse = method.attribute(x.clone().requires_grad_(), target=target, relu_attributions=True)
+    def attribute(target: Target) -> Tensor:
+        coarse = method.attribute(_leaf(x), target=target, relu_attributions=True)
         if not isinstance(coarse, Tensor) or coarse.ndim != 4:
             raise UsageError(
                 f"grad_cam needs a layer that gives one map [image, channel, row, column]; {options.layer!r} does not."
@@ -296,29 +308,18 @@ def _grad_cam(model: Network, x: Tensor, b: Tensor, places: Places, options: Cap
         fine: Tensor = LayerAttribution.interpolate(coarse, tuple(x.shape[-2:]), interpolate_mode="bilinear")
         return fine
 
-    return _each_target(attribute, places)
+    return attribute
 
 
-_METHODS: dict[str, Callable[[Network, Tensor, Tensor, Places, CaptumOptions], Maps]] = {
+_METHODS: Mapping[str, Callable[[Network, Tensor, Tensor, CaptumOptions], OneTarget]] = {
     "saliency": _saliency,
     "smoothgrad": _smoothgrad,
     "integrated_gradients": _integrated_gradients,
     "deeplift": _deeplift,
     "gradient_shap": _gradient_shap,
-    "occlusion": _occlusion,
     "lrp": _lrp,
     "grad_cam": _grad_cam,
 }
-_USED_OPTIONS: dict[str, Sequence[str]] = {
-    "smoothgrad": ("n_samples", "noise", "seed"),
-    "gradient_shap": ("n_samples", "noise", "seed"),
-    "occlusion": ("window_px", "stride_px"),
-    "grad_cam": ("layer",),
-}
-
-
-def _settings(method: str, options: CaptumOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in _USED_OPTIONS.get(method, ())}
 
 
 @contextmanager

@@ -1,299 +1,251 @@
-"""Integrated gradients of many pixels of one image, sharing all that can be shared.
+"""Integrated gradients of pixels within one window of the image: the path, its quadrature, and where maps are gathered.
 
-    map_t = (x - b) * sum over k of weight_k grad f_t(b + alpha_k (x - b))          (emseg.attribution.path)
+    map_t = (x - b) * integral over alpha in [0, 1] of grad f_t(b + alpha (x - b))
+          ~ (x - b) * sum over k of weight_k grad f_t(b + alpha_k (x - b))
 
-The points of the path are the same for all targets t, so the forward passes are, too. A loop over targets around a
-library's integrated gradients makes T n forward and T n backward passes for T targets and n points; here there are
+x, b    image and baseline, [height, width]
+alpha   [point] where on the path the gradient is taken;  weight  [point] its part of the integral
 
-    n forward and T n backward passes                  packing="none": exact
-    n forward and G n backward passes                  packing="auto": targets in G groups (emseg.attribution.packing)
+The points of the path are the same for all targets t of a window, so each costs one forward pass, and one backward pass
+for each target. The rules are captum's, name by name, so that maps can be compared pixel by pixel. "riemann_right", the
+default and the U-RISC authors' choice, uses the image itself and not the baseline. "riemann_trapezoid" spreads n points
+over [0, 1] but gives them the weights of n intervals where there are n - 1: its weights sum to 1 - 1/n.
 
-and a backward pass leaves out what cannot differ from zero (emseg.attribution.windowed).
+A folder that keeps the maps of a run lets a killed one resume, with the same bits:
 
-Source: Sundararajan, Taly, Yan 2017, equation 3. Deviation: `packing="auto"` where receptive fields overlap.
+    settings.json   all that the maps depend on; another call's folder is refused by name
+    plan.json       the windows, and how gradients are computed in them
+    maps.npy        [target, height, width] float32, zero outside of the windows
+    progress.json   how many targets are finished, in the order of the plan, and the scores
+    open.npz        sums of gradients of the targets in work, and the next point of the path
+
+Source: Sundararajan, Taly, Yan 2017, equations 1 and 3; captum 0.9, `captum/attr/_utils/approximation_methods.py`.
 """
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike
-from torch import Tensor, nn
-from tqdm import tqdm
 
-from emseg.attribution.attribution import Attribution, PackingError
-from emseg.attribution.map_store import FolderStore, MapStore, Setting, digest_of_array, digest_of_network
-from emseg.attribution.memory import GraphSize, keep_freed_memory, metering, portions
-from emseg.attribution.packing import (
-    Packing,
-    PackingOptions,
-    draw_sample,
-    measure_error,
-    pack_by_boxes,
-    pack_by_distance,
-    smallest_cell,
-    whole_image,
-)
-from emseg.attribution.passes import Calling, FullPasses, Passes, Precision
-from emseg.attribution.path import Quadrature, path_rule
-from emseg.attribution.path_integral import PathIntegral, groups_from
-from emseg.attribution.targets import (
-    Network,
-    Plane,
-    distinct_targets,
-    frozen,
-    require_baseline,
-    require_evaluation_mode,
-    require_plane,
-    require_targets,
-)
-from emseg.attribution.windowed import WindowedPasses, differs_from_torch
+from emseg.attribution.inputs import Plane
+from emseg.attribution.windowed import Box, Calling, Pass, Points
+from emseg.checks import require_count, require_one_of
 from emseg.errors import InputError, UsageError
+from emseg.files import read_json, write_atomically, write_json
 
-Backward = Literal["auto", "windowed", "full"]
-PackingName = Literal["none", "auto"]
-CHECKED_PX = 256
-"""Side of the part of an image on which windowed passes are compared with torch's."""
-Maps = Float[np.ndarray, "target height width"]
+Quadrature = Literal["riemann_right", "riemann_left", "riemann_middle", "riemann_trapezoid", "gausslegendre"]
+Setting = str | int | float | bool
+Scores = tuple[Float[np.ndarray, " target"], Float[np.ndarray, " target"]]
+SAVE_EVERY_S = 60.0
 
 
-def attribute_pixels(
-    model: Network,
-    image: Tensor | ArrayLike,
-    targets: ArrayLike | Sequence[tuple[int, int]],
-    *,
-    baseline: float | Tensor | ArrayLike = 0.0,
-    method: str = "integrated_gradients",
-    n_steps: int = 100,
-    quadrature: Quadrature = "riemann_right",
-    packing: PackingName = "none",
-    packing_options: PackingOptions | None = None,
-    precision: Precision = "fp32",
-    backward: Backward = "auto",
-    memory_mib: float = 4096,
-    steps_at_once: int | None = None,
-    device: str | torch.device | None = None,
-    progress: bool = False,
-    resume_folder: str | Path | None = None,
-) -> Attribution:
-    """Return the integrated gradients of the logits of `targets`, (row, column) pixels of `image`.
+@dataclass(frozen=True, eq=False)
+class PathRule:
+    """Points on the path from 0 (baseline) to 1 (image), and the weights of their gradients."""
 
-    model          torch module in evaluation mode, or a function: [image, 1, height, width] -> logits of that shape
-    image          [height, width], or with axes of length 1 before these, on the network's own scale
-    baseline       where the path begins: one grey on that scale (0.0: mid-grey of a network of (0.5, 0.5)), or an image
-    method         "integrated_gradients", or one of captum's that `emseg.attribution.captum_methods` names; those take
-                   the model, the image, the targets and the baseline, and leave the other options alone
-    n_steps        points of the path; `quadrature` names the rule, as captum does
-    packing        "none": each target its own backward passes, exact. "auto": far-apart targets share them; exact where
-                   their receptive fields do not overlap, otherwise `packing_error` of the result says what it changed
-    precision      "fp32", or "bf16" and "fp16" by torch's autocast
-    backward       "full": torch's own; "windowed": leaves out zeros; "auto": windowed where it gives torch's gradients
-    memory_mib     bound of what is held for graphs and maps; `steps_at_once` bounds the points in one forward pass
-    device         where to compute; a module must be there already
-    progress       draw a line on a terminal
-    resume_folder  keep finished maps there; the same call goes on after it was killed. The maps are then on disk
+    alphas: Float[np.ndarray, " point"]
+    weights: Float[np.ndarray, " point"]
 
-    Raises UsageError for a request, and InputError for an image or a network, that does not fit.
-    """
-    if method != "integrated_gradients":
-        from emseg.attribution.captum_methods import attribute_with_captum
+    def __len__(self) -> int:
+        return len(self.alphas)
 
-        if packing != "none" or resume_folder is not None or precision != "fp32":
-            raise UsageError(
-                f'`packing`, `precision` and `resume_folder` belong to method "integrated_gradients"; got {method!r}.'
+
+def path_rule(quadrature: str, n_steps: int) -> PathRule:
+    """Return the points and weights of a rule with `n_steps` points; captum's, to the last bit of float64."""
+    require_one_of("quadrature", quadrature, get_args(Quadrature))
+    n = require_count("n_steps", n_steps, 1 if quadrature == "gausslegendre" else 2)
+    if quadrature == "gausslegendre":
+        nodes, weights = np.polynomial.legendre.leggauss(n)
+        return PathRule(0.5 * (1 + nodes), 0.5 * weights)
+    first, last = {
+        "riemann_right": (1 / n, 1.0),
+        "riemann_left": (0.0, 1 - 1 / n),
+        "riemann_middle": (1 / (2 * n), 1 - 1 / (2 * n)),
+        "riemann_trapezoid": (0.0, 1.0),
+    }[quadrature]
+    weights = np.full(n, 1 / n)
+    if quadrature == "riemann_trapezoid":
+        weights[[0, -1]] /= 2
+    return PathRule(np.linspace(first, last, n), weights)
+
+
+class MapStore:
+    """Maps and scores in memory, zero where nothing was written: nothing is kept for another run."""
+
+    def __init__(self, n_targets: int, shape: Sequence[int]) -> None:
+        self.maps: Float[np.ndarray, "target height width"] = np.zeros((n_targets, *shape), dtype=np.float32)
+        self.scores: Scores = (np.zeros(n_targets), np.zeros(n_targets))
+        self.n_finished = 0
+        self.plan: Any = None
+
+    def keep_plan(self, plan: Any) -> None:
+        """Take the plan, as JSON knows it."""
+        self.plan = plan
+
+    def open_sums(self) -> tuple[int, int, Float[np.ndarray, "target height width"]] | None:
+        """Return how many targets were in work, the next point and the sums, where a run was stopped."""
+        return None
+
+    def save_open(self, point: int, sums: Callable[[], Float[np.ndarray, "target height width"]]) -> None:
+        """Keep what is in work, if it is time."""
+
+    def finish(
+        self, places: Sequence[int], box: Box, maps: Float[np.ndarray, "target row column"], scores: Scores
+    ) -> None:
+        """Take the finished maps of the targets at `places`, which are zero outside of `box`."""
+        for place, one in zip(places, maps, strict=True):
+            self.maps[place, box[0] : box[1], box[2] : box[3]] = one
+        for kept, found in zip(self.scores, scores, strict=True):
+            kept[list(places)] = found
+        self.n_finished += len(places)
+
+
+class FolderStore(MapStore):
+    """Maps in a folder; `settings` are what they depend on."""
+
+    def __init__(
+        self, folder: str | Path, settings: Mapping[str, Setting], n_targets: int, shape: Sequence[int]
+    ) -> None:
+        self.folder, wanted = Path(folder), (n_targets, *shape)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"`resume_folder` must be a folder; {self.folder} is a file. Give another.")
+        maps_file, progress, plan = (self.folder / name for name in ("maps.npy", "progress.json", "plan.json"))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._is_same(settings):
+                np.lib.format.open_memmap(maps_file, mode="w+", dtype=np.float32, shape=wanted).flush()
+                write_json(self.folder / "settings.json", dict(settings))
+            self.maps = np.load(maps_file, mmap_mode="r+")
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"`resume_folder` {self.folder} cannot be used: {error}. Give another folder.") from error
+        if self.maps.shape != wanted or self.maps.dtype != np.float32:
+            raise InputError(
+                f"{maps_file} must hold float32 maps of shape {list(wanted)}; it holds {self.maps.dtype} of shape "
+                f"{list(self.maps.shape)}. Give another `resume_folder`."
             )
-        return attribute_with_captum(model, image, targets, method=method, baseline=baseline)
-    options = packing_options or PackingOptions()
-    if packing not in ("none", "auto"):
-        raise UsageError(f'`packing` must be "none" or "auto"; got {packing!r}.')
-    if backward not in ("auto", "windowed", "full"):
-        raise UsageError(f'`backward` must be "auto", "windowed" or "full"; got {backward!r}.')
-    if steps_at_once is not None and steps_at_once < 1:
-        raise UsageError(f"`steps_at_once` must be at least 1; got {steps_at_once}.")
-    plane = require_plane(image)
-    plane = plane.to(_device_of(model, plane, device))
-    start = require_baseline(baseline, plane)
-    places = require_targets(targets, plane)
-    rule = path_rule(quadrature, n_steps)
-    calling = Calling(model, precision)
-    require_evaluation_mode(model)
-    distinct, repeats = distinct_targets(places)
-    keep_freed_memory(plane.device)
-    with frozen(model):
-        scores = calling.scores(plane, distinct)
-        baseline_scores = calling.scores(start, distinct)
-        passes, graph = _choose_passes(calling, plane, distinct, backward)
-        settings: dict[str, Setting] = {
-            "network": digest_of_network(model),
-            "image": digest_of_array(plane.cpu().numpy()),
-            "baseline": digest_of_array(start.cpu().numpy()),
-            "targets": digest_of_array(distinct),
-            "quadrature": quadrature,
-            "n_steps": n_steps,
-            "precision": precision,
-            "packing": packing if packing == "none" else str(options),
-        }
-        folder = None if resume_folder is None else Path(resume_folder)
-        limits = _Limits(graph, memory_mib, steps_at_once)
-        integral = PathIntegral(plane, start, distinct, rule, passes)
-        with _drawing(progress) as bar:
-            if packing == "auto":
-                maps, error = _packed(integral, options, limits, folder, settings, bar)
-            else:
-                plan = whole_image(len(distinct), *plane.shape)
-                maps, error = _compute(integral, plan, limits, folder, settings, bar), None
-    _require_some_gradient(maps, scores - baseline_scores)
-    if error is not None and len(distinct) < len(places):
-        error = replace(error, targets=np.array([int(np.argmax(repeats == t)) for t in error.targets]))
-    return Attribution(
-        maps=maps if len(distinct) == len(places) else maps[repeats],
-        targets=places,
-        scores=scores[repeats],
-        baseline_scores=baseline_scores[repeats],
-        method="integrated_gradients",
-        quadrature=quadrature,
-        n_steps=n_steps,
-        packing=packing,
-        packing_error=error,
-        precision=precision,
-        settings={"backward": "full" if isinstance(passes, FullPasses) else "windowed"},
-    )
+        begun: Any = read_json(progress) if progress.exists() else {"n_finished": 0, "scores": [[0.0] * n_targets] * 2}
+        self.n_finished = int(begun["n_finished"])
+        self.scores = (np.array(begun["scores"][0]), np.array(begun["scores"][1]))
+        self.plan = read_json(plan) if plan.exists() else None
+        self._saved = time.monotonic()
 
+    def keep_plan(self, plan: Any) -> None:
+        """Write the plan, so that a run that resumes follows it."""
+        super().keep_plan(plan)
+        write_json(self.folder / "plan.json", plan)
 
-@dataclass(frozen=True)
-class _Limits:
-    graph: GraphSize
-    memory_mib: float
-    steps_at_once: int | None
+    def open_sums(self) -> tuple[int, int, Float[np.ndarray, "target height width"]] | None:
+        """Return what was in work when a run was stopped, if it follows the finished targets."""
+        path = self.folder / "open.npz"
+        if not path.exists():
+            return None
+        with np.load(path) as file:
+            first, point = (int(n) for n in file["place"])
+            return (len(file["sums"]), point, file["sums"]) if first == self.n_finished else None
 
+    def save_open(self, point: int, sums: Callable[[], Float[np.ndarray, "target height width"]]) -> None:
+        """Write what is in work once `SAVE_EVERY_S` have passed since the last time."""
+        if time.monotonic() - self._saved >= SAVE_EVERY_S:
+            place, kept = np.array([self.n_finished, point]), sums()
+            write_atomically(self.folder / "open.npz", lambda file: np.savez(file, place=place, sums=kept))
+            self._saved = time.monotonic()
 
-def _compute(
-    integral: PathIntegral,
-    packing: Packing,
-    limits: _Limits,
-    folder: Path | None,
-    settings: Mapping[str, Setting],
-    bar: "tqdm[NoReturn]",
-) -> Maps:
-    """Return the maps of all targets, from memory or from `folder`."""
-    n_targets, (height, width) = len(integral.targets), integral.image.shape
-    portion = portions(
-        limits.graph,
-        height * width,
-        n_targets,
-        len(integral.rule),
-        limits.memory_mib,
-        maps_on_disk=folder is not None,
-        steps_at_once=limits.steps_at_once,
-        device=integral.image.device,
-    )
-    store = (
-        MapStore(n_targets, height, width)
-        if folder is None
-        else FolderStore(folder, settings, n_targets, height, width)
-    )
-    bar.reset(total=len(packing.groups) * len(integral.rule))
-    if store.n_finished:
-        bar.update(len(groups_from(packing, 0, store.n_finished)) * len(integral.rule))
-    integral.compute(packing, store, portion, bar.update)
-    return store.maps
+    def finish(
+        self, places: Sequence[int], box: Box, maps: Float[np.ndarray, "target row column"], scores: Scores
+    ) -> None:
+        """Write the finished maps, then that they are finished."""
+        super().finish(places, box, maps, scores)
+        assert isinstance(self.maps, np.memmap)
+        self.maps.flush()
+        kept = [one.tolist() for one in self.scores]
+        write_json(self.folder / "progress.json", {"n_finished": self.n_finished, "scores": kept})
+        (self.folder / "open.npz").unlink(missing_ok=True)
+        self._saved = time.monotonic()
 
-
-def _packed(
-    integral: PathIntegral,
-    options: PackingOptions,
-    limits: _Limits,
-    folder: Path | None,
-    settings: Mapping[str, Setting],
-    bar: "tqdm[NoReturn]",
-) -> tuple[Maps, PackingError]:
-    """Return the maps of targets that share passes, and what that changed."""
-    targets, (height, width) = integral.targets, integral.image.shape
-    boxes = integral.passes.boxes(targets)
-    if boxes is not None:
-        plan = pack_by_boxes(boxes)
-        if len(plan.groups) <= max(1, len(targets) // 2):
-            nothing = np.zeros(0)
-            maps = _compute(integral, plan, limits, folder, settings, bar)
-            return maps, PackingError(plan.cell_px, True, nothing.astype(np.int64), nothing, nothing)
-    sample = draw_sample(len(targets), options.n_sampled)
-    sampled = replace(integral, targets=targets[sample])
-    alone = whole_image(len(sample), height, width)
-    exact = _compute(sampled, alone, limits, folder and folder / "sample", {**settings, "sample": str(sample)}, bar)
-    cell = options.cell_px if options.cell_px is not None else smallest_cell(exact, targets[sample], options.tolerance)
-    plan = pack_by_distance(targets, cell, height, width)
-    maps = _compute(integral, plan, limits, folder, settings, bar)
-    return maps, measure_error(maps[sample], exact, sample, plan)
-
-
-def _choose_passes(
-    calling: Calling, image: Plane, targets: Int[np.ndarray, "target 2"], backward: Backward
-) -> tuple[Passes, GraphSize]:
-    """Return the way to run the network that `backward` names, and how much memory a point takes."""
-    if backward != "full":
-        reason = _reason_against_windows(calling, image, targets)
-        if reason is None:
-            windowed = WindowedPasses(calling, image.device)
-            return windowed, windowed.measure(image)
-        if backward == "windowed":
-            raise UsageError(
-                f'`backward="windowed"` does not suit this network: {reason}. Use "auto", which takes torch\'s passes.'
+    def _is_same(self, settings: Mapping[str, Setting]) -> bool:
+        """Return whether a run with these settings was begun here; raise InputError where another one was."""
+        path = self.folder / "settings.json"
+        if not path.exists():
+            return False
+        then: dict[str, Setting] = json.loads(path.read_text(encoding="utf-8"))
+        changed = [
+            f"{name} was {then.get(name, 'not given')} and is now {settings.get(name, 'not given')}"
+            for name in dict.fromkeys([*then, *settings])
+            if then.get(name) != settings.get(name)
+        ]
+        if changed:
+            raise InputError(
+                f"`resume_folder` {self.folder} belongs to an attribution with other settings: {'; '.join(changed)}. "
+                "Use the settings it was begun with, or give another folder."
             )
-    with metering(calling.network) as meter:
-        FullPasses(calling).forward(image[None, None])
-    return FullPasses(calling), meter.size
+        return True
 
 
-def _reason_against_windows(calling: Calling, image: Plane, targets: Int[np.ndarray, "target 2"]) -> str | None:
-    """Return why windowed passes do not give torch's gradients, None where they do, as far as two targets tell.
+@dataclass(frozen=True, eq=False)
+class WindowIntegral:
+    """The integral of the gradients of `targets` [target, (row, column)] in `box` of an image and its baseline."""
 
-    The comparison is made on a part of a large image, for torch's graph takes much memory there; where the network does
-    not take that size, on all of it.
-    """
-    top, left = np.clip(targets[0] - CHECKED_PX // 2, 0, np.maximum(np.array(image.shape) - CHECKED_PX, 0))
-    part = image[top : top + CHECKED_PX, left : left + CHECKED_PX]
-    middle = np.array([[part.shape[0] // 2, part.shape[1] // 2]])
-    inside = np.concatenate([targets[:1] - [top, left], middle])
-    try:
-        return differs_from_torch(calling, part, inside)
-    except (ValueError, RuntimeError):
-        if part.shape == image.shape:
-            raise
-    return differs_from_torch(calling, image, targets[[0, len(targets) // 2]])
+    calling: Calling
+    forward: Callable[[Points], Pass]
+    image: Plane
+    baseline: Plane
+    box: Box
+    rule: PathRule
+
+    def compute(
+        self,
+        places: Sequence[int],
+        targets: Int[np.ndarray, "target 2"],
+        store: MapStore,
+        points_at_once: int,
+        report: Callable[[int], object],
+    ) -> None:
+        """Compute the maps of some targets of this window, resuming from the sums that a stopped run left."""
+        top, bottom, left, right = self.box
+        x, b = (one[top:bottom, left:right] for one in (self.image, self.baseline))
+        inside = targets - np.array([top, left])
+        with torch.no_grad():
+            logits = self.calling.logits(torch.stack([x, b])[:, None])[:, 0].double().cpu().numpy()
+        sums, point = torch.zeros((len(targets), *x.shape), device=x.device), 0
+        begun = store.open_sums()
+        if begun is not None and begun[2].shape == tuple(sums.shape):
+            sums.copy_(torch.from_numpy(begun[2]))
+            point = begun[1]
+            report(point * len(targets))
+        while point < len(self.rule):
+            stop = min(point + points_at_once, len(self.rule))
+            alphas = torch.from_numpy(self.rule.alphas[point:stop]).to(x)[:, None, None, None]
+            weights = torch.from_numpy(self.rule.weights[point:stop]).to(x)
+            graph = self.forward(b + alphas * (x - b))
+            for total, (row, column) in zip(sums, inside.tolist(), strict=True):
+                values, (first, last, begin, end) = graph.gradient(row, column)
+                total[first:last, begin:end] += torch.einsum("p,phw->hw", weights, values.to(weights.dtype))
+                report(len(alphas))
+            if point == 0:  # a network that gives NaN does so at once, or hardly ever
+                _require_finite(sums, targets)
+            point = stop
+            if point < len(self.rule):
+                store.save_open(point, lambda: sums.cpu().numpy())
+        _require_finite(sums, targets)
+        rows, columns = inside.T
+        scores = (logits[0, rows, columns], logits[1, rows, columns])
+        store.finish(places, self.box, sums.mul_(x - b).cpu().numpy(), scores)
 
 
-def _device_of(model: Network, image: Plane, device: str | torch.device | None) -> torch.device:
-    """Return the module's device, or for a function the `device` asked for, or the image's."""
-    asked = None if device is None else torch.device(device)
-    first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    if first is None:
-        return asked or image.device
-    if asked is not None and (asked.type != first.device.type or asked.index not in (None, first.device.index)):
-        raise UsageError(
-            f"The network's weights are on {first.device}, but `device` is {asked}. "
-            f"Move them with network.to({str(asked)!r})."
-        )
-    return first.device
-
-
-def _require_some_gradient(maps: Maps, differences: Float[np.ndarray, " target"]) -> None:
-    """Refuse maps that are zero everywhere though the scores differ: rounding and sign have gradients, all zero."""
-    if differences.any() and not any(one.any() for one in maps):
+def _require_finite(sums: Float[torch.Tensor, "target height width"], targets: Int[np.ndarray, "target 2"]) -> None:
+    bad = ~torch.isfinite(sums).flatten(1).all(dim=1).cpu().numpy()
+    if bad.any():
+        row, column = targets[int(np.flatnonzero(bad)[0])].tolist()
         raise InputError(
-            "The gradient is zero all along the path, though the scores change by up to "
-            f"{np.abs(differences).max():.3g}. The network must be differentiable: "
-            "look for round, sign, a comparison or an argmax."
+            f"The gradients must be finite; those of target (row {row}, column {column}) hold NaN or infinity, and "
+            f"so do {int(bad.sum())} of {len(bad)} targets. Look for a square root, logarithm or division at zero in "
+            'the network; in "fp16", for numbers past 65,504.'
         )
-
-
-@contextmanager
-def _drawing(progress: bool) -> Iterator["tqdm[NoReturn]"]:
-    """Draw a line on a terminal that counts backward passes."""
-    with tqdm(unit="pass", file=sys.stderr, disable=None if progress else True, leave=False) as bar:
-        yield bar

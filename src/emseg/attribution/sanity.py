@@ -24,7 +24,7 @@ from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from emseg.attribution.attribution import Attribution
+from emseg.attribution.attribute import Attribution
 from emseg.errors import UsageError
 from emseg.tiling import device_of
 

@@ -1,104 +1,402 @@
-"""Backward passes that leave out what cannot differ from zero.
+"""Gradients of one pixel's logit: torch's own, and ones restricted to the window where they can be nonzero.
 
-A pixel's logit depends on a few pixels of the last layers' maps, on more of those before, and on all of the small maps
-in the middle of a U-Net. Torch computes its gradient on whole maps; here each map's gradient is a window that grows
-from layer to layer (emseg.attribution.window_rule), so that the last layers, at full size, cost next to nothing.
-The gradients are torch's own up to rounding: `differs_from_torch` compares them on the network itself.
+The logit of a pixel depends on a few pixels of the last layers' maps, on more of those before, and on all of the small
+maps in the middle of a U-Net. Torch computes its gradient on whole maps. Here the operations of a forward pass are
+recorded, and the gradient is passed back as a window [point, channel, row, column] that grows from layer to layer, so
+that the last layers, at full size, cost next to nothing. For a convolution with kernel k, stride s, padding p and
+dilation d, output rows a to b - 1 reach the input rows
 
-What a pass keeps is small, too: the outputs of rectifiers and the places of maxima, nothing of what convolutions and
-batch normalisations took.
+    s a - p   to   s (b - 1) - p + d (k - 1)
+
+An operation without a rule here gets torch's gradient on its whole input. The gradients are torch's up to rounding;
+`differs_from_torch` compares them on the network itself, and `emseg.attribution.attribute` takes torch's where they are
+not. Windows keep less memory, too: the outputs of rectifiers and the places of maxima.
 """
 
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functionalize
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from emseg.attribution.laid_out import LaidOut
-from emseg.attribution.memory import GraphSize, Meter, storages_of
-from emseg.attribution.passes import Box, Calling, FullPasses, Gradient, Points, Seeds
-from emseg.attribution.tape import Tape
-from emseg.attribution.targets import require_logits
-from emseg.attribution.window_rule import NotWindowedError, whole
+from emseg.attribution.inputs import Network, naming_gradient_errors, require_gradient, require_logits
 
+Precision = Literal["fp32", "bf16", "fp16"]
+Points = Float[Tensor, "point 1 height width"]
+Box = tuple[int, int, int, int]
+"""Top, bottom, left, right; bottom and right are past the last."""
+Window = tuple[Tensor, Box]
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.2, "fp16": 0.1}
 """Largest relative difference (L2) from torch's gradient; half precision is compared with itself, which also rounds."""
 
+_FEW_CHANNELS = 2
+_aten = torch.ops.aten
+_IDENTITIES = {_aten.alias.default, _aten.clone.default}
+_NORMS = {_aten._native_batch_norm_legit_no_training.default, _aten.native_batch_norm.default}
+_POINTWISE = {
+    getattr(getattr(_aten, name), overload)
+    for overload, names in {
+        "default": "sigmoid tanh silu gelu elu leaky_relu hardtanh hardswish hardsigmoid softplus mish exp neg abs "
+        "sqrt rsqrt clamp sin cos _to_copy",
+        "Tensor": "add sub mul div",
+        "Scalar": "mul div add sub",
+        "Tensor_Scalar": "pow",
+        "self": "where",
+    }.items()
+    for name in names.split()
+}
+_UPSAMPLES = {
+    getattr(getattr(_aten, f"upsample_{kind}2d"), overload)
+    for kind in ("nearest", "bilinear", "bicubic")
+    for overload in ("default", "vec")
+}
+
+
+class NotWindowedError(Exception):
+    """The network does something that windows of gradients cannot follow; torch's own passes can."""
+
+
+@dataclass(frozen=True)
+class Calling:
+    """The network and the precision it computes in."""
+
+    network: Network
+    precision: Precision = "fp32"
+
+    def output(self, points: Points, run: Callable[[Tensor], Any] | None = None) -> Any:
+        """Return the network's output; `run` is called in its place if given."""
+        half: AbstractContextManager[object] = nullcontext()
+        if self.precision != "fp32":
+            half = torch.autocast(points.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
+        with half, naming_gradient_errors():
+            return (run or self.network)(points)
+
+    def logits(self, points: Points) -> Points:
+        """Return the network's logits, checked."""
+        return require_logits(self.output(points), points)
+
+
+class Pass(Protocol):
+    """A forward pass whose gradients can be asked for, pixel by pixel."""
+
+    tensors: list[Tensor]
+
+    def gradient(self, row: int, column: int) -> Window:
+        """Return the gradient of the logit at (row, column) of each point, [point, row, column], and its box."""
+        ...
+
+
+class TorchPass:
+    """Torch's own graph of a forward pass; gradients cover the whole image."""
+
+    def __init__(self, calling: Calling, points: Points, *, keep: bool = False) -> None:
+        self.tensors = tensors = list[Tensor]()  # what the graph saves, if that is to be kept
+        self.leaf = points.detach().clone().requires_grad_(True)
+
+        def note(tensor: Tensor) -> Tensor:
+            # Detached, and no `self` in here: else the graph would keep what keeps the graph.
+            tensors.append(tensor.detach())
+            return tensor.detach()
+
+        noting = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor) if keep else nullcontext()
+        with torch.enable_grad(), noting:
+            # The network gets a copy, so that one that works on its input in place does not meet a leaf of the graph.
+            self.logits = require_gradient(calling.logits(self.leaf.clone()))
+
+    def gradient(self, row: int, column: int) -> Window:
+        """Return the gradient of one pixel's logit at each point."""
+        start = torch.zeros_like(self.logits)
+        start[:, 0, row, column] = 1
+        with naming_gradient_errors():
+            (found,) = torch.autograd.grad(self.logits, self.leaf, start, retain_graph=True, materialize_grads=True)
+        return found[:, 0], whole(found.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _Node:
+    """One operation: how a window of its output's gradient becomes windows of its tracked inputs'."""
+
+    inputs: tuple[int, ...]
+    output: int
+    pull: Callable[[Tensor, Box], Sequence[Window | None]]
+
 
 class WindowedPass:
-    """A recorded forward pass."""
+    """A recorded forward pass; `weights` remembers weights with the channels last from pass to pass."""
 
-    def __init__(self, calling: Calling, points: Points, laid_out: LaidOut) -> None:
+    def __init__(self, calling: Calling, points: Points, weights: dict[int, tuple[Tensor, Tensor]]) -> None:
+        self.nodes: list[_Node] = []
+        self.tensors: list[Tensor] = []
         points = points.detach().clone()
-        self.tape = Tape(points, laid_out)
-        with torch.no_grad(), self.tape:
-            answered = calling.answer(points)
-        answer = require_logits(answered, points)
-        self.answer = self.tape.close(answer)
-        self.dtype = answer.dtype
-        self.device = answer.device
+        recorder = _Recorder(self, points, weights)
+        with torch.no_grad(), recorder:
+            # Functional operations only: what a network does in place or through views becomes plain values.
+            output = calling.output(points, functionalize(calling.network))
+        logits, place = require_logits(output, points), recorder.place_of(output)
+        if place is None:
+            raise NotWindowedError("its answer does not depend on the image through recorded operations")
+        self.answer, self.dtype, self.device = place, logits.dtype, logits.device
+        self.n_points = len(points)
 
-    def boxes(self, row: int, column: int) -> Box:
-        """Return the pixels of the image that the logit at (row, column) can depend on."""
-        boxes: dict[int, Box] = {self.answer: (row, row + 1, column, column + 1)}
-        for node in reversed(self.tape.nodes):
-            box = boxes.pop(node.output, None)
-            if box is not None:
-                for value, reach in zip(node.inputs, node.rule.reach(box), strict=True):
-                    boxes[value] = union(boxes[value], reach) if value in boxes else reach
-        return boxes.get(0, (row, row + 1, column, column + 1))
-
-    def gradient(self, seeds: Seeds) -> Gradient:
-        """Return the gradient inside the window that it can differ from zero in."""
-        top, left = min(seeds.rows), min(seeds.columns)
-        box = (top, max(seeds.rows) + 1, left, max(seeds.columns) + 1)
-        n_points = len(seeds.values)
-        start = torch.zeros((n_points, 1, box[1] - top, box[3] - left), dtype=self.dtype, device=self.device)
-        rows, columns = [row - top for row in seeds.rows], [column - left for column in seeds.columns]
-        start[:, 0, rows, columns] = seeds.values.to(self.dtype)
-        open_windows: dict[int, tuple[Tensor, Box]] = {self.answer: (start, box)}
+    def gradient(self, row: int, column: int) -> Window:
+        """Return the gradient of one pixel's logit at each point, within the window where it can be nonzero."""
+        box = (row, row + 1, column, column + 1)
+        start = torch.ones((self.n_points, 1, 1, 1), dtype=self.dtype, device=self.device)
+        windows: dict[int, Window] = {self.answer: (start, box)}
         with torch.no_grad():
-            for node in reversed(self.tape.nodes):
-                window = open_windows.pop(node.output, None)
+            for node in reversed(self.nodes):
+                window = windows.pop(node.output, None)
                 if window is None:
                     continue
-                for value, values, reach in zip(
-                    node.inputs, node.rule.pull(*window), node.rule.reach(window[1]), strict=True
-                ):
-                    if values is not None:
-                        other = open_windows.get(value)
-                        open_windows[value] = (values, reach) if other is None else add(other, (values, reach))
-        if 0 not in open_windows:
-            return Gradient(torch.zeros((n_points, 1, 1), device=self.device), box[0], box[2])
-        values, box = open_windows[0]
-        return Gradient(values[:, 0], box[0], box[2])
+                for place, found in zip(node.inputs, node.pull(*window), strict=True):
+                    if found is not None:
+                        windows[place] = _sum(windows[place], found) if place in windows else found
+        if 0 not in windows:
+            return torch.zeros((self.n_points, 1, 1), device=self.device), box
+        values, box = windows[0]
+        return values[:, 0].float(), box
 
 
-class WindowedPasses:
-    """Recorded forward passes of a network, whose backward passes leave out zeros."""
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While active, notes every operation on tensors that come from the image."""
 
-    def __init__(self, calling: Calling, device: torch.device) -> None:
-        self.calling = calling
-        self.laid_out = LaidOut(device)
-        self._shape: Float[Tensor, "1 1 height width"] | None = None
+    def __init__(self, graph: WindowedPass, points: Tensor, weights: dict[int, tuple[Tensor, Tensor]]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.graph, self.weights = graph, weights
+        self.mark = object()  # tensors carry it with their number, so that none is kept alive to be recognised
+        self.n_values = 0
+        self._number(points)
 
-    def forward(self, points: Points) -> WindowedPass:
-        """Run the network and record what it does."""
-        return WindowedPass(self.calling, points, self.laid_out)
+    def _number(self, tensor: Any) -> int:
+        tensor._recorded = (self.mark, self.n_values)
+        self.n_values += 1
+        return self.n_values - 1
 
-    def measure(self, image: Float[Tensor, "height width"]) -> GraphSize:
-        """Return the memory that one point takes."""
-        graph = self.forward(image[None, None])
-        meter = Meter(storages_of(self.calling.network))
-        for node in graph.tape.nodes:
-            for tensor in node.rule.saved:
-                meter.add(tensor)
-        self._latest = graph
-        return GraphSize(meter.kept, max(meter.largest, graph.tape.largest))
+    def place_of(self, tensor: Any) -> int | None:
+        """Return the number of a tracked tensor."""
+        mark, place = getattr(tensor, "_recorded", (None, None))
+        return place if mark is self.mark else None
 
-    def boxes(self, targets: Int[np.ndarray, "target 2"]) -> list[Box] | None:
-        """Return for each target the pixels that its logit can depend on."""
-        return [self._latest.boxes(int(row), int(column)) for row, column in targets]
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and record it if one of its inputs is tracked."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        tracked = [tensor for tensor in _tensors(args) if self.place_of(tensor) is not None]
+        if not tracked or func._schema.is_mutable or func is _aten.detach.default:
+            return result
+        outputs = [result] if isinstance(result, Tensor) else list(result)
+        if func in _NORMS or func is _aten.max_pool2d_with_indices.default:
+            outputs = outputs[:1]  # the others serve the backward pass alone
+        for number, output in enumerate(outputs):
+            if isinstance(output, Tensor) and output.is_floating_point():
+                pull, saved = _rule(func, args, kwargs, result, number, tracked, self.weights)
+                inputs = tuple(place for tensor in tracked if (place := self.place_of(tensor)) is not None)
+                self.graph.nodes.append(_Node(inputs, self._number(output), pull))
+                self.graph.tensors += saved
+        return result
+
+
+def _tensors(args: Any) -> Iterator[Tensor]:
+    for one in args:
+        if isinstance(one, Tensor):
+            yield one
+        elif isinstance(one, list | tuple):
+            yield from _tensors(one)
+
+
+def _rule(
+    func: Any,
+    args: Any,
+    kwargs: Any,
+    result: Any,
+    number: int,
+    tracked: list[Tensor],
+    weights: dict[int, tuple[Tensor, Tensor]],
+) -> tuple[Callable[[Tensor, Box], Sequence[Window | None]], list[Tensor]]:
+    """Return how the gradient of one output is passed back, and the tensors that this needs to keep."""
+    output: Tensor = result if isinstance(result, Tensor) else result[number]
+    shape = tracked[0].shape
+    alike = all(tensor.shape == output.shape and tensor.dtype == output.dtype for tensor in tracked)
+    if alike and (func in _IDENTITIES or (func is _aten.add.Tensor and not kwargs)):
+        return lambda values, box: [(values, box)] * len(tracked), []
+    if func is _aten.relu.default:
+        return lambda values, box: [(values * (_cut(output, box) > 0), box)], [output]
+    if func in _NORMS and not (len(args) == 8 and args[5]) and len(tracked) == 1:
+        factor = torch.rsqrt(args[4] + args[-1]) * (1 if args[1] is None else args[1])
+        return lambda values, box: [(values * factor[:, None, None].to(values.dtype), box)], []
+    if func is _aten.convolution.default and len(tracked) == 1 and args[0] is tracked[0] and output.ndim == 4:
+        return _convolution(shape, args, weights), []
+    if func is _aten.cat.default and output.ndim == 4 and (args[1:] == (1,)):
+        edges = [0]
+        for tensor in args[0]:
+            edges.append(edges[-1] + tensor.shape[1])
+        parts = [edges[i : i + 2] for i, tensor in enumerate(args[0]) if any(tensor is one for one in tracked)]
+        return lambda values, box: [(values[:, first:stop], box) for first, stop in parts], []
+    if func is _aten.max_pool2d_with_indices.default:
+        return _max_pool(shape, args, result[1]), [result[1]]
+    if func in _UPSAMPLES and output.ndim == 4:
+        return _upsample(func, shape, args, output.shape), []
+    saved = list(_tensors(args))
+    return _by_torch(func, args, kwargs, output, number, tracked), saved
+
+
+def _convolution(
+    shape: torch.Size, args: Any, weights: dict[int, tuple[Tensor, Tensor]]
+) -> Callable[[Tensor, Box], Sequence[Window]]:
+    _, weight, _, stride, padding, dilation, transposed, _, groups = args
+    kernel = weight.shape[2:]
+    if isinstance(weight, nn.Parameter):
+        if id(weight) not in weights:
+            weights[id(weight)] = (weight, weight.detach().contiguous(memory_format=_layout(weight)))
+        weight = weights[id(weight)][1]
+
+    def pull(values: Tensor, box: Box) -> list[Window]:
+        spans = _spans(box, kernel, stride, padding, dilation)
+        (top, bottom), (left, right) = spans
+        inside = (max(top, 0), min(bottom, shape[2]), max(left, 0), min(right, shape[3]))
+        if groups == 1 and shape[1] <= _FEW_CHANNELS and values.device.type == "cpu":
+            patches = weight.flatten(1).T @ values.flatten(2)  # faster here: one product and a sum of its patches
+            found = functional.fold(patches, (bottom - top, right - left), tuple(kernel), dilation, 0, stride)
+            return [(_cut(found, _moved(inside, top, left)), inside)]
+        seen = values.new_empty((len(values), shape[1], bottom - top, right - left))  # its size alone counts
+        found = _aten.convolution_backward(
+            values.contiguous(memory_format=_layout(values)),
+            seen.contiguous(memory_format=_layout(values)),
+            weight,
+            None,
+            stride,
+            [0, 0],
+            dilation,
+            False,
+            [0, 0],
+            groups,
+            [True, False, False],
+        )[0]
+        return [(_cut(found, _moved(inside, top, left)), inside)]
+
+    def pull_transposed(values: Tensor, box: Box) -> list[Window]:
+        sides: list[int] = []
+        pads: list[int] = []
+        for axis in (0, 1):
+            begin, end, s, p = box[2 * axis], box[2 * axis + 1], stride[axis], padding[axis]
+            reach = dilation[axis] * (kernel[axis] - 1)
+            first = max(0, -(-(begin + p - reach) // s))
+            last = min(shape[2 + axis] - 1, (end - 1 + p) // s)
+            sides += [first, last + 1]
+            pads = [begin - (first * s - p), last * s - p + reach + 1 - end, *pads]  # torch pads the last axis first
+        found = functional.conv2d(functional.pad(values, pads), weight, None, stride, 0, dilation, groups)
+        return [(found, (sides[0], sides[1], sides[2], sides[3]))]
+
+    return pull_transposed if transposed else pull
+
+
+def _max_pool(shape: torch.Size, args: Any, places: Tensor) -> Callable[[Tensor, Box], Sequence[Window]]:
+    kernel = args[1]
+    stride = args[2] if len(args) > 2 and args[2] else kernel
+    padding = args[3] if len(args) > 3 else [0, 0]
+    dilation = args[4] if len(args) > 4 else [1, 1]
+
+    def pull(values: Tensor, box: Box) -> list[Window]:
+        (top, bottom), (left, right) = _spans(box, kernel, stride, padding, dilation)
+        top, bottom, left, right = max(top, 0), min(bottom, shape[2]), max(left, 0), min(right, shape[3])
+        chosen = _cut(places, box)
+        local = (chosen // shape[3] - top) * (right - left) + chosen % shape[3] - left
+        found = values.new_zeros((*values.shape[:2], (bottom - top) * (right - left)))
+        found.scatter_add_(2, local.flatten(2), values.flatten(2))
+        return [(found.view(*values.shape[:2], bottom - top, right - left), (top, bottom, left, right))]
+
+    return pull
+
+
+def _upsample(func: Any, shape: torch.Size, args: Any, size: torch.Size) -> Callable[[Tensor, Box], Sequence[Window]]:
+    """Enlarging is a product with a matrix along each axis; to nearest neighbours by a whole factor, a sum of cells."""
+    rows, columns = size[2] // shape[2], size[3] // shape[3]
+    by_cells = "nearest" in func.__name__ and (rows * shape[2], columns * shape[3]) == tuple(size[2:])
+    matrices: list[Tensor] = []
+
+    def pull_cells(values: Tensor, box: Box) -> list[Window]:
+        top, bottom, left, right = box
+        inside = (top // rows, -(-bottom // rows), left // columns, -(-right // columns))
+        pads = [left - inside[2] * columns, inside[3] * columns - right]
+        pads += [top - inside[0] * rows, inside[1] * rows - bottom]
+        return [(functional.avg_pool2d(functional.pad(values, pads), (rows, columns)) * (rows * columns), inside)]
+
+    def pull(values: Tensor, box: Box) -> list[Window]:
+        if not matrices:
+            for axis in (2, 3):
+                unit = torch.eye(shape[axis], device=values.device)
+                lines = func(unit[None, :, :, None] if axis == 2 else unit[None, :, None, :], *args[1:])
+                matrices.append((lines[0, :, :, 0] if axis == 2 else lines[0, :, 0, :]).T)
+        parts, sides = [], []
+        for axis, matrix in enumerate(matrices):
+            part = matrix[box[2 * axis] : box[2 * axis + 1]]
+            used = torch.nonzero(part.any(dim=0)).flatten()
+            sides += [int(used[0]), int(used[-1]) + 1]
+            parts.append(part[:, sides[-2] : sides[-1]].to(values.dtype))
+        return [(parts[0].T @ values @ parts[1], (sides[0], sides[1], sides[2], sides[3]))]
+
+    return pull_cells if by_cells else pull
+
+
+def _by_torch(
+    func: Any, args: Any, kwargs: Any, output: Tensor, number: int, tracked: list[Tensor]
+) -> Callable[[Tensor, Box], Sequence[Window | None]]:
+    """Run the operation again and let torch differentiate it: pixel by pixel in the window, others on all they take."""
+    shape = output.shape
+    local = func in _POINTWISE and len(shape) == 4
+
+    def pull(values: Tensor, box: Box) -> list[Window | None]:
+        def cut(tensor: Tensor) -> tuple[Tensor, Box]:
+            top, bottom, left, right = whole(tensor.shape)
+            if local and tensor.ndim >= 2 and tensor.shape[-2] == shape[-2]:  # else the rows are broadcast
+                top, bottom = box[:2]
+                tensor = tensor[..., top:bottom, :]
+            if local and tensor.ndim >= 1 and tensor.shape[-1] == shape[-1]:
+                left, right = box[2:]
+                tensor = tensor[..., left:right]
+            return tensor, (top, bottom, left, right)
+
+        leaves, boxes = [], []
+        replaced: dict[int, Tensor] = {}
+        for tensor in tracked:
+            part, place = cut(tensor)
+            if id(tensor) not in replaced:
+                replaced[id(tensor)] = part.detach().requires_grad_(True)
+            leaves.append(replaced[id(tensor)])
+            boxes.append(place)
+
+        def rebuilt(one: Any) -> Any:
+            if isinstance(one, Tensor):
+                return replaced[id(one)] if id(one) in replaced else cut(one)[0]
+            return [rebuilt(part) for part in one] if isinstance(one, list | tuple) else one
+
+        with torch.enable_grad():
+            result = func(*(rebuilt(one) for one in args), **kwargs)
+            again = result if isinstance(result, Tensor) else result[number]
+            start = values if local else _widened(values, box, shape)
+            if not again.requires_grad:
+                return [None] * len(leaves)
+            unique = list(replaced.values())
+            found = torch.autograd.grad(again, unique, start.to(again.dtype), allow_unused=True)
+        gradients = dict(zip(map(id, unique), found, strict=True))
+        answer: list[Window | None] = []
+        for leaf, place in zip(leaves, boxes, strict=True):
+            gradient = gradients.pop(id(leaf), None)  # an input that comes twice has its whole gradient once
+            answer.append(None if gradient is None else (gradient, place))
+        return answer
+
+    return pull
+
+
+def whole(shape: Sequence[int]) -> Box:
+    """Return the box that holds all of a tensor of this shape."""
+    return (0, shape[-2], 0, shape[-1]) if len(shape) >= 2 else (0, 1, 0, shape[-1] if len(shape) else 1)
 
 
 def union(one: Box, other: Box) -> Box:
@@ -106,44 +404,56 @@ def union(one: Box, other: Box) -> Box:
     return min(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), max(one[3], other[3])
 
 
-def add(one: tuple[Tensor, Box], other: tuple[Tensor, Box]) -> tuple[Tensor, Box]:
+def _cut(tensor: Tensor, box: Box) -> Tensor:
+    return tensor[..., box[0] : box[1], box[2] : box[3]]
+
+
+def _moved(box: Box, top: int, left: int) -> Box:
+    return box[0] - top, box[1] - top, box[2] - left, box[3] - left
+
+
+def _widened(values: Tensor, box: Box, shape: Sequence[int]) -> Tensor:
+    if tuple(values.shape) == tuple(shape):
+        return values
+    wide = values.new_zeros((*values.shape[:-2], *shape[-2:]))
+    _cut(wide, box).copy_(values)
+    return wide
+
+
+def _sum(one: Window, other: Window) -> Window:
     """Return the sum of two windows of a gradient, in the box around both."""
     if one[1] == other[1]:
         return one[0] + other[0], one[1]
     box = union(one[1], other[1])
-    if box == other[1]:
-        one, other = other, one
-    if box == one[1]:
-        total = one[0].clone()
-        parts = [other]
-    else:
-        shape = (*one[0].shape[:-2], box[1] - box[0], box[3] - box[2])
-        total = one[0].new_zeros(shape)
-        parts = [one, other]
-    for values, (top, bottom, left, right) in parts:
-        total[..., top - box[0] : bottom - box[0], left - box[2] : right - box[2]] += values
+    total = one[0].new_zeros((*one[0].shape[:-2], box[1] - box[0], box[3] - box[2]))
+    for values, place in (one, other):
+        _cut(total, _moved(place, box[0], box[2])).add_(values)
     return total, box
 
 
-def differs_from_torch(
-    calling: Calling, image: Float[Tensor, "height width"], targets: Int[np.ndarray, "target 2"]
-) -> str | None:
+def _spans(box: Box, kernel: Any, stride: Any, padding: Any, dilation: Any) -> list[tuple[int, int]]:
+    """Return along both axes the input places that a kernel covers for `box` of the output, padding included."""
+    k, s, p, d = (tuple(one) * 2 if len(one) == 1 else tuple(one) for one in (kernel, stride, padding, dilation))
+    return [(box[2 * a] * s[a] - p[a], (box[2 * a + 1] - 1) * s[a] - p[a] + d[a] * (k[a] - 1) + 1) for a in (0, 1)]
+
+
+def _layout(tensor: Tensor) -> torch.memory_format:
+    return torch.channels_last if tensor.device.type == "cpu" else torch.contiguous_format
+
+
+def differs_from_torch(calling: Calling, points: Points, targets: Sequence[tuple[int, int]]) -> str | None:
     """Return how windows' gradients differ from torch's on this network and image, None where they do not."""
-    points = image[None, None]
+    theirs_pass = TorchPass(calling, points)
     try:
-        windowed = WindowedPass(calling, points, LaidOut(image.device))
-    except NotWindowedError as reason:
-        return str(reason)
-    full = FullPasses(calling).forward(points)
-    for row, column in targets:
-        seeds = Seeds([int(row)], [int(column)], torch.ones((1, 1), device=image.device))
-        try:
-            ours = torch.zeros_like(image)
-            windowed.gradient(seeds).add_to(ours, np.ones(1), whole(image.shape))
-        except NotWindowedError as reason:
-            return str(reason)
-        theirs = full.gradient(seeds).values[0]
-        error = float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30))
-        if not error <= TOLERANCE[calling.precision] and bool(torch.isfinite(theirs).all()):
-            return f"the gradients differ by {error:.2g} of torch's"
+        windowed = WindowedPass(calling, points, {})
+        for row, column in targets:
+            ours = torch.zeros_like(points[:, 0])
+            values, box = windowed.gradient(row, column)
+            _cut(ours, box).copy_(values)
+            theirs = theirs_pass.gradient(row, column)[0]
+            error = float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30))
+            if not error <= TOLERANCE[calling.precision] and bool(torch.isfinite(theirs).all()):
+                return f"the gradients differ by {error:.2g} of torch's"
+    except (NotWindowedError, RuntimeError, NotImplementedError) as reason:
+        return str(reason).split("\n")[0]
     return None

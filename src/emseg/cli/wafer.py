@@ -265,11 +265,9 @@ def run_config(arguments: argparse.Namespace) -> int:
     """Print the config."""
     from emseg.checks import require_one_of
     from emseg.wafer import SECTION_CLASSES, open_benchmark
-    from emseg.wafer.detector.design import DetectorDesign
-    from emseg.wafer.detector.runner_config import runner_config
-    from emseg.wafer.detector.schedule import SCHEDULES
+    from emseg.wafer.detector import PLANS, DetectorDesign, runner_config
 
-    require_one_of("size", arguments.size, SCHEDULES)
+    require_one_of("size", arguments.size, PLANS)
     benchmark = None if arguments.data is None else open_benchmark(arguments.data)
     class_names = SECTION_CLASSES if benchmark is None else benchmark.class_names
     design = DetectorDesign(
@@ -288,7 +286,7 @@ def run_config(arguments: argparse.Namespace) -> int:
             break
     config = runner_config(
         design,
-        SCHEDULES[arguments.size].changed(**changes),
+        PLANS[arguments.size].changed(**changes),
         arguments.data or Path("data/wafer"),
         arguments.split,
         arguments.work_dir,

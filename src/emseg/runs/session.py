@@ -12,7 +12,6 @@ import math
 import os
 import platform
 import re
-import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from typing import Any
 from emseg.checks import require_one_of
 from emseg.data import DATA_KINDS
 from emseg.errors import UsageError
+from emseg.training.memory_use import gpu_peak_memory_mib, host_peak_memory_mib
 from emseg.wording import as_html, format_number
 
 METADATA_KEY = "emseg"
@@ -152,10 +152,8 @@ def describe_environment() -> dict[str, Any]:
 
 def peak_memory_mib() -> dict[str, float | None]:
     """Return the largest resident memory of this process and the largest allocation on its GPU, in MiB."""
-    unit = 1024 * 1024 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    torch = _torch_with_gpu()
-    gpu = round(torch.cuda.max_memory_allocated() / 2**20, 1) if torch else None
-    return {"host": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1), "gpu": gpu}
+    gpu = gpu_peak_memory_mib()
+    return {"host": round(host_peak_memory_mib(), 1), "gpu": None if gpu is None else round(gpu, 1)}
 
 
 def available_cores() -> int:

@@ -56,7 +56,7 @@ class OutputArray(ImageArray, Protocol):
     def __setitem__(self, index: Any, value: Any, /) -> None: ...
 
 
-def mirrored(origin: int, n: int, length: int) -> Int64[np.ndarray, "{n}"]:
+def mirrored(origin: int, n: int, length: int) -> Int64[np.ndarray, " place"]:
     """Return the places of the `n` pixels from `origin` on an axis of `length` pixels that ends in mirrors."""
     places = np.arange(origin, origin + n, dtype=np.int64)
     if length == 1:

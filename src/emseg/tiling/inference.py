@@ -103,7 +103,7 @@ def predict_tiled(
         raise UsageError("`depends_on` is kept in a checkpoint; got one without the other. Name a `checkpoint` file.")
     stored = "float32" if out is None else str(np.dtype(out.dtype))
     run = _Prediction(network, image, grid, place, precision, mean, scale, n_batch, stored, progress)
-    with _evaluating(network), ThreadPoolExecutor(max_workers=2) as threads:
+    with evaluating(network), ThreadPoolExecutor(max_workers=2) as threads:
         return run.predict(out, record, threads)
 
 
@@ -291,7 +291,7 @@ class _Prediction:
 
 
 @contextmanager
-def _evaluating(network: Network) -> Iterator[None]:
+def evaluating(network: Network) -> Iterator[None]:
     """Put a module into evaluation mode, without gradients; afterwards each of its parts is as it was."""
     training = [part for part in network.modules() if part.training] if isinstance(network, nn.Module) else []
     if isinstance(network, nn.Module):

@@ -1,33 +1,35 @@
-"""Which input pixels an output pixel can depend on: for the halo of tiles and for the window of an attribution.
+"""Which input pixels an output pixel can depend on: for the halo of tiles and the window of an attribution.
 
-The theoretical receptive field of an output pixel t is the set of input pixels p that a path connects to it. It is the
-support of a gradient: with positive weights, a positive input, averages instead of maxima and no rectifier that is
-off, no path can cancel another, so
+NaN goes wherever a value goes, through weights of zero and rectifiers that are off as well. So the network is run on
+strips whose ends are NaN, and the outputs that stay finite depend on the finite middle alone:
 
-    p belongs to the field of t   if and only if   d y_t / d x_p != 0        (in float64)
+    columns    NaN  c ... clean ... e  NaN        input
+    outputs    NaN    a ... finite ... b  NaN     left = a - c,  right = e - b
 
-The extent depends on the position of t within the network's stride, so each position is tried, on strips that are only
-as wide as the stride. A trained network uses a small part of its theoretical field.
+The distances repeat with the network's stride. `theoretical_receptive_field` takes the largest over its positions;
+`measure_dependence` those of windows that begin and end on multiples of the stride, and finds the stride: the smallest
+shift of the input that shifts the output. A network that pools over the whole map leaves nothing finite.
 
-Source: Araujo, Norris and Sim 2019 (Computing receptive fields of convolutional neural networks) for the notion.
+Source: Araujo, Norris and Sim 2019, "Computing receptive fields of convolutional neural networks", for the notion.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
+from emseg.checks import require_count
 from emseg.errors import UsageError
+from emseg.tiling.inference import device_of, evaluating
 
-FIRST_LENGTH_PX = 256
 LONGEST_PX = 4096
-_MAX_POOLS = (functional.max_pool2d, torch.max_pool2d, functional.max_pool2d_with_indices)
-_MEAN_POOLS: dict[Any, Any] = {functional.adaptive_max_pool2d: functional.adaptive_avg_pool2d}
+_FIRST_PX = 256
+_NAN_PX = 64
+_ALIGNED_PX = 32
+_AT_ONCE = 4
+Network = nn.Module | Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,19 @@ class ReceptiveField:
 
     @property
     def height(self) -> int | None:
-        """Rows of the field, its own included; None if it is unbounded."""
+        """Rows of the field, its own included; None where it has no end."""
         return None if self.up is None or self.down is None else self.up + 1 + self.down
 
     @property
     def width(self) -> int | None:
-        """Columns of the field, its own included; None if it is unbounded."""
+        """Columns of the field, its own included; None where it has no end."""
         return None if self.left is None or self.right is None else self.left + 1 + self.right
 
     @property
     def reach(self) -> int | None:
-        """The largest of the four distances, which a tile's halo must cover; None if one is unbounded."""
-        distances = (self.up, self.down, self.left, self.right)
-        return None if self.is_global else max(distance for distance in distances if distance is not None)
+        """The largest of the four distances; None where one has no end."""
+        distances = [one for one in (self.up, self.down, self.left, self.right) if one is not None]
+        return max(distances) if len(distances) == 4 else None
 
     def area_nm2(self, pixel_size_nm: float, height: int, width: int) -> float:
         """Return the field's area in nm^2 within an image of `height` x `width` pixels."""
@@ -70,124 +72,126 @@ class ReceptiveField:
 GLOBAL_FIELD = ReceptiveField(None, None, None, None)
 
 
-def theoretical_receptive_field(network: nn.Module, *, stride: int = 32, n_channels: int = 1) -> ReceptiveField:
-    """Return the receptive field of an output pixel, the largest over all positions within `stride`.
+@dataclass(frozen=True)
+class Dependence:
+    """Pixels that a window needs `before` (rows, columns) and `after` a target, its edges on multiples of `stride`."""
 
-    `stride` must be a multiple of the network's own (32 suits encoders of five halvings). The network's weights are
-    neither used nor changed. A side that still reaches the border of 4096 pixels is None: the network pools globally.
-    Raises `UsageError` for a network whose output has another size than its input.
+    before: tuple[int, int]
+    after: tuple[int, int]
+    stride: int
+
+    def window(self, target: Any, shape: Sequence[int]) -> tuple[int, int, int, int]:
+        """Return top, bottom, left and right of the smallest window on the grid that gives the target its logit."""
+        sides = []
+        for place, before, after, side in zip(target, self.before, self.after, shape, strict=True):
+            first = max(0, (int(place) - before) // self.stride * self.stride)
+            sides += [first, min(side, -(-(int(place) + after + 1) // self.stride) * self.stride)]
+        return sides[0], sides[1], sides[2], sides[3]
+
+
+def theoretical_receptive_field(network: Network, *, stride: int = 32, n_channels: int = 1) -> ReceptiveField:
+    """Return the receptive field of an output pixel, the largest over all places within `stride`.
+
+    `stride` must be a multiple of the network's own (32 suits encoders of five halvings). The network's weights play no
+    part and stay as they are. A side that still reaches the border of 4096 pixels is None: the network pools globally.
+    Raises `UsageError` for a network that answers with another size than it was given.
     """
-    if stride < 1:
-        raise UsageError(f"`stride` must be at least 1; got {stride}. Give the network's largest downsampling factor.")
-    positive = _positive_copy(network)
-    up, down = _reach_along(positive, 2, stride, n_channels)
-    left, right = _reach_along(positive, 3, stride, n_channels)
-    return ReceptiveField(up, down, left, right)
+    require_count("stride", stride)
+    sides: list[int | None] = []
+    for axis in (2, 3):
+        length = -(-max(_FIRST_PX, 8 * stride) // stride) * stride
+        found = None
+        while found is None and length <= max(LONGEST_PX, 8 * stride):
+            found = _distances(network, axis, length, stride, range(stride), n_channels)
+            length *= 2
+        sides += [None, None] if found is None else found
+    return ReceptiveField(*sides)
 
 
-def _reach_along(network: nn.Module, axis: int, stride: int, n_channels: int) -> tuple[int | None, int | None]:
-    """Return how far the field reaches before and after the target along one axis."""
-    length = max(FIRST_LENGTH_PX, 8 * stride)
-    length = -(-length // stride) * stride
-    while True:
-        is_longest = 2 * length > max(LONGEST_PX, 8 * stride)
-        before, after = _reach_in_strip(network, axis, length, stride, n_channels, measure_all=is_longest)
-        if is_longest or (before is not None and after is not None):
-            return before, after
-        length *= 2
-
-
-def _reach_in_strip(
-    network: nn.Module, axis: int, length: int, stride: int, n_channels: int, *, measure_all: bool
-) -> tuple[int | None, int | None]:
-    """Return the reach along a strip `length` long; None where the field touches the strip's end.
-
-    Unless `measure_all`, the first position that touches an end is the last one tried: a longer strip follows.
-    """
-    shape = [1, n_channels, stride, stride]
-    shape[axis] = length
-    generator = torch.Generator().manual_seed(0)
-    strip = (torch.rand(shape, generator=generator, dtype=torch.float64) + 0.5).requires_grad_()
-    output = _output_of(network, strip)
-    first = length // stride // 2 * stride
-    before: int | None = 0
-    after: int | None = 0
-    for position in range(first, first + stride):
-        line = output.select(axis, position).sum()
-        (gradient,) = torch.autograd.grad(line, strip, retain_graph=True)
-        other_axes = tuple(a for a in range(4) if a != axis)
-        seen = torch.nonzero((gradient != 0).sum(dim=other_axes)).flatten()
-        if not len(seen):
-            raise UsageError("a receptive field needs a gradient; the network's output does not depend on its input.")
-        low, high = int(seen[0]), int(seen[-1])
-        before = None if low == 0 or before is None else max(before, position - low)
-        after = None if high == length - 1 or after is None else max(after, high - position)
-        if (before is None and after is None) or (None in (before, after) and not measure_all):
-            break
-    return before, after
-
-
-def _output_of(network: nn.Module, strip: Tensor) -> Tensor:
-    """Return the network's output, with averages instead of maxima, checked to have the strip's size."""
+def measure_dependence(network: Network, longest_px: int) -> Dependence | None:
+    """Return what windows of a network with one channel need; None where more than `longest_px`, or unknown."""
+    before, after, length = [], [], _FIRST_PX
     try:
-        with _AveragesForMaxima():
-            output = network(strip)
+        for axis in (2, 3):
+            found = None
+            while found is None and length <= max(longest_px, _FIRST_PX):
+                found = _distances(network, axis, length, _ALIGNED_PX, (0,), 1)
+                length = 2 * length if found is None else length
+            if found is None:
+                return None
+            before.append(found[0])
+            after.append(found[1])
+        stride = _stride(network, length, max(before) + _ALIGNED_PX, max(after) + _ALIGNED_PX)
+    except (ValueError, RuntimeError):  # a network that refuses strips, or NaN
+        return None
+    return None if stride is None else Dependence((before[0], before[1]), (after[0], after[1]), stride)
+
+
+def _distances(
+    network: Network, axis: int, length: int, side: int, offsets: Sequence[int], n_channels: int
+) -> list[int] | None:
+    """Return `left` and `right` of the top of this file, the largest over offsets; None where nothing stays finite."""
+    edge = -(-_NAN_PX // side) * side
+    largest = [0, 0]
+    for start in range(0, len(offsets), _AT_ONCE):
+        group = offsets[start : start + _AT_ONCE]
+        shape = [len(group), n_channels, side, side]
+        shape[axis] = length
+        strips = torch.zeros(shape)
+        for strip, offset in zip(strips, group, strict=True):
+            along = strip.movedim(axis - 1, 0)
+            along[: edge + offset] = torch.nan
+            along[length - edge + offset :] = torch.nan
+        lost = _run(network, strips).isnan().any(dim=1).any(dim=5 - axis - 1)
+        for one, offset in zip(lost, group, strict=True):
+            places = torch.nonzero(one).flatten()
+            if not len(places):
+                raise UsageError("a receptive field needs an output that depends on the input; this one does not.")
+            gaps = places.diff()
+            if not len(gaps) or int(gaps.max()) < 2:
+                return None
+            widest = int(gaps.argmax())
+            first, stop = int(places[widest]) + 1, int(places[widest + 1])
+            largest = [max(largest[0], first - edge - offset), max(largest[1], length - edge + offset - stop)]
+    return largest
+
+
+def _stride(network: Network, length: int, before: int, after: int) -> int | None:
+    """Return the smallest power of two by which a window may be shifted without a change; None where 32 changes it."""
+    known = getattr(network, "stride", 1)
+    shift = known if isinstance(known, int) else 1
+    generator = torch.Generator().manual_seed(0)
+    strips = [torch.randn(shape, generator=generator) for shape in ((1, 1, 32, length), (1, 1, length, 32))]
+    wholes = [_run(network, strip).movedim(axis, 0) for strip, axis in zip(strips, (3, 2), strict=True)]
+    while shift <= _ALIGNED_PX:
+        same = True
+        for strip, whole, axis in zip(strips, wholes, (3, 2), strict=True):
+            part = _run(network, strip.narrow(axis, shift, length - _ALIGNED_PX)).movedim(axis, 0)
+            inside = slice(before, len(part) - after)
+            theirs = whole[shift : shift + len(part)][inside]
+            same = same and bool((part[inside] - theirs).abs().max() <= 1e-4 * whole.abs().max())
+        if same:
+            return shift
+        shift *= 2
+    return None
+
+
+def _run(network: Network, strips: Tensor) -> Tensor:
+    """Return the network's outputs on the CPU, of the input's size."""
+    first = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    points = strips.to(device_of(network, None), torch.float32 if first is None else first.dtype)
+    try:
+        with evaluating(network):
+            answer = network(points)
     except RuntimeError as error:
         raise UsageError(
-            f"a receptive field needs an output of the input's size; a strip of {tuple(strip.shape)} could not be "
-            f"computed ({error}). Use a network with an output for every pixel, or a larger `stride`."
+            f"a receptive field needs an output of the input's size; a strip of {tuple(strips.shape)} could not be "
+            f"computed ({error}). Use a network that answers pixel by pixel, or a larger `stride`."
         ) from error
-    if not isinstance(output, Tensor) or output.shape[-2:] != strip.shape[-2:]:
-        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if not isinstance(answer, Tensor) or answer.ndim != 4 or answer.shape[-2:] != strips.shape[-2:]:
+        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise UsageError(
-            f"a receptive field needs an output of the input's size; {tuple(strip.shape)} gave {got}. "
-            "Use a network with an output for every pixel, or a `stride` that it divides."
+            f"a receptive field needs an output of the input's size; {tuple(strips.shape)} gave {got}. "
+            "Use a network that answers pixel by pixel, or a `stride` that it divides."
         )
-    return output
-
-
-def _positive_copy(network: nn.Module) -> nn.Module:
-    """Return a float64 copy in evaluation mode whose weights are positive and keep activations near 1."""
-    positive = copy.deepcopy(network).to(device="cpu", dtype=torch.float64).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
-    for module in positive.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-            assert module.running_var is not None
-            module.running_mean.zero_()
-            module.running_var.fill_(1.0)
-    for parameter in positive.parameters():
-        draws = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) + 0.5
-        per_output = parameter[0].numel() if parameter.dim() > 1 else 1
-        parameter.copy_(draws / per_output)
-    for buffer in positive.buffers():
-        if buffer.is_floating_point():  # fixed cosines of frequency attention: their signs could cancel
-            buffer.abs_()
-    return positive
-
-
-class _AveragesForMaxima(TorchFunctionMode):
-    """While active, max pooling takes the mean instead, so that a gradient passes to every pixel of its window."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Call `func`, or its averaging counterpart."""
-        arguments = kwargs or {}
-        if func in _MEAN_POOLS:
-            return _MEAN_POOLS[func](*args[:2])
-        if func in _MAX_POOLS:
-            names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-            given = {**dict(zip(names, args, strict=False)), **arguments}
-            if given.get("dilation", 1) not in (1, (1, 1)) or given.get("return_indices", False):
-                raise UsageError(
-                    "the receptive field of max pooling with dilation or with indices is not defined here. "
-                    "Derive it from the layers by hand."
-                )
-            return functional.avg_pool2d(
-                given["input"],
-                given["kernel_size"],
-                given.get("stride") or given["kernel_size"],
-                given.get("padding", 0),
-                bool(given.get("ceil_mode", False)),
-            )
-        return func(*args, **arguments)
+    return answer.float().cpu()

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from emseg.checks import plain, require_count, require_one_of
+from emseg.data import DATA_KINDS
 from emseg.data.registry import cache_root
 from emseg.errors import InputError, UsageError
 from emseg.files import DIGEST_LENGTH, digest_of
@@ -25,7 +26,6 @@ from emseg.synthetic.wafer import WAFER_GENERATOR_VERSION, synthesize_wafer
 from emseg.synthetic.wafer.benchmark_design import BenchmarkDesign, preset
 from emseg.wafer.annotated_wafer import Wafer, require_8_bit
 from emseg.wafer.formats.benchmark_folder import (
-    KINDS,
     Benchmark,
     find_kept,
     made_whole,
@@ -93,7 +93,7 @@ def benchmark_from_wafers(
         "train_share": train_share,
         "validation_wafers": list(validation_wafers),
         "seed": seed,
-        "kind": require_one_of("kind", kind, KINDS),
+        "kind": require_one_of("kind", kind, DATA_KINDS),
     }
     place = Path(folder)
     kept = find_kept(place, parameters)

@@ -8,7 +8,7 @@ import pytest
 
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import ArrayImage, CroppedImage, MembraneSet
-from emseg.membrane.dataset.images import central_crop
+from emseg.membrane.dataset.membrane_set import central_crop
 
 GREY = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 MASK = GREY % 7 == 0

@@ -9,8 +9,8 @@ import pytest
 
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import open_membrane_set
-from emseg.membrane.dataset.downsampled import TRACK_2_FACTOR, downsampled_pair
-from emseg.membrane.dataset.synthetic_sets import tissue_seed
+from emseg.membrane.dataset.known_sets import tissue_seed
+from emseg.membrane.dataset.labels import TRACK_2_FACTOR, downsampled_pair
 from emseg.synthetic.tissue import synthesize_tissue
 
 SMALL = {"n_train": 2, "n_validation": 1, "n_test": 1}
@@ -88,14 +88,14 @@ def test_isbi_in_another_division_has_another_fingerprint(real_data: Path):
     ("arguments", "message"),
     [
         ({"data": "isbi2013"}, "Did you mean 'isbi2012'"),
-        ({"data": "synthetic", "track": "track3"}, "`track` must be one of track1"),
-        ({"data": "synthetic", "split": "random"}, "`split` must be one of block, interleaved; got 'random'"),
+        ({"data": "synthetic", "track": "track3"}, "`track` must be one of 'track1'"),
+        ({"data": "synthetic", "split": "random"}, "`split` must be one of 'block', 'interleaved'; got 'random'"),
         ({"data": "synthetic", "split": "interleaved"}, "`split` must be 'block' for 'synthetic', which comes divided"),
         ({"data": "isbi2012", "track": "isbi_like"}, "'isbi_like' is synthetic"),
         ({"data": "synthetic", "folder": "here"}, "`folder` is for data='urisc'"),
         ({"data": "urisc"}, "`folder` must name the folder"),
-        ({"data": "synthetic", "n_train": -1}, "`n_train` must be a whole number from 0; got -1"),
-        ({"data": "synthetic", "n_test": 1.5}, "`n_test` must be a whole number from 0; got 1.5"),
+        ({"data": "synthetic", "n_train": -1}, "`n_train` must be a whole number of at least 0; got -1"),
+        ({"data": "synthetic", "n_test": 1.5}, "`n_test` must be a whole number of at least 0; got 1.5"),
         ({"data": "synthetic", "size_px": 8}, "`size_px` must be at least 16"),
     ],
 )

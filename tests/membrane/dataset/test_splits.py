@@ -5,28 +5,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emseg.errors import InputError, UsageError
-from emseg.membrane.dataset.splits import SPLITS, choose, divide
+from emseg.membrane.dataset.folder_set import SPLITS, choose, divide
 
 
 def test_isbi_is_divided_as_was_fixed_before_anything_was_trained():
     block = divide(30, "block")
-    assert block.test == tuple(range(20, 30))
-    assert block.validation == (4, 9, 14, 19)
-    assert block.train == tuple(place for place in range(20) if place not in (4, 9, 14, 19))
-    assert divide(30, "interleaved").test == tuple(range(2, 30, 3))
+    assert block["test"] == tuple(range(20, 30))
+    assert block["validation"] == (4, 9, 14, 19)
+    assert block["train"] == tuple(place for place in range(20) if place not in (4, 9, 14, 19))
+    assert divide(30, "interleaved")["test"] == tuple(range(2, 30, 3))
 
 
 @given(n=st.integers(8, 300), split=st.sampled_from(SPLITS))
 def test_every_image_is_in_one_part(n: int, split: str):
     parts = divide(n, split)
-    together = [*parts.train, *parts.validation, *parts.test]
+    together = [*parts["train"], *parts["validation"], *parts["test"]]
     assert sorted(together) == list(range(n))
-    assert min(len(parts.train), len(parts.validation), len(parts.test)) >= 1
-    assert abs(len(parts.test) - n / 3) <= 1
+    assert min(len(parts["train"]), len(parts["validation"]), len(parts["test"])) >= 1
+    assert abs(len(parts["test"]) - n / 3) <= 1
 
 
 def test_every_tested_section_of_the_interleaved_split_has_a_neighbour_that_was_not():
-    tested = set(divide(30, "interleaved").test)
+    tested = set(divide(30, "interleaved")["test"])
     assert all(place - 1 not in tested and place + 1 not in tested for place in tested)
 
 

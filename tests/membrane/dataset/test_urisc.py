@@ -158,7 +158,7 @@ def empty_part(folder: Path) -> None:
         (remove_labels, "label/Track1 must be a folder of U-RISC"),
         (remove_label, r"every image must have a label of its name; 1\.png has none"),
         (add_label, r"every label must have an image of its name; 99\.png"),
-        (same_name_twice, r"each name must be there once; .* has 1\.png and 1\.tiff"),
+        (same_name_twice, r"each name must occur once; .* has 1\.png and 1\.tiff"),
         (resize_label, r"must have its image's size; .*1\.png has 40 x 56, .* has 48 x 56"),
         (colour_image, r"imgs/Track1/train/1\.png must be grey; it is a colour image"),
         (colour_label, r"label/Track1/train/1\.png must be grey; it is a colour image"),
@@ -170,7 +170,7 @@ def empty_part(folder: Path) -> None:
         (cut_image, r"1\.png is a truncated or damaged PNG"),
         (cut_tiff, r"1\.tiff is a truncated TIFF"),
         (text_as_image, r"1\.png must hold an image"),
-        (empty_part, r"test must hold \.png, \.tif, \.tiff files; it holds none"),
+        (empty_part, r"test must contain \.png, \.tif, \.tiff files; it has none"),
     ],
 )
 def test_what_is_wrong_is_said_by_name(damage: Callable[[Path], None], message: str, tmp_path: Path):
@@ -224,14 +224,14 @@ def test_a_users_own_division_is_kept(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "must be valid JSON"),
+        ("{", "is not valid JSON"),
         ("[4]", "must be an object"),
         ('{"pixel_size": 4}', "Did you mean 'pixel_size_nm'"),
-        ('{"pixel_size_nm": "4"}', "must be a positive length"),
-        ('{"pixel_size_nm": -4}', "must be a positive length"),
-        ('{"kind": "private"}', "kind must be one of"),
-        ('{"membrane": "white"}', "must be 'dark' or 'bright'"),
-        ('{"name": 3}', "name must be text"),
+        ('{"pixel_size_nm": "4"}', "`pixel_size_nm` must be a number; got '4'"),
+        ('{"pixel_size_nm": -4}', "`pixel_size_nm` must be greater than 0; got -4"),
+        ('{"kind": "private"}', "`kind` must be one of"),
+        ('{"membrane": "white"}', "`membrane` must be one of 'dark', 'bright'"),
+        ('{"name": 3}', "`name` must be text"),
     ],
 )
 def test_a_statement_that_cannot_be_used_is_refused(text: str, message: str, tmp_path: Path):

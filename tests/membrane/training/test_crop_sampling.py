@@ -6,7 +6,7 @@ import torch
 from membrane.training.toy_membranes import toy_image, toy_set
 
 from emseg.membrane.dataset import ArrayImage
-from emseg.membrane.training import NO_AUGMENTATION, Augmentation
+from emseg.membrane.training import NO_AUGMENTATION, Augmentation, TrainingPlan
 from emseg.membrane.training.crop_sampling import StepBatches, crop_draw, read_window
 from emseg.training.steps import step_seed
 
@@ -76,8 +76,7 @@ def test_an_image_smaller_than_the_crop_is_in_its_middle():
 
 
 def batches(**given):
-    settings = {"seed": 5, "batch_size": 4, "crop_size": 16, "augmentation": Augmentation()}
-    return StepBatches(toy_set().train, **settings | given)
+    return StepBatches(toy_set().train, TrainingPlan(seed=5, batch_size=4, crop_size=16), **given)
 
 
 def test_a_batch_is_a_function_of_the_step():
@@ -98,6 +97,6 @@ def test_the_truth_of_a_crop_is_its_own():
     """Where grey is the mask itself, the window's channels agree everywhere."""
     mask = toy_image("a", 1).membrane
     image = ArrayImage("a", mask.astype(np.uint8), mask)
-    data = StepBatches([image], seed=0, batch_size=8, crop_size=32, augmentation=Augmentation())
+    data = StepBatches([image], TrainingPlan(batch_size=8, crop_size=32))
     windows = data[0].windows
     assert torch.equal(windows[:, 0], windows[:, 1])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
 
-from emseg.synthetic.wafer import WaferDesign, kernels
-from emseg.synthetic.wafer.cutting import RIBBON, cut_sections
-from emseg.synthetic.wafer.shape import draw_knife, draw_shape
+from emseg.synthetic.wafer import WaferDesign
+from emseg.synthetic.wafer import wafer_kernels as kernels
+from emseg.synthetic.wafer.layout import RIBBON, cut_sections
+from emseg.synthetic.wafer.section_shape import draw_knife, draw_shape
 from emseg.wafer import SECTION_CLASSES
 
 LENGTH, WIDTH = 120.0, 86.0

@@ -5,16 +5,9 @@ import pytest
 from scipy import ndimage
 
 from emseg.errors import UsageError
-from emseg.synthetic.wafer.section_outline import Fold, Quad, cut_off, draw_fold, draw_quad
-from emseg.wafer import SECTION_CLASSES, draw_section_crop, section_crops
+from emseg.synthetic.wafer import SECTION_CLASSES, draw_section_crop, section_crops
 
 SIZE = 64
-SQUARE = Quad(np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]), np.full(4, 0.25))
-
-
-def grid(size: int = 200):
-    place = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
-    return np.meshgrid(place, place, indexing="ij")
 
 
 def sections(quality: str, n: int = 60, size: int = SIZE) -> list[np.ndarray]:
@@ -58,57 +51,18 @@ def test_a_good_section_is_one_piece_without_holes_that_fills_its_hull():
         inside = section > 0.5
         assert ndimage.label(inside)[1] == 1
         assert (ndimage.binary_fill_holes(inside) == inside).all()
-        assert _solidity(inside) > 0.97
+        assert _solidity(inside) > 0.93
 
 
-def test_an_incomplete_section_lacks_a_quarter_to_two_thirds_and_is_convex_still():
-    rng = np.random.default_rng(0)
-    along, across = grid()
-    for _ in range(60):
-        quad = draw_quad(rng)
-        left, _ = cut_off(quad, rng)
-        whole, kept = quad.distance(along, across) > 0, left.distance(along, across) > 0
-        assert (kept <= whole).all()
-        assert 0.2 < kept.sum() / whole.sum() < 0.85
-    assert all(_solidity(section > 0.5) > 0.95 for section in sections("incomplete", size=200))
+def test_an_incomplete_section_is_smaller_and_convex_but_for_its_ragged_side():
+    good, incomplete = ([one.sum() for one in sections(quality)] for quality in ("good", "incomplete"))
+    assert 0.4 < np.median(incomplete) / np.median(good) < 0.8
+    assert np.median([_solidity(section > 0.5) for section in sections("incomplete", size=200)]) > 0.92
 
 
 def test_what_is_left_of_a_cut_section_lies_in_the_middle_of_the_crop():
     offset = [np.array(ndimage.center_of_mass(section)) / SIZE - 0.5 for section in sections("incomplete")]
     assert np.abs(offset).max() < 0.14
-
-
-def test_a_fold_shortens_the_section_by_twice_its_width_and_leaves_the_other_side_alone():
-    """A square of side 0.5 with a strip of width 0.05 folded under: 0.4 long, still 0.5 wide."""
-    fold = Fold(normal=(1.0, 0.0), offset=0.02, width=0.05, bend=0.0, sign=1.0)
-    along, across = grid()
-    flat_along, flat_across, strip = fold.unfold(along, across)
-    inside = SQUARE.distance(flat_along, flat_across) > 0
-    assert inside.any(axis=1).mean() == pytest.approx(0.4, abs=0.006)
-    assert inside.any(axis=0).mean() == pytest.approx(0.5, abs=0.006)
-    assert (strip > 0).any(axis=1).mean() == pytest.approx(0.05, abs=0.006)
-
-
-def test_a_folded_section_shows_a_band_of_another_grey():
-    """On a section of even grey the strip differs from its surroundings by the step of the fold."""
-    from emseg.synthetic.wafer.section_crops import _doubled
-
-    along, across = grid(100)
-    fold = Fold(normal=(0.0, 1.0), offset=0.0, width=0.08, bend=0.0, sign=-1.0)
-    grey = np.full_like(along, 0.5)
-    doubled = _doubled(grey, fold.unfold(along, across)[2], fold, 100, np.random.default_rng(0))
-    assert doubled[:, 50].mean() < 0.4
-    assert doubled[:, 20].mean() == pytest.approx(0.5, abs=1e-4)
-
-
-def test_a_fold_always_crosses_the_section():
-    rng = np.random.default_rng(2)
-    along, across = grid()
-    for _ in range(50):
-        quad = draw_quad(rng)
-        flat_along, flat_across, strip = draw_fold(quad, rng).unfold(along, across)
-        inside = quad.distance(flat_along, flat_across) > 0
-        assert 0.03 < (inside & (strip > 0)).sum() / inside.sum() < 0.5
 
 
 def test_a_damaged_section_has_holes_bites_or_cracks():
@@ -147,8 +101,11 @@ def test_pixel_size_follows_the_size_of_the_crop():
     [
         (lambda: section_crops(0, size=56, seed=0), "`n` must be at least 1 and `first` at least 0; got n=0"),
         (lambda: section_crops(4, size=56, seed=0, first=-1), "got n=4, first=-1"),
-        (lambda: section_crops(4, size=23, seed=0), "`size` must be from 24 to 1024 px; got 23"),
-        (lambda: draw_section_crop("torn", 56, np.random.default_rng(0)), "must be one of good, incomplete, .*'torn'"),
+        (lambda: section_crops(4, size=23, seed=0), "`size` must be a whole number from 24 to 1024; got 23"),
+        (
+            lambda: draw_section_crop("torn", 56, np.random.default_rng(0)),
+            "one of 'good', 'incomplete', .*'torn'",
+        ),
         (lambda: draw_section_crop("god", 56, np.random.default_rng(0)), "Did you mean 'good'"),
     ],
 )

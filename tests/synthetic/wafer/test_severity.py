@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from emseg.errors import UsageError
-from emseg.synthetic.wafer import Severity, WaferDesign, kernels, synthesize_wafer
+from emseg.synthetic.wafer import Severity, WaferDesign, synthesize_wafer
+from emseg.synthetic.wafer import wafer_kernels as kernels
 from emseg.synthetic.wafer.benchmark_design import preset
-from emseg.synthetic.wafer.cutting import cut_sections
-from emseg.synthetic.wafer.shape import draw_shape
+from emseg.synthetic.wafer.layout import cut_sections
+from emseg.synthetic.wafer.section_shape import draw_shape
 
 LENGTH, WIDTH = 120.0, 86.0
 SMOOTH = np.zeros((64, 64), dtype=np.float32)  # a texture that displaces no border
@@ -105,7 +106,7 @@ def test_the_tone_of_folds_can_be_chosen(background):
         ({"missing": (0.5, 0.3)}, r"`missing` must rise and lie between 0\.02 and 0\.7, .*; got \(0\.5, 0\.3\)"),
         ({"folded": (0.1, 0.6)}, r"`folded` must rise and lie between 0\.02 and 0\.35, .*; got \(0\.1, 0\.6\)"),
         ({"torn": (0.0, 0.3)}, r"`torn` must rise and lie between 0\.02 and 0\.4, .*; got \(0\.0, 0\.3\)"),
-        ({"torn": 0.3}, r"`torn` must be two numbers, the least and the greatest share; got 0\.3"),
+        ({"torn": 0.3}, r"`torn` must be two numbers, the least and the greatest fraction; got 0\.3"),
         ({"torn": (0.1, 0.2, 0.3)}, r"`torn` must be two numbers"),
         ({"torn": (0.1, math.nan)}, r"`torn` must be two numbers"),
         ({"torn": (0.1, "0.3")}, r"`torn` must be two numbers"),
@@ -119,10 +120,10 @@ def test_a_severity_that_cannot_be_is_refused(changed, message):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"severity": 0.3}, r"`severity` must be a Severity or None; got 0\.3"),
+        ({"severity": 0.3}, r"`severity` must be an instance of severity; got 0\.3"),
         (
             {"fold_tone": "light"},
-            r"`fold_tone` must be one of either, lighter, darker; got 'light'\. Did you mean 'ligh",
+            r"`fold_tone` must be one of 'either', 'lighter', 'darker'; got 'light'\. Did you mean 'ligh",
         ),
     ],
 )

@@ -23,7 +23,7 @@ def without_type_checks() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiles() -> Callable[..., Batch]:
     """Makes a batch as mmdet's loader does: one grey tile for each of the numbers of sections, bright on dark."""
-    import_module("emseg.wafer.detector.parts")  # prepares mmdet
+    import_module("emseg.wafer.detector.mmdet_parts")  # prepares mmdet
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
     from mmengine.structures import InstanceData

@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.detector.parts import AttentionResNet
+from emseg.wafer.detector.mmdet_parts import AttentionResNet
 
 FULL = {
     18: ("basic", (2, 2, 2, 2), torchvision.models.resnet18),
@@ -156,10 +156,10 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 WRONG = {
     "block": ({"block": "basik"}, "Did you mean 'basic'"),
-    "attention": ({"attention": "fan"}, "`name` must be one of"),
+    "attention": ({"attention": "fan"}, "`attention` must be one of"),
     "option": ({"attention": "se", "attention_options": {"reductoin": 4}}, "Did you mean 'reduction'"),
     "stage": ({"out_indices": (3,)}, "`out_indices` must name stages from 0 to 2"),
-    "initial weights": ({"init_cfg": {"type": "Kaiming"}}, "must be None or hold the type 'Pretrained'"),
+    "initial weights": ({"init_cfg": {"type": "Kaiming"}}, "must be None or have the type 'Pretrained'"),
 }
 
 
@@ -175,5 +175,5 @@ def test_a_missing_file_and_an_unknown_name_of_weights_are_named(tmp_path):
     with pytest.raises(InputError, match=r"there is no .*absent\.pth"):
         absent.init_weights()
     unknown = small(init_cfg={"type": "Pretrained", "checkpoint": "torchvision://resnet35"})
-    with pytest.raises(UsageError, match="it has none of the name 'resnet35'"):
+    with pytest.raises(UsageError, match="it has none named 'resnet35'"):
         unknown.init_weights()

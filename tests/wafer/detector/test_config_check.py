@@ -7,7 +7,7 @@ import pytest
 
 from emseg.errors import UsageError
 from emseg.wafer.detector import DetectorDesign, build_config, model_config
-from emseg.wafer.detector.config_check import accepted_arguments
+from emseg.wafer.detector.detector_build import accepted_arguments
 
 
 def renamed(*path: str, to: str) -> Callable[[dict[str, Any]], None]:
@@ -36,7 +36,7 @@ TYPOS = {
         renamed("backbone", "norm_eval", to="norm_evel"),
         "`model.backbone` .* 'norm_evel'. Did .*'norm_eval'",
     ),
-    "detector": (renamed("neck", to="nek"), "`model` may only hold what WaferMaskScoringRCNN knows; got 'nek'.*'neck'"),
+    "detector": (renamed("neck", to="nek"), "`model` may only have what WaferMaskScoringRCNN knows; got 'nek'.*'neck'"),
     "argument of a base class": (
         renamed("roi_head", "bbox_head", "fc_out_channels", to="fc_out_chanels"),
         "`model.roi_head.bbox_head` .* 'fc_out_chanels'. Did you mean 'fc_out_channels'",
@@ -51,7 +51,7 @@ TYPOS = {
     ),
     "test setting": (
         renamed("test_cfg", "rcnn", "score_thr", to="scor_thr"),
-        "`model.test_cfg.rcnn` may only hold what mmdet knows; got 'scor_thr'. Did you mean 'score_thr'",
+        "`model.test_cfg.rcnn` may only have what mmdet knows; got 'scor_thr'. Did you mean 'score_thr'",
     ),
     "training setting": (
         renamed("train_cfg", "rpn_proposal", "max_per_img", to="max_per_image"),

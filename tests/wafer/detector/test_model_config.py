@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from mmengine.config import Config, ConfigDict
 
-from emseg.wafer.detector.design import DetectorDesign
-from emseg.wafer.detector.model_config import model_config
+from emseg.wafer.detector.detector_design import DetectorDesign
+from emseg.wafer.detector.mmdet_config import model_config
 
 FILES = {"mask_rcnn": "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", "ms_rcnn": "ms_rcnn/ms-rcnn_r50_fpn_1x_coco.py"}
 MISSING = "not there"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from emseg.wafer.detector.roi_align_gradient import LARGEST_MAP, is_worthwhile, roi_align_gradient
+from emseg.wafer.detector.mmdet_operators import LARGEST_MAP, is_worthwhile, roi_align_gradient
 
 
 def drawn_regions(rng: np.random.Generator, n: int, n_images: int, side: float) -> torch.Tensor:

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from wafer.detector.toy_sections import TINY_DESIGN, TINY_SCHEDULE
+from wafer.detector.toy_sections import TINY_DESIGN, TINY_PLAN
 
 from emseg.errors import UsageError
-from emseg.wafer.detector.design import DetectorDesign
-from emseg.wafer.detector.runner_config import runner_config, train_pipeline
-from emseg.wafer.detector.schedule import PAPER, SMALL
+from emseg.wafer.detector.detector_design import DetectorDesign
+from emseg.wafer.detector.detector_plan import PAPER, SMALL
+from emseg.wafer.detector.mmdet_config import runner_config, train_pipeline
 
 PAPER_CONFIG = runner_config(DetectorDesign(), PAPER, "data", "crops", "work")
 LOADER = PAPER_CONFIG["train_dataloader"]
@@ -76,7 +76,7 @@ def test_the_papers_config_equals_the_papers_settings(setting, ours, papers):
 def test_the_config_can_be_dumped_and_read_back(tmp_path):
     from mmengine import Config
 
-    config = Config(runner_config(TINY_DESIGN, TINY_SCHEDULE, "data", "wafer", "work"))
+    config = Config(runner_config(TINY_DESIGN, TINY_PLAN, "data", "wafer", "work"))
     config.dump(tmp_path / "config.py")
     assert Config.fromfile(tmp_path / "config.py", import_custom_modules=False).to_dict() == config.to_dict()
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from emseg.sections import Section, WaferSections
 from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
-from emseg.wafer.detector.design import DetectorDesign
-from emseg.wafer.detector.schedule import SMALL
+from emseg.wafer.detector.detector_design import DetectorDesign
+from emseg.wafer.detector.detector_plan import SMALL
 from emseg.wafer.formats.benchmark_folder import write_annotations, write_tiles
 from emseg.wafer.splits import Split
 from emseg.wafer.tiles import Tiling, plan_tiles
@@ -28,7 +28,7 @@ TINY = {
     "mask_iou_fc_channels": 16,
 }
 TINY_DESIGN = DetectorDesign(detector="ms_rcnn", depth=18, size="small", changes=TINY)
-TINY_SCHEDULE = SMALL.changed(steps=6, warm_up_steps=2, checkpoint_interval=2, device="cpu", grey_jitter=0.1)
+TINY_PLAN = SMALL.changed(steps=6, warm_up_steps=2, checkpoint_interval=2, device="cpu", grey_jitter=0.1)
 
 
 def toy_folder(folder: Path, *, n_rows: int = 2, n_columns: int = 4, seed: int = 0) -> Path:

@@ -1,122 +1,279 @@
-"""Images and labels of the user's own, in one of two layouts.
+"""Images and labels in files: how they are paired, divided and opened, and a user's own folder as a set.
 
     FOLDER/{train,validation,test}/{image,label}    divided by the user; test/label may be missing
-    FOLDER/image, FOLDER/label                      one series, divided as `splits` says
+    FOLDER/image, FOLDER/label                      one series, divided as requested:
 
-Labels bear their image's name. FOLDER/set.json may say more, all of it optional:
+    block        test = the last third, one contiguous stretch of tissue
+    interleaved  test = every third section; its neighbours on both sides are training images
+
+Every fifth of the rest is for validation: of 30 consecutive sections, 20 for training and validation and 10 for
+testing, as in the paper, which does not say which. A label has the name of its image. FOLDER/set.json is optional, as
+is each of its entries:
 
     {"name": "my cortex", "pixel_size_nm": 4.0, "kind": "real", "membrane": "dark"}
 
-"membrane" is "dark" (0 on membrane, the default) or "bright"; "kind" is "licensed" unless told otherwise.
+"membrane" is "dark" (0 on membrane, the default) or "bright"; the default "kind" is "licensed".
 """
 
-import json
+import hashlib
+import re
+import struct
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
-from emseg.data import DATA_KINDS
+import numpy as np
+import tifffile
+from pydantic import Field
+from tqdm import tqdm
+
+from emseg.checks import require_known, require_one_of, validated
 from emseg.errors import InputError, UsageError, suggest
-from emseg.membrane.dataset.file_images import FilePair, open_files
-from emseg.membrane.dataset.images import central_crop
-from emseg.membrane.dataset.membrane_set import PARTS, MembraneSet
-from emseg.membrane.dataset.pairing import pair_files
-from emseg.membrane.dataset.splits import BLOCK, choose, divide
+from emseg.files import digest_of_file, read_json
+from emseg.images import read_gray
+from emseg.membrane.dataset import image_store
+from emseg.membrane.dataset.labels import read_label
+from emseg.membrane.dataset.membrane_set import PARTS, ArrayImage, MembraneImage, MembraneSet, central_crop
 
+SUFFIXES = (".png", ".tif", ".tiff")
+BLOCK, INTERLEAVED = "block", "interleaved"
+SPLITS = (BLOCK, INTERLEAVED)
+TEST_EVERY, VALIDATION_EVERY = 3, 5  # one in three; of the rest one in five
+SMALLEST_SERIES = 8
+LARGEST_IN_MEMORY_PX = 2048 * 2048 - 1
+MEMORY_PX = 512 * 2**20
+"""Pixels of all images of a set that may be in memory together, at two bytes each with their labels."""
 IMAGE, LABEL, STATEMENT = "image", "label", "set.json"
 _PART_FOLDERS = {"train": ("train", "training"), "validation": ("validation", "val"), "test": ("test", "testing")}
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
-class FolderStatement:
-    """What `set.json` says."""
+class FilePair:
+    """An image's file, and its label's if it has one."""
 
     name: str
-    pixel_size_nm: float | None = None
-    kind: str = "licensed"
-    membrane: str = "dark"
+    image: Path
+    label: Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedFiles:
+    """The images of each part, and a digest of the bytes of all files."""
+
+    parts: Mapping[str, tuple[MembraneImage, ...]]
+    digest: str
+
+
+@validated
+class FolderStatement:
+    """The content of `set.json`."""
+
+    name: Annotated[str, Field(min_length=1)]
+    pixel_size_nm: Annotated[float, Field(gt=0, lt=1e6)] | None = None
+    kind: Literal["synthetic", "real", "licensed"] = "licensed"
+    membrane: Literal["dark", "bright"] = "dark"
 
 
 def folder_set(
-    folder: Path,
-    split: str = BLOCK,
-    *,
-    n_train: int = 0,
-    n_validation: int = 0,
-    n_test: int = 0,
-    size_px: int = 0,
+    folder: Path, split: str = BLOCK, *, n_train: int = 0, n_validation: int = 0, n_test: int = 0, size_px: int = 0
 ) -> MembraneSet:
-    """Return the user's own set; `split` divides a series, and is "block" for a folder that comes divided."""
+    """Return the user's own set; `split` divides a series, and is "block" for a folder that is already divided."""
     if not folder.is_dir():
         raise InputError(
-            f"{folder} is no folder. Name one that holds {IMAGE}/ and {LABEL}/, or train/, validation/ and test/ with "
+            f"{folder} is no folder. Name one that has {IMAGE}/ and {LABEL}/, or train/, validation/ and test/ with "
             f"{IMAGE}/ and {LABEL}/ in each; data='synthetic' needs none."
         )
     statement = read_statement(folder)
     if (folder / IMAGE).is_dir():
-        pairs = _divided(pair_files(folder / IMAGE, folder / LABEL), split)
+        series = pair_files(folder / IMAGE, folder / LABEL)
+        pairs = {part: tuple(series[place] for place in places) for part, places in divide(len(series), split).items()}
         notes = f"one series, split {split}"
+    elif split != BLOCK:
+        raise UsageError(f"{folder} comes divided, so `split` must be {BLOCK!r}; got {split!r}.")
     else:
-        if split != BLOCK:
-            raise UsageError(f"{folder} comes divided, so `split` must be {BLOCK!r}; got {split!r}.")
-        pairs = {part: _part(folder, part) for part in PARTS}
-        notes = "divided by its owner"
-    counts = {"train": n_train, "validation": n_validation, "test": n_test}
+        pairs, notes = {part: _part(folder, part) for part in PARTS}, "divided by its owner"
+    counts = dict(zip(PARTS, (n_train, n_validation, n_test), strict=True))
     chosen = {part: choose(pairs[part], counts[part], part) for part in PARTS}
     opened = open_files(chosen, dark=statement.membrane == "dark")
-    train, validation, test = (tuple(central_crop(one, size_px) for one in opened.parts[part]) for part in PARTS)
     return MembraneSet(
         name=statement.name,
         kind=statement.kind,
         pixel_size_nm=statement.pixel_size_nm,
-        train=train,
-        validation=validation,
-        test=test,
+        **{part: tuple(central_crop(one, size_px) for one in opened.parts[part]) for part in PARTS},
         fingerprint=f"folder:{opened.digest}" + (f":{size_px}" if size_px else ""),
         notes=notes,
     )
 
 
 def read_statement(folder: Path) -> FolderStatement:
-    """Return what `set.json` says, the defaults where there is none; raise `InputError` for one that cannot be used."""
+    """Return the content of `set.json`, the defaults if there is none; raises `InputError` for an invalid one."""
     path = folder / STATEMENT
     if not path.is_file():
         return FolderStatement(folder.name)
+    stated, allowed = read_json(path), [field.name for field in fields(FolderStatement)]
+    if not isinstance(stated, dict):
+        raise InputError(f"{path} must be an object with some of {', '.join(allowed)}; got {stated!r}.")
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} must be valid JSON: {error}.") from None
-    allowed = [field.name for field in fields(FolderStatement)]
-    if not isinstance(said, dict):
-        raise InputError(f"{path} must be an object with some of {', '.join(allowed)}; got {said!r}.")
-    for name in said:
-        if name not in allowed:
-            raise InputError(f"{path} may say {', '.join(allowed)}; got {name!r}.{suggest(name, allowed)}")
-    size: object = said.get("pixel_size_nm")
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < 1e6):
-        raise InputError(f"{path}: pixel_size_nm must be a positive length in nm; got {size!r}.")
-    statement = FolderStatement(**{"name": folder.name, **said})
-    if statement.kind not in DATA_KINDS:
-        raise InputError(f"{path}: kind must be one of {', '.join(DATA_KINDS)}; got {statement.kind!r}.")
-    if statement.membrane not in ("dark", "bright"):
-        raise InputError(f"{path}: membrane must be 'dark' or 'bright'; got {statement.membrane!r}.")
-    if not isinstance(statement.name, str) or not statement.name:
-        raise InputError(f"{path}: name must be text; got {statement.name!r}.")
-    return statement
-
-
-def _divided(pairs: tuple[FilePair, ...], split: str) -> dict[str, tuple[FilePair, ...]]:
-    division = divide(len(pairs), split)
-    places = {"train": division.train, "validation": division.validation, "test": division.test}
-    return {part: tuple(pairs[place] for place in places[part]) for part in PARTS}
+        require_known(stated, allowed, "the statement of a folder")
+        return FolderStatement(**{"name": folder.name, **stated})
+    except UsageError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _part(folder: Path, part: str) -> tuple[FilePair, ...]:
     place = next((folder / name for name in _PART_FOLDERS[part] if (folder / name).is_dir()), None)
     if place is None:
         raise InputError(
-            f"{folder} must hold {IMAGE}/ and {LABEL}/, or train/, validation/ and test/; {part}/ is missing. "
+            f"{folder} must have {IMAGE}/ and {LABEL}/, or train/, validation/ and test/; {part}/ is missing. "
             "Add it, or give all images as one series."
         )
-    labels = place / LABEL
-    without = part == "test" and not labels.is_dir()
-    return pair_files(place / IMAGE, None if without else labels)
+    without = part == "test" and not (place / LABEL).is_dir()
+    return pair_files(place / IMAGE, None if without else place / LABEL)
+
+
+def pair_files(images: Path, labels: Path | None) -> tuple[FilePair, ...]:
+    """Return images with their labels in natural order (2 before 10); `labels` None: there are none.
+
+    Raises `InputError` for a folder that is missing or empty, for an image without a label and for a label without an
+    image, naming the first of them.
+    """
+    image_files = _list_images(images)
+    label_files = image_files if labels is None else _list_images(labels)
+    missing = [name for name in image_files if name not in label_files]
+    extra = [name for name in label_files if name not in image_files]
+    if missing:
+        raise InputError(
+            f"every image must have a label of its name; {image_files[missing[0]].name} has none in {labels} "
+            f"({len(missing)} such images).{suggest(missing[0], extra)} Add it, or move the image away."
+        )
+    if extra:
+        raise InputError(
+            f"every label must have an image of its name; {label_files[extra[0]].name} in {labels} has none in "
+            f"{images} ({len(extra)} such labels). Add it, or move the label away."
+        )
+    return tuple(FilePair(name, path, label_files[name] if labels else None) for name, path in image_files.items())
+
+
+def _list_images(folder: Path) -> dict[str, Path]:
+    """Return the PNG and TIFF files of a folder by name without suffix, in natural order."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} must be a folder of {', '.join(SUFFIXES)} files; there is none.")
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    found: dict[str, Path] = {}
+    for path in sorted(paths, key=lambda path: _natural(path.name)):
+        if path.stem in found:
+            raise InputError(
+                f"each name must occur once; {folder} has {found[path.stem].name} and {path.name}. Remove one."
+            )
+        found[path.stem] = path
+    if not found:
+        raise InputError(f"{folder} must contain {', '.join(SUFFIXES)} files; it has none.")
+    return found
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def divide(n: int, split: str = BLOCK) -> dict[str, tuple[int, ...]]:
+    """Return by part the places of a series of `n` images; raises `InputError` for fewer than eight."""
+    require_one_of("split", split, SPLITS)
+    if n < SMALLEST_SERIES:
+        raise InputError(f"a series to divide must have at least {SMALLEST_SERIES} labelled images; got {n}.")
+    test = range(n - round(n / TEST_EVERY), n) if split == BLOCK else range(TEST_EVERY - 1, n, TEST_EVERY)
+    rest = [place for place in range(n) if place not in test]
+    validation = tuple(rest[VALIDATION_EVERY - 1 :: VALIDATION_EVERY])
+    train = tuple(place for place in rest if place not in validation)
+    return {"train": train, "validation": validation, "test": tuple(test)}
+
+
+def choose(items: Sequence[_Item], n: int, part: str) -> tuple[_Item, ...]:
+    """Return `n` items spread evenly over a part, in its order; all for n = 0."""
+    if n > len(items):
+        raise UsageError(f"`n_{part}` must not exceed the {len(items)} images there are; got {n}. 0 takes all.")
+    return tuple(items[(2 * i + 1) * len(items) // (2 * n)] for i in range(n)) if n else tuple(items)
+
+
+def open_files(parts: Mapping[str, Sequence[FilePair]], *, dark: bool = True, progress: bool = True) -> OpenedFiles:
+    """Return the images of all parts, small ones in memory, large ones from the store; `dark`: membrane is dark.
+
+    All sizes are checked before any file is decoded. Large files are converted here, once, with a progress bar. Raises
+    `InputError` for the first file that cannot be used.
+    """
+    sizes = {pair.image: _checked_size(pair) for pairs in parts.values() for pair in pairs}
+    large, left = set(), MEMORY_PX
+    for path, (height, width) in sizes.items():
+        if height * width > min(LARGEST_IN_MEMORY_PX, left):
+            large.add(path)
+        else:
+            left -= height * width
+    files = [
+        (path, kind, sizes[pair.image])
+        for pairs in parts.values()
+        for pair in pairs
+        for path, kind in ((pair.image, None), (pair.label, dark))
+        if pair.image in large and path is not None and image_store.find_file(path, kind) is None
+    ]
+    if files:
+        image_store.require_room(sum(height * width / (1 if kind is None else 8) for _, kind, (height, width) in files))
+        bar = tqdm(files, unit="file", desc="converting", file=sys.stderr, disable=None if progress else True)
+        for path, kind, _ in bar:
+            image_store.store_file(path, kind)
+    digest = hashlib.sha256()
+    opened: dict[str, tuple[MembraneImage, ...]] = {}
+    for part, pairs in parts.items():
+        images = [_open(pair, dark, pair.image in large) for pair in pairs]
+        for image, sha256 in images:
+            digest.update(f"{part}\0{image.name}\0{sha256}\n".encode())
+        opened[part] = tuple(image for image, _ in images)
+    return OpenedFiles(opened, digest.hexdigest()[:16])
+
+
+def _open(pair: FilePair, dark: bool, large: bool) -> tuple[ArrayImage, str]:
+    """Return an image with its label, and the SHA-256 of its files."""
+    paths = [pair.image] if pair.label is None else [pair.image, pair.label]
+    if large:
+        stored = [image_store.store_file(path, kind) for path, kind in zip(paths, (None, dark), strict=False)]
+        return ArrayImage(pair.name, *stored), " ".join(one.sha256 for one in stored)
+    label = None if pair.label is None else read_label(pair.label, dark=dark)
+    return ArrayImage(pair.name, read_gray(pair.image), label), " ".join(map(digest_of_file, paths))
+
+
+def _checked_size(pair: FilePair) -> tuple[int, int]:
+    size = _size(pair.image)
+    if pair.label is not None and (own := _size(pair.label)) != size:
+        raise InputError(
+            f"a label must have its image's size; {pair.label} has {own[0]} x {own[1]}, "
+            f"{pair.image} has {size[0]} x {size[1]}. Is it the label of another track?"
+        )
+    return size
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Return height and width that an 8-bit grey PNG or TIFF announces; raises `InputError` for any other file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(26)
+        if start.startswith(b"\x89PNG\r\n\x1a\n"):
+            width, height, depth, colour = struct.unpack(">IIBB", start[16:26])
+            if (depth, colour) == (8, 0):
+                return height, width
+        elif start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            with tifffile.TiffFile(path) as tiff:
+                page = tiff.pages.first
+                if len(tiff.pages) == 1 and page.dtype == np.uint8 and page.bitspersample == 8 and len(page.shape) == 2:
+                    return int(page.shape[0]), int(page.shape[1])
+    except Exception:  # whatever a decoder makes of a damaged file; reading it says what is wrong
+        pass
+    image = read_gray(path)
+    if image.dtype == np.uint8:
+        return image.shape[0], image.shape[1]
+    if image.dtype == np.uint16:
+        raise InputError(
+            f"{path} must be 8-bit; it is 16-bit, which leaves open what white means. "
+            "Convert it, for example by (image // 257).astype(np.uint8) where white is 65535."
+        )
+    raise InputError(f"{path} must be 8-bit grey, in a PNG or TIFF file; it holds {image.dtype}. Convert it.")

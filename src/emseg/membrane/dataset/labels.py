@@ -1,62 +1,69 @@
-"""A label's greys as a membrane mask, and the ways in which a file is no label.
+"""Labels as membrane masks: how greys are read, how Track 2 of U-RISC was reduced, and when a file is no label.
 
 In U-RISC and ISBI 2012 a label is 0 on membrane and 255 elsewhere. Some of U-RISC's are lossy (greys 0 to 8 and 248 to
-255), those of Track 2 were resized; all are made binary at 122. Nothing is turned over unasked: a label most of which
-would be membrane is refused.
+255); those of Track 2 were resized from 9,958 x 9,959 to 1,024 x 1,024 px. The authors' code makes the label binary (0
+and 255), resizes image and label bilinearly, and makes the label binary again at 122. Bilinear interpolation without a
+low-pass filter reads four source pixels for each new one and skips about ninety, so thin membranes break where none of
+the four lies on them. Nothing is inverted unasked: a label that would be mostly membrane is refused.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emseg.errors import InputError
-from emseg.membrane.dataset.bands import read_bands
-from emseg.membrane.dataset.downsampled import membrane_of_grey
+from emseg.errors import InputError, UsageError
+from emseg.images import read_gray
 
+LABEL_THRESHOLD = 122
+"""Highest grey of a dark-membrane label that is membrane."""
+TRACK_1_SIDE, TRACK_2_SIDE = 9958, 1024
+TRACK_2_FACTOR = TRACK_1_SIDE / TRACK_2_SIDE
 LOSSY_RANGE = 8
-MOST_MEMBRANE = 0.5
-MOST_GREY = 0.5
+MOST_MEMBRANE = MOST_GREY = 0.5
 
 
-class LabelBands:
-    """The mask of a label file, band by band; the share of membrane and the checks are known at the end."""
-
-    def __init__(self, path: Path, *, dark: bool = True) -> None:
-        self.path, self.dark = path, dark
-        self._counts = np.zeros(256, np.int64)
-
-    def __iter__(self) -> Iterator[NDArray[np.bool_]]:
-        """Yield masks [rows, width], True on membrane; raise `InputError` after the last if the file is no label."""
-        for band in read_bands(self.path):
-            self._counts += np.bincount(band.reshape(-1), minlength=256)
-            yield membrane_of_grey(band, dark=self.dark)
-        require_label(self._counts, self.path, dark=self.dark)
-
-    @property
-    def share(self) -> float:
-        """Share of the pixels read so far that are membrane."""
-        return membrane_share(self._counts, dark=self.dark)
+def membrane_of_grey(grey: NDArray[np.uint8], *, dark: bool = True) -> NDArray[np.bool_]:
+    """Return the membrane mask of a label, also of a lossy or resized one; `dark`: membrane is dark."""
+    mask: NDArray[np.bool_] = grey <= LABEL_THRESHOLD if dark else grey >= 255 - LABEL_THRESHOLD
+    return mask
 
 
-def membrane_share(counts: NDArray[np.int64], *, dark: bool) -> float:
-    """Return the share of membrane from the number of pixels of each grey, [256]."""
-    is_membrane = membrane_of_grey(np.arange(256, dtype=np.uint8), dark=dark)
-    return float(counts[is_membrane].sum() / max(counts.sum(), 1))
+def grey_of_membrane(membrane: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return a label as U-RISC keeps it: 0 on membrane, 255 elsewhere."""
+    return np.where(membrane, np.uint8(0), np.uint8(255))
 
 
-def require_label(counts: NDArray[np.int64], path: Path, *, dark: bool) -> None:
-    """Raise `InputError` if the number of pixels of each grey, [256], shows that a file is no label, or inverted."""
-    total = int(counts.sum())
+def downsampled_pair(
+    image: NDArray[np.uint8], membrane: NDArray[np.bool_], shape: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return image and membrane mask reduced to `shape` (rows, columns) as the authors of U-RISC did for Track 2."""
+    if not (1 <= shape[0] <= image.shape[0] and 1 <= shape[1] <= image.shape[1]):
+        raise UsageError(f"`shape` must lie between 1 x 1 and the image's {image.shape}; got {shape}.")
+    size = (shape[1], shape[0])
+    grey = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    label = np.asarray(cv2.resize(grey_of_membrane(membrane), size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    return grey, membrane_of_grey(label)
+
+
+def read_label(path: Path, *, dark: bool = True) -> NDArray[np.bool_]:
+    """Return the membrane mask of a label file; raises InputError for a file that is no label or looks inverted."""
+    grey = read_gray(path)
+    if grey.dtype != np.uint8:
+        raise InputError(f"{path} must be 8-bit; it holds {grey.dtype}. Convert it.")
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(grey), 512):  # in rows: bincount makes 8 bytes of each pixel
+        counts += np.bincount(grey[start : start + 512].reshape(-1), minlength=256)
     if counts[1] and not counts[2:].any():
         raise InputError(f"{path} must use the greys 0 to 255; it holds 0 and 1 only. Multiply it by 255.")
-    if counts[LOSSY_RANGE + 1 : 255 - LOSSY_RANGE].sum() > MOST_GREY * total:
+    if counts[LOSSY_RANGE + 1 : 255 - LOSSY_RANGE].sum() > MOST_GREY * grey.size:
         raise InputError(f"{path} must be a label; most of its pixels are grey. Is it the image or a probability map?")
-    share = membrane_share(counts, dark=dark)
-    if share > MOST_MEMBRANE:
-        said, other = ("dark", "bright") if dark else ("bright", "dark")
+    fraction = counts[membrane_of_grey(np.arange(256, dtype=np.uint8), dark=dark)].sum() / grey.size
+    if fraction > MOST_MEMBRANE:
+        asked, other = ("dark", "bright") if dark else ("bright", "dark")
         raise InputError(
-            f"{path} looks inverted: {said} pixels are {share:.0%} of this label, and membrane is the smaller class. "
-            f"Invert it (255 - label); in a folder of your own, set.json may say that membranes are {other}."
+            f"{path} looks inverted: {asked} pixels are {fraction:.0%} of this label, and membrane is the smaller "
+            f"class. Invert it (255 - label); in a folder of your own, set.json may declare membranes {other}."
         )
+    return membrane_of_grey(grey, dark=dark)

@@ -1,23 +1,196 @@
-"""A set of micrographs in three parts: to train on, to choose by (validation), and to report on (test)."""
+"""Micrographs with membrane labels, read window by window, and sets of them in three parts.
+
+    image.read((slice(0, 1024), slice(512, 1536)))           uint8 [1024, 1024], grey
+    image.read_membrane((slice(0, 1024), slice(512, 1536)))  bool  [1024, 1024], True on membrane
+
+An image may be in memory or in a store that is larger than memory: training and scoring request windows and need not
+know. Every call returns a new array, which the caller may change.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from emseg.errors import InputError, UsageError, suggest
-from emseg.membrane.dataset.images import MembraneImage
-from emseg.runs.session import DATA_KINDS, Run
+import numpy as np
+from numpy.typing import NDArray
+
+from emseg.checks import require_one_of
+from emseg.data import DATA_KINDS
+from emseg.errors import InputError, UsageError
+from emseg.membrane.dataset.image_store import StoredArray
 
 PARTS = ("train", "validation", "test")
+
+Window = tuple[slice, slice]
+"""(rows, columns) of an image: slices within its borders that step by 1."""
+
+
+class UnlabelledImage(Protocol):
+    """A grey image without access to labels."""
+
+    @property
+    def name(self) -> str:
+        """The image's name, unique within its part of a set; a file's name without its suffix."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        ...
+
+    def read(self, window: Window | None = None) -> NDArray[np.uint8]:
+        """Return the grey values [row, column] of a window, by default of the whole image."""
+        ...
+
+
+class MembraneImage(UnlabelledImage, Protocol):
+    """A grey image and, where `labelled`, its membrane mask."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there is a label."""
+        ...
+
+    def read_membrane(self, window: Window | None = None) -> NDArray[np.bool_]:
+        """Return the membrane mask [row, column] of a window; raises `InputError` if the image has no label."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayImage:
+    """An image in memory or in the store: `image` uint8 [height, width], `membrane` bool of the same shape, or None."""
+
+    name: str
+    image: NDArray[Any] | StoredArray
+    membrane: NDArray[Any] | StoredArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 2 or self.image.dtype != np.uint8 or self.image.size == 0:
+            raise InputError(
+                f"{self.name} must be a grey image, uint8 (row, column); got {self.image.dtype} {self.image.shape}."
+            )
+        if self.membrane is not None and self.membrane.dtype != np.bool_:
+            raise InputError(
+                f"the label of {self.name} must be boolean, True on membrane; got {self.membrane.dtype}. "
+                "Make one of dark-membrane grey by label <= 122."
+            )
+        if self.membrane is not None and self.membrane.shape != self.image.shape:
+            raise InputError(
+                f"the label of {self.name} must have the image's size, {self.image.shape}; got {self.membrane.shape}."
+            )
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return int(self.image.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return int(self.image.shape[1])
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there is a label."""
+        return self.membrane is not None
+
+    def read(self, window: Window | None = None) -> NDArray[np.uint8]:
+        """Return the grey values [row, column] of a window, by default of the whole image."""
+        return np.array(self.image[require_window(self, window)])
+
+    def read_membrane(self, window: Window | None = None) -> NDArray[np.bool_]:
+        """Return the membrane mask [row, column] of a window; raises `InputError` if the image has no label."""
+        if self.membrane is None:
+            raise InputError(f"{self.name} has no label, which training and scoring need. Use labelled images.")
+        return np.array(self.membrane[require_window(self, window)])
+
+
+@dataclass(frozen=True, eq=False)
+class CroppedImage:
+    """The window of another image, as an image itself."""
+
+    whole: MembraneImage
+    window: Window
+
+    def __post_init__(self) -> None:
+        require_window(self.whole, self.window)
+
+    @property
+    def name(self) -> str:
+        """The name of the whole image."""
+        return self.whole.name
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return int(self.window[0].stop - self.window[0].start)
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return int(self.window[1].stop - self.window[1].start)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the whole image has a label."""
+        return self.whole.labelled
+
+    def read(self, window: Window | None = None) -> NDArray[np.uint8]:
+        """Return the grey values [row, column] of a window, by default of the whole crop."""
+        return self.whole.read(self._in_whole(window))
+
+    def read_membrane(self, window: Window | None = None) -> NDArray[np.bool_]:
+        """Return the membrane mask [row, column] of a window; raises `InputError` if the image has no label."""
+        return self.whole.read_membrane(self._in_whole(window))
+
+    def _in_whole(self, window: Window | None) -> Window:
+        (top, left), inner = (one.start for one in self.window), require_window(self, window)
+        rows, columns = inner
+        return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
+
+
+def central_crop(image: MembraneImage, size_px: int) -> MembraneImage:
+    """Return the central `size_px` x `size_px` of an image; the image itself if it has that size or `size_px` is 0."""
+    if size_px == 0 or (image.height, image.width) == (size_px, size_px):
+        return image
+    if size_px > min(image.height, image.width):
+        raise UsageError(
+            f"`size_px` must not exceed the images; got {size_px}, and {image.name} has {image.height} x {image.width}."
+        )
+    top, left = (image.height - size_px) // 2, (image.width - size_px) // 2
+    return CroppedImage(image, (slice(top, top + size_px), slice(left, left + size_px)))
+
+
+def require_window(image: UnlabelledImage, window: Any) -> Window:
+    """Return the window with plain bounds, the whole image for None; raises `UsageError` if it leaves the image."""
+    if window is None:
+        return slice(0, image.height), slice(0, image.width)
+    if not (isinstance(window, tuple) and len(window) == 2 and all(isinstance(one, slice) for one in window)):
+        raise UsageError(f"`window` must be (slice of rows, slice of columns); got {window!r}.")
+    bounds = []
+    for one, length in zip(window, (image.height, image.width), strict=True):
+        start, stop = (0 if one.start is None else int(one.start)), (length if one.stop is None else int(one.stop))
+        if one.step not in (None, 1) or not 0 <= start < stop <= length:
+            raise UsageError(
+                f"`window` must lie within {image.name} ({image.height} x {image.width}) and step by 1; got {window!r}."
+            )
+        bounds.append(slice(start, stop))
+    return bounds[0], bounds[1]
 
 
 @dataclass(frozen=True, eq=False)
 class MembraneSet:
-    """Named parts of a data set and where they come from.
+    """A data set in three parts: training, validation and held-out test images.
 
-    `kind`: "synthetic", "real" or "licensed". `pixel_size_nm`: None where the set does not say. `fingerprint`: names
-    the content of all parts, and how they were divided. `notes`: what a reader of a result has to know of the set.
-    Images to train on and to choose by are labelled; those to report on need not be.
+    `kind`: "synthetic", "real" or "licensed". `pixel_size_nm`: None where unknown. `fingerprint`: identifies the
+    content of all parts and their division. `notes`: what a reader of a result must know about the set. Training and
+    validation images are labelled; test images need not be.
     """
 
     name: str
@@ -30,10 +203,7 @@ class MembraneSet:
     notes: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in DATA_KINDS:
-            raise UsageError(
-                f"`kind` must be one of {', '.join(DATA_KINDS)}; got {self.kind!r}.{suggest(self.kind, DATA_KINDS)}"
-            )
+        require_one_of("kind", self.kind, DATA_KINDS)
         if self.pixel_size_nm is not None and not 0 < self.pixel_size_nm < math.inf:
             raise UsageError(f"`pixel_size_nm` must be a positive length in nm, or None; got {self.pixel_size_nm}.")
         for part, images in self.parts.items():
@@ -55,20 +225,15 @@ class MembraneSet:
 
     @property
     def labelled_test(self) -> tuple[MembraneImage, ...]:
-        """The test images that can be scored on."""
+        """The test images that can be scored."""
         return tuple(image for image in self.test if image.labelled)
 
     @property
     def n_images(self) -> int:
-        """How many images all parts have together."""
+        """The number of images in all parts."""
         return sum(len(images) for images in self.parts.values())
 
-    def note(self, run: Run) -> None:
-        """Note in a run that it used this set."""
-        run.uses(
-            self.name,
-            kind=self.kind,
-            fingerprint=self.fingerprint,
-            n_images=self.n_images,
-            pixel_size_nm=self.pixel_size_nm,
-        )
+    def note(self, run: Any) -> None:
+        """Record in a run (`emseg.runs`) that it used this set."""
+        described = {"kind": self.kind, "fingerprint": self.fingerprint, "n_images": self.n_images}
+        run.uses(self.name, **described, pixel_size_nm=self.pixel_size_nm)

@@ -46,7 +46,7 @@ from torchvision.transforms import v2
 
 from emseg.checks import Count, CountOrZero, NotNegative, validated
 from emseg.errors import InputError, UsageError
-from emseg.membrane.dataset.images import UnlabelledImage
+from emseg.membrane.dataset import UnlabelledImage
 from emseg.training.steps import Plan, draw_seed
 
 BLUR_SIGMA_PX = (0.1, 2.0)

@@ -25,8 +25,7 @@ import torch
 
 from emseg.errors import InputError, UsageError
 from emseg.files import digest_of
-from emseg.membrane.dataset import MembraneSet
-from emseg.membrane.dataset.images import UnlabelledImage
+from emseg.membrane.dataset import MembraneSet, UnlabelledImage
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.pretraining.moco import ContrastTask, MomentumContrast, PretrainingPlan, Views
 from emseg.membrane.pretraining.pretrained_encoder import (
@@ -46,7 +45,7 @@ from emseg.training.memory_use import clear_memory_error
 NONE, MOCO, CEM500K_NAME = "none", "moco", "cem500k"
 _ENCODER_FIELDS = ("encoder", "encoder_depth", "base_channels", "attention", "attention_options", "encoder_weights")
 # Code that decides the encoder: a change there makes an earlier pretraining obsolete.
-_CODE = ("membrane/pretraining/*.py", "membrane/networks/*.py", "frequency/resnet.py", "frequency/attention/*.py")
+_CODE = ("membrane/pretraining/*.py", "membrane/networks/*.py", "frequency/*.py", "training/*steps.py")
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from emseg.membrane.dataset import MembraneImage
-from emseg.membrane.training.membrane_plan import Augmentation
+from emseg.membrane.training.membrane_plan import Augmentation, TrainingPlan
 from emseg.tiling import mirrored
 from emseg.training.steps import AUGMENTATION, image_of_draw
 
@@ -143,27 +143,17 @@ class StepBatches(Dataset[CropBatch]):
     """A data set whose index is the number of a step, from 0; process r of R takes every R-th crop of it."""
 
     def __init__(
-        self,
-        images: Sequence[MembraneImage],
-        *,
-        seed: int,
-        batch_size: int,
-        crop_size: int,
-        augmentation: Augmentation,
-        process: int = 0,
-        n_processes: int = 1,
+        self, images: Sequence[MembraneImage], plan: TrainingPlan, process: int = 0, n_processes: int = 1
     ) -> None:
-        self.images = tuple(images)
+        self.images, self.plan, self.process, self.n_processes = tuple(images), plan, process, n_processes
         self.sizes = [(image.height, image.width) for image in images]
-        self.seed, self.batch_size, self.crop_size, self.augmentation = seed, batch_size, crop_size, augmentation
-        self.process, self.n_processes = process, n_processes
 
     def __getitem__(self, step: int) -> CropBatch:
-        first = step * self.batch_size
-        numbers = range(first + self.process, first + self.batch_size, self.n_processes)
-        draws = [crop_draw(self.seed, d, self.sizes, self.crop_size, self.augmentation) for d in numbers]
-        side = self.augmentation.window_size(self.crop_size)
-        margin = (side - self.crop_size) // 2
+        plan, first = self.plan, step * self.plan.batch_size
+        numbers = range(first + self.process, first + plan.batch_size, self.n_processes)
+        draws = [crop_draw(plan.seed, d, self.sizes, plan.crop_size, plan.augmentation) for d in numbers]
+        side = plan.augmentation.window_size(plan.crop_size)
+        margin = (side - plan.crop_size) // 2
         windows = [read_window(self.images[one.image], one.row - margin, one.column - margin, side) for one in draws]
         return batch_of(np.stack(windows), draws)
 

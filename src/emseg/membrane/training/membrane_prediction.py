@@ -30,8 +30,7 @@ from torch import Tensor, nn
 from emseg.checks import require_one_of
 from emseg.errors import InputError, UsageError
 from emseg.files import atomic_path
-from emseg.membrane.dataset import MembraneImage
-from emseg.membrane.dataset.images import Window
+from emseg.membrane.dataset import MembraneImage, Window
 from emseg.membrane.networks import MembraneNetwork, receptive_field
 from emseg.membrane.training.crop_sampling import MIDDLE_GREY
 from emseg.tiling import TileGrid, open_output, predict_tiled

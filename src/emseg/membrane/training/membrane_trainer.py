@@ -97,16 +97,7 @@ class MembraneTask:
 
     def batches(self, process: int, n_processes: int) -> StepBatches:
         """Return this process's crops, by step."""
-        plan = self.plan
-        return StepBatches(
-            self.images,
-            seed=plan.seed,
-            batch_size=plan.batch_size,
-            crop_size=plan.crop_size,
-            augmentation=plan.augmentation,
-            process=process,
-            n_processes=n_processes,
-        )
+        return StepBatches(self.images, self.plan, process, n_processes)
 
     def prepared(self, batch: CropBatch) -> ImageAndTruth:
         """Return the augmented crops and their truth."""

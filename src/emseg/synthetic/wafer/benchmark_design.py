@@ -15,10 +15,11 @@ Source for the counts, the tile and the overlap: Sun et al. 2021 (FANet), sectio
 how many wafers there were, nor whether empty tiles were kept; 33 wafers are the fewest that give its counts.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from emseg.checks import changed
 from emseg.errors import UsageError, suggest
-from emseg.synthetic.wafer import Severity, WaferDesign
+from emseg.synthetic.wafer.wafer_design import Severity, WaferDesign
 
 SPLITS = ("crops", "region", "wafer")
 USUAL = WaferDesign()
@@ -69,7 +70,7 @@ class BenchmarkDesign:
     def wafer(self, index: int) -> WaferDesign:
         """Return the design of wafer `index`; tissues and backgrounds take turns, on either side of the split."""
         turn = self._turn(index)
-        return replace(
+        return changed(
             self.pattern,
             height=self.wafer_px,
             width=self.wafer_px,

@@ -1,15 +1,34 @@
-from emseg.wafer.detector.build import build_config, build_design, build_detector
-from emseg.wafer.detector.design import BACKBONES, DETECTORS, DetectorDesign, design_from_dict
-from emseg.wafer.detector.model_config import model_config
-from emseg.wafer.detector.sizes import SIZES, DetectorSize, detector_size
-from emseg.wafer.detector.weights import load_weights, read_weights, save_weights
+from emseg.wafer.detector.detector_build import (
+    build_config,
+    build_design,
+    build_detector,
+    load_weights,
+    read_weights,
+    save_weights,
+)
+from emseg.wafer.detector.detector_design import (
+    BACKBONES,
+    DETECTORS,
+    SIZES,
+    DetectorDesign,
+    DetectorSize,
+    design_from_dict,
+    detector_size,
+)
+from emseg.wafer.detector.detector_plan import PLANS, DetectorPlan
+from emseg.wafer.detector.detector_prediction import predict, predict_folder
+from emseg.wafer.detector.detector_trainer import TrainedDetector, train_detector
+from emseg.wafer.detector.mmdet_config import model_config, runner_config
 
 __all__ = [
     "BACKBONES",
     "DETECTORS",
+    "PLANS",
     "SIZES",
     "DetectorDesign",
+    "DetectorPlan",
     "DetectorSize",
+    "TrainedDetector",
     "build_config",
     "build_design",
     "build_detector",
@@ -17,6 +36,10 @@ __all__ = [
     "detector_size",
     "load_weights",
     "model_config",
+    "predict",
+    "predict_folder",
     "read_weights",
+    "runner_config",
     "save_weights",
+    "train_detector",
 ]

@@ -32,6 +32,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from emseg.checks import require_one_of
+from emseg.data import DATA_KINDS
 from emseg.errors import InputError, UsageError, suggest
 from emseg.files import DIGEST_LENGTH, digest_of, read_json, write_json
 from emseg.wafer.formats.coco import (
@@ -46,7 +47,7 @@ from emseg.wafer.splits import TRAIN, VALIDATION, Split
 from emseg.wafer.tiles import Tile
 
 IMAGES, ANNOTATIONS, STATEMENT = "images", "annotations", "benchmark.json"
-KINDS = ("synthetic", "real", "licensed")
+
 GIVEN_SPLIT = "given"  # the split of a user's folder
 _TRAIN_NAMES = ("train", "training", "instances_train", "instances_train2017")
 _VALIDATION_NAMES = ("validation", "val", "valid", "test", "instances_val", "instances_val2017")
@@ -200,7 +201,7 @@ def write_annotations(
     whole.update("".join(f"{digests[name]}  {name}\n" for name in names).encode())
     _write_statement(
         folder,
-        kind=require_one_of("kind", kind, KINDS),
+        kind=require_one_of("kind", kind, DATA_KINDS),
         fingerprint=whole.hexdigest()[:DIGEST_LENGTH],
         class_names=class_names,
         pixel_size_um=pixel_size_um,

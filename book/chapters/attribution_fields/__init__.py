@@ -1,1 +1,0 @@
-"""What the notebook `attribution_fields` needs besides the library."""

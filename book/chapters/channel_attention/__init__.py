@@ -1,1 +1,0 @@
-"""What the notebook `channel_attention` needs besides the library."""

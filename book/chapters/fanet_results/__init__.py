@@ -1,1 +1,0 @@
-"""What the notebook `fanet_results` needs besides the library."""

@@ -1,0 +1,579 @@
+"""What the notebook `fanet_training` needs besides the library: its data, the run, reports, tables and figures.
+
+Data, by name: "synthetic", a preset of synthetic wafers, split as asked; "magc_wafer", the real MagC wafer, one class,
+split by region; "folder", a user's COCO folder. Synthetic data also has **fresh** wafers: the preset's validation
+wafers drawn again from another seed, held out for a final score and never used for model selection. Where validation
+tiles share pixels with training tiles, the score on fresh wafers is what the score on validation should have been.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import matplotlib.patheffects
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int64
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Polygon, Rectangle
+from numpy.typing import NDArray
+
+from emseg.checks import require_one_of
+from emseg.data.registry import cache_root
+from emseg.errors import UsageError
+from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
+from emseg.files import digest_of, find_root
+from emseg.images import read_gray
+from emseg.reported import Reported, load_reported, select_reported
+from emseg.reported.display import DisplayTable, Shown
+from emseg.runs.session import Run
+from emseg.source_code import code_digest
+from emseg.synthetic.wafer.benchmark_design import preset as preset_design
+from emseg.wafer import Tiling, load_magc_wafer, make_benchmark
+from emseg.wafer.detector import PLANS, DetectorDesign, DetectorPlan, TrainedDetector, predict_folder, train_detector
+from emseg.wafer.detector.detector_build import build_design
+from emseg.wafer.detector.detector_prediction import load_detections, write_detections
+from emseg.wafer.formats import Benchmark, open_benchmark, own_benchmark
+from emseg.wafer.scores import FAILURE_KINDS, METRIC_LABELS, METRICS, DetectionScores, Failure, Score, score_detections
+from emseg.wafer.scores.coco_masks import (
+    Detection,
+    DetectionsSource,
+    Region,
+    Truth,
+    TruthSource,
+    decoded,
+    read_detections,
+    read_truth,
+)
+from emseg.wafer.scores.failures import pair_up
+from emseg.wafer.section_figures import CLASS_COLOURS
+from emseg.wafer.splits import TRAIN, VALIDATION
+from emseg.wafer.wafer_benchmark import benchmark_from_wafer
+
+SOURCES = ("synthetic", "magc_wafer", "folder")
+FRESH_SEED = 1_000_003  # added to the seed of the data
+FRESH_SPLIT = "wafer"
+MAGC_TILING = Tiling(256, 0.25, 0.2, keep_empty=False)  # a quarter of a tile is as long as a section
+NOTHING_THERE, MISSED = "nothing there", "missed"
+CLASS_METRICS = ("ap", "ap50", "ap75")
+DETECTORS = {"mask_rcnn": "Mask R-CNN", "ms_rcnn": "Mask Scoring R-CNN"}
+DEPTHS = (34, 50)
+_PAPER_ATTENTIONS = {"none": "none", "se": "SENet", "fca": "FcaNet", "fanet": "FANet"}
+_TRAINING_CODE = ("wafer/detector/*.py", "frequency/*.py", "training/*.py")  # what decides the weights
+_BACKED = (matplotlib.patheffects.withStroke(linewidth=2.6, foreground="black"),)  # seen on dark and on bright tissue
+
+Images = Mapping[int, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """A COCO folder with the split to use; `fresh` is another whose validation part is scored as well, or None."""
+
+    source: str
+    benchmark: Benchmark
+    split: str
+    fresh: Benchmark | None
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes of sections."""
+        return len(self.benchmark.class_names)
+
+    def truth(self, part: str) -> Path:
+        """Return the COCO file of "train", "validation" or "fresh"."""
+        if part == "fresh" and self.fresh is None:
+            raise UsageError(f"there are no fresh wafers of {self.source}: only synthetic ones can be drawn again.")
+        benchmark, split = self.of_part(part)
+        return benchmark.split(split).train if part == TRAIN else benchmark.split(split).validation
+
+    def of_part(self, part: str) -> tuple[Benchmark, str]:
+        """Return the folder and the split that hold a part."""
+        return (self.fresh, FRESH_SPLIT) if part == "fresh" and self.fresh else (self.benchmark, self.split)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that can be scored."""
+        return (VALIDATION,) if self.fresh is None else (VALIDATION, "fresh")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredDetector:
+    """A trained detector with its detections (COCO's results) and its scores for each part of the data."""
+
+    trained: TrainedDetector
+    detections: Mapping[str, list[dict[str, Any]]]
+    scores: Mapping[str, DetectionScores]
+    work_dir: Path
+
+
+@dataclass(frozen=True, eq=False)
+class ConfusionMatrix:
+    """Counts of sections by class and by the class found, at one IoU and one score threshold.
+
+    Rows: the classes of the truth, then "nothing there" (detections without a section); columns: the classes found,
+    then "missed" (sections without a detection). Each region to find and each detection counts once.
+    """
+
+    counts: Int64[np.ndarray, "truth found"]
+    class_names: tuple[str, ...]
+    iou: float
+    score: float
+
+    @property
+    def recall(self) -> float:
+        """Fraction of the sections that were found, as any class."""
+        return float(self.counts[:-1, :-1].sum() / self.counts[:-1].sum())
+
+    @property
+    def precision(self) -> float | None:
+        """Fraction of the detections that have a section, of any class; None without detections."""
+        n_found = self.counts[:, :-1].sum()
+        return float(self.counts[:-1, :-1].sum() / n_found) if n_found else None
+
+    @property
+    def sorting_accuracy(self) -> float | None:
+        """Fraction of the sections found that were given their class; None where none was found."""
+        both = self.counts[:-1, :-1]
+        return float(np.trace(both) / both.sum()) if both.sum() else None
+
+
+def training_data(
+    source: str,
+    *,
+    preset: str = "laptop",
+    split: str = "wafer",
+    seed: int = 0,
+    folder: str | Path = "",
+    n_workers: int = 1,
+) -> TrainingData:
+    """Return the data of a training, making it where it does not exist yet.
+
+    Raises `UsageError` for a source or a split that does not exist, `InputError` for data that cannot be used.
+    """
+    require_one_of("data", source, SOURCES)
+    place = cache_root().parent / "benchmarks"
+    fresh = None
+    if source == "synthetic":
+        design = preset_design(preset)
+        unseen = replace(design, name=f"{design.name}-fresh", n_train_wafers=1, n_train=1, splits=(FRESH_SPLIT,))
+        benchmark = make_benchmark(design, seed=seed, n_workers=n_workers)
+        benchmark.split(split)
+        fresh = make_benchmark(unseen, seed=seed + FRESH_SEED, n_workers=n_workers)
+    elif source == "magc_wafer":
+        benchmark = benchmark_from_wafer(*load_magc_wafer(), place / "magc_wafer", tiling=MAGC_TILING)
+    else:
+        if not str(folder):
+            raise UsageError("`folder` must name a COCO folder when `data` is 'folder'; it is empty. Give its path.")
+        given = open_benchmark(folder)
+        key = digest_of(str(given.folder.resolve()), given.fingerprint)
+        benchmark = own_benchmark(folder, place / f"folder-{key}")
+    benchmark.split(split)
+    return TrainingData(source, benchmark, split, fresh)
+
+
+def fullest_tiles(data: TrainingData, *, n: int | None = None) -> dict[int, NDArray[Any]]:
+    """Return the images of the `n` validation tiles with most sections, of all without `n`, by image id."""
+    coco = data.benchmark.read(data.split, VALIDATION)
+    folder = data.benchmark.split(data.split).validation_images
+    ranked = sorted(coco.images, key=lambda image: (-len(coco.of_image(image)), image.id))
+    return {image.id: read_gray(folder / image.file_name) for image in ranked[:n]}
+
+
+def report_data(run: Run, data: TrainingData) -> None:
+    """Note the data sets in a run, with the number of tiles and the side of a pixel where it is known."""
+    name = {"synthetic": "synthetic wafers"}.get(data.source, data.source)
+    for part in data.parts:
+        benchmark, split = data.of_part(part)
+        counted = (VALIDATION,) if part == "fresh" else (TRAIN, VALIDATION)
+        run.uses(
+            "fresh synthetic wafers" if part == "fresh" else name,
+            kind=benchmark.kind,
+            fingerprint=benchmark.fingerprint,
+            n_images=sum(len(benchmark.read(split, which).images) for which in counted),
+            pixel_size_nm=None if benchmark.pixel_size_um is None else 1000.0 * benchmark.pixel_size_um,
+        )
+
+
+def attention_options(attention: str, *, reduction: int, indexing: str, normalization: str) -> dict[str, object]:
+    """Return the options that this attention has: ECA and none have none, and only FANet the last two."""
+    if attention not in ("se", "fca", "fanet"):
+        return {}
+    open_choices = {"indexing": indexing, "normalization": normalization} if attention == "fanet" else {}
+    return {"reduction": reduction, **open_choices}
+
+
+def make_schedule(
+    name: str, *, n_steps: int = 0, batch: int = 0, learning_rate: float = 0.0, **changes: Any
+) -> DetectorPlan:
+    """Return the schedule of this name with changes; 0 leaves steps, batch and learning rate as the schedule has them.
+
+    Fewer steps than the schedule's warm-up needs shorten the warm-up to a tenth of them.
+    """
+    schedule = PLANS[name]
+    if n_steps:
+        if schedule.steps is None:
+            raise UsageError(
+                f"schedule {name!r} is counted in epochs; got n_steps={n_steps}. Use 0, or schedule 'small'."
+            )
+        schedule = schedule.changed(steps=n_steps, warm_up_steps=min(schedule.warm_up_steps, max(1, n_steps // 10)))
+    more = {"batch_size": batch, "learning_rate": learning_rate}
+    return schedule.changed(**{key: value for key, value in more.items() if value}, **changes)
+
+
+def train_and_score(
+    design: DetectorDesign,
+    schedule: DetectorPlan,
+    data: TrainingData,
+    folder: str | Path,
+    *,
+    n_resamples: int = 1000,
+    progress: bool = True,
+) -> ScoredDetector:
+    """Train `design` on `data`, predict and score every part; an interrupted training resumes, a finished one is kept.
+
+    The work folder below `folder` (relative to the project's root) is named by all that decides the weights.
+    """
+    place = Path(folder) if Path(folder).is_absolute() else find_root() / folder
+    work_dir = place / work_name(design, schedule, data)
+    trained = train_detector(design, schedule, data.benchmark.folder, data.split, work_dir, progress=progress)
+    detections, scores = {}, {}
+    for part in data.parts:
+        file = work_dir / f"detections-{part}.json"
+        if not file.is_file():
+            benchmark, split = data.of_part(part)
+            options: dict[str, Any] = {"scale": trained.plan.scale, "precision": trained.plan.precision}
+            results = predict_folder(trained.model, benchmark.folder, split, VALIDATION, **options)
+            write_detections(results, file.with_suffix(".part"))
+            file.with_suffix(".part").replace(file)
+        detections[part] = load_detections(file)
+        scores[part] = score_detections(data.truth(part), detections[part], n_resamples=n_resamples, seed=schedule.seed)
+    return ScoredDetector(trained, detections, scores, work_dir)
+
+
+def work_name(design: DetectorDesign, schedule: DetectorPlan, data: TrainingData) -> str:
+    """Return a name that ends in a digest of design, schedule, data, split, torch, and the code that trains."""
+    settings = [design.to_dict(), schedule.settings(), data.benchmark.fingerprint, data.split]
+    text = json.dumps([*settings, torch.__version__], sort_keys=True, default=list)
+    digest = digest_of(code_digest(*_TRAINING_CODE), text)
+    return f"{design.detector}-{design.depth}-{design.attention}-{data.split}-seed{schedule.seed}-{digest[:10]}"
+
+
+def report_training(run: Run, trained: TrainedDetector) -> None:
+    """Note the cost of the training and its final loss."""
+    steps = len(trained.curves["step"])
+    last = trained.curves["loss"][-max(1, steps // 10) :]
+    run.metric("n_parameters", trained.n_parameters, n=1, label="Parameters of the detector")
+    run.metric("n_steps", steps, n=1, label="Training steps")
+    run.metric("final_loss", sum(last) / len(last), n=len(last), label="Loss, mean over the last tenth of the steps")
+    run.metric("training_seconds", trained.seconds, unit="s", n=1, label="Time of training")
+    run.metric(
+        "images_per_second", trained.images_per_second, unit="images/s", n=steps, label="Training images a second"
+    )
+
+
+def report_scores(run: Run, scores: DetectionScores, prefix: str = "") -> None:
+    """Note the defined scores in percent: `ap`, `ap50`, ... over all classes, and `ap_good`, ... for each.
+
+    `n` is the number of images. A `prefix` such as "held_out_" precedes every name and is put in words in the labels.
+    """
+    words = prefix.replace("_", " ").strip()
+    where = f" ({words})" if words else ""
+    own = f", drawn by {scores.cluster}" if scores.n_resamples else ""
+    named = [(metric, metric, score, "") for metric, score in scores.overall.items()]
+    for name in scores.class_names if len(scores.class_names) > 1 else ():
+        key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        named += [(metric, f"{metric}_{key}", scores.by_class[name][metric], f", {name}") for metric in CLASS_METRICS]
+    for metric, name, score, of_class in named:
+        if score.value is not None:
+            run.metric(
+                prefix + name,
+                score.value,
+                unit="%",
+                n=scores.n_images,
+                interval=score.interval,
+                label=f"Mask {METRIC_LABELS[metric]}{of_class}{where}{own if score.interval else ''}",
+            )
+    run.metric(f"{prefix}n_regions", scores.n_regions, n=scores.n_images, label=f"Sections to find{where}")
+
+
+def mask_scoring_target(
+    logits: Float64[np.ndarray, "side side"], section: Bool[np.ndarray, "row column"], corner: tuple[int, int]
+) -> float:
+    """Return what Mask Scoring R-CNN's branch is trained to predict for a proposal, as mmdet computes it.
+
+    `logits` are the predicted mask in a square proposal whose top left pixel is `corner`, one cell a pixel.
+    """
+    model: Any = build_design(DetectorDesign("ms_rcnn", 34, size="small"))
+    (row, column), side = corner, len(logits)
+    box = torch.tensor([[column, row, column + side, row + side]])
+    (target,) = model.roi_head.mask_iou_head.get_targets(
+        sampling_results=[SimpleNamespace(pos_priors=box, pos_assigned_gt_inds=torch.zeros(1, dtype=torch.long))],
+        batch_gt_instances=[SimpleNamespace(masks=_Masks(section[None]))],
+        mask_preds=torch.from_numpy(logits)[None],
+        mask_targets=torch.from_numpy(section[row : row + side, column : column + side])[None].double(),
+        rcnn_train_cfg=SimpleNamespace(mask_thr_binary=0.5),
+    )
+    return float(target)
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """The parts of mmdet's BitmapMasks that the target needs."""
+
+    masks: Bool[np.ndarray, "mask row column"]
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        return np.asarray(self.masks.sum((1, 2)))
+
+    def __getitem__(self, place: int) -> "_Masks":
+        return _Masks(self.masks[int(place)][None])
+
+    def crop(self, box: NDArray[np.int32]) -> "_Masks":
+        left, top, right, bottom = box
+        return _Masks(self.masks[:, top:bottom, left:right])
+
+
+def confusion_matrix(
+    truth: TruthSource, detections: DetectionsSource, *, iou: float = 0.5, score: float = 0.5
+) -> ConfusionMatrix:
+    """Return how often each class was found as each, by the pairs of `emseg.wafer.scores.pair_up`."""
+    known = read_truth(truth)
+    found = read_detections(detections, known)
+    n_classes = len(known.class_names)
+    counts = np.zeros((n_classes + 1, n_classes + 1), dtype=np.int64)
+    for pair in pair_up(known.regions, found, len(known.image_ids), iou=iou, score=score):
+        row = n_classes if pair.region is None else pair.region.label
+        column = n_classes if pair.detection is None else pair.detection.label
+        counts[row, column] += 1
+    return ConfusionMatrix(counts, known.class_names, iou, score)
+
+
+def report_confusion(run: Run, matrix: ConfusionMatrix) -> None:
+    """Note the fractions of sections found, of detections on a section and of correct classes, where defined."""
+    counts, at = matrix.counts, f"score {matrix.score:g}, mask IoU {matrix.iou:g}"
+    for name, value, n, label in (
+        ("recall", matrix.recall, counts[:-1].sum(), "Sections found, as whatever class"),
+        ("precision", matrix.precision, counts[:, :-1].sum(), "Detections that lie on a section"),
+        ("sorting_accuracy", matrix.sorting_accuracy, counts[:-1, :-1].sum(), "Sections found as what they are"),
+    ):
+        if value is not None:
+            run.metric(name, value, n=int(n), label=f"{label} ({at})")
+
+
+def paper_scores(detector: str, depth: int, attention: str) -> dict[str, Reported]:
+    """Return the paper's Table 2 for a network, by metric ("ap", "ap50", ...), in percent; empty for ECA."""
+    require_one_of("detector", detector, DETECTORS)
+    require_one_of("depth", str(depth), map(str, DEPTHS))
+    require_one_of("attention", attention, (*_PAPER_ATTENTIONS, "eca"))
+    if attention == "eca":
+        return {}
+    subject = {
+        "detector": DETECTORS[detector],
+        "backbone": f"ResNet-{depth}",
+        "attention": _PAPER_ATTENTIONS[attention],
+    }
+    return {metric: select_reported(load_reported("fanet"), f"mask_{metric}", **subject)[0] for metric in METRICS}
+
+
+def scores_table(scores: Mapping[str, DetectionScores], paper: Mapping[str, Reported] | None = None) -> DisplayTable:
+    """Return COCO's six scores of each part of the data with their intervals, and the paper's row last where given."""
+
+    def text(score: Score) -> str:
+        interval = "" if score.interval is None else f" ({score.interval[0]:.0f} to {score.interval[1]:.0f})"
+        return "none such" if score.value is None else f"{score.value:.1f}{interval}"
+
+    rows = {}
+    for part, found in scores.items():
+        groups = {"all": found.overall, **(found.by_class if len(found.class_names) > 1 else {})}
+        for name, own in groups.items():
+            n = found.n_regions if name == "all" else own["ap"].n_regions
+            rows[f"scores-{part}-{name}"] = (part, name, str(n), *(text(own[metric]) for metric in METRICS))
+    if paper:
+        rows["scores-paper"] = ("the paper, its data", "all", "", *(paper[metric].printed for metric in METRICS))
+    n_images = ", ".join(f"{found.n_images} {part}" for part, found in scores.items())
+    return DisplayTable(
+        caption=f"Mask AP in %, with 95 % bootstrap intervals over tiles ({n_images}). Sections: number to be found.",
+        header=("Tiles", "Class", "Sections", *METRIC_LABELS.values()),
+        rows=tuple(tuple(Shown(cell) for cell in row) for row in rows.values()),
+        css_class="emseg-metrics",
+        row_ids=tuple(rows),
+    )
+
+
+def plot_confusion(matrix: ConfusionMatrix) -> Figure:
+    """Draw the counts, coloured by their fraction of the row: of each class, how much is found as what."""
+    counts = matrix.counts.astype(np.float64)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    shares[-1, -1] = np.nan
+    size, last = 0.62 * len(counts) + 1.6, len(counts) - 1
+    figure, ax = plt.subplots(figsize=(min(size + 1.6, PAGE_WIDTH_IN), size))
+    shown = ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for row, column in np.ndindex(counts.shape):
+        if (row, column) != (last, last):
+            colour = "white" if shares[row, column] > 55 else "black"
+            ax.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", color=colour)
+    ax.axhline(last - 0.5, color=COLOURS["grey"], lw=0.8)
+    ax.axvline(last - 0.5, color=COLOURS["grey"], lw=0.8)
+    found_as = [*matrix.class_names, MISSED]
+    ax.set_xticks(range(len(counts)), found_as, rotation=30, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(counts)), [*matrix.class_names, NOTHING_THERE])
+    ax.set_xlabel(f"found as (score {matrix.score:g} or more)")
+    ax.set_ylabel(f"is (mask IoU {matrix.iou:g} or more)")
+    ax.spines[:].set_visible(False)
+    figure.colorbar(shown, ax=ax, label="share of the row (%)", shrink=0.8)
+    return figure
+
+
+def plot_predictions(
+    truth: TruthSource,
+    detections: DetectionsSource,
+    images: Images,
+    *,
+    score: float = 0.5,
+    pixel_size_um: float | None = None,
+) -> Figure:
+    """Draw tiles twice, a row each: the sections of the truth, and those found at or above `score` with their scores.
+
+    `images` gives tiles (row, column) by image id. Crowds, which do not count, are dotted.
+    """
+    known, found = _selected(truth, detections, images, score)
+    figure, grid = plt.subplots(len(images), 2, figsize=(PAGE_WIDTH_IN, 3.4 * len(images) + 0.3), squeeze=False)
+    for ax, title in zip(grid[0], ("truth", f"found, score {score:g} or more"), strict=True):
+        ax.set_title(title)
+    for (id, image), axes in zip(images.items(), grid, strict=True):
+        place = known.image_ids.index(id)
+        show_image(axes[0], image, _nm(pixel_size_um))
+        show_image(axes[1], image)
+        for region in known.regions:
+            if region.image == place:
+                style = ":" if region.is_crowd else "-"
+                draw_outline(axes[0], decoded(region.rle), class_colour(region.label), linestyle=style)
+        for one in found:
+            mask = decoded(one.rle)
+            if one.image == place:
+                draw_outline(axes[1], mask, class_colour(one.label))
+            if one.image == place and mask.any():
+                rows, columns = np.nonzero(mask)
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.75}
+                middle = {"ha": "center", "va": "center", "fontsize": 6.5}
+                axes[1].text(columns.mean(), rows.mean(), f"{one.score:.2f}", bbox=box, **middle)
+    handles = [Patch(fill=False, ec=class_colour(k), lw=2, label=name) for k, name in enumerate(known.class_names)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+    return figure
+
+
+def plot_failures(
+    errors: Sequence[Failure],
+    truth: TruthSource,
+    detections: DetectionsSource,
+    images: Images,
+    *,
+    n_each: int = 4,
+    score: float = 0.5,
+    pixel_size_um: float | None = None,
+) -> Figure:
+    """Draw the first `n_each` errors of each kind, a row a kind, all at one magnification, with their surroundings.
+
+    A white frame surrounds each error. Errors in images that are not among `images` are omitted.
+    """
+    known, found = _selected(truth, detections, images, score)
+    rows = {kind: [one for one in errors if one.kind == kind and one.image_id in images] for kind in FAILURE_KINDS}
+    rows = {kind: chosen[:n_each] for kind, chosen in rows.items() if chosen}
+    if not rows:
+        raise UsageError("a failure gallery needs at least one error in the images given; got none. Give other images.")
+    side = int(1.5 * max(max(one.box[2:]) for chosen in rows.values() for one in chosen)) + 8
+    size = (PAGE_WIDTH_IN, 2.05 * len(rows) + 0.3)
+    figure, grid = plt.subplots(len(rows), n_each, figsize=size, squeeze=False, layout="constrained")
+    for axes, (kind, chosen) in zip(grid, rows.items(), strict=True):
+        for ax in axes:
+            ax.set_axis_off()
+        for ax, error in zip(axes, chosen, strict=False):
+            image, place = images[error.image_id], known.image_ids.index(error.image_id)
+            window = _window(error, image.shape, side)
+            greys = float(image.min()), float(image.max())
+            show_image(ax, image[window], _nm(pixel_size_um) if ax is axes[0] else None, grey_range=greys)
+            ax.set_title(_caption(error), fontsize=8)
+            items: list[tuple[Region | Detection, str, str]] = [
+                *((one, "green", "-") for one in known.regions if one.image == place and not one.is_crowd),
+                *((one, "vermilion", "--") for one in found if one.image == place),
+            ]
+            for item, colour, line in items:
+                draw_outline(ax, decoded(item.rle)[window], COLOURS[colour], linestyle=line)
+            _frame(ax, error, window)
+        axes[0].text(-0.06, 0.5, kind, transform=axes[0].transAxes, rotation=90, ha="right", va="center")
+    handles = [
+        Line2D([], [], color=COLOURS["green"], label="truth"),
+        Line2D([], [], color=COLOURS["vermilion"], linestyle="--", label=f"found, score {score:g} or more"),
+        Patch(fc="white", ec="black", label="the error"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def class_colour(label: int) -> str:
+    """Return the colour of a class by its index."""
+    return COLOURS[CLASS_COLOURS[label % len(CLASS_COLOURS)]]
+
+
+def draw_outline(ax: Axes, mask: Bool[np.ndarray, "row column"], colour: str, *, linestyle: str = "-") -> None:
+    """Draw the outer outlines of a mask, through the centres of its outermost pixels; nothing where it is empty."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    for contour in contours:
+        ax.add_patch(Polygon(contour[:, 0], fill=False, ec=colour, lw=1.4, ls=linestyle, path_effects=list(_BACKED)))
+
+
+def _selected(
+    truth: TruthSource, detections: DetectionsSource, images: Images, score: float
+) -> tuple[Truth, list[Detection]]:
+    """The truth and the detections at or above a score; raises `UsageError` for images that are not of the truth."""
+    known = read_truth(truth)
+    if not images:
+        raise UsageError("a figure of tiles needs at least one image; got none.")
+    unknown = [id for id in images if id not in known.image_ids]
+    if unknown:
+        raise UsageError(f"the images must be of the truth; image {unknown[0]} is not. Key them by their image id.")
+    return known, [one for one in read_detections(detections, known) if one.score >= score]
+
+
+def _caption(error: Failure) -> str:
+    found = f"{error.label} {error.score:.2f}" if error.score is not None else ""
+    return {
+        "missed": f"{error.truth_label}",
+        "wrong class": f"{error.truth_label},\nfound as {found}",
+        "poor outline": f"{found},\nIoU {error.iou:.2f}",
+        "false alarm": found,
+    }[error.kind]
+
+
+def _window(error: Failure, shape: tuple[int, ...], side: int) -> tuple[slice, slice]:
+    """The square of `side` pixels about an error, moved into the image, or all of a smaller image."""
+    slices = []
+    for start, length, size in zip(error.box[:2], error.box[2:], shape, strict=True):
+        first = int(np.clip(start + length / 2 - side / 2, 0, max(size - side, 0)))
+        slices.append(slice(first, min(first + side, size)))
+    return slices[0], slices[1]
+
+
+def _frame(ax: Axes, error: Failure, window: tuple[slice, slice], margin: float = 3.0) -> None:
+    """Draw a white frame about an error, a little larger than its box, kept within the panel."""
+    row, column, height, width = error.box
+    n_rows, n_columns = (one.stop - one.start for one in window)
+    top, left = max(row - window[0].start - margin, 0), max(column - window[1].start - margin, 0)
+    bottom = min(row - window[0].start + height + margin, n_rows) - 1
+    right = min(column - window[1].start + width + margin, n_columns) - 1
+    look: dict[str, Any] = {"fill": False, "ec": "white", "lw": 0.8, "path_effects": list(_BACKED)}
+    ax.add_patch(Rectangle((left, top), right - left, bottom - top, **look))
+
+
+def _nm(pixel_size_um: float | None) -> float | None:
+    return None if pixel_size_um is None else 1000 * pixel_size_um

@@ -1,1 +1,0 @@
-"""What the notebook `fanet_training` needs besides the library."""

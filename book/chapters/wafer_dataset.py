@@ -1,0 +1,726 @@
+"""What the notebook `wafer_dataset` needs besides the library: statistics of tiles, leaks, scenes, tables and figures.
+
+**Statistics.** A crowd (a section of which a tile shows too little to recognize its class) counts nowhere. A section is
+*touching* if its outline is within 2 % of a usual section's side (the square root of the median area) of another
+outline on its tile, and *clipped* if its outline reaches the tile's border. Sizes are COCO's: small below 32^2 px,
+large above 96^2 px, by the area that the tile shows (https://cocodataset.org/#detection-eval).
+
+**Leaks.** The pixel leak (`emseg.wafer.splits`) is measured for the splits of a benchmark, and for planned wafers:
+tiles are rectangles, so no image is needed. The section leak is the fraction of the sections on validation tiles that
+training tiles show too, in whole or in part.
+
+**Scenes** are the situations of the paper's Fig. 2, found in the truth of synthetic wafers:
+
+    knife       one or more touching incomplete sections, cut one after the other, and the good one that follows
+    fold        folded sections stuck to good ones
+    damaged     several damaged sections near each other
+    dust        most specks of dust on sections; found by drawing the same wafer without dust
+    stuck       a long row of sections that stick together, with incomplete ones at its end
+
+Source: Sun et al. 2021 (FANet), section 4.1 (tiles, overlap, random split; it gives the number of tiles and nothing of
+their content) and Fig. 2. The measures are ours.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import shapely
+from jaxtyping import Bool, Float64, Int64, UInt8
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from numpy.typing import NDArray
+
+from chapters.fanet_results import NETWORK, NOT_RUN, difference_text, leak_gain, report_difference
+from emseg.checks import require_count, require_number, require_one_of
+from emseg.errors import InputError, UsageError
+from emseg.figures import COLOURS, PAGE_WIDTH_IN, round_length_nm
+from emseg.files import read_json
+from emseg.reported import load_reported, select_reported
+from emseg.reported.display import DisplayTable, Shown
+from emseg.runs.session import Run
+from emseg.sections import Section, WaferSections
+from emseg.synthetic.wafer import SyntheticWafer, synthesize_wafer
+from emseg.wafer import SECTION_CLASSES, Benchmark, Tiling, pixel_leak, plan_tiles
+from emseg.wafer.formats import CocoSet
+from emseg.wafer.scores import METRIC_LABELS
+from emseg.wafer.section_figures import class_colours, draw_outlines
+from emseg.wafer.splits import SPLITS, TRAIN, VALIDATION, PixelLeak, split_crops
+from emseg.wafer.tiles import TilePlace
+
+SMALL_SIDE_PX, LARGE_SIDE_PX = 32, 96
+TOUCHING_SHARE = 0.02  # of a usual section's side; the generator's stuck sections are nearer, the others farther
+TRAINING = "training"
+SITUATIONS = {
+    "knife": "(a) after a knife change",
+    "fold": "(b) fold, stuck to good",
+    "damaged": "(c) damaged",
+    "dust": "(d) dust",
+    "stuck": "(e) stuck together",
+}
+SPLIT_COLOURS = {"crops": "vermilion", "region": "sky", "wafer": "green"}
+ROI_SHARE = 0.4  # of a section's side
+_NOT_STATED = "not stated"
+_ON_BORDER_PX = 0.01  # annotations are rounded to hundredths of a pixel
+_SIDE = 3.2  # of a window, in section lengths
+_DUST_SIDE = 2.4
+_DUST_CONTRAST = 15  # grey levels; less is a shadow or a change of brightness
+_SMALLEST_SPECK_PX = 3  # square pixels; fewer are noise
+_LARGEST_SPECK = 0.15  # of a section's length, a side; larger spots are the debris of a section
+_LONGEST_SIDE = {"knife": 4.8, "fold": _SIDE, "stuck": 7.0}
+_MOVED = 2.5  # points that a scene loses when the wafer's border moves it out of its window's middle
+_MARGIN = 0.25  # of a section's length, left around what a window shows
+
+Image = UInt8[np.ndarray, "row column"]
+
+
+@dataclass(frozen=True, eq=False)
+class TileStatistics:
+    """The sections of a set of tiles, without crowds; `per_tile` is for each tile, other arrays for each section."""
+
+    class_names: tuple[str, ...]
+    labels: tuple[str, ...]
+    areas_px: Float64[np.ndarray, " section"]
+    touching: Bool[np.ndarray, " section"]
+    clipped: Bool[np.ndarray, " section"]
+    per_tile: Int64[np.ndarray, " tile"]
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles."""
+        return len(self.per_tile)
+
+    @property
+    def n_sections(self) -> int:
+        """Number of sections that count; one that two tiles show counts twice."""
+        return len(self.labels)
+
+    @property
+    def sides_px(self) -> Float64[np.ndarray, " section"]:
+        """The side of a square of each section's area."""
+        return np.asarray(np.sqrt(self.areas_px))
+
+    @property
+    def size_shares(self) -> dict[str, float]:
+        """The fractions of small, medium and large sections."""
+        small = float((self.sides_px < SMALL_SIDE_PX).mean())
+        large = float((self.sides_px > LARGE_SIDE_PX).mean())
+        return {"small": small, "medium": 1.0 - small - large, "large": large}
+
+
+def tile_statistics(coco: CocoSet) -> TileStatistics:
+    """Return the statistics of the tiles of a COCO file; raises `InputError` if no section counts."""
+    counted = np.array([not one.crowd for one in coco.annotations])
+    if not counted.any():
+        raise InputError(f"{coco.path} has crowds alone; no section counts. Lower the least visible share.")
+    areas = np.array([one.area_px for one in coco.annotations], dtype=np.float64)
+    shapes = [shapely.unary_union([shapely.Polygon(part) for part in one.parts]) for one in coco.annotations]
+    gap, touching, clipped = touching_gap_px(areas[counted]), np.zeros(len(shapes), bool), np.zeros(len(shapes), bool)
+    of_image: dict[int, list[int]] = {image.id: [] for image in coco.images}
+    for place, one in enumerate(coco.annotations):
+        of_image[one.image_id].append(place)
+    for image in coco.images:
+        places = of_image[image.id]
+        for first, second in near_pairs([shapes[place] for place in places], gap):
+            touching[[places[first], places[second]]] = True
+        end = np.array([image.height, image.width]) - _ON_BORDER_PX
+        for place in places:
+            points = np.concatenate(coco.annotations[place].parts)
+            clipped[place] = (points <= _ON_BORDER_PX).any() or (points >= end).any()
+    return TileStatistics(
+        coco.class_names,
+        tuple(one.label for one in coco.annotations if not one.crowd),
+        areas[counted],
+        touching[counted],
+        clipped[counted],
+        np.array([counted[of_image[image.id]].sum() for image in coco.images], dtype=np.int64),
+    )
+
+
+def benchmark_statistics(benchmark: Benchmark, split: str, *, of: str = "") -> dict[str, TileStatistics]:
+    """Return the statistics of the two parts of a split, named "training" and "validation", after the text `of`."""
+    parts = {TRAINING: TRAIN, VALIDATION: VALIDATION}
+    return {
+        f"{of}: {name}" if of else name: tile_statistics(benchmark.read(split, part)) for name, part in parts.items()
+    }
+
+
+def touching_gap_px(areas_px: Float64[np.ndarray, " section"]) -> float:
+    """Return the distance up to which sections of these areas count as touching."""
+    return TOUCHING_SHARE * float(np.sqrt(np.median(areas_px)))
+
+
+def near_pairs(shapes: Sequence[shapely.Geometry], gap_px: float) -> list[tuple[int, int]]:
+    """Return the pairs (i, j), i < j, of shapes within `gap_px` of each other, in order."""
+    if not shapes:
+        return []
+    pairs = shapely.STRtree(shapes).query(shapes, predicate="dwithin", distance=gap_px)
+    return sorted((int(i), int(j)) for i, j in pairs.T if i < j)
+
+
+def touching_pairs(sections: WaferSections) -> list[tuple[int, int]]:
+    """Return the pairs of sections of a whole wafer that touch, as places in its list."""
+    areas = np.array([section.area_px for section in sections.sections], dtype=np.float64)
+    return near_pairs([shapely.Polygon(section.polygon) for section in sections.sections], touching_gap_px(areas))
+
+
+_MEASURES: tuple[tuple[str, Callable[[TileStatistics], str]], ...] = (
+    ("Sections on a tile, mean", lambda one: f"{one.per_tile.mean():.1f}"),
+    ("Sections on a tile, most", lambda one: f"{one.per_tile.max()}"),
+    ("Touching another section", lambda one: f"{one.touching.mean():.1%}"),
+    ("Reaching the tile's border", lambda one: f"{one.clipped.mean():.1%}"),
+    (f"Small (below {SMALL_SIDE_PX}² px)", lambda one: f"{one.size_shares['small']:.1%}"),
+    ("Medium", lambda one: f"{one.size_shares['medium']:.1%}"),
+    (f"Large (above {LARGE_SIDE_PX}² px)", lambda one: f"{one.size_shares['large']:.1%}"),
+)
+
+
+def statistics_table(sets: Mapping[str, TileStatistics]) -> DisplayTable:
+    """Return the statistics of named sets of tiles, a column each, beside what the paper states of its own."""
+    reported = load_reported("fanet")
+    paper = [
+        f"{next(row.value for row in select_reported(reported, name) if row.place == 'Section 4.1'):,.0f}"
+        for name in ("training_images", "validation_images")
+    ]
+    unknown = (_NOT_STATED, _NOT_STATED)
+    rows = [("Tiles", *(f"{one.n_tiles:,}" for one in sets.values()), *paper)]
+    rows.append(("Sections", *(f"{one.n_sections:,}" for one in sets.values()), *unknown))
+    for name in dict.fromkeys(name for one in sets.values() for name in one.class_names):
+        counts = [Counter(one.labels)[name] if name in one.class_names else None for one in sets.values()]
+        rows.append((f"of class {name}", *("none such" if n is None else f"{n:,}" for n in counts), *unknown))
+    rows += [(what, *(text(one) for one in sets.values()), *unknown) for what, text in _MEASURES]
+    return DisplayTable(
+        caption="What the tiles hold; sections of which a tile shows too little are omitted. Last two columns: the "
+        "paper's own tiles, as far as it describes them.",
+        header=("", *sets, "paper: training", "paper: validation"),
+        rows=tuple(tuple(Shown(text) for text in row) for row in rows),
+        css_class="emseg-metrics",
+        row_ids=tuple(f"statistics-{number}" for number in range(len(rows))),
+    )
+
+
+def report_statistics(run: Run, train: TileStatistics, validation: TileStatistics) -> None:
+    """Note the statistics of a benchmark in a run: counts of both parts, fractions over the two together."""
+    for part, name, one in ((TRAIN, TRAINING, train), (VALIDATION, VALIDATION, validation)):
+        run.metric(f"n_tiles_{part}", one.n_tiles, n=one.n_tiles, label=f"Tiles for {name}")
+        run.metric(f"n_sections_{part}", one.n_sections, n=one.n_tiles, label=f"Sections on the tiles for {name}")
+    n, per_tile = train.n_sections + validation.n_sections, np.concatenate([train.per_tile, validation.per_tile])
+    spread = per_tile.std(ddof=1) if len(per_tile) > 1 else None
+    run.metric("sections_per_tile", per_tile.mean(), n=len(per_tile), spread=spread, label="Sections on a tile")
+    counts = Counter(train.labels + validation.labels)
+    shares = {name: (counts[name] / n, f"Share of class {name}") for name in train.class_names}
+    for name, label in (("touching", "touch another"), ("clipped", "reach the tile's border")):
+        both = np.concatenate([getattr(train, name), getattr(validation, name)])
+        shares[name] = (both.mean(), f"Sections that {label}")
+    for size in train.size_shares:
+        total = sum(one.size_shares[size] * one.n_sections for one in (train, validation))
+        shares[size] = (total / n, f"Sections that are {size} by COCO's borders")
+    for name, (share, label) in shares.items():
+        run.metric(f"share_{name}", share, n=n, label=label)
+
+
+def split_leak(benchmark: Benchmark, split: str) -> PixelLeak:
+    """Return the pixel leak of a benchmark's split; raises `InputError` if its files do not give the tiles' places."""
+    return pixel_leak(benchmark.read(split, TRAIN).places, benchmark.read(split, VALIDATION).places)
+
+
+def section_leak(benchmark: Benchmark, split: str) -> float:
+    """Return the fraction of the sections on validation tiles that training tiles show too, without crowds."""
+    shown = []
+    for path in (benchmark.split(split).train, benchmark.split(split).validation):
+        document = read_json(path)
+        try:
+            wafer = {image["id"]: image["wafer"] for image in document["images"]}
+            counted = [one for one in document["annotations"] if not one["iscrowd"]]
+            shown.append([(wafer[one["image_id"]], one["section"]) for one in counted])
+        except KeyError as error:
+            raise InputError(f"{path} lacks {error}: only annotations of `emseg wafer tiles` have it.") from error
+    trained_on = set(shown[0])
+    return sum(section in trained_on for section in shown[1]) / len(shown[1])
+
+
+def random_split_leak(wafer_px: int, tiling: Tiling, *, train_share: float, n_wafers: int, seed: int) -> PixelLeak:
+    """Return the pixel leak of all tiles of `n_wafers` square wafers under a random split; empty tiles are kept."""
+    require_count("n_wafers", n_wafers)
+    wafers = [WaferSections(f"planned-{number}", wafer_px, wafer_px, ()) for number in range(n_wafers)]
+    tiles = [tile for wafer in wafers for tile in plan_tiles(wafer, tiling)]
+    split = split_crops(tiles, train_share=train_share, seed=seed)
+    return pixel_leak(split.train, split.validation)
+
+
+def expected_leak(overlap: float, train_share: float) -> float:
+    """Return the mean leak of a tile with eight neighbours, each for training with probability p.
+
+    With an overlap of the fraction o of the side, up to 0.5, four edges of o (1 - 2 o) are shared with one neighbour
+    each and four corners of o^2 with three:  leak = 4 o (1 - 2 o) p + 4 o^2 (1 - (1 - p)^3).  On a real wafer the last
+    tile ends at the border and overlaps more, and the tiles on the border have fewer neighbours.
+    """
+    require_number("overlap", overlap, least=0, most=0.5)
+    require_number("train_share", train_share, least=0, most=1)
+    edges = 4 * overlap * (1 - 2 * overlap) * train_share
+    return edges + 4 * overlap**2 * (1 - (1 - train_share) ** 3)
+
+
+def report_split_leak(run: Run, split: str, leak: PixelLeak, *, sections: float, n_sections: int) -> None:
+    """Note the leak of a split in a run: mean over tiles, fraction of tiles affected, and the section leak."""
+    report_leak_mean(run, split, leak, f"split by {split}")
+    label = f"Validation tiles of which a pixel was trained on, split by {split}"
+    run.metric(f"{split}_leak_touched", leak.share_touched, n=len(leak.shares), label=label)
+    label = f"Sections on validation tiles that were trained on, split by {split}"
+    run.metric(f"{split}_sections_seen", sections, n=n_sections, label=label)
+
+
+def report_leak_mean(run: Run, name: str, leak: PixelLeak, of: str) -> None:
+    """Note the mean leak as `{name}_leak_mean`, with its standard deviation over tiles."""
+    n = len(leak.shares)
+    spread = float(leak.shares.std(ddof=1)) if n > 1 else None
+    label = f"Share of a validation tile's pixels that was trained on, {of}"
+    run.metric(f"{name}_leak_mean", leak.mean, n=n, spread=spread, label=label)
+
+
+def report_leak(run: Run, trained: pd.DataFrame, split: str, metric: str = "ap") -> None:
+    """Note the score on a split's own validation tiles minus that on fresh wafers, as `{split}_gain_{metric}`."""
+    label = f"{METRIC_LABELS[metric]} on validation tiles minus on fresh wafers, split by {split}"
+    report_difference(run, f"{split}_gain_{metric}", leak_gain(trained, split=split, metric=metric), label)
+
+
+def same_networks(trained: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of the networks that `others` has as well, so that levels compare; all if it has none."""
+    return trained if others.empty else trained.merge(others[NETWORK].drop_duplicates(), on=NETWORK)
+
+
+def leak_table(runs: Sequence[tuple[str, pd.DataFrame]], metric: str = "ap") -> DisplayTable:
+    """Return the effect of a split on AP: a row for each (split, its runs), the runs of one experiment each."""
+    rows = []
+    for split, trained in runs:
+        require_one_of("split", split, SPLITS)
+        means = [trained[name].mean() for name in (metric, f"fresh_{metric}")]
+        scores = (NOT_RUN if pd.isna(mean) else f"{mean:.1f}" for mean in means)
+        gain = difference_text(leak_gain(trained, split=split, metric=metric))
+        rows.append((split, *scores, gain, str(len(trained))))
+    return DisplayTable(
+        caption="Mask AP in % on a split's own validation tiles and on fresh wafers, means over runs; the difference "
+        "in points with its 95 % interval over runs.",
+        header=("Split by", "AP on validation tiles", "AP on fresh wafers", "Difference", "Runs"),
+        rows=tuple(tuple(Shown(text) for text in row) for row in rows),
+        css_class="emseg-metrics",
+        row_ids=tuple(f"leak-{split}" for split, _ in runs),
+    )
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of a wafer: [row, row + side) x [column, column + side)."""
+
+    row: int
+    column: int
+    side: int
+
+    def of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the window's pixels, as a view."""
+        return image[self.row : self.row + self.side, self.column : self.column + self.side]
+
+    def meets(self, other: "Window") -> bool:
+        """Whether two windows of one wafer share a pixel."""
+        rows = self.row < other.row + other.side and other.row < self.row + self.side
+        return rows and self.column < other.column + other.side and other.column < self.column + self.side
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A window of wafer number `wafer` that shows a situation, the better the higher its score."""
+
+    situation: str
+    wafer: int
+    window: Window
+    score: float
+
+
+def window_about(center: Sequence[float], side: float, height: int, width: int) -> Window:
+    """Return the square of `side` pixels about `center` (row, column), moved into the image and no larger than it."""
+    whole = min(int(side), height, width)
+    row, column = (
+        int(np.clip(middle - whole / 2, 0, size - whole)) for middle, size in zip(center, (height, width), strict=True)
+    )
+    return Window(row, column, whole)
+
+
+def fullest_window(sections: WaferSections, side: int) -> Window:
+    """Return the window about a section that holds the centres of most sections."""
+    centers = np.array([section.center for section in sections.sections])
+    windows = [window_about(center, side, sections.height, sections.width) for center in centers]
+    counts = [
+        int(((centers >= (one.row, one.column)) & (centers < (one.row + one.side, one.column + one.side))).all(1).sum())
+        for one in windows
+    ]
+    return windows[int(np.argmax(counts))]
+
+
+def find_scenes(wafers: Sequence[SyntheticWafer]) -> dict[str, Scene]:
+    """Return the best scene of each of `SITUATIONS` that the wafers show, in that order."""
+    if not wafers:
+        raise UsageError("scenes need at least one wafer to be found on; got none.")
+    candidates = [scene for number, wafer in enumerate(wafers) for scene in _scenes(wafer, number)]
+    chosen: dict[str, Scene] = {}
+    for situation in ("stuck", "knife", "fold", "damaged", "dust"):  # the rarest first
+        free = (
+            scene
+            for scene in candidates
+            if scene.situation == situation
+            and not any(scene.wafer == one.wafer and scene.window.meets(one.window) for one in chosen.values())
+        )
+        best = max(free, key=lambda scene: scene.score, default=None)
+        if best is not None:
+            chosen[situation] = best
+    return {situation: chosen[situation] for situation in SITUATIONS if situation in chosen}
+
+
+def dust_specks(wafer: SyntheticWafer) -> Float64[np.ndarray, "speck 2"]:
+    """Return where dust lies: the middles of small spots that the same wafer without dust does not have."""
+    clean = synthesize_wafer(replace(wafer.design, dust=0.0), seed=wafer.seed)
+    differs = (cv2.absdiff(wafer.image, clean.image) > _DUST_CONTRAST).astype(np.uint8)
+    _, _, measures, middles = cv2.connectedComponentsWithStats(differs)
+    areas = measures[1:, cv2.CC_STAT_AREA]
+    largest = (_LARGEST_SPECK * wafer.design.section_length_px) ** 2
+    spots: Float64[np.ndarray, "speck 2"] = middles[1:][(areas >= _SMALLEST_SPECK_PX) & (areas <= largest), ::-1]
+    return spots
+
+
+def sections_by_class(sections: WaferSections, n_each: int) -> dict[str, tuple[int, ...]]:
+    """Return for each class the places of `n_each` sections, those that touch fewest others first."""
+    degree = np.zeros(len(sections.sections), dtype=int)
+    for pair in touching_pairs(sections):
+        degree[list(pair)] += 1
+    order = np.argsort(degree, kind="stable")
+    labels = [section.label for section in sections.sections]
+    return {
+        name: tuple([int(place) for place in order if labels[place] == name][:n_each]) for name in sections.class_names
+    }
+
+
+def _scenes(wafer: SyntheticWafer, number: int) -> Iterator[Scene]:
+    sections = wafer.truth
+    if not sections.sections:
+        return
+    length = wafer.design.section_length_px
+    size = sections.height, sections.width
+    labels = [section.label for section in sections.sections]
+    good, incomplete, fold, damaged = ([label == name for label in labels] for name in SECTION_CLASSES)
+    neighbours: dict[int, set[int]] = {place: set() for place in range(len(labels))}
+    for first, second in touching_pairs(sections):
+        neighbours[first].add(second)
+        neighbours[second].add(first)
+
+    for row in _rows(neighbours):
+        ends = max(_leading(row, incomplete), _leading(row[::-1], incomplete))
+        if len(row) >= 4 and ends:
+            yield _scene("stuck", wafer, number, row, 10 * min(ends, 3) + min(len(row), 9))
+        for start, place in enumerate(row):
+            run = _leading(row[start:], incomplete)
+            before = start > 0 and incomplete[row[start - 1]]
+            if run and not before and start + run < len(row) and good[row[start + run]]:
+                yield _scene("knife", wafer, number, row[start : start + run + 1], run)
+            if fold[place] and (stuck := [other for other in sorted(neighbours[place]) if good[other]]):
+                yield _scene("fold", wafer, number, [place, *stuck], len(stuck))
+    centers = np.array([section.center for section in sections.sections])
+    for place, center in enumerate(centers):
+        if damaged[place]:
+            near = np.abs(centers - center).max(axis=1) < 0.5 * (_SIDE - 1) * length
+            score = float((near & np.array(damaged)).sum())
+            yield Scene("damaged", number, window_about(center, _SIDE * length, *size), score)
+    if wafer.design.dust:
+        specks = dust_specks(wafer)
+        on_sections = specks[wafer.label_image()[tuple(specks.astype(int).T)] > 0]
+        for center in centers:
+            near = np.abs(on_sections - center).max(axis=1) < 0.5 * _DUST_SIDE * length
+            yield Scene("dust", number, window_about(center, _DUST_SIDE * length, *size), float(near.sum()))
+
+
+def _rows(neighbours: Mapping[int, set[int]]) -> Iterator[list[int]]:
+    """Yield the longest rows of sections cut one after the other, each touching the next; one alone is a row too."""
+    row = [0]
+    for place in range(1, len(neighbours)):
+        if place in neighbours[row[-1]]:
+            row.append(place)
+            continue
+        yield row
+        row = [place]
+    yield row
+
+
+def _leading(row: Sequence[int], which: Sequence[bool]) -> int:
+    """The number of sections of the kind at the beginning of a row."""
+    return next((count for count, place in enumerate(row) if not which[place]), len(row))
+
+
+def _scene(situation: str, wafer: SyntheticWafer, number: int, places: Sequence[int], score: float) -> Scene:
+    """Return the scene of some sections, in the middle of a window of at least `_SIDE` section lengths."""
+    length = wafer.design.section_length_px
+    points = np.concatenate([wafer.truth.sections[place].polygon for place in places])
+    low, high = points.min(axis=0), points.max(axis=0)
+    side = (high - low).max() + 2 * _MARGIN * length
+    side = float(np.clip(side, _SIDE * length, _LONGEST_SIDE[situation] * length))
+    middle = 0.5 * (low + high)
+    window = window_about(middle, side, wafer.truth.height, wafer.truth.width)
+    moved = np.abs(np.array([window.row, window.column]) + 0.5 * window.side - middle).max()
+    return Scene(situation, number, window, score - _MOVED * (moved > _MARGIN * length))
+
+
+def plot_wafer_zoom(image: Image, sections: WaferSections, window: Window) -> Figure:
+    """Draw (a) a whole wafer, (b) a window of it with the outlines of its sections and regions to image.
+
+    Each good section has a region, a rectangle about its centre, rotated with it; where there is one class only, every
+    section has one.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.8))
+    _show(left, image, Window(0, 0, max(image.shape)), None, bar=False)
+    left.add_patch(
+        Rectangle((window.column, window.row), window.side, window.side, fill=False, ec=COLOURS["sky"], lw=2.0)
+    )
+    size = sections.pixel_size_um
+    wide = f"{sections.width} px" if size is None else f"{sections.width * size / 1000:.1f} mm"
+    left.set_title(f"(a) {wide} wide", loc="left")
+    _show(right, image, window, sections.pixel_size_um)
+    outlines = [(section.polygon, section.label) for section in sections.sections]
+    draw_outlines(right, outlines, sections.class_names, width=1.1)
+    wanted = [section for section in sections.sections if section.label == sections.class_names[0]]
+    regions = [region for section in wanted if (region := _region(section)) is not None]
+    if regions:
+        drawn = PolyCollection(regions, facecolors="none", edgecolors="red", linewidths=1.4)
+        right.add_collection(drawn, autolim=False)
+    right.set_title("(b)", loc="left")
+    colours = class_colours(sections.class_names)
+    handles = [Line2D([], [], color=colours[name], label=name) for name in sections.class_names]
+    handles += [Line2D([], [], color="red", label="region to image")] if regions else []
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def plot_scenes(wafers: Sequence[SyntheticWafer], scenes: Mapping[str, Scene]) -> Figure:
+    """Draw the situations of the paper's Fig. 2 that were found, with outlines of all sections that are not good."""
+    figure, grid = plt.subplots(2, 3, figsize=(PAGE_WIDTH_IN, 5.0))
+    for ax in grid.flat:
+        ax.set_axis_off()
+    for ax, (situation, title) in zip(grid.flat, SITUATIONS.items(), strict=False):
+        ax.set_title(title, loc="left")
+        if situation not in scenes:
+            ax.text(0.5, 0.5, "not on these wafers", ha="center", va="center", transform=ax.transAxes)
+            continue
+        scene = scenes[situation]
+        truth = wafers[scene.wafer].truth
+        _show(ax, wafers[scene.wafer].image, scene.window, truth.pixel_size_um)
+        outlines = [(one.polygon, one.label) for one in truth.sections if one.label != truth.class_names[0]]
+        draw_outlines(ax, outlines, truth.class_names, width=1.1)
+    names = wafers[0].truth.class_names
+    colours = class_colours(names)
+    handles = [Line2D([], [], color=colours[name], label=name) for name in names[1:]]
+    handles.append(Line2D([], [], ls="none", label=f"{names[0]}: no outline"))
+    grid.flat[-1].legend(handles=handles, loc="center")
+    return figure
+
+
+def plot_classes(wafers: Sequence[SyntheticWafer], n_each: int = 2) -> Figure:
+    """Draw sections of each class, a column a class; `n_each` rows for each wafer, under the name of its tissue."""
+    names = wafers[0].truth.class_names
+    n_rows = n_each * len(wafers)
+    figure, grid = plt.subplots(n_rows, len(names), figsize=(PAGE_WIDTH_IN, 1.72 * n_rows + 0.2), squeeze=False)
+    for ax in grid.flat:
+        ax.set_axis_off()
+    for number, wafer in enumerate(wafers):
+        chosen = sections_by_class(wafer.truth, n_each)
+        rows = grid[number * n_each : (number + 1) * n_each]
+        side = 1.35 * wafer.design.section_length_px
+        for column, name in enumerate(names):
+            for ax, place in zip(rows[:, column], chosen[name], strict=False):
+                center = wafer.truth.sections[place].center
+                window = window_about(center, side, wafer.truth.height, wafer.truth.width)
+                _show(ax, wafer.image, window, wafer.truth.pixel_size_um, bar=column == 0 and ax is rows[-1, 0])
+            if number == 0:
+                grid[0, column].set_title(name)
+        tissue = {"scn": "SCN", "zebrafish": "zebrafish"}[wafer.design.tissue]
+        for ax in rows[:, 0]:
+            ax.text(-0.06, 0.5, tissue, transform=ax.transAxes, rotation=90, ha="right", va="center")
+    return figure
+
+
+def plot_sizes(sets: Mapping[str, TileStatistics]) -> Figure:
+    """Draw how large the sections on each set of tiles are, stacked by class, with COCO's borders."""
+    n_columns = min(len(sets), 2)
+    n_rows = math.ceil(len(sets) / n_columns)
+    figure, grid = plt.subplots(n_rows, n_columns, figsize=(PAGE_WIDTH_IN, 2.7 * n_rows + 0.3), squeeze=False)
+    longest = max(float(one.sides_px.max()) for one in sets.values())
+    shortest = min(float(one.sides_px.min()) for one in sets.values())
+    edges = np.geomspace(min(shortest, 16.0), max(longest, 128.0), 41)
+    names = tuple(dict.fromkeys(name for one in sets.values() for name in one.class_names))
+    colours = class_colours(names)
+    for ax in grid.flat[len(sets) :]:
+        ax.set_axis_off()
+    for ax, (title, one) in zip(grid.flat, sets.items(), strict=False):
+        groups = [one.sides_px[np.array(one.labels) == name] for name in names]
+        ax.hist(groups, bins=list(edges), stacked=True, color=[colours[name] for name in names])
+        for border in (SMALL_SIDE_PX, LARGE_SIDE_PX):
+            ax.axvline(border, color="black", lw=1.0, ls="--")
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.set_title(title, loc="left")
+        ax.set_xlabel("side of a square of the section's area (px)")
+        _write_sizes(ax, (edges[0], edges[-1]))
+    for ax in grid[:, 0]:
+        ax.set_ylabel("sections")
+    handles = [Patch(color=colours[name], label=name) for name in names]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def typical_place(leak: PixelLeak) -> int:
+    """Return which validation tile's leak is nearest to the mean; of several the first."""
+    return int(np.argmin(np.abs(leak.shares - leak.mean)))
+
+
+def plot_seen(image: Image, tile: TilePlace, train: Sequence[TilePlace], share: float) -> Figure:
+    """Draw a validation tile, and beside it where the training tiles around it lie, with their pixels of it shaded."""
+    if image.shape != (tile.height, tile.width):
+        raise UsageError(f"the image must be the tile's; got {image.shape} for {tile.height} x {tile.width} px.")
+    near = [
+        other
+        for other in train
+        if other.wafer == tile.wafer
+        and abs(other.row - tile.row) < max(tile.height, other.height)
+        and abs(other.column - tile.column) < max(tile.width, other.width)
+    ]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.8))
+    for ax in (left, right):
+        extent = (tile.column, tile.column + tile.width, tile.row + tile.height, tile.row)
+        ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent)
+        ax.set_axis_off()
+    left.set_title("validation tile", loc="left")
+    _add_bar(left, tile.column, tile.row + tile.height, tile.width, None)
+    seen = np.zeros(image.shape, dtype=bool)
+    for other in near:
+        rows = slice(max(other.row - tile.row, 0), max(other.row + other.height - tile.row, 0))
+        columns = slice(max(other.column - tile.column, 0), max(other.column + other.width - tile.column, 0))
+        seen[rows, columns] = True
+        right.add_patch(
+            Rectangle((other.column, other.row), other.width, other.height, fill=False, ec=COLOURS["orange"], lw=1.2)
+        )
+    shade = np.zeros((*image.shape, 4))
+    shade[seen] = (*(int(COLOURS["orange"][k : k + 2], 16) / 255 for k in (1, 3, 5)), 0.5)
+    right.imshow(shade, extent=extent)
+    right.add_patch(Rectangle((tile.column, tile.row), tile.width, tile.height, fill=False, ec=COLOURS["blue"], lw=2.0))
+    margin = 0.35 * tile.width
+    right.set_xlim(tile.column - margin, tile.column + tile.width + margin)
+    right.set_ylim(tile.row + tile.height + margin, tile.row - margin)
+    right.set_title(f"{share:.0%} of it was trained on", loc="left")
+    handles = [
+        Line2D([], [], color=COLOURS["blue"], label="validation tile"),
+        Line2D([], [], color=COLOURS["orange"], label="training tiles"),
+        Patch(color=COLOURS["orange"], alpha=0.5, label="trained on"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def plot_leak(
+    leaks: Mapping[str, PixelLeak], by_overlap: Mapping[float, PixelLeak], train_share: float, overlap: float
+) -> Figure:
+    """Draw the leak of a benchmark's splits over validation tiles, and how it grows with the tiles' overlap.
+
+    `by_overlap` holds random splits of planned wafers; the line is `expected_leak` and `overlap` is the paper's.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.3))
+    most = max(float(leak.shares.max()) for leak in leaks.values())
+    left.hist(
+        [100 * leak.shares for leak in leaks.values()],
+        bins=list(np.linspace(0.0, 100 * max(most, 0.05), 13)),
+        weights=[np.full(len(leak.shares), 100 / len(leak.shares)) for leak in leaks.values()],
+        color=[COLOURS[SPLIT_COLOURS[split]] for split in leaks],
+        label=[f"split by {split}: mean {leak.mean:.1%}" for split, leak in leaks.items()],
+    )
+    left.set_xlabel("pixels of a validation tile that were trained on (%)")
+    left.set_ylabel("validation tiles (%)")
+    left.legend(loc="upper right")
+    overlaps = sorted(by_overlap)
+    line = np.linspace(0.0, min(max(overlaps), 0.5), 101)
+    right.plot(
+        100 * line,
+        [100 * expected_leak(float(one), train_share) for one in line],
+        color=COLOURS["grey"],
+        lw=1.2,
+        label="tile with eight neighbours",
+    )
+    quartiles = np.array([np.quantile(by_overlap[one].shares, (0.25, 0.75)) for one in overlaps]).T
+    places = [100 * one for one in overlaps]
+    right.vlines(
+        places, *(100 * quartiles), color=COLOURS["vermilion"], lw=3.5, alpha=0.4, label="middle half of the tiles"
+    )
+    means = [100 * by_overlap[one].mean for one in overlaps]
+    right.plot(places, means, "o", ms=5, color=COLOURS["vermilion"], label="mean of whole wafers")
+    right.axvline(100 * overlap, color="black", lw=0.8, ls=":")
+    right.text(100 * overlap + 0.5, 0.02, "the paper's", transform=right.get_xaxis_transform(), fontsize=8)
+    right.set_ylim(0, 100)
+    right.set_xlabel("overlap of neighbouring tiles (% of a side)")
+    right.set_ylabel("pixels trained on (%)")
+    right.legend(loc="upper left")
+    return figure
+
+
+def _show(ax: Axes, image: Image, window: Window, pixel_size_um: float | None, *, bar: bool = True) -> None:
+    """Draw a window of an image in the wafer's own coordinates."""
+    pixels = window.of(image)
+    height, width = pixels.shape
+    low, high = np.percentile(image[:: max(image.shape[0] // 512, 1), :: max(image.shape[1] // 512, 1)], (0.5, 99.5))
+    extent = (window.column, window.column + width, window.row + height, window.row)
+    ax.imshow(pixels, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="antialiased")
+    ax.set_xlim(extent[:2])
+    ax.set_ylim(extent[2:])
+    ax.set_axis_off()
+    if bar:
+        _add_bar(ax, window.column, window.row + height, width, pixel_size_um)
+
+
+def _add_bar(ax: Axes, left: float, bottom: float, width: float, pixel_size_um: float | None) -> None:
+    """Draw a bar of a round length at the bottom left of a picture that begins at column `left`."""
+    length = round_length_nm(0.25 * width * (pixel_size_um or 1.0))
+    length_px = length / (pixel_size_um or 1.0)
+    height, margin = width / 80, width / 25
+    ax.add_patch(
+        Rectangle((left + margin, bottom - margin - height), length_px, height, fc="white", ec="black", lw=0.6)
+    )
+    ax.text(
+        left + margin + length_px / 2,
+        bottom - margin - 1.8 * height,
+        f"{length:g} {'px' if pixel_size_um is None else 'µm'}",
+        ha="center",
+        va="bottom",
+        fontsize=7,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.85},
+    )
+
+
+def _region(section: Section) -> Float64[np.ndarray, "4 2"] | None:
+    """Return the corners (x, y) of the region to image, None where the section's angle is not known."""
+    if section.angle_deg is None:
+        return None
+    along = np.array([math.cos(math.radians(section.angle_deg)), math.sin(math.radians(section.angle_deg))])
+    across = np.array([-along[1], along[0]])
+    offsets = section.polygon - section.center
+    half = [0.5 * ROI_SHARE * float(np.ptp(offsets @ axis)) for axis in (along, across)]
+    corners = [a * half[0] * along + b * half[1] * across for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1))]
+    return (np.array(corners) + section.center)[:, ::-1]
+
+
+def _write_sizes(ax: Axes, limits: tuple[float, float]) -> None:
+    """Write small, medium and large above the parts of the axis."""
+    ax.set_xlim(limits)
+    ax.margins(y=0.15)
+    borders = (limits[0], SMALL_SIDE_PX, LARGE_SIDE_PX, limits[1])
+    for name, low, high in zip(("small", "medium", "large"), borders, borders[1:], strict=False):
+        ax.text(math.sqrt(low * high), 1.0, name, transform=ax.get_xaxis_transform(), ha="center", va="top", fontsize=8)

@@ -1,1 +1,0 @@
-"""What the notebook `wafer_dataset` needs besides the library."""

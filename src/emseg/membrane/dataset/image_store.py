@@ -1,0 +1,177 @@
+"""Large images in the user's cache, converted or drawn once, as zarr arrays of which windows can be read.
+
+    <cache>/membrane/PLACE-STATE    zarr 3, uint8, uncompressed, chunks of 512 x 512 bytes; a mask has one bit a pixel
+
+PLACE is a digest of the file's path and of what it is read as, STATE of its size and modification time; for a drawn
+image both are digests of its recipe. An entry is written to a temporary folder and renamed, so an interrupted
+conversion leaves no entry that looks complete, finished ones are kept, and two processes may make the same one.
+"""
+
+import math
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from emseg.data.registry import cache_root
+from emseg.errors import InputError
+from emseg.files import digest_of, digest_of_file
+from emseg.images import read_gray
+from emseg.membrane.dataset.labels import read_label
+
+VERSION = 2  # raised when older entries must not be used
+CHUNK = 512
+
+
+@dataclass(frozen=True, eq=False)
+class StoredArray:
+    """An image (uint8) or a mask (bool) on disk, [height, width]; `sha256` is that of the file it was made from."""
+
+    array: Any  # zarr.Array; of a mask, eight pixels in each byte
+    shape: tuple[int, int]
+    dtype: type
+    sha256: str
+    ndim = 2
+
+    @property
+    def size(self) -> int:
+        """The number of pixels."""
+        return self.shape[0] * self.shape[1]
+
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
+        """Return a window; the slices must have plain bounds within the image."""
+        rows, columns = window
+        place = Path(self.array.store.root)
+        try:
+            if not (place / "zarr.json").is_file():
+                raise FileNotFoundError("it was removed")
+            if self.dtype == np.uint8:
+                return np.asarray(self.array[rows, columns])
+            first = columns.start // 8
+            bits = np.unpackbits(np.asarray(self.array[rows, first : math.ceil(columns.stop / 8)]), axis=1)
+            return bits[:, columns.start - 8 * first : columns.stop - 8 * first].view(np.bool_)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{place}, made from an image and kept in the cache, can no longer be read ({error}). "
+                "Open the set again to make it anew."
+            ) from error
+
+
+def store_root() -> Path:
+    """Return the folder of the store; it need not exist."""
+    return cache_root().parent / "membrane"
+
+
+def find_file(path: Path, dark: bool | None) -> StoredArray | None:
+    """Return the entry of an image file (`dark` None) or of a label if there is one and the file has not changed."""
+    return _find(_place_of_file(path, dark))
+
+
+def store_file(path: Path, dark: bool | None) -> StoredArray:
+    """Return the entry of an image file (`dark` None) or of a label, in which membrane is dark or bright, made if
+    needed; raises InputError for a file that cannot be used.
+    """
+    found = find_file(path, dark)
+    if found is not None:
+        return found
+    array = read_gray(path, memory_map=True) if dark is None else read_label(path, dark=dark)
+    return _make(_place_of_file(path, dark), array, digest_of_file(path))
+
+
+def store_drawn(
+    name: str, draw: Callable[[], tuple[NDArray[np.uint8], NDArray[np.bool_]]], shape: tuple[int, int]
+) -> tuple[StoredArray, StoredArray]:
+    """Return a drawn image and its membrane mask, from the store if `name` is there, else drawn now.
+
+    `name` must contain everything the drawing depends on.
+    """
+    places = [_entry(f"{name}\0{kind}", "") for kind in ("image", "mask")]
+    image, mask = (_find(place) for place in places)
+    if image is None or mask is None:
+        require_room(2 * shape[0] * shape[1])
+        image, mask = (_make(place, array, "") for place, array in zip(places, draw(), strict=True))
+    return image, mask
+
+
+def require_room(n_bytes: float) -> None:
+    """Raise `InputError` if the disk of the store has less than `n_bytes` free."""
+    folder = store_root()
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise InputError(
+            f"these images take {n_bytes / 1e9:.1f} GB as zarr arrays, and the cache {folder} has {free / 1e9:.1f} GB "
+            "free. Make room, set EMSEG_CACHE to a folder on another disk, or ask for fewer images."
+        )
+
+
+def _entry(place: str, state: str) -> Path:
+    return store_root() / f"{digest_of(place)}-{digest_of(str(VERSION), state)}"
+
+
+def _place_of_file(path: Path, dark: bool | None) -> Path:
+    status = path.stat()
+    return _entry(f"{path.resolve()}\0{dark}", f"{status.st_size}:{status.st_mtime_ns}")
+
+
+def _find(place: Path) -> StoredArray | None:
+    import zarr
+
+    try:
+        array = zarr.open_array(place, mode="r")
+        said: dict[str, Any] = dict(array.attrs)
+        # zarr reads a missing chunk as zeros, so the bytes are counted before the entry is trusted.
+        if sum(file.stat().st_size for file in (place / "c").glob("*/*")) != said["n_bytes"]:
+            return None
+        dtype = np.bool_ if said["mask"] else np.uint8
+        return StoredArray(array, (said["height"], said["width"]), dtype, said["sha256"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _make(place: Path, array: NDArray[Any], sha256: str) -> StoredArray:
+    """Write an entry, replacing a damaged one and those of earlier states of its file."""
+    import zarr
+
+    begin = f".{place.name}.{socket.gethostname()}-"
+    unfinished = place.parent / f"{begin}{os.getpid()}.tmp"
+    (height, width), mask = array.shape, array.dtype == np.bool_
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        for old in place.parent.glob(f"{begin}*.tmp"):  # left by an interrupted process
+            if not psutil.pid_exists(int(old.name.removeprefix(begin).removesuffix(".tmp"))):
+                shutil.rmtree(old, ignore_errors=True)
+        values = np.packbits(array, axis=1) if mask else array
+        chunk = (min(CHUNK, values.shape[0]), min(CHUNK, values.shape[1]))
+        made = zarr.create_array(
+            unfinished,
+            shape=values.shape,
+            chunks=chunk,
+            dtype="u1",
+            compressors=None,
+            config={"write_empty_chunks": True},
+        )
+        made[:] = values
+        n_bytes = sum(file.stat().st_size for file in (unfinished / "c").glob("*/*"))
+        made.update_attributes({"height": height, "width": width, "mask": mask, "sha256": sha256, "n_bytes": n_bytes})
+        whole = _find(place) is not None  # another process has made it meanwhile
+        for old in place.parent.glob(f"{place.name.split('-')[0]}-*"):
+            if not whole or old != place:
+                shutil.rmtree(old, ignore_errors=True)
+        if not whole:
+            unfinished.rename(place)
+    except OSError as error:
+        raise InputError(
+            f"an image could not be written to {place.parent}: {error.strerror or error}. Free some space, or set "
+            "EMSEG_CACHE to another folder, then run again; finished images are kept."
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return StoredArray(zarr.open_array(place, mode="r"), (height, width), np.bool_ if mask else np.uint8, sha256)

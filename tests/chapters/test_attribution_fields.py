@@ -1,0 +1,276 @@
+"""The same tissue at two pixel sizes is the same tissue; factors move areas as arithmetic says; pages pick pixels."""
+
+import re
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from chapters import attribution_fields as figures
+from chapters.attribution_factors import Comparing, factor_table, plot_factors, report_factors
+from chapters.attribution_fields import (
+    PAPER_RATIO,
+    Condition,
+    ConditionFields,
+    ImageFields,
+    Integral,
+    explore_live,
+    field_page,
+    halfway,
+    halve,
+    open_study,
+    report_comparisons,
+    report_fields,
+    share_of_paper_ratio,
+)
+from emseg.attribution.inputs import sample_pixels
+from emseg.errors import InputError, UsageError
+from emseg.runs.session import Run
+from emseg.tiling.receptive_field import theoretical_receptive_field
+
+OPTIONS = Integral(n_steps=4, quadrature="riemann_middle")
+
+
+class Blur(nn.Module):
+    """A network whose field is known: the mean of darkness within `reach` pixels."""
+
+    stride = 1
+
+    def __init__(self, reach=3):
+        super().__init__()
+        side = 2 * reach + 1
+        self.conv = nn.Conv2d(1, 1, side, padding=reach, bias=False)
+        nn.init.constant_(self.conv.weight, -1.0 / side**2)
+
+    def forward(self, x):
+        return self.conv(x) + 0.1
+
+
+@pytest.fixture(scope="module")
+def study():
+    return open_study("synthetic", n_train=1, n_test=2, size_px=128, seed=3)
+
+
+@pytest.fixture(scope="module")
+def surveys(study):
+    """Fields of the known network in the first and the last condition."""
+    return [_survey(condition) for condition in (study.conditions[0], study.conditions[2])]
+
+
+def _survey(condition: Condition) -> ConditionFields:
+    network = Blur().eval()
+    images = []
+    for number, source in enumerate(condition.images.test):
+        image, membrane = source.read(), source.read_membrane()
+        probability = np.where(image < 120, 0.9, 0.1).astype(np.float32)
+        sample = sample_pixels(probability, membrane, 2, np.random.default_rng(number), margin=8, spacing=4)
+        scaled = (image.astype(np.float32) / 255 - 0.5) / 0.5
+        images.append(
+            ImageFields(image, membrane, probability, sample, OPTIONS.attribute(network, scaled, sample.targets))
+        )
+    field = theoretical_receptive_field(network, stride=1)
+    return ConditionFields(condition, network, field, tuple(images))
+
+
+def test_the_coarse_condition_shows_the_same_tissue(study):
+    """Resampled to the coarse grid, the fine truth agrees with the coarse one wherever rounding allows."""
+    fine, coarse, isbi = (condition.images.test[0] for condition in study.conditions)
+    assert fine.height * 2.18 == pytest.approx(coarse.height * 4.0, abs=4.0)
+    rows = ((np.arange(coarse.height) + 0.5) * 4.0 / 2.18).astype(int).clip(0, fine.height - 1)
+    resampled = fine.read_membrane()[rows][:, rows]
+    agreeing = (resampled == coarse.read_membrane()).mean()
+    other = (resampled == isbi.read_membrane()).mean()
+    assert agreeing > 0.97 > other
+
+
+def test_training_and_test_images_are_different_tissue(study):
+    for condition in study.conditions:
+        names = [image.name for image in (*condition.images.train, *condition.images.test)]
+        assert len(set(names)) == len(names) == 3
+
+
+def test_halving_takes_the_mean_of_four_and_drops_an_odd_edge():
+    image = np.array([[0, 4, 9], [8, 12, 9], [7, 7, 7]], dtype=np.uint8)
+    assert halve(image).tolist() == [[6]]
+
+
+def test_the_field_of_a_box_is_the_box_in_nanometres(surveys):
+    """All pixels within 3 px count that are darker than grey, and none beyond: at most 7 x 7 pixels."""
+    for fields in surveys:
+        most = 49 * fields.pixel_size_nm**2
+        absolute = fields.areas(sign="absolute").values
+        assert (absolute <= most).all()
+        assert (absolute > 0.8 * most).all()
+        assert fields.field.area_nm2(fields.pixel_size_nm, 64, 64) == pytest.approx(most)
+
+
+def test_definitions_move_the_area_as_arithmetic_says(surveys):
+    comparing = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0)
+    rows = {one.key: one for one in comparing.definition_factors((0.01, 0.5))}
+    assert rows["paper"].effect.value == 1.0
+    assert rows["paper"].effect.low == rows["paper"].effect.high == 1.0
+    assert rows["threshold_0p5"].effect.value < 1.0
+    assert rows["absolute"].first.value == pytest.approx(rows["paper"].first.value + rows["negative"].first.value)
+    ratio = rows["paper"].first.value / rows["paper"].second.value
+    assert rows["paper"].ratio.value == pytest.approx(ratio)
+
+
+def test_counting_halved_pixels_with_the_native_area_gives_a_quarter(surveys):
+    right, native = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0).halved_factors()
+    assert right.first.value == pytest.approx(4 * native.first.value)
+    assert right.ratio.value == pytest.approx(native.ratio.value)
+
+
+def test_the_share_of_the_papers_ratio_is_logarithmic():
+    assert share_of_paper_ratio(PAPER_RATIO) == pytest.approx(1.0)
+    assert share_of_paper_ratio(1.0) == 0.0
+    assert share_of_paper_ratio(1 / PAPER_RATIO) == pytest.approx(-1.0)
+
+
+def test_the_ratio_of_the_data_sets_is_resolution_times_content(study):
+    surveys = [_survey(condition) for condition in study.conditions]
+    run = Run("urisc/attribution_fields", seed=0)
+    report_fields(run, surveys, n_resamples=100, seed=0)
+    report_comparisons(run, study, surveys, n_resamples=100, seed=0)
+    value = {name: metric.value for name, metric in run.metrics.items()}
+    assert value["field_area_ratio"] == pytest.approx(value["resolution_ratio"] * value["content_ratio"])
+    assert value["resolution_pixel_ratio"] == pytest.approx(value["resolution_ratio"] * (4.0 / 2.18) ** 2)
+    assert run.metrics["field_area_urisc"].unit == "nm^2"
+    assert value["completeness_gap_urisc"] < 1e-4, "the network is linear"
+
+
+def test_the_window_about_a_target_gives_it_the_score_of_the_whole_image(surveys):
+    fields = surveys[0]
+    one = fields.images[0]
+    target = one.sample.targets[0]
+    image, place = fields.window(one, target)
+    assert image.shape == (7, 7)
+    row, column = place[0]
+    with torch.no_grad():
+        whole = fields.network(torch.from_numpy(one.scaled)[None, None])[0, 0, target[0], target[1]]
+        part = fields.network(torch.from_numpy(image)[None, None])[0, 0, row, column]
+    assert float(whole) == pytest.approx(float(part), abs=1e-6)
+
+
+def test_figures_carry_units_and_both_conditions(surveys):
+    comparing = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0)
+    factors = comparing.definition_factors((0.01,))
+    drawn = {
+        "areas": figures.plot_areas(surveys, (0.01, 0.1), n_resamples=100, seed=0),
+        "radii": figures.plot_radii(surveys),
+        "factors": plot_factors(factors, ("first", "second")),
+        "examples": figures.plot_examples(surveys),
+        "path": figures.plot_path(surveys[0]),
+    }
+    labels = {
+        name: " ".join(text for ax in figure.axes for text in (ax.get_xlabel(), ax.get_ylabel()))
+        for name, figure in drawn.items()
+    }
+    assert "nm²" in labels["areas"]
+    assert "(nm)" in labels["radii"]
+    assert "(pixels)" in labels["radii"]
+    assert "logit" in labels["path"]
+    assert len(drawn["areas"].legends[0].get_texts()) == 2
+    shown = [text.get_text() for ax in drawn["examples"].axes for text in ax.texts]
+    assert sum("nm" in text for text in shown) >= 6, "each picture has a scale bar"
+    plt.close("all")
+
+
+def test_factors_become_metrics_and_a_table(surveys):
+    factors = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0).definition_factors((0.01, 0.05))
+    run = Run("urisc/attribution_fields", seed=0)
+    report_factors(run, factors)
+    assert run.metrics["effect_range"].value >= run.metrics["effect_absolute"].value
+    table = factor_table(factors, ("first", "second"))
+    assert len(table.rows) == len(factors)
+    assert table.rows[0][-1].text == "no"
+    mean, low, high = (float(area.replace(",", "")) for area in re.findall(r"[\d,]+", table.rows[0][2].text))
+    assert (mean, low, high) == (
+        round(factors[0].first.value),
+        round(factors[0].first.low),
+        round(factors[0].first.high),
+    )
+
+
+def test_the_page_picks_pixels_without_scripts(surveys):
+    page = field_page(surveys[0], name="pick", n_most=4)
+    inputs = re.findall(r'<input type="radio"[^>]*>', page.markup)
+    assert len(inputs) == 4
+    assert sum(" checked" in one for one in inputs) == 1
+    assert all("aria-label" in one for one in inputs)
+    assert len(set(re.findall(r'id="(pick-\d+)"', page.markup))) == 4
+    assert page.markup.count('alt="') == 5
+    assert "<script" not in page.markup
+    assert "http" not in page.markup
+    assert "nm² at k = 0.01" in page.text
+
+
+def test_the_page_is_drawn_in_a_browser_of_rules_one_field_at_a_time(surveys):
+    """Each panel has exactly one rule that shows it, bound to its own button."""
+    page = field_page(surveys[0], name="pick", n_most=3)
+    rules = re.findall(r"#pick:has\(#(pick-\d+):checked\) \.panel-(\d+)", page.markup)
+    assert rules == [(f"pick-{n}", str(n)) for n in range(3)]
+
+
+def test_the_live_view_attributes_the_pixel_that_is_chosen(surveys):
+    """Moving a slider draws the field of another pixel."""
+    drawn = []
+    view = explore_live(surveys[0], OPTIONS, show=drawn.append)
+    row, column = view.children[:2]
+    view.update()
+    row.value, column.value = 3, 4
+    view.update()
+    assert len(drawn) >= 2
+    marks = [figure.axes[0].lines[0].get_xydata()[0].tolist() for figure in (drawn[0], drawn[-1])]
+    assert marks[-1] == [4, 3] != marks[0]
+
+
+def test_a_study_without_images_or_of_unknown_data_is_refused():
+    with pytest.raises(UsageError, match=r"`n_test` must be .* got 0"):
+        open_study("synthetic", n_train=1, n_test=0, size_px=128, seed=0)
+    with pytest.raises(UsageError, match="one of 'synthetic', 'isbi2012'"):
+        open_study("isbi", n_train=1, n_test=1, size_px=128, seed=0)
+
+
+def test_a_network_that_finds_no_membrane_is_named(surveys):
+    blind = SimpleNamespace(of=lambda name: np.zeros(0, dtype=np.int64), classes=np.zeros(0), targets=np.zeros((0, 2)))
+    fields = surveys[0]
+    images = tuple(
+        ImageFields(one.image, one.membrane, one.probability, blind, one.attribution) for one in fields.images
+    )
+    empty = ConditionFields(fields.condition, fields.network, fields.field, images)
+    with pytest.raises(InputError, match="finds too little membrane"):
+        empty.areas()
+
+
+def test_finished_maps_are_taken_from_the_work_folder(surveys, tmp_path):
+    fields, kept = surveys[0], Integral(3, work_folder=tmp_path)
+    one = fields.images[0]
+    first = kept.attribute(fields.network, one.scaled, one.sample.targets)
+    hook = fields.network.register_forward_pre_hook(lambda *_: pytest.fail("the network was run again"))
+    again = kept.attribute(fields.network, one.scaled, one.sample.targets)
+    hook.remove()
+    assert np.array_equal(first.maps, again.maps)
+    assert np.array_equal(first.completeness_gap, again.completeness_gap)
+    Integral(4, work_folder=tmp_path).attribute(fields.network, one.scaled, one.sample.targets)
+    kept.attribute(fields.network, one.scaled, one.sample.targets[1:])
+    kept.attribute(fields.network, one.scaled, one.sample.targets, np.full_like(one.scaled, 0.5))
+    assert len(list((tmp_path / "maps").iterdir())) == 4
+
+
+def test_the_score_of_a_linear_network_changes_evenly_along_the_path(surveys):
+    fields, alphas = surveys[0], np.linspace(0, 1, 41)
+    scores = fields.path_scores(fields.images[0], fields.images[0].sample.targets[0], alphas)
+    assert np.allclose(np.diff(scores), np.diff(scores)[0], atol=1e-5)
+    assert halfway(alphas, scores) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_a_network_that_saturates_is_half_way_early_and_both_directions_count():
+    alphas = np.linspace(0, 1, 41)
+    assert halfway(alphas, np.tanh(30 * alphas)) < 0.03
+    assert halfway(alphas, np.tanh(30 * (alphas - 1))) > 0.97
+    assert halfway(np.array([0.0, 0.5, 1.0]), np.array([0.0, 1.0, 0.0])) == pytest.approx(0.5)
+    assert np.isnan(halfway(alphas, np.ones_like(alphas)))
