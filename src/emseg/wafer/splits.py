@@ -123,11 +123,12 @@ def thin(split: Split, *, n_train: int, n_validation: int, seed: int) -> Split:
 
 def pixel_leak(train: Sequence[TilePlace], validation: Sequence[TilePlace]) -> PixelLeak:
     """Return for each validation tile the fraction of its pixels that lie in training tiles of the same wafer."""
-    seen: dict[str, list[shapely.Polygon]] = {}
+    seen: dict[str, list[shapely.Polygon]] = {tile.wafer: [] for tile in validation}
     for tile in train:
         seen.setdefault(tile.wafer, []).append(tile.box)
+    trees = {wafer: shapely.STRtree(boxes) for wafer, boxes in seen.items()}
     shares = []
     for tile in validation:
-        clips = shapely.intersection(seen.get(tile.wafer, []), tile.box)
-        shares.append(shapely.union_all(clips).area / tile.box.area)
+        near = trees[tile.wafer].geometries[trees[tile.wafer].query(tile.box)]
+        shares.append(shapely.union_all(shapely.intersection(near, tile.box)).area / tile.box.area)
     return PixelLeak(np.array(shares, dtype=np.float64))
