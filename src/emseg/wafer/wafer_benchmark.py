@@ -23,7 +23,6 @@ from emseg.data import DATA_KINDS
 from emseg.data.registry import cache_root
 from emseg.errors import InputError, UsageError
 from emseg.files import DIGEST_LENGTH, digest_of
-from emseg.sections import WaferSections
 from emseg.synthetic.wafer import WAFER_GENERATOR_VERSION, synthesize_wafer
 from emseg.synthetic.wafer.benchmark_design import BenchmarkDesign, preset
 from emseg.wafer.annotated_wafer import Wafer, require_8_bit
@@ -43,19 +42,6 @@ CUTTING_VERSION = 1
 """Raised with any change of `tiles` or `splits` that changes tiles; WAFER_GENERATOR_VERSION does so for wafers."""
 _BYTES_PER_PIXEL = 0.9  # of a tile as PNG, at most
 _ROWS_AT_ONCE = 512
-
-
-def benchmark_from_wafer(
-    image: UInt8[np.ndarray, "row column"],
-    sections: WaferSections,
-    folder: str | Path,
-    *,
-    tiling: Tiling | None = None,
-    left_share: float = 0.6,
-    kind: str = "real",
-) -> Benchmark:
-    """Return one wafer as a benchmark in `folder`: split by region, the left fraction of its columns for training."""
-    return benchmark_from_wafers([(image, sections)], folder, tiling=tiling, train_share=left_share, kind=kind)
 
 
 def benchmark_from_wafers(
@@ -98,8 +84,7 @@ def benchmark_from_wafers(
         "kind": require_one_of("kind", kind, DATA_KINDS),
     }
     place = Path(folder)
-    kept = find_kept(place, parameters)
-    if kept is not None:
+    if (kept := find_kept(place, parameters)) is not None:
         return kept
     with made_whole(place) as unfinished:
         digests: dict[str, str] = {}
@@ -139,8 +124,7 @@ def make_benchmark(
         require_regions(left, design.wafer_px - left, design.tile, "`wafer_px`")
     parameters = {"design": plain(design), "seed": seed, "version": [WAFER_GENERATOR_VERSION, CUTTING_VERSION]}
     place = default_folder(design, seed) if folder is None else Path(folder)
-    kept = find_kept(place, parameters)
-    if kept is not None:
+    if (kept := find_kept(place, parameters)) is not None:
         return kept
     with made_whole(place) as unfinished:
         needed = 2 * (design.n_train + design.n_validation) * design.tile**2 * _BYTES_PER_PIXEL

@@ -104,8 +104,7 @@ def own_benchmark(folder: str | Path, into: str | Path) -> Benchmark:
     if given.statement:
         return given
     parameters = {"folder": str(given.folder.resolve()), "annotations": given.fingerprint}
-    kept = find_kept(place, parameters)
-    if kept is not None:
+    if (kept := find_kept(place, parameters)) is not None:
         return kept
     with made_whole(place) as unfinished:
         (unfinished / IMAGES).mkdir()
