@@ -56,7 +56,7 @@ from emseg.wafer.scores.coco_masks import (
 from emseg.wafer.scores.failures import pair_up
 from emseg.wafer.section_figures import CLASS_COLOURS
 from emseg.wafer.splits import TRAIN, VALIDATION
-from emseg.wafer.wafer_benchmark import benchmark_from_wafer
+from emseg.wafer.wafer_benchmark import benchmark_from_wafers
 
 SOURCES = ("synthetic", "magc_wafer", "folder")
 FRESH_SEED = 1_000_003  # added to the seed of the data
@@ -168,7 +168,7 @@ def training_data(
         benchmark.split(split)
         fresh = make_benchmark(unseen, seed=seed + FRESH_SEED, n_workers=n_workers)
     elif source == "magc_wafer":
-        benchmark = benchmark_from_wafer(*load_magc_wafer(), place / "magc_wafer", tiling=MAGC_TILING)
+        benchmark = benchmark_from_wafers([load_magc_wafer()], place / "magc_wafer", tiling=MAGC_TILING)
     else:
         if not str(folder):
             raise UsageError("`folder` must name a COCO folder when `data` is 'folder'; it is empty. Give its path.")

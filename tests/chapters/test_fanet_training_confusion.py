@@ -145,11 +145,11 @@ def test_failures_agree_with_the_confusion_matrix(seed: int) -> None:
 
 def test_bad_thresholds_and_input_are_named() -> None:
     truth = truth_of([(1, 1, TRUE_MASK)], 1)
-    with pytest.raises(UsageError, match="`iou` must be above 0 and at most 1; got 0"):
+    with pytest.raises(UsageError, match="`iou` must be a finite number greater than 0 and at most 1; got 0"):
         confusion_matrix(truth, [], iou=0)
-    with pytest.raises(UsageError, match="`score` must be from 0 and at most 1; got 50"):
+    with pytest.raises(UsageError, match="`score` must be a finite number at least 0 and at most 1; got 50"):
         confusion_matrix(truth, [], score=50)
-    with pytest.raises(UsageError, match=r"must ascend; got 0\.1, 0\.8, 0\.75"):
+    with pytest.raises(UsageError, match=r"must ascend between 0 and 1; got 0\.1, 0\.8, 0\.75"):
         failures(truth, [], iou=0.8)
     with pytest.raises(InputError, match="detection 0 has 5"):
         confusion_matrix(truth, [detection(5, 1, TRUE_MASK, 0.5)])

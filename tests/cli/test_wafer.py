@@ -104,7 +104,7 @@ def test_a_wafer_and_tiles_are_shown(wafer: Path, tmp_path: Path, suffix: str) -
         ),
         ("synthesize OUT --preset smoke --height 300", 2, "--height is for one wafer"),
         ("synthesize OUT --workers 2", 2, "--workers is for a benchmark"),
-        ("synthesize OUT --tissue liver", 2, "`tissue` must be one of scn, zebrafish; got 'liver'"),
+        ("synthesize OUT --tissue liver", 2, "`tissue` must be one of 'scn', 'zebrafish'; got 'liver'"),
         ("synthesize OUT --name a/b", 2, "a wafer's name must be letters"),
         ("synthesize OUT --seed -1", 2, "`seed` must"),
         ("tiles OUT --wafer IMAGE MAGC --tile 4000", 2, "a tile must fit|each region must be at least a tile wide"),

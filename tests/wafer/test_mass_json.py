@@ -131,13 +131,13 @@ def spoilt(*keys: str, to: Any) -> dict[str, Any]:
         (spoilt("sections", "4", "sample", "polygon", to="x"), "sections.4.sample.polygon in .* must be a list"),
         (
             spoilt("sections", "4", "sample", "polygon", to=[[1]]),
-            r"must be \[x, y\]; sections.4.sample.polygon .*\[1\]",
+            r"sections.4.sample.polygon .* must be \[x, y\]; it is \[1\]",
         ),
-        (spoilt("sections", "4", "sample", "center", to=[1, "2"]), r"must be \[x, y\]; sections.4.sample.center"),
+        (spoilt("sections", "4", "sample", "center", to=[1, "2"]), r"sections.4.sample.center in .* must be \[x, y\]"),
         (spoilt("sections", "4", "sample", "angle", to="90"), "sections.4.sample.angle in .* must be a number"),
         (spoilt("sections", "4", "rois", to=[]), "sections.4.rois in .* must be an object"),
         (spoilt("landmarks", to=[]), "landmarks in .* must be an object"),
-        (spoilt("serial_order", to=[1, "2"]), "serial_order in .* must list numbers of sections"),
+        (spoilt("serial_order", to=[1, "2"]), "serial_order in .* must be a list of section numbers"),
     ],
 )
 def test_a_spoilt_file_is_named(content: Any, message: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from emseg.sections import Section, WaferSections
 from emseg.wafer.formats.benchmark_folder import Benchmark
 from emseg.wafer.section_figures import LONGEST_SIDE_PX, class_colours, draw_outlines, plot_tiles, plot_wafer
 from emseg.wafer.tiles import Tiling
-from emseg.wafer.wafer_benchmark import benchmark_from_wafer
+from emseg.wafer.wafer_benchmark import benchmark_from_wafers
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +26,8 @@ def close_figures():
 @pytest.fixture
 def benchmark(tmp_path: Path) -> Benchmark:
     sections = random_wafer(0)
-    return benchmark_from_wafer(
-        picture(sections), sections, tmp_path / "made", tiling=Tiling(64, 0.5, keep_empty=False)
-    )
+    tiling = Tiling(64, 0.5, keep_empty=False)
+    return benchmark_from_wafers([(picture(sections), sections)], tmp_path / "made", tiling=tiling)
 
 
 def test_an_outline_lies_on_the_edge_of_the_pixels_that_it_surrounds() -> None:
@@ -92,7 +91,7 @@ def test_tiles_are_chosen_by_the_seed_and_crowds_are_dotted(benchmark: Benchmark
 
 
 def test_what_cannot_be_shown_is_named(benchmark: Benchmark) -> None:
-    with pytest.raises(UsageError, match="`n_tiles` and `n_columns` must be at least 1"):
+    with pytest.raises(UsageError, match="`n_tiles` must be a whole number of at least 1; got 0"):
         plot_tiles(benchmark, "region", n_tiles=0)
     with pytest.raises(UsageError, match="must be one of region"):
         plot_tiles(benchmark, "wafer")

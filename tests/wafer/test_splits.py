@@ -77,7 +77,7 @@ def test_thinning_gives_exactly_the_counts_in_the_old_order() -> None:
 
 
 def test_a_split_that_cannot_be_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="`train_share` must be a share between 0 and 1; got 70"):
+    with pytest.raises(UsageError, match="`train_share` must be a finite number greater than 0 and below 1; got 70"):
         split_crops(TILES, train_share=70, seed=0)
     with pytest.raises(UsageError, match="wafer-1 gives 190 and 10 px for tiles of 48"):
         split_regions(WAFERS[1:], TILING, left_share=0.95)

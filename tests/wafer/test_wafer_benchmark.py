@@ -12,7 +12,7 @@ from emseg.sections import WaferSections
 from emseg.wafer.annotated_wafer import load_magc_wafer
 from emseg.wafer.splits import pixel_leak
 from emseg.wafer.tiles import Tiling
-from emseg.wafer.wafer_benchmark import benchmark_from_wafer, benchmark_from_wafers
+from emseg.wafer.wafer_benchmark import benchmark_from_wafers
 
 TILING = Tiling(64, 0.5, keep_empty=False)
 FIRST, SECOND = (random_wafer(seed, name=f"wafer-{seed}") for seed in (0, 1))
@@ -20,20 +20,20 @@ WAFERS = [(picture(FIRST), FIRST), (picture(SECOND), SECOND)]
 
 
 def test_one_wafer_is_split_by_region_and_kept(tmp_path: Path) -> None:
-    made = benchmark_from_wafer(*WAFERS[0], tmp_path / "one", tiling=TILING)
+    made = benchmark_from_wafers([WAFERS[0]], tmp_path / "one", tiling=TILING)
     assert (made.kind, list(made.splits), made.pixel_size_um) == ("real", ["region"], 2.0)
     train, validation = (made.read("region", which).places for which in ("train", "validation"))
     assert max(place.column + place.width for place in train) == 120
     assert min(place.column for place in validation) == 120
-    again = benchmark_from_wafer(*WAFERS[0], tmp_path / "one", tiling=TILING)
+    again = benchmark_from_wafers([WAFERS[0]], tmp_path / "one", tiling=TILING)
     assert again.fingerprint == made.fingerprint
     with pytest.raises(UsageError, match=r"train_share is 0\.6 there, 0\.5 was asked for"):
-        benchmark_from_wafer(*WAFERS[0], tmp_path / "one", tiling=TILING, left_share=0.5)
+        benchmark_from_wafers([WAFERS[0]], tmp_path / "one", tiling=TILING, train_share=0.5)
     other = dataclasses.replace(FIRST, sections=FIRST.sections[1:])
     with pytest.raises(UsageError, match=r"wafers\.wafer-0 is"):
-        benchmark_from_wafer(WAFERS[0][0], other, tmp_path / "one", tiling=TILING)
+        benchmark_from_wafers([(WAFERS[0][0], other)], tmp_path / "one", tiling=TILING)
     with pytest.raises(UsageError, match=r"pixels\.wafer-0 is"):
-        benchmark_from_wafer(WAFERS[0][0] // 2, FIRST, tmp_path / "one", tiling=TILING)
+        benchmark_from_wafers([(WAFERS[0][0] // 2, FIRST)], tmp_path / "one", tiling=TILING)
 
 
 def test_two_wafers_under_the_three_splits(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_two_wafers_under_the_three_splits(tmp_path: Path) -> None:
 
 def test_the_magc_wafer_gives_tiles_of_both_regions(real_data: Path, tmp_path: Path) -> None:
     image, sections = load_magc_wafer()
-    made = benchmark_from_wafer(image, sections, tmp_path / "magc", tiling=Tiling(512, 0.25, keep_empty=False))
+    made = benchmark_from_wafers([(image, sections)], tmp_path / "magc", tiling=Tiling(512, 0.25, keep_empty=False))
     train, validation = made.read("region", "train"), made.read("region", "validation")
     assert pixel_leak(train.places, validation.places).mean == 0
     assert max(place.column + place.width for place in train.places) == round(0.6 * 5380)
@@ -84,7 +84,7 @@ def test_wafers_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"one of 'synthetic', 'real', 'licensed'; got 'licenced'\. Did you mean 'licensed'"
     ):
-        benchmark_from_wafer(*WAFERS[0], tmp_path, tiling=TILING, kind="licenced")
+        benchmark_from_wafers([WAFERS[0]], tmp_path, tiling=TILING, kind="licenced")
     empty = WaferSections("bare", 150, 200, ())
     with pytest.raises(InputError, match="bare has no section"):
-        benchmark_from_wafer(image, empty, tmp_path, tiling=TILING)
+        benchmark_from_wafers([(image, empty)], tmp_path, tiling=TILING)

@@ -1,12 +1,10 @@
 """`emseg wafer synthesize | tiles | show | config`: make a benchmark of wafers, cut your own, draw it, print a config.
 
-    synthesize --preset   a whole benchmark of synthetic wafers, as `emseg.wafer.make_benchmark` makes it
-    synthesize            one synthetic wafer and its truth, in three formats
-    tiles                 wafers with annotations cut into a COCO folder, under one split
-    show                  a picture of a wafer or of tiles, with the outlines of the sections
-    config                the mmengine config of a detector's training, as a Python file for mmdet's `tools/train.py`
-
-Progress goes to standard error, results to standard output. Heavy imports are inside the handlers.
+synthesize --preset   a whole benchmark of synthetic wafers, as `emseg.wafer.make_benchmark` makes it
+synthesize            one synthetic wafer and its truth, in three formats
+tiles                 wafers with annotations cut into a COCO folder, under one split
+show                  a picture of a wafer or of tiles, with the outlines of the sections
+config                the mmengine config of a detector's training, as a Python file for mmdet's `tools/train.py`
 """
 
 import argparse
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _ANNOTATIONS = "a .magc, .mass.json, labelme or COCO file"
+_PIXEL_SIZE = "side of a pixel in micrometres, for scale bars"
 _OF_ONE = ("name", "height", "width", "section_length", "tissue", "background", "sections", "pixel_size_um")
 WAFER_DPI, TILES_DPI = 300, 160  # a wafer has many small sections
 
@@ -42,8 +41,10 @@ def add_parser(subparsers: "_Commands") -> None:
 
 
 def _add_synthesize(commands: "_Commands") -> None:
-    parser = commands.add_parser(
+    parser = _command(
+        commands,
         "synthesize",
+        run_synthesize,
         help="make synthetic wafers: a whole benchmark, or one wafer with its truth",
         description="With --preset, make a benchmark in FOLDER: tiles and COCO annotations under the splits by crops, "
         "by region and by wafer. A FOLDER made before from the same preset, seed and version is reused. "
@@ -51,14 +52,12 @@ def _add_synthesize(commands: "_Commands") -> None:
         "NAME.magc and NAME.mass.json.",
         epilog="examples: emseg wafer synthesize bench --preset laptop --seed 1;   "
         "emseg wafer synthesize out --height 4000 --width 6000 --section-length 120 --tissue zebrafish",
-        allow_abbrev=False,
     )
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="output folder; made if it does not exist")
     _option(parser, "--seed", 0, "the same seed gives the same wafers", type=int)
     whole = parser.add_argument_group("a benchmark")
-    whole.add_argument(
-        "--preset", metavar="NAME", help="smoke, clear, laptop, medium or paper (2708 and 1193 tiles of 1024 px)"
-    )
+    presets = "smoke, clear, laptop, medium or paper (2708 and 1193 tiles of 1024 px)"
+    whole.add_argument("--preset", metavar="NAME", help=presets)
     whole.add_argument("--workers", type=int, metavar="N", help="wafers made in parallel (default: 1)")
     one = parser.add_argument_group("one wafer")
     one.add_argument("--name", help="name of the files (default: wafer)")
@@ -68,32 +67,25 @@ def _add_synthesize(commands: "_Commands") -> None:
     one.add_argument("--tissue", metavar="NAME", help="scn or zebrafish (default: scn)")
     one.add_argument("--background", metavar="NAME", help="silicon or tape (default: silicon)")
     one.add_argument("--sections", type=int, metavar="N", help="number of sections (default: as on a real wafer)")
-    one.add_argument("--pixel-size-um", type=float, metavar="X", help="side of a pixel in micrometres, for scale bars")
-    parser.set_defaults(handler=run_synthesize)
+    one.add_argument("--pixel-size-um", type=float, metavar="X", help=_PIXEL_SIZE)
 
 
 def _add_tiles(commands: "_Commands") -> None:
-    parser = commands.add_parser(
+    parser = _command(
+        commands,
         "tiles",
+        run_tiles,
         help="cut annotated wafer images into a COCO folder to train on",
         description="Cut wafer images into overlapping square tiles with the outlines of their sections, and write "
         "them to FOLDER as images/, annotations/SPLIT/train.json and validation.json, and benchmark.json. Then print "
         "how much of the validation tiles lies in training tiles.",
         epilog="example: emseg wafer tiles mine --wafer a.tif a.magc --wafer b.tif b.magc --split wafer --validation b",
-        allow_abbrev=False,
     )
-    parser.add_argument(
-        "folder", metavar="FOLDER", type=Path, help="output folder (new, empty, or from an identical earlier call)"
-    )
-    parser.add_argument(
-        "--wafer",
-        nargs=2,
-        action="append",
-        required=True,
-        type=Path,
-        metavar=("IMAGE", "ANNOTATIONS"),
-        help=f"a grey image and {_ANNOTATIONS}; repeatable",
-    )
+    where = "output folder (new, empty, or from an identical earlier call)"
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help=where)
+    pair: dict[str, Any] = {"nargs": 2, "type": Path, "metavar": ("IMAGE", "ANNOTATIONS")}
+    what = f"a grey image and {_ANNOTATIONS}; repeatable"
+    parser.add_argument("--wafer", action="append", required=True, help=what, **pair)
     cut = parser.add_argument_group("tiles")
     _option(cut, "--tile", 1024, "side of a tile", type=int, metavar="PX")
     _option(cut, "--overlap", 0.1, "overlap between neighbouring tiles, as a fraction of the side", type=float)
@@ -113,18 +105,18 @@ def _add_tiles(commands: "_Commands") -> None:
     split.add_argument("--validation", nargs="+", default=[], metavar="WAFER", help="validation wafers (split wafer)")
     _option(split, "--seed", 0, "of the random split", type=int)
     _add_reading(parser)
-    parser.set_defaults(handler=run_tiles)
 
 
 def _add_show(commands: "_Commands") -> None:
-    parser = commands.add_parser(
+    parser = _command(
+        commands,
         "show",
+        run_show,
         help="draw a wafer or tiles with the outlines of the sections",
         description="Draw a wafer image with its annotations, or tiles of a COCO folder drawn at random, as PNG, SVG "
         "or PDF: a colour for each class, a legend that counts them. Sections that show too little are dotted.",
         epilog="examples: emseg wafer show wafer.tif wafer.magc --out wafer.png;   "
         "emseg wafer show bench --split wafer --which validation --out tiles.png",
-        allow_abbrev=False,
     )
     parser.add_argument("source", metavar="SOURCE", type=Path, help="a wafer image, or a COCO folder")
     parser.add_argument("annotations", metavar="ANNOTATIONS", type=Path, nargs="?", help=f"of an image: {_ANNOTATIONS}")
@@ -135,18 +127,18 @@ def _add_show(commands: "_Commands") -> None:
     _option(tiles, "--n-tiles", 12, "number of tiles", type=int, metavar="N")
     _option(tiles, "--seed", 0, "of the choice of tiles", type=int)
     _add_reading(parser)
-    parser.set_defaults(handler=run_show)
 
 
 def _add_config(commands: "_Commands") -> None:
-    parser = commands.add_parser(
+    parser = _command(
+        commands,
         "config",
+        run_config,
         help="print the mmengine config of a detector's training",
         description="Print the config of training one detector of the paper's Table 2, with the paper's settings or "
         "those for two cores. With --data the folder is read for its classes; without, the paper's four are taken.",
         epilog="example: emseg wafer config --detector ms_rcnn --depth 50 --attention fanet --option indexing=scaled "
         "--set batch_size=4 > fanet.py",
-        allow_abbrev=False,
     )
     _option(parser, "--detector", "mask_rcnn", "mask_rcnn or ms_rcnn")
     _option(parser, "--depth", 50, "of the ResNet: 18, 34 or 50", type=int)
@@ -158,7 +150,12 @@ def _add_config(commands: "_Commands") -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="a COCO folder (default: data/wafer, not read)")
     _option(parser, "--split", "wafer", "crops, region or wafer")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/detector"), metavar="FOLDER")
-    parser.set_defaults(handler=run_config)
+
+
+def _command(commands: "_Commands", name: str, handler: Any, **texts: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, allow_abbrev=False, **texts)
+    parser.set_defaults(handler=handler)
+    return parser
 
 
 def _option(parser: Any, flag: str, default: Any, text: str, **more: Any) -> None:
@@ -169,28 +166,20 @@ def _option(parser: Any, flag: str, default: Any, text: str, **more: Any) -> Non
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     reading = parser.add_argument_group("reading images and annotations")
-    reading.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="classes that a labelme or COCO file may use (default: its own)"
-    )
-    reading.add_argument(
-        "--grey-range",
-        nargs=2,
-        type=float,
-        metavar=("BLACK", "WHITE"),
-        help="greys of a 16-bit image that become black and white",
-    )
-    reading.add_argument(
-        "--pixel-size-um", type=float, metavar="X", help="side of a pixel in micrometres, for scale bars"
-    )
+    classes = "classes that a labelme or COCO file may use (default: its own)"
+    reading.add_argument("--classes", nargs="+", metavar="NAME", help=classes)
+    greys = "greys of a 16-bit image that become black and white"
+    reading.add_argument("--grey-range", nargs=2, type=float, metavar=("BLACK", "WHITE"), help=greys)
+    reading.add_argument("--pixel-size-um", type=float, metavar="X", help=_PIXEL_SIZE)
 
 
 def run_synthesize(arguments: argparse.Namespace) -> int:
     """Make a benchmark or one wafer."""
-    given = [name for name in _OF_ONE if getattr(arguments, name) is not None]
     if arguments.preset is None:
         if arguments.workers is not None:
             raise UsageError("--workers is for a benchmark. Add --preset NAME, or leave it out.")
         return _synthesize_one(arguments)
+    given = [name for name in _OF_ONE if getattr(arguments, name) is not None]
     if given:
         option = "--" + given[0].replace("_", "-")
         raise UsageError(f"{option} is for one wafer; a preset has its own. Leave out --preset or {option}.")
@@ -202,10 +191,8 @@ def run_synthesize(arguments: argparse.Namespace) -> int:
     design = preset(arguments.preset)
     workers = 1 if arguments.workers is None else arguments.workers
     with tqdm(total=design.n_wafers, unit="wafer", file=sys.stderr, disable=None, leave=False) as bar:
-        benchmark = make_benchmark(
-            design, arguments.folder, seed=arguments.seed, n_workers=workers, on_wafer=bar.update
-        )
-    _print_content(benchmark)
+        made = make_benchmark(design, arguments.folder, seed=arguments.seed, n_workers=workers, on_wafer=bar.update)
+    _print_content(made)
     return 0
 
 
@@ -280,19 +267,13 @@ def run_config(arguments: argparse.Namespace) -> int:
         backbone_weights=arguments.backbone_weights,
     )
     changes = named_values("--set", arguments.set)
-    for unit, other in (("steps", "epochs"), ("epochs", "steps")):  # setting one unit of length unsets the other
-        if changes.get(unit) is not None:
-            changes.setdefault(other, None)
-            break
-    config = runner_config(
-        design,
-        PLANS[arguments.size].changed(**changes),
-        arguments.data or Path("data/wafer"),
-        arguments.split,
-        arguments.work_dir,
-        files=None if benchmark is None else benchmark.split(arguments.split),
-        class_names=class_names,
-    )
+    units = [unit for unit in ("steps", "epochs") if changes.get(unit) is not None]
+    if units:  # setting one unit of length unsets the other
+        changes.setdefault("epochs" if units[0] == "steps" else "steps", None)
+    plan, folder = PLANS[arguments.size].changed(**changes), arguments.data or Path("data/wafer")
+    files = None if benchmark is None else benchmark.split(arguments.split)
+    into, split = arguments.work_dir, arguments.split
+    config = runner_config(design, plan, folder, split, into, files=files, class_names=class_names)
     try:
         from mmengine import Config
     except ModuleNotFoundError as error:
@@ -345,13 +326,9 @@ def _read(image: Path, annotations: Path, arguments: argparse.Namespace) -> Any:
     """A wafer image with its sections; the reader's notes go to standard error."""
     from emseg.wafer import read_annotated_wafer
 
-    wafer = read_annotated_wafer(
-        image,
-        annotations,
-        class_names=arguments.classes,
-        grey_range=None if arguments.grey_range is None else tuple(arguments.grey_range),
-        pixel_size_um=arguments.pixel_size_um,
-    )
+    greys = arguments.grey_range and tuple(arguments.grey_range)
+    more = {"class_names": arguments.classes, "grey_range": greys, "pixel_size_um": arguments.pixel_size_um}
+    wafer = read_annotated_wafer(image, annotations, **more)
     for note in wafer[1].notes:
         print(f"emseg: {annotations}: {note}", file=sys.stderr)
     return wafer

@@ -9,8 +9,7 @@ images are refused unless `grey_range` gives the greys that become black and whi
 
     grey 8-bit = round(255 (grey - low) / (high - low)), clipped to 0 and 255
 
-In a COCO file the image is found by its name, or is the only one. Each part of a section of several parts becomes a
-section, and crowds are left out; notes count them.
+In a COCO file each part of a section of several parts becomes a section, and crowds are left out; notes count them.
 """
 
 import re
@@ -59,11 +58,10 @@ def read_annotated_wafer(
     `InputError` for anything that is wrong with either file or between them.
     """
     image_path, path = Path(image_path), Path(annotations_path)
-    kind = _kind(path)
-    image = read_wafer_image(image_path, grey_range=grey_range)
-    height, width = image.shape
+    kind, image = _kind(path), read_wafer_image(image_path, grey_range=grey_range)
     name = re.sub(r"[^\w-]+", "_", image_path.name.split(".")[0] or "wafer", flags=re.ASCII)
-    size: dict[str, Any] = {"name": name, "height": height, "width": width, "pixel_size_um": pixel_size_um}
+    size: dict[str, Any] = dict(zip(("height", "width"), image.shape, strict=True))
+    size |= {"name": name, "pixel_size_um": pixel_size_um}
     if kind == "magc":
         sections = sections_from_magc(read_magc(path), **size)
     elif kind == "mass":
@@ -88,11 +86,8 @@ def load_magc_wafer() -> Wafer:
     https://github.com/SBEMimage/SBEMimage, array/example.
     """
     folder = dataset_path(MAGC_WAFER)
-    image = read_wafer_image(folder / "wafer_example1.jpg")
-    height, width = image.shape
-    return image, sections_from_magc(
-        read_magc(folder / "wafer_example1.magc"), name=MAGC_WAFER, height=height, width=width
-    )
+    image, magc = read_wafer_image(folder / "wafer_example1.jpg"), read_magc(folder / "wafer_example1.magc")
+    return image, sections_from_magc(magc, name=MAGC_WAFER, height=image.shape[0], width=image.shape[1])
 
 
 def sections_from_coco(
@@ -111,13 +106,10 @@ def sections_from_coco(
     sections = tuple(Section(part, one.label) for one in found if not one.crowd for part in one.parts)
     if not sections:
         raise InputError(f"{coco.path} has no section in {image.file_name}. Annotate it or leave the image out.")
-    n_crowds = sum(one.crowd for one in found)
-    n_many = sum(len(one.parts) > 1 for one in found if not one.crowd)
+    n_crowds, n_many = sum(one.crowd for one in found), sum(len(one.parts) > 1 for one in found if not one.crowd)
     counted = ((n_crowds, "crowds were left out"), (n_many, "sections of several parts were taken apart"))
     notes = tuple(f"{count} {what}" for count, what in counted if count)
-    return WaferSections(
-        name, image.height, image.width, sections, coco.class_names, pixel_size_um=pixel_size_um, notes=notes
-    )
+    return WaferSections(name, image.height, image.width, sections, coco.class_names, pixel_size_um, notes)
 
 
 def wafer_document(sections: WaferSections, file_name: str) -> dict[str, Any]:

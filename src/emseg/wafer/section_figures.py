@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from emseg.errors import InputError, UsageError
+from emseg.checks import require_count
+from emseg.errors import InputError
 from emseg.figures import COLOURS, add_scale_bar
 from emseg.images import read_gray
 from emseg.sections import WaferSections
@@ -71,8 +72,8 @@ def plot_tiles(
     benchmark: Benchmark, split: str, which: str = TRAIN, *, n_tiles: int = 12, n_columns: int = 4, seed: int = 0
 ) -> Figure:
     """Return a picture of `n_tiles` tiles drawn at random, with their sections; crowds are dotted."""
-    if n_tiles < 1 or n_columns < 1:
-        raise UsageError(f"`n_tiles` and `n_columns` must be at least 1; got {n_tiles} and {n_columns}.")
+    require_count("n_tiles", n_tiles)
+    require_count("n_columns", n_columns)
     coco = benchmark.read(split, which)
     folder: Path = getattr(benchmark.split(split), f"{which}_images")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(coco.images))[:n_tiles])

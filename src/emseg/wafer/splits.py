@@ -19,8 +19,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from jaxtyping import Float64
 
+from emseg.checks import require_number
 from emseg.errors import InputError, UsageError
 from emseg.sections import WaferSections
 from emseg.wafer.tiles import Tile, TilePlace, Tiling, plan_tiles
@@ -64,7 +66,7 @@ class PixelLeak:
 
 def split_crops(tiles: Sequence[Tile], *, train_share: float, seed: int) -> Split:
     """Return a random split of `tiles` with the fraction `train_share` for training."""
-    _require_share("train_share", train_share)
+    require_number("train_share", train_share, above=0, below=1)
     shuffled = [tiles[place] for place in np.random.default_rng(seed).permutation(len(tiles))]
     n_train = round(train_share * len(tiles))
     return Split("crops", tuple(shuffled[:n_train]), tuple(shuffled[n_train:]))
@@ -75,7 +77,7 @@ def split_regions(wafers: Sequence[WaferSections], tiling: Tiling, *, left_share
 
     Raises `UsageError` if a part is narrower than a tile.
     """
-    _require_share("left_share", left_share)
+    require_number("left_share", left_share, above=0, below=1)
     left: list[Tile] = []
     right: list[Tile] = []
     for wafer in wafers:
@@ -121,34 +123,12 @@ def thin(split: Split, *, n_train: int, n_validation: int, seed: int) -> Split:
 
 def pixel_leak(train: Sequence[TilePlace], validation: Sequence[TilePlace]) -> PixelLeak:
     """Return for each validation tile the fraction of its pixels that lie in training tiles of the same wafer."""
-    by_wafer: dict[str, list[TilePlace]] = {}
+    seen: dict[str, list[shapely.Polygon]] = {tile.wafer: [] for tile in validation}
     for tile in train:
-        by_wafer.setdefault(tile.wafer, []).append(tile)
-    return PixelLeak(np.array([_seen(tile, by_wafer.get(tile.wafer, [])) for tile in validation], dtype=np.float64))
-
-
-def _seen(tile: TilePlace, others: Sequence[TilePlace]) -> float:
-    """The fraction of `tile` under the union of `others`: on the grid of all their edges a cell is in or out."""
-    clips = []
-    for other in others:
-        top, bottom = max(tile.row, other.row), min(tile.row + tile.height, other.row + other.height)
-        left, right = max(tile.column, other.column), min(tile.column + tile.width, other.column + other.width)
-        if top < bottom and left < right:
-            clips.append((top, bottom, left, right))
-    if not clips:
-        return 0.0
-    edges = np.array(clips)
-    rows, columns = np.unique(edges[:, :2]), np.unique(edges[:, 2:])
-    covered = np.zeros((len(rows) - 1, len(columns) - 1), dtype=bool)
-    for top, bottom, left, right in clips:
-        covered[
-            np.searchsorted(rows, top) : np.searchsorted(rows, bottom),
-            np.searchsorted(columns, left) : np.searchsorted(columns, right),
-        ] = True
-    area = int((covered * np.diff(rows)[:, None] * np.diff(columns)).sum())
-    return area / (tile.height * tile.width)
-
-
-def _require_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise UsageError(f"`{name}` must be a share between 0 and 1; got {value}.")
+        seen.setdefault(tile.wafer, []).append(tile.box)
+    trees = {wafer: shapely.STRtree(boxes) for wafer, boxes in seen.items()}
+    shares = []
+    for tile in validation:
+        near = trees[tile.wafer].geometries[trees[tile.wafer].query(tile.box)]
+        shares.append(shapely.union_all(shapely.intersection(near, tile.box)).area / tile.box.area)
+    return PixelLeak(np.array(shares, dtype=np.float64))

@@ -70,6 +70,11 @@ class TilePlace:
     height: int
     width: int
 
+    @property
+    def box(self) -> shapely.Polygon:
+        """The rectangle, as (row, column)."""
+        return shapely.box(self.row, self.column, self.row + self.height, self.column + self.width)
+
 
 @dataclass(frozen=True, eq=False)
 class Tile(TilePlace):

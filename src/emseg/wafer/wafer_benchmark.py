@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,7 +23,6 @@ from emseg.data import DATA_KINDS
 from emseg.data.registry import cache_root
 from emseg.errors import InputError, UsageError
 from emseg.files import DIGEST_LENGTH, digest_of
-from emseg.sections import WaferSections
 from emseg.synthetic.wafer import WAFER_GENERATOR_VERSION, synthesize_wafer
 from emseg.synthetic.wafer.benchmark_design import BenchmarkDesign, preset
 from emseg.wafer.annotated_wafer import Wafer, require_8_bit
@@ -41,19 +42,6 @@ CUTTING_VERSION = 1
 """Raised with any change of `tiles` or `splits` that changes tiles; WAFER_GENERATOR_VERSION does so for wafers."""
 _BYTES_PER_PIXEL = 0.9  # of a tile as PNG, at most
 _ROWS_AT_ONCE = 512
-
-
-def benchmark_from_wafer(
-    image: UInt8[np.ndarray, "row column"],
-    sections: WaferSections,
-    folder: str | Path,
-    *,
-    tiling: Tiling | None = None,
-    left_share: float = 0.6,
-    kind: str = "real",
-) -> Benchmark:
-    """Return one wafer as a benchmark in `folder`: split by region, the left fraction of its columns for training."""
-    return benchmark_from_wafers([(image, sections)], folder, tiling=tiling, train_share=left_share, kind=kind)
 
 
 def benchmark_from_wafers(
@@ -77,16 +65,16 @@ def benchmark_from_wafers(
     _require_one_kind(wafers)
     truths = [sections for _, sections in wafers]
     require_one_of("split", split, SPLITS)
+    tiles = [] if split == "region" else [tile for sections in truths for tile in plan_tiles(sections, tiling)]
     if split == "region":
         chosen = split_regions(truths, tiling, left_share=train_share)
+    elif split == "crops":
+        chosen = split_crops(tiles, train_share=train_share, seed=seed)
     else:
-        tiles = [tile for sections in truths for tile in plan_tiles(sections, tiling)]
-        if split == "crops":
-            chosen = split_crops(tiles, train_share=train_share, seed=seed)
-        else:
-            chosen = split_wafers(tiles, validation_wafers=validation_wafers)
+        chosen = split_wafers(tiles, validation_wafers=validation_wafers)
+    outlines = {one.name: [f"{shown.label} {shown.polygon.tolist()}" for shown in one.sections] for one in truths}
     parameters = {
-        "wafers": {sections.name: _outlines_digest(sections) for sections in truths},
+        "wafers": {name: digest_of(*shown) for name, shown in outlines.items()},
         "pixels": {sections.name: _pixels_digest(image) for image, sections in wafers},
         "split": split,
         "tiling": plain(tiling),
@@ -96,8 +84,7 @@ def benchmark_from_wafers(
         "kind": require_one_of("kind", kind, DATA_KINDS),
     }
     place = Path(folder)
-    kept = find_kept(place, parameters)
-    if kept is not None:
+    if (kept := find_kept(place, parameters)) is not None:
         return kept
     with made_whole(place) as unfinished:
         digests: dict[str, str] = {}
@@ -137,8 +124,7 @@ def make_benchmark(
         require_regions(left, design.wafer_px - left, design.tile, "`wafer_px`")
     parameters = {"design": plain(design), "seed": seed, "version": [WAFER_GENERATOR_VERSION, CUTTING_VERSION]}
     place = default_folder(design, seed) if folder is None else Path(folder)
-    kept = find_kept(place, parameters)
-    if kept is not None:
+    if (kept := find_kept(place, parameters)) is not None:
         return kept
     with made_whole(place) as unfinished:
         needed = 2 * (design.n_train + design.n_validation) * design.tile**2 * _BYTES_PER_PIXEL
@@ -169,11 +155,9 @@ def default_folder(design: BenchmarkDesign, seed: int) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class _MadeWafer:
-    """A wafer whose tiles are written: those of the whole, and those of its two regions."""
-
     whole: tuple[Tile, ...]
     region: Split | None
-    digests: Mapping[str, str]
+    digests: Mapping[str, str]  # of the tiles that are written
     class_names: tuple[str, ...]
     pixel_size_um: float | None
 
@@ -181,17 +165,16 @@ class _MadeWafer:
 def _make_wafers(
     design: BenchmarkDesign, seed: int, folder: Path, n_workers: int, on_wafer: Callable[[], object]
 ) -> list[_MadeWafer]:
-    made: list[_MadeWafer] = []
+    make, made = partial(_make_wafer, design, seed, folder), []
     if n_workers == 1:
-        for index in range(design.n_wafers):
-            made.append(_make_wafer(design, seed, index, folder))
+        for wafer in map(make, range(design.n_wafers)):
+            made.append(wafer)
             on_wafer()
         return made
     with ProcessPoolExecutor(min(n_workers, design.n_wafers), get_context("spawn")) as pool:
-        futures = [pool.submit(_make_wafer, design, seed, index, folder) for index in range(design.n_wafers)]
         try:
-            for future in futures:
-                made.append(future.result())
+            for wafer in pool.map(make, range(design.n_wafers)):
+                made.append(wafer)
                 on_wafer()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -199,7 +182,7 @@ def _make_wafers(
     return made
 
 
-def _make_wafer(design: BenchmarkDesign, seed: int, index: int, folder: Path) -> _MadeWafer:
+def _make_wafer(design: BenchmarkDesign, seed: int, folder: Path, index: int) -> _MadeWafer:
     """Draw wafer `index` and write the tiles that any of the splits may use."""
     own_seed = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
     wafer = synthesize_wafer(design.wafer(index), seed=own_seed, name=design.wafer_name(index))
@@ -217,11 +200,8 @@ def _synthetic_splits(design: BenchmarkDesign, made: Sequence[_MadeWafer], seed:
     for name in design.splits:
         if name == "region":
             regions = [wafer.region for wafer in made if wafer.region is not None]
-            sides = (
-                [tile for one in regions for tile in one.train],
-                [tile for one in regions for tile in one.validation],
-            )
-            split = Split(name, *map(tuple, sides))
+            train, validation = (one.train for one in regions), (one.validation for one in regions)
+            split = Split(name, tuple(chain.from_iterable(train)), tuple(chain.from_iterable(validation)))
         elif name == "wafer":
             split = split_wafers(tiles, validation_wafers=design.validation_names())
         else:
@@ -251,10 +231,6 @@ def _require_one_kind(wafers: Sequence[Wafer]) -> None:
                 f"wafers must have one pixel size; {first.name} has {first.pixel_size_um} um, {sections.name} has "
                 f"{sections.pixel_size_um} um. Scale one of them, or make two benchmarks."
             )
-
-
-def _outlines_digest(sections: WaferSections) -> str:
-    return digest_of(*(f"{section.label} {section.polygon.tolist()}" for section in sections.sections))
 
 
 def _pixels_digest(image: UInt8[np.ndarray, "row column"]) -> str:

@@ -3,14 +3,11 @@
     images/WAFER_rROW_cCOLUMN.png          8-bit grey tiles; a place of a wafer has one file, whatever splits use it
     annotations/SPLIT/train.json           COCO; SPLIT is crops, region or wafer (see `emseg.wafer.splits`), or "given"
     annotations/SPLIT/validation.json
-    benchmark.json                         what made it: kind, class names, pixel size, counts, fingerprint, parameters
+    benchmark.json                         kind, class names, pixel size, counts, fingerprint, parameters
 
-The fingerprint is the SHA-256 of all pixels and annotations, so it does not depend on the PNG encoder.
-
-A folder is written beside its place and renamed when it is complete, so an interrupted run leaves nothing that looks
-finished. A folder that exists is reused if it was made from the same parameters, and made again if files are missing;
-anything else is refused by name, never overwritten. Training reads only folders that we wrote: a user's COCO folder is
-read, checked and rewritten first (`own_benchmark`), so that boxes and areas always follow the outlines.
+The fingerprint is the SHA-256 of all pixels and annotations, independent of the PNG encoder. A folder is written beside
+its place and renamed when complete. An existing one is reused if it was made from the same parameters, made again if
+files are missing, and otherwise refused, never overwritten. Training reads only folders that we wrote.
 """
 
 import hashlib
@@ -35,14 +32,7 @@ from emseg.checks import require_one_of
 from emseg.data import DATA_KINDS
 from emseg.errors import InputError, UsageError, suggest
 from emseg.files import DIGEST_LENGTH, digest_of, read_json, write_json
-from emseg.wafer.formats.coco import (
-    CocoSet,
-    annotation_entry,
-    coco_document,
-    document_of,
-    read_coco,
-    require_images,
-)
+from emseg.wafer.formats.coco import CocoSet, coco_document, document_of, read_coco, require_images
 from emseg.wafer.splits import TRAIN, VALIDATION, Split
 from emseg.wafer.tiles import Tile
 
@@ -114,36 +104,25 @@ def own_benchmark(folder: str | Path, into: str | Path) -> Benchmark:
     if given.statement:
         return given
     parameters = {"folder": str(given.folder.resolve()), "annotations": given.fingerprint}
-    kept = find_kept(place, parameters)
-    if kept is not None:
+    if (kept := find_kept(place, parameters)) is not None:
         return kept
     with made_whole(place) as unfinished:
         (unfinished / IMAGES).mkdir()
         counts = {}
         for which in (TRAIN, VALIDATION):
             coco, source = given.read(GIVEN_SPLIT, which), getattr(given.split(GIVEN_SPLIT), f"{which}_images")
-            images, annotations = [], []
+            shown = []
             for image in coco.images:
                 name = f"{which}_{image.id:06d}_{Path(image.file_name).name}"
                 (unfinished / IMAGES / name).symlink_to((source / image.file_name).resolve())
-                images.append({"id": image.id, "file_name": name, "height": image.height, "width": image.width})
-                annotations += [
-                    annotation_entry(image.id, coco.class_names.index(one.label), one.parts, one.area_px, one.crowd)
-                    for one in coco.of_image(image)
-                ]
-            document = document_of(images, annotations, coco.class_names, f"{coco.path}, rewritten from its outlines")
+                entry = {"id": image.id, "file_name": name, "height": image.height, "width": image.width}
+                shown.append((entry, coco.of_image(image)))
+            document = document_of(shown, coco.class_names, f"{coco.path}, rewritten from its outlines")
             _write_document(unfinished, GIVEN_SPLIT, which, document)
-            counts[which] = len(images)
-        _write_statement(
-            unfinished,
-            kind=given.kind,
-            fingerprint=given.fingerprint,
-            class_names=given.class_names,
-            pixel_size_um=None,
-            counts={GIVEN_SPLIT: counts},
-            n_images=sum(counts.values()),
-            parameters=parameters,
-        )
+            counts[which] = len(shown)
+        statement: dict[str, Any] = {"kind": given.kind, "fingerprint": given.fingerprint, "parameters": parameters}
+        statement |= {"class_names": given.class_names, "pixel_size_um": None, "counts": {GIVEN_SPLIT: counts}}
+        write_json(unfinished / STATEMENT, statement | {"n_images": sum(counts.values())})
     return open_benchmark(place)
 
 
@@ -164,8 +143,7 @@ def write_tiles(image: UInt8[np.ndarray, "row column"], tiles: Sequence[Tile], f
 
 def write_png(path: Path, pixels: NDArray[Any]) -> None:
     """Write an 8-bit PNG quickly; raises `InputError` if the disk does not accept it."""
-    done, encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _COMPRESSION])
-    assert done
+    _, encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _COMPRESSION])
     try:
         path.write_bytes(encoded.tobytes())
     except OSError as error:
@@ -199,16 +177,16 @@ def write_annotations(
     for unused in set(digests) - set(names):
         (folder / IMAGES / unused).unlink(missing_ok=True)
     whole.update("".join(f"{digests[name]}  {name}\n" for name in names).encode())
-    _write_statement(
-        folder,
-        kind=require_one_of("kind", kind, DATA_KINDS),
-        fingerprint=whole.hexdigest()[:DIGEST_LENGTH],
-        class_names=class_names,
-        pixel_size_um=pixel_size_um,
-        counts=counts,
-        n_images=len(names),
-        parameters=parameters,
-    )
+    statement = {
+        "kind": require_one_of("kind", kind, DATA_KINDS),
+        "fingerprint": whole.hexdigest()[:DIGEST_LENGTH],
+        "class_names": list(class_names),
+        "pixel_size_um": pixel_size_um,
+        "counts": counts,
+        "n_images": len(names),
+        "parameters": dict(parameters),
+    }
+    write_json(folder / STATEMENT, statement)
     return open_benchmark(folder)
 
 
@@ -270,10 +248,6 @@ def _write_document(folder: Path, split: str, which: str, document: Mapping[str,
     return text
 
 
-def _write_statement(folder: Path, *, class_names: Sequence[str], parameters: Mapping[str, Any], **values: Any) -> None:
-    write_json(folder / STATEMENT, values | {"class_names": list(class_names), "parameters": dict(parameters)})
-
-
 def _open_ours(folder: Path) -> Benchmark:
     statement = read_json(folder / STATEMENT)
     try:
@@ -281,15 +255,8 @@ def _open_ours(folder: Path) -> Benchmark:
         for name in statement["counts"]:
             train, validation = (folder / ANNOTATIONS / name / f"{which}.json" for which in (TRAIN, VALIDATION))
             splits[name] = SplitFiles(train, validation, folder / IMAGES, folder / IMAGES)
-        opened = Benchmark(
-            folder=folder,
-            splits=splits,
-            class_names=tuple(statement["class_names"]),
-            kind=statement["kind"],
-            fingerprint=statement["fingerprint"],
-            pixel_size_um=statement["pixel_size_um"],
-            statement=statement,
-        )
+        names, kind, fingerprint = tuple(statement["class_names"]), statement["kind"], statement["fingerprint"]
+        opened = Benchmark(folder, splits, names, kind, fingerprint, statement["pixel_size_um"], statement)
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / STATEMENT} lacks {error}; it was not written by this version.") from error
     missing = [path for files in splits.values() for path in (files.train, files.validation) if not path.is_file()]
@@ -314,15 +281,9 @@ def _open_given(folder: Path) -> Benchmark:
             f"an image must be either trained on or validated on; {sorted(both)[0]} is in {train.path} and in "
             f"{validation.path} ({len(both)} such images). Remove it from one of them."
         )
-    return Benchmark(
-        folder=folder,
-        splits={GIVEN_SPLIT: SplitFiles(train.path, validation.path, *places)},
-        class_names=train.class_names,
-        kind="licensed",
-        fingerprint=digest_of(train.path.read_bytes(), validation.path.read_bytes()),
-        pixel_size_um=None,
-        statement={},
-    )
+    splits = {GIVEN_SPLIT: SplitFiles(train.path, validation.path, *places)}
+    fingerprint = digest_of(train.path.read_bytes(), validation.path.read_bytes())
+    return Benchmark(folder, splits, train.class_names, "licensed", fingerprint, pixel_size_um=None, statement={})
 
 
 def _find(folder: Path, which: str, names: Sequence[str]) -> CocoSet:
@@ -342,8 +303,8 @@ def _image_folder(folder: Path, coco: CocoSet, names: Sequence[str]) -> Path:
     for candidate in candidates:
         if all((candidate / image.file_name).is_file() for image in coco.images):
             return candidate
-    require_images(coco.path, coco.images, folder / IMAGES)
-    raise AssertionError("an image is missing from images/")
+    require_images(coco.path, coco.images, candidates[0])
+    return candidates[0]
 
 
 def _is_whole(place: Path) -> bool:

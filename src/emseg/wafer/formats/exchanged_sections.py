@@ -1,14 +1,14 @@
 """Sections of `.magc` and `.mass.json` files as `WaferSections`, and the inverse.
 
-**Angles.** On all 433 sections of SBEMimage's example the angle is, to 0.001 degree, that of the first side,
-atan2(x2 - x1, y2 - y1): 0 points down, 90 right, the range is (-180, 180]. That is `Section.angle_deg`, so angles are
-taken over as they are; the first side is the longer one there (medians 67.0 and 61.7 px), as `angle_deg` requires.
+On all 433 sections of SBEMimage's example the angle is, to 0.001 degree, that of the first side,
+atan2(x2 - x1, y2 - y1): 0 points down, 90 right, the range is (-180, 180]. The first side is the longer one there
+(medians 67.0 and 61.7 px), so this is `Section.angle_deg`, and angles are taken over as they are.
 
 A point (x, y) is (row, column) = (y, x). Neither file has classes: reading gives "section", writing drops them.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -30,8 +30,7 @@ def sections_from_magc(
     sections. Raises `InputError` for a section without a polygon, or one that cannot be an outline.
     """
     items = [(item.number, item.polygon, item.angle) for item in wafer.sections]
-    sections, notes = _sections(items, wafer.serial_order, name)
-    return WaferSections(name, height, width, sections, pixel_size_um=pixel_size_um, notes=notes)
+    return _wafer(name, height, width, items, wafer.serial_order, pixel_size_um)
 
 
 def sections_from_mass(
@@ -44,8 +43,7 @@ def sections_from_mass(
         if not section.key.isdecimal():
             raise InputError(f"sections must have numbers as keys; {name} has {section.key!r}.")
         items.append((int(section.key), sample.polygon, sample.angle))
-    sections, notes = _sections(items, wafer.serial_order or UNKNOWN_ORDER, name)
-    return WaferSections(name, height, width, sections, pixel_size_um=pixel_size_um, notes=notes)
+    return _wafer(name, height, width, items, wafer.serial_order or UNKNOWN_ORDER, pixel_size_um)
 
 
 def magc_from_sections(wafer: WaferSections) -> MagcWafer:
@@ -53,20 +51,17 @@ def magc_from_sections(wafer: WaferSections) -> MagcWafer:
 
     Corners begin with the side whose direction is nearest to the section's angle.
     """
-    items = []
-    for place, section in enumerate(wafer.sections):
-        shape = _shape(section)
-        item = MagcItem(place, None, shape.polygon, shape.center, round(section.area_px), shape.angle, compression=1)
-        items.append(item)
-    return MagcWafer(sections=tuple(items), serial_order=_serial_order(wafer))
+    items = tuple(
+        MagcItem(place, None, shape.polygon, shape.center, round(section.area_px), shape.angle, compression=1)
+        for place, (section, shape) in enumerate((one, _shape(one)) for one in wafer.sections)
+    )
+    return MagcWafer(sections=items, serial_order=_serial_order(wafer))
 
 
 def mass_from_sections(wafer: WaferSections) -> MassWafer:
     """Return the sections as a `.mass.json` file holds them; classes have no place there and are dropped."""
     sections = tuple(MassSection(str(place), _shape(section)) for place, section in enumerate(wafer.sections))
-    return MassWafer(
-        sections, source="emseg", landmarks={}, serial_order=_serial_order(wafer), stage_order=UNKNOWN_ORDER
-    )
+    return MassWafer(sections, None, "emseg", {}, _serial_order(wafer), UNKNOWN_ORDER)
 
 
 def side_angle_deg(polygon: Float64[np.ndarray, "vertex 2"], side: int = 0) -> float:
@@ -75,24 +70,27 @@ def side_angle_deg(polygon: Float64[np.ndarray, "vertex 2"], side: int = 0) -> f
     return math.degrees(math.atan2(columns + 0.0, rows))  # -0.0 would give -180
 
 
-def _sections(
-    items: Iterable[tuple[int, tuple[Point, ...] | None, Number | None]], order: Order, name: str
-) -> tuple[tuple[Section, ...], tuple[str, ...]]:
-    """Sections from (number, polygon (x, y), angle), with a note where the serial order is unknown."""
-    listed = list(items)
-    if not listed:
+def _wafer(
+    name: str,
+    height: int,
+    width: int,
+    items: Sequence[tuple[int, tuple[Point, ...] | None, Number | None]],  # number, polygon (x, y), angle
+    order: Order,
+    pixel_size_um: float | None,
+) -> WaferSections:
+    if not items:
         raise InputError(f"{name} has no section. Draw its outlines first.")
     places = {number: place for place, number in enumerate(order)} if isinstance(order, tuple) else {}
-    whole = set(places) == {number for number, _, _ in listed} and len(places) == len(order)
+    whole = set(places) == {number for number, _, _ in items} and len(places) == len(order)
     sections = []
-    for number, points, angle in listed:
+    for number, points, angle in items:
         if not points or any(len(point) < 2 for point in points):
             raise InputError(f"every section needs a polygon; section {number} of {name} has none.")
         polygon = as_polygon([(point[1], point[0]) for point in points])
         angle_deg = side_angle_deg(polygon) if angle is None else float(angle)
         sections.append(Section(polygon, angle_deg=angle_deg, serial_number=places[number] if whole else None))
     notes = () if whole else ("the file gives no serial order of all sections, so serial numbers are unknown",)
-    return tuple(sections), notes
+    return WaferSections(name, height, width, tuple(sections), pixel_size_um=pixel_size_um, notes=notes)
 
 
 def _serial_order(wafer: WaferSections) -> Order:

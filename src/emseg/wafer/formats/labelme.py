@@ -3,10 +3,8 @@
     {"imagePath": "wafer.png", "imageHeight": ..., "imageWidth": ...,
      "shapes": [{"label": "good", "points": [[x, y], ...], "shape_type": "polygon"}, ...]}
 
-Polygons and rectangles (two opposite corners, or all four) are sections; (x, y) is (row, column) = (y, x). Points,
-lines, circles and masks are left out, and a note counts them.
-
-Source: https://github.com/wkentaro/labelme.
+Polygons and rectangles (two opposite corners, or all four) are sections; other shapes are left out, and a note counts
+them. Source: https://github.com/wkentaro/labelme.
 """
 
 from collections import Counter
@@ -67,22 +65,12 @@ def read_labelme(
         sections.append(Section(_outline(f"shape {place} of {path}", shape.get("points"), kind), label))
     if not sections:
         kinds = ", ".join(left_out) or "nothing"
-        raise InputError(
-            f"{path} has no section: it needs polygons or rectangles and holds {kinds}. Draw the outlines."
-        )
+        raise InputError(f"{path} has no section: it needs polygons or rectangles and holds {kinds}.")
     notes = tuple(f"left out: {count} of shape {kind!r}, which is no outline" for kind, count in left_out.items())
     labels = sorted({section.label for section in sections})
     names = tuple(class_names or (SECTION_CLASSES if set(labels) <= set(SECTION_CLASSES) else labels))
-    name = path.name.removesuffix(".json")
-    made = WaferSections(
-        name,
-        document["imageHeight"],
-        document["imageWidth"],
-        tuple(sections),
-        names,
-        pixel_size_um=pixel_size_um,
-        notes=notes,
-    )
+    name, height, width = path.name.removesuffix(".json"), document["imageHeight"], document["imageWidth"]
+    made = WaferSections(name, height, width, tuple(sections), names, pixel_size_um=pixel_size_um, notes=notes)
     return LabelmeWafer(image_path, made)
 
 
@@ -90,11 +78,11 @@ def _image_path(path: Path, document: dict[str, Any]) -> Path:
     name = document.get("imagePath")
     if not isinstance(name, str) or not name:
         raise InputError(f"{path} names no image (`imagePath`). Give the image beside the file.")
-    found = path.parent / PureWindowsPath(name).as_posix()  # labelme writes the separators of its own machine
-    beside = path.parent / PureWindowsPath(name).name
-    if not found.is_file() and not beside.is_file():
-        raise InputError(f"{path} was drawn on {name}, which is not beside it. Put the image into {path.parent}.")
-    return found if found.is_file() else beside
+    drawn_on = PureWindowsPath(name)  # labelme writes the separators of its own machine
+    for found in (path.parent / drawn_on.as_posix(), path.parent / drawn_on.name):
+        if found.is_file():
+            return found
+    raise InputError(f"{path} was drawn on {name}, which is not beside it. Put the image into {path.parent}.")
 
 
 def _outline(what: str, points: Any, kind: str) -> Float64[np.ndarray, "vertex 2"]:

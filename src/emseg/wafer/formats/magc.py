@@ -12,11 +12,8 @@ group is a separate part:
 
 ROIs, focus points (corners of a polygon) and magnets (a location) belong to the section with their number; `template`
 is the section whose ROI was propagated to this one. Landmarks are places by which the stage is registered.
-`serialorder` is the order of cutting, `tsporder` the order with a short stage path; each lists numbers of sections, or
-is the text [] where it is unknown.
-
-Every key and value is written back as it was, numbers as the same numbers; unknown parts and keys are kept as text.
-Deviation: comments are dropped, and parts are written in the order above.
+`serialorder` is the order of cutting, `tsporder` one with a short stage path: numbers of sections, or the text [] where
+unknown. Unknown parts and keys are kept as text. Deviation: comments are dropped, parts are written in the order above.
 
 Source: https://github.com/SBEMimage/SBEMimage, array/example; the format has no documentation.
 """
@@ -76,7 +73,9 @@ def read_magc(path: str | Path) -> MagcWafer:
     for name, entries in parts.items():
         group, _, number = name.partition(".")
         if group in GROUPS and number.isdecimal():
-            items[group].append(_item(path, name, int(number), entries))
+            known = {k: _value(f"`{k}` of [{name}] in {path}", k, entries[k]) for k in _KEYS if k in entries}
+            extra = tuple((key, text) for key, text in entries.items() if key not in _KEYS)
+            items[group].append(MagcItem(int(number), **known, extra=extra))
         elif not (name in GROUPS and set(entries) == {"number"}) and name not in _ORDERS:
             other.append((name, tuple(entries.items())))
     for group, found in items.items():
@@ -88,26 +87,28 @@ def read_magc(path: str | Path) -> MagcWafer:
             )
         if len({item.number for item in found}) < len(found):
             raise InputError(f"the numbers of {group} must be unique; {path} has one of them twice.")
-    serial, stage = (_order(parts.get(name, {}).get(name, UNKNOWN_ORDER)) for name in _ORDERS)
+    orders: list[Order] = []
+    for name in _ORDERS:
+        text = parts.get(name, {}).get(name, UNKNOWN_ORDER)
+        is_known = all(word.strip().isdecimal() for word in text.split(","))
+        orders.append(tuple(map(int, text.split(","))) if is_known else text)
     groups = {group: tuple(found) for group, found in items.items()}
-    return MagcWafer(**groups, serial_order=serial, stage_order=stage, other=tuple(other))
+    return MagcWafer(**groups, serial_order=orders[0], stage_order=orders[1], other=tuple(other))
 
 
 def write_magc(wafer: MagcWafer, path: str | Path) -> None:
     """Write a `.magc` file that `read_magc` reads as the same wafer."""
-    parts: list[tuple[str, dict[str, str]]] = []
+    parts: dict[str, dict[str, str]] = {}
     for group in GROUPS:
         items: tuple[MagcItem, ...] = getattr(wafer, group)
-        parts.append((group, {"number": str(len(items))}))
-        parts += [(f"{group}.{item.number:04d}", _entries(item)) for item in items]
+        parts[group] = {"number": str(len(items))}
+        parts |= {f"{group}.{item.number:04d}": _entries(item) for item in items}
     for name, order in zip(_ORDERS, (wafer.serial_order, wafer.stage_order), strict=True):
-        parts.append((name, {name: order if isinstance(order, str) else ",".join(map(str, order))}))
-    parts += [(name, dict(entries)) for name, entries in wafer.other]
-    text = "".join(
-        f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in entries.items()) + "\n"
-        for name, entries in parts
-    )
-    write_atomically(path, text)
+        parts[name] = {name: order if isinstance(order, str) else ",".join(map(str, order))}
+    lines = []
+    for name, entries in (parts | {name: dict(entries) for name, entries in wafer.other}).items():
+        lines += [f"[{name}]", *(f"{key} = {value}" for key, value in entries.items()), ""]
+    write_atomically(path, "\n".join([*lines, ""]))
 
 
 def _read_parts(path: Path) -> dict[str, dict[str, str]]:
@@ -117,8 +118,8 @@ def _read_parts(path: Path) -> dict[str, dict[str, str]]:
         parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist. Check the name and the folder.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} must be a file; it is a folder. Name the file in it.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (configparser.Error, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is no readable .magc file: {reason}. Copy it again from its source.") from error
@@ -128,49 +129,32 @@ def _read_parts(path: Path) -> dict[str, dict[str, str]]:
     return parts
 
 
-def _item(path: Path, part: str, number: int, entries: dict[str, str]) -> MagcItem:
-    values = {key: _value(f"`{key}` of [{part}] in {path}", key, entries[key]) for key in _KEYS if key in entries}
-    extra = tuple((key, text) for key, text in entries.items() if key not in _KEYS)
-    return MagcItem(number, **values, extra=extra)
-
-
 def _value(what: str, key: str, text: str) -> Any:
     """The number, point (x, y) or points that the text of a known key holds."""
     try:
         numbers = [_number(word) for word in text.split(",")]
     except ValueError:
         raise InputError(f"{what} must be numbers; it is {text!r}.") from None
-    if key not in ("polygon", "center", "location"):
-        if len(numbers) != 1:
-            raise InputError(f"{what} must be one number; it is {text!r}.")
-        if key == "template" and isinstance(numbers[0], float):
-            raise InputError(f"{what} must be the number of a section; it is {numbers[0]}.")
-        return numbers[0]
-    if len(numbers) % 2:
-        raise InputError(f"{what} must be pairs x,y; it has {len(numbers)} numbers.")
-    if key != "polygon" and len(numbers) != 2:
-        raise InputError(f"{what} must be one point x,y; it is {text!r}.")
-    points = tuple(zip(numbers[::2], numbers[1::2], strict=True))
-    return points if key == "polygon" else points[0]
+    if key == "polygon":
+        if len(numbers) % 2:
+            raise InputError(f"{what} must be pairs x,y; it has {len(numbers)} numbers.")
+        return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    n_wanted, wanted = (2, "one point x,y") if key in ("center", "location") else (1, "one number")
+    if len(numbers) != n_wanted:
+        raise InputError(f"{what} must be {wanted}; it is {text!r}.")
+    if key == "template" and isinstance(numbers[0], float):
+        raise InputError(f"{what} must be the number of a section; it is {numbers[0]}.")
+    return numbers[0] if n_wanted == 1 else tuple(numbers)
 
 
 def _entries(item: MagcItem) -> dict[str, str]:
-    entries = {}
-    for key in _KEYS:
-        value = getattr(item, key)
-        if key == "polygon" and value is not None:
-            value = [number for point in value for number in point]
-        if value is not None:
-            entries[key] = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-    return entries | dict(item.extra)
+    values = {key: getattr(item, key) for key in _KEYS if getattr(item, key) is not None}
+    if "polygon" in values:
+        values["polygon"] = tuple(number for point in values["polygon"] for number in point)
+    texts = {k: ",".join(map(str, value)) if isinstance(value, tuple) else str(value) for k, value in values.items()}
+    return texts | dict(item.extra)
 
 
 def _number(text: str) -> Number:
     text = text.strip()
     return int(text) if text.lstrip("+-").isdecimal() else float(text)
-
-
-def _order(text: str) -> Order:
-    """The numbers of an order, or its text where it holds none."""
-    words = text.split(",")
-    return tuple(int(word) for word in words) if all(word.strip().isdecimal() for word in words) else text

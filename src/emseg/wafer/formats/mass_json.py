@@ -8,10 +8,10 @@
      "landmarks": {"0": {"source": {"location": [x, y]}}, ...},
      "serial_order": [...], "stage_order": [...]}
 
-The content is that of a `.magc` file (see `emseg.wafer.formats.magc`), without areas, compression and templates. An
-unknown order is the text "[]". Unknown keys are kept as they are.
+The content is that of a `.magc` file (see `emseg.wafer.formats.magc`), without areas, compression and templates.
+Unknown keys are kept. Deviation: keys are written in the order above.
 
-Deviation: keys are written in the order above. Source: https://github.com/SBEMimage/SBEMimage, array/example.
+Source: https://github.com/SBEMimage/SBEMimage, array/example.
 """
 
 import json
@@ -25,7 +25,7 @@ from emseg.errors import InputError
 from emseg.files import read_json, write_atomically
 from emseg.wafer.formats.magc import Number, Order, Point
 
-_INDENT = 4
+_FILE_KEYS = ("created", "source", "sections", "landmarks", "serial_order", "stage_order")
 
 
 @dataclass(frozen=True)
@@ -64,34 +64,26 @@ class MassWafer:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-_FILE_KEYS = ("created", "source", "sections", "landmarks", "serial_order", "stage_order")
-
-
 def read_mass_json(path: str | Path) -> MassWafer:
     """Return the content of a `.mass.json` file; raises `InputError` that names the place at fault."""
     document, read = read_json(path), _Reader(Path(path))
     if not isinstance(document, dict) or not isinstance(document.get("sections"), dict):
         raise InputError(f"{path} is no .mass.json file: it must be an object with an object `sections`.")
-    landmarks = None
+    given: dict[str, Any] = {key: document.get(key) for key in _FILE_KEYS}
     if "landmarks" in document:
-        listed = read.object("landmarks", document["landmarks"])
-        landmarks = {key: read.shapes(f"landmarks.{key}", entry) for key, entry in listed.items()}
-    return MassWafer(
-        sections=tuple(read.section(key, entry) for key, entry in document["sections"].items()),
-        created=document.get("created"),
-        source=document.get("source"),
-        landmarks=landmarks,
-        serial_order=read.order("serial_order", document.get("serial_order")),
-        stage_order=read.order("stage_order", document.get("stage_order")),
-        extra={key: value for key, value in document.items() if key not in _FILE_KEYS},
-    )
+        listed = read.object("landmarks", given["landmarks"])
+        given["landmarks"] = {key: read.shapes(f"landmarks.{key}", entry) for key, entry in listed.items()}
+    given["sections"] = tuple(read.section(key, entry) for key, entry in document["sections"].items())
+    orders = {key: read.order(key, given[key]) for key in ("serial_order", "stage_order")}
+    extra = {key: value for key, value in document.items() if key not in _FILE_KEYS}
+    return MassWafer(**given | orders, extra=extra)
 
 
 def write_mass_json(wafer: MassWafer, path: str | Path) -> None:
     """Write a `.mass.json` file that `read_mass_json` reads as the same wafer."""
     values = _entry(wafer) | {"sections": {section.key: _entry(section) for section in wafer.sections}}
     document = {key: values[key] for key in _FILE_KEYS if key in values} | dict(wafer.extra)
-    write_atomically(path, json.dumps(document, indent=_INDENT))
+    write_atomically(path, json.dumps(document, indent=4))
 
 
 @dataclass(frozen=True)
@@ -99,6 +91,11 @@ class _Reader:
     """Reads the parts of one file; `where` says where in it an entry is, such as "sections.0.sample"."""
 
     path: Path
+
+    def require(self, good: bool, where: str, value: Any, what: str) -> Any:
+        if not good:
+            raise InputError(f"{where} in {self.path} must be {what}; it is {str(value)[:60]}.")
+        return value
 
     def section(self, key: str, entry: Any) -> MassSection:
         readers = {"sample": self.shape, "rois": self.shapes, "focus": self.shapes, "magnet": self.shape}
@@ -118,31 +115,24 @@ class _Reader:
         return values | {"extra": {key: value for key, value in entry.items() if key not in readers}}
 
     def polygon(self, where: str, value: Any) -> tuple[Point, ...] | None:
-        if value is not None and not isinstance(value, list):
-            raise InputError(f"{where} in {self.path} must be a list of [x, y]; it is {value!r}.")
+        self.require(value is None or isinstance(value, list), where, value, "a list of [x, y]")
         return None if value is None else tuple(self.point(where, point) for point in value)
 
     def point(self, where: str, value: Any) -> Point:
-        if not isinstance(value, list) or len(value) < 2 or not all(is_number(number) for number in value):
-            raise InputError(f"a point must be [x, y]; {where} in {self.path} holds {value!r}.")
-        return tuple(value)
+        good = isinstance(value, list) and len(value) >= 2 and all(map(is_number, value))
+        return tuple(self.require(good, where, value, "[x, y]"))
 
     def angle(self, where: str, value: Any) -> Number | None:
-        if value is not None and not is_number(value):
-            raise InputError(f"{where} in {self.path} must be a number; it is {value!r}.")
-        return value  # type: ignore[no-any-return]
+        return self.require(value is None or is_number(value), where, value, "a number")  # type: ignore[no-any-return]
 
     def order(self, where: str, value: Any) -> Order | None:
         if value is None or isinstance(value, str):
             return value
-        if not isinstance(value, list) or not all(isinstance(number, int) for number in value):
-            raise InputError(f"{where} in {self.path} must list numbers of sections; it is {str(value)[:60]}.")
-        return tuple(value)
+        good = isinstance(value, list) and all(isinstance(number, int) for number in value)
+        return tuple(self.require(good, where, value, "a list of section numbers"))
 
     def object(self, where: str, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise InputError(f"{where} in {self.path} must be an object; it is {str(value)[:60]}.")
-        return value
+        return self.require(isinstance(value, dict), where, value, "an object")  # type: ignore[no-any-return]
 
 
 def _entry(value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 pycocotools matches within each image, class, area range and IoU threshold: detections, best score first, each take the
 free region with the largest mask IoU at or above the threshold; crowds and regions outside the area range are taken
-last and do not count, nor do unmatched detections outside the area range. That depends on one image at a time. So
-matching is done once, and counting over images (`average_precision`), which a bootstrap repeats, is ours.
+last and do not count, nor do unmatched detections outside the range. This is done once; a bootstrap repeats the
+counting over images (`average_precision`).
 
     image      [detection]         index of its image, for each case in the order of falling scores
     is_true    [detection]         whether it found a region
@@ -15,12 +15,12 @@ regions to find,
 
     TP += w or FP += w,    recall = TP / N,    precision = TP / (TP + FP)
 
-and the interpolated precision at a recall is the largest precision at that recall or a greater one. Average precision
-is its mean over the recalls 0, 0.01, ... 1.
+The interpolated precision at a recall is the largest precision at that recall or a greater one; average precision is
+its mean over the recalls 0, 0.01, ... 1.
 
-Deviation: pycocotools takes annotation id 0 for "no match" and so never counts a region of that id as found. Here
-regions are renumbered from 1. Where two detections of one class in one image have the same score, a copy of the image
-ranks in pycocotools behind both; here each detection's copies are adjacent.
+Deviation: pycocotools takes annotation id 0 for "no match"; here regions are renumbered from 1. Where two detections of
+one class in one image have the same score, a copy of the image ranks in pycocotools behind both; here each detection's
+copies are adjacent.
 
 Source: pycocotools 2.0, COCOeval.evaluateImg and accumulate (Lin and Dollar; COCO detection evaluation).
 """
@@ -40,7 +40,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
 from emseg.checks import require_count
-from emseg.wafer.scores.coco_masks import Detection, Truth
+from emseg.wafer.scores.coco_masks import Detection, Region, Truth
 
 IOU_THRESHOLDS: NDArray[np.float64] = Params("segm").iouThrs
 RECALLS: NDArray[np.float64] = Params("segm").recThrs
@@ -128,40 +128,32 @@ def precision_curve(matches: Matches, label: int, threshold: int) -> Float64[np.
 
 def _evaluated(truth: Truth, detections: Sequence[Detection], max_detections: int) -> list[dict[str, Any] | None]:
     """Return COCOeval's results by class, area range and image; ids are places plus one."""
-    found = [  # areas one by one: pycocotools 2.0.11 fails on more than 255 at once
-        {**_entry(place, one), "score": one.score, "area": float(rle_masks.area(one.rle)), "iscrowd": 0}
-        for place, one in enumerate(detections)
-    ]
-    regions = [
-        {**_entry(place, one), "area": one.area, "iscrowd": int(one.is_crowd)}
-        for place, one in enumerate(truth.regions)
-    ]
+    sides = []
+    both: tuple[Sequence[Region | Detection], ...] = (truth.regions, detections)
+    for items in both:
+        coco, entries = COCO(), []
+        for place, one in enumerate(items, start=1):
+            entry: dict[str, Any] = {"id": place, "image_id": one.image + 1, "category_id": one.label + 1}
+            entry["segmentation"] = dict(one.rle)
+            if isinstance(one, Region):
+                entry |= {"area": one.area, "iscrowd": int(one.is_crowd)}
+            else:  # areas one by one: pycocotools 2.0.11 fails on more than 255 at once
+                entry |= {"area": float(rle_masks.area(one.rle)), "iscrowd": 0, "score": one.score}
+            entries.append(entry)
+        coco.dataset = {
+            "images": [{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(truth.sizes, start=1)],
+            "categories": [{"id": k, "name": name} for k, name in enumerate(truth.class_names, start=1)],
+            "annotations": entries,
+        }
+        sides.append(coco)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluation = COCOeval(_coco(truth, regions), _coco(truth, found), "segm")
+        for coco in sides:
+            coco.createIndex()
+        evaluation = COCOeval(*sides, "segm")
         evaluation.params.maxDets = [max_detections]
         evaluation.evaluate()
     results: list[dict[str, Any] | None] = evaluation.evalImgs
     return results
-
-
-def _entry(place: int, item: Any) -> dict[str, Any]:
-    return {
-        "id": place + 1,
-        "image_id": item.image + 1,
-        "category_id": item.label + 1,
-        "segmentation": dict(item.rle),
-    }
-
-
-def _coco(truth: Truth, annotations: list[dict[str, Any]]) -> COCO:
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": i + 1, "height": h, "width": w} for i, (h, w) in enumerate(truth.sizes)],
-        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(truth.class_names)],
-        "annotations": annotations,
-    }
-    coco.createIndex()
-    return coco
 
 
 @numba.njit(nogil=True, cache=True)

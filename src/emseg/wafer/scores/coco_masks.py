@@ -5,13 +5,12 @@
     detections  a list, or a file that holds it, of {image_id, category_id, segmentation, score}; the segmentation is a
                 run-length encoded mask of the image's size, the score is from 0 to 1; boxes are taken from the masks
 
-Images and classes are passed on in the order of their ids and by their index in that order, masks as compressed
-run-length codes of pycocotools. The caller's objects are left as they are.
+Images and classes are passed on by their index in the order of ids, masks as compressed run-length codes.
 
 **Run lengths.** A mask is read column by column as alternating runs of 0 and 1, the first of 0. The compressed code
 writes each run, from the fourth on less the run two before it, in groups of five bits, least significant first: one
 character a group, 48 plus the five bits plus 32 where another group follows; the last group's highest bit is the sign.
-pycocotools does not check that the runs add up to the mask, and its `iou` never returns for a truncated code.
+pycocotools does not check the sum of the runs, and its `iou` never returns for a truncated code.
 
 Source: https://cocodataset.org/#format-data and #format-results; pycocotools 2.0, maskApi.c (rleFrString).
 """
@@ -20,7 +19,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -58,9 +57,6 @@ class Detection:
     score: float
 
 
-_Item = TypeVar("_Item", Region, Detection)
-
-
 @dataclass(frozen=True, eq=False)
 class Truth:
     """The truth of all images: `sizes` (height, width) and `wafers` (None where unknown) correspond to `image_ids`."""
@@ -77,8 +73,7 @@ def read_truth(source: TruthSource) -> Truth:
     """Return the checked truth; raises `InputError` that names the first entry which cannot be used."""
     content = read_json(source) if isinstance(source, str | Path) else source
     lists = coco_entries(content, str(source) if isinstance(source, str | Path) else "the truth")
-    images = sorted(lists["images"], key=lambda one: int(one["id"]))
-    categories = sorted(lists["categories"], key=lambda one: int(one["id"]))
+    images, categories = sorted(lists["images"], key=lambda one: int(one["id"])), lists["categories"]
     image_at, label_at = ({one["id"]: place for place, one in enumerate(entries)} for entries in (images, categories))
     sizes = [(int(one["height"]), int(one["width"])) for one in images]
     regions = []
@@ -88,10 +83,7 @@ def read_truth(source: TruthSource) -> Truth:
         area = float(one["area"]) if "area" in one else float(rle_masks.area(rle))
         regions.append(Region(int(one["id"]), image, label, rle, area, bool(one.get("iscrowd", 0))))
     if all(region.is_crowd for region in regions):
-        raise InputError(
-            "the truth must hold at least one region to find, not counting crowds; it holds none. Without any, no "
-            "score is defined: check that the annotations were written."
-        )
+        raise InputError("the truth must hold at least one region to find, not counting crowds; it holds none.")
     return Truth(
         image_ids=tuple(int(id) for id in image_at),
         sizes=tuple(sizes),
@@ -105,8 +97,7 @@ def read_truth(source: TruthSource) -> Truth:
 def read_detections(source: DetectionsSource, truth: Truth) -> tuple[Detection, ...]:
     """Return the checked detections, in their order; an empty list is allowed.
 
-    Raises `InputError`, naming the detection by its index in the list, for an image or category that the truth does not
-    have, a mask of another size than its image, and a score that is no number from 0 to 1.
+    Raises `InputError`, naming the detection by its index in the list, for any that cannot be scored.
     """
     content = read_json(source) if isinstance(source, str | Path) else source
     if not isinstance(content, Sequence):
@@ -122,10 +113,7 @@ def read_detections(source: DetectionsSource, truth: Truth) -> tuple[Detection, 
         for key, ids in known.items():
             if not isinstance(one[key], int | np.integer) or one[key] not in places[key]:
                 listed = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
-                raise InputError(
-                    f"`{key}` must be one that the truth has ({listed}); {name} has {one[key]}. Check that both are of "
-                    "one data set."
-                )
+                raise InputError(f"`{key}` must be one that the truth has ({listed}); {name} has {one[key]}.")
         image, label = (places[key][int(one[key])] for key in known)
         if not isinstance(one["segmentation"], Mapping):
             raise InputError(f"a detection's mask must be run-length encoded; {name} has another one. Encode it.")
@@ -151,27 +139,15 @@ def overlaps(detections: Sequence[Detection], regions: Sequence[Region]) -> Floa
     return np.asarray(rle_masks.iou([one.rle for one in detections], [one.rle for one in regions], crowd))
 
 
-def by_image(items: Iterable[_Item], n_images: int) -> list[list[_Item]]:
-    """Return the items of each image, in their order."""
-    grouped: list[list[_Item]] = [[] for _ in range(n_images)]
-    for item in items:
-        grouped[item.image].append(item)
-    return grouped
-
-
 def as_run_length(segmentation: Any, size: tuple[int, int], name: str) -> Rle:
-    """Return polygons or a run-length code as a compressed code of the image's size, (height, width).
-
-    Raises `InputError`, naming the mask by `name`, for another size and for anything that holds no mask.
-    """
+    """Return polygons or a run-length code as a compressed code of the image's `size`; `name` is for the error."""
     height, width = size
     if isinstance(segmentation, Mapping):
         given = tuple(int(side) for side in segmentation.get("size", ()))
         if given != size:
             shown = " x ".join(str(side) for side in given) or "none"
             raise InputError(
-                f"a mask must have its image's size, {height} x {width} (height x width); {name} has {shown}. Resize "
-                "masks to the image before encoding them."
+                f"a mask must have its image's size, {height} x {width} (height x width); {name} has {shown}."
             )
         counts = segmentation.get("counts")
         if not isinstance(counts, list | str | bytes):
@@ -183,11 +159,11 @@ def as_run_length(segmentation: Any, size: tuple[int, int], name: str) -> Rle:
         if isinstance(code, list):
             return dict(rle_masks.frPyObjects({"size": list(size), "counts": code}, height, width))
         return {"size": list(size), "counts": code}
-    usable = isinstance(segmentation, Sequence) and not isinstance(segmentation, str) and len(segmentation) > 0
-    if not usable or not all(
+    usable = isinstance(segmentation, list | tuple) and all(
         isinstance(part, Sequence) and len(part) >= 6 and len(part) % 2 == 0 and np.isfinite(part).all()
         for part in segmentation
-    ):
+    )
+    if not usable or not segmentation:
         raise InputError(
             f"a segmentation must be polygons [x, y, x, y, x, y, ...] of three points at least, or a run-length code; "
             f"{name} has neither. Remove it or redraw it."

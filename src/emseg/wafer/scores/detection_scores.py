@@ -9,16 +9,15 @@ is never counted as 0. Scores of two runs may be compared where truth, area unit
 `max_detections` are the same.
 
 **Intervals.** Images are drawn with replacement, as many as there are; the interval is the central 95 % of the scores.
-Tiles of one wafer share its tissue, illumination and focus, and overlapping tiles share pixels: an interval over images
-is then too narrow, and `cluster="wafer"` draws whole wafers. Intervals cover the choice of images for one trained
-network, not its seed. A paired difference draws the same images for both detectors: what makes an image easy or hard
-for both cancels (`emseg.intervals.difference_over_seeds` compares two ways of training instead).
+Tiles of one wafer share its tissue and illumination, and overlapping tiles share pixels: an interval over images is
+then too narrow, and `cluster="wafer"` draws whole wafers. Intervals cover the choice of images for one trained network,
+not its seed. A paired difference draws the same images for both detectors.
 
 Source: Lin et al., Microsoft COCO (2014) and its detection evaluation, of which the paper's Table 2 prints these six
 scores; Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 13.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -48,23 +47,16 @@ from emseg.wafer.scores.coco_masks import (
 
 Cluster = Literal["image", "wafer"]
 
-METRIC_LABELS: Mapping[str, str] = {
-    "ap": "AP",
-    "ap50": "AP50",
-    "ap75": "AP75",
-    "ap_small": "AP small",
-    "ap_medium": "AP medium",
-    "ap_large": "AP large",
+_METRICS: Mapping[str, tuple[str, int, slice]] = {  # label, indices into AREAS and IOU_THRESHOLDS
+    "ap": ("AP", 0, slice(None)),
+    "ap50": ("AP50", 0, slice(0, 1)),
+    "ap75": ("AP75", 0, slice(5, 6)),
+    "ap_small": ("AP small", 1, slice(None)),
+    "ap_medium": ("AP medium", 2, slice(None)),
+    "ap_large": ("AP large", 3, slice(None)),
 }
-METRICS = tuple(METRIC_LABELS)
-_SELECTED: Mapping[str, tuple[int, slice]] = {  # indices into AREAS and IOU_THRESHOLDS
-    "ap": (0, slice(None)),
-    "ap50": (0, slice(0, 1)),
-    "ap75": (0, slice(5, 6)),
-    "ap_small": (1, slice(None)),
-    "ap_medium": (2, slice(None)),
-    "ap_large": (3, slice(None)),
-}
+METRICS = tuple(_METRICS)
+METRIC_LABELS: Mapping[str, str] = {metric: label for metric, (label, _, _) in _METRICS.items()}
 
 
 @dataclass(frozen=True)
@@ -134,12 +126,12 @@ def score_detections(
         known, found = without_classes(known, found)
     weights = resample_weights(known, n_resamples=n_resamples, seed=seed, cluster=cluster)
     matches = match(known, found, max_detections=max_detections)
-    precisions = average_precision(matches, with_all_images(weights))
-    names, thresholds = known.class_names, range(len(IOU_THRESHOLDS))
-    curves = [[precision_curve(matches, label, one) for one in thresholds] for label in range(len(names))]
+    precisions = _with_resamples(matches, weights)
+    n_classes, n_thresholds = len(known.class_names), len(IOU_THRESHOLDS)
+    curves = [[precision_curve(matches, label, one) for one in range(n_thresholds)] for label in range(n_classes)]
     return DetectionScores(
-        overall=_scores(matches, precisions, range(len(names))),
-        by_class={name: _scores(matches, precisions, [label]) for label, name in enumerate(names)},
+        overall=_scores(matches, precisions, range(n_classes)),
+        by_class={name: _scores(matches, precisions, [label]) for label, name in enumerate(known.class_names)},
         precision=np.array(curves),
         n_images=len(known.image_ids),
         n_regions=sum(not region.is_crowd for region in known.regions),
@@ -167,17 +159,11 @@ def paired_difference(
     for source in (detections_a, detections_b):
         found = read_detections(source, known)
         scored = without_classes(known, found) if class_agnostic else (known, found)
-        matches = match(*scored, max_detections=max_detections)
-        precisions.append(average_precision(matches, with_all_images(weights)))
+        precisions.append(_with_resamples(match(*scored, max_detections=max_detections), weights))
     differences = {}
     for metric in METRICS:
-        value, *resampled = metric_values(precisions[0], metric) - metric_values(precisions[1], metric)
-        defined = bool(np.isfinite(value))
-        differences[metric] = ScoreDifference(
-            value=float(value) if defined else None,
-            interval=percentile_interval(np.array(resampled)) if defined else None,
-            n=len(known.image_ids),
-        )
+        values = metric_values(precisions[0], metric) - metric_values(precisions[1], metric)
+        differences[metric] = ScoreDifference(*_with_interval(values), len(known.image_ids))
     return differences
 
 
@@ -186,7 +172,7 @@ def resample_weights(
 ) -> Int64[np.ndarray, "resample image"]:
     """Return how often each image is drawn; no resamples where there is only one image to draw.
 
-    Raises `InputError` where wafers are to be drawn and an image does not name its wafer, or all are of one wafer.
+    Raises `InputError` where an image does not name the wafer to be drawn, or all are of one wafer.
     """
     require_one_of("cluster", cluster, get_args(Cluster))
     require_count("n_resamples", n_resamples, least=0)
@@ -208,31 +194,31 @@ def resample_weights(
     return np.ascontiguousarray(drawn[:, member_of], dtype=np.int64)
 
 
-def with_all_images(weights: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the weights with a first row of ones: the score itself precedes its resamples."""
-    return np.concatenate([np.ones((1, weights.shape[1]), dtype=np.int64), weights])
-
-
 def metric_values(
     precisions: Float64[np.ndarray, "resample class area threshold"], metric: str
 ) -> Float64[np.ndarray, "resample"]:
     """Return one of `METRICS` in percent for each resample: the mean over classes that are defined, else NaN."""
-    area, thresholds = _SELECTED[metric]
+    _, area, thresholds = _METRICS[metric]
     of_classes = precisions[:, :, area, thresholds].mean(axis=-1)
-    defined = np.isfinite(of_classes)
-    total = np.where(defined, of_classes, 0.0).sum(axis=1)
-    count = defined.sum(axis=1)
+    count, total = np.isfinite(of_classes).sum(axis=1), np.nansum(of_classes, axis=1)
     return np.asarray(100 * np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0))
 
 
-def _scores(matches: Matches, precisions: NDArray[Any], labels: Any) -> dict[str, Score]:
+def _with_resamples(
+    matches: Matches, weights: Int64[np.ndarray, "resample image"]
+) -> Float64[np.ndarray, "resample_1 class area threshold"]:
+    """Average precision of all images, then of each resample."""
+    return average_precision(matches, np.concatenate([np.ones((1, weights.shape[1]), dtype=np.int64), weights]))
+
+
+def _with_interval(values: Float64[np.ndarray, "resample"]) -> tuple[float | None, tuple[float, float] | None]:
+    """The first value with the interval of the others, None where it is undefined."""
+    return (float(values[0]), percentile_interval(values[1:])) if np.isfinite(values[0]) else (None, None)
+
+
+def _scores(matches: Matches, precisions: NDArray[Any], labels: Sequence[int]) -> dict[str, Score]:
     scores = {}
-    chosen = list(labels)
-    for metric in METRICS:
-        area, _ = _SELECTED[metric]
-        n_regions = sum(int(matches.n_regions[matches.case(label, area, 0)].sum()) for label in chosen)
-        value, *resampled = metric_values(precisions[:, chosen], metric)
-        interval = percentile_interval(np.array(resampled))
-        defined = bool(np.isfinite(value))
-        scores[metric] = Score(float(value) if defined else None, interval if defined else None, n_regions)
+    for metric, (_, area, _) in _METRICS.items():
+        n_regions = sum(int(matches.n_regions[matches.case(label, area, 0)].sum()) for label in labels)
+        scores[metric] = Score(*_with_interval(metric_values(precisions[:, list(labels)], metric)), n_regions)
     return scores

@@ -24,15 +24,14 @@ from typing import Literal, get_args
 
 from pycocotools import mask as rle_masks
 
+from emseg.checks import require_number
 from emseg.errors import UsageError
 from emseg.wafer.scores.coco_masks import (
     Detection,
     DetectionsSource,
     Region,
-    Rle,
     Truth,
     TruthSource,
-    by_image,
     overlaps,
     read_detections,
     read_truth,
@@ -73,14 +72,18 @@ def pair_up(
     regions: Sequence[Region], detections: Sequence[Detection], n_images: int, *, iou: float, score: float
 ) -> tuple[Pair, ...]:
     """Return all pairs of all images, the left-over regions last in each."""
-    _require_share("iou", iou)
-    if not 0 <= score <= 1:
-        raise UsageError(f"`score` must be from 0 and at most 1; got {score}.")
+    require_number("iou", iou, above=0, most=1)
+    require_number("score", score, least=0, most=1)
     pairs: list[Pair] = []
-    chosen = sorted((one for one in detections if one.score >= score), key=lambda one: -one.score)
-    for own, found in zip(by_image(regions, n_images), by_image(chosen, n_images), strict=True):
-        free = [region for region in own if not region.is_crowd]
-        crowds = [region for region in own if region.is_crowd]
+    own_regions: list[list[Region]] = [[] for _ in range(n_images)]
+    own_detections: list[list[Detection]] = [[] for _ in range(n_images)]
+    for region in regions:
+        own_regions[region.image].append(region)
+    for detection in sorted(detections, key=lambda one: -one.score):
+        if detection.score >= score:
+            own_detections[detection.image].append(detection)
+    for own, found in zip(own_regions, own_detections, strict=True):
+        free, crowds = ([region for region in own if region.is_crowd == crowd] for crowd in (False, True))
         shared, within = overlaps(found, free), overlaps(found, crowds)
         taken: set[int] = set()
         for place, detection in enumerate(found):
@@ -105,10 +108,9 @@ def failures(
     touching_iou: float = 0.1,
 ) -> tuple[Failure, ...]:
     """Return the errors of detections at or above `score`, the most severe first, larger regions before smaller."""
-    for name, value in (("touching_iou", touching_iou), ("good_iou", good_iou)):
-        _require_share(name, value)
-    if not touching_iou <= iou <= good_iou:
-        raise UsageError(f"`touching_iou`, `iou`, `good_iou` must ascend; got {touching_iou}, {iou}, {good_iou}.")
+    if not 0 < touching_iou <= iou <= good_iou <= 1:
+        got = f"{touching_iou}, {iou}, {good_iou}"
+        raise UsageError(f"`touching_iou`, `iou`, `good_iou` must ascend between 0 and 1; got {got}.")
     known = read_truth(truth)
     found = read_detections(detections, known)
     pairs = pair_up(known.regions, found, len(known.image_ids), iou=iou, score=score)
@@ -135,39 +137,23 @@ def _kind(pair: Pair, iou: float) -> FailureKind:
 
 def _failure(truth: Truth, pair: Pair, doubtful: Sequence[Detection], iou: float) -> Failure:
     kind, detection, region = _kind(pair, iou), pair.detection, pair.region
-    if detection is None and region is not None:
-        severity = 1 - _best_score(region, doubtful, iou)
-    elif kind == "poor outline" or detection is None:
-        severity = 1 - pair.iou
+    if detection is None and region is not None:  # 1 - the best score, of any class, of a detection of it
+        own = [one for one in doubtful if one.image == region.image]
+        shared = overlaps(own, [region])[:, 0]
+        severity = 1 - max((one.score for one, share in zip(own, shared, strict=True) if share >= iou), default=0.0)
     else:
-        severity = detection.score
+        severity = 1 - pair.iou if kind == "poor outline" or detection is None else detection.score
     some = detection or region
     assert some is not None, "a pair holds a detection or a region"
+    masks = [one.rle for one in (detection, region) if one is not None]
+    x, y, width, height = rle_masks.toBbox(rle_masks.merge(masks)).tolist()
     return Failure(
         kind=kind,
         severity=severity,
         image_id=truth.image_ids[some.image],
-        box=_box([one.rle for one in (detection, region) if one is not None]),
+        box=(y, x, height, width),
         truth_label=None if region is None else truth.class_names[region.label],
         label=None if detection is None else truth.class_names[detection.label],
         score=None if detection is None else detection.score,
         iou=pair.iou,
     )
-
-
-def _best_score(region: Region, detections: Sequence[Detection], iou: float) -> float:
-    """Return the best score of a detection, of any class, that overlaps the region by `iou` at least; 0 without any."""
-    own = [one for one in detections if one.image == region.image]
-    shared = overlaps(own, [region])[:, 0]
-    return max((one.score for one, share in zip(own, shared, strict=True) if share >= iou), default=0.0)
-
-
-def _box(masks: Sequence[Rle]) -> tuple[float, float, float, float]:
-    """Return (row, column, height, width) of what encloses all the masks."""
-    x, y, width, height = rle_masks.toBbox(rle_masks.merge(list(masks))).tolist()
-    return y, x, height, width
-
-
-def _require_share(name: str, value: float) -> None:
-    if not 0 < value <= 1:
-        raise UsageError(f"`{name}` must be above 0 and at most 1; got {value}.")
