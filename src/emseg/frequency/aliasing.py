@@ -14,9 +14,8 @@ samples cannot tell k' = 2 m n + k or 2 m n - k from k:
 
 Each row has the energy sum_k' G_kk'^2 = 1, so for white maps G_kk^2 = D(k)^2 is the fraction of the pooled
 coefficient's variance that is the frequency asked for; D(k) falls from 1 at k = 0 towards about 2/pi at k = n. Where n
-does not divide N the bins overlap and weigh pixels unequally; with c = gcd(N, n) the bins repeat c times, so the
-aliases are k' = 2 m c +- k: more of them, and now coefficient 0 has some too, so that it is no longer the mean of the
-map. A constant map still pools to a constant (each bin is an average), so the mean itself never leaks into k > 0.
+does not divide N the bins overlap and weigh pixels unequally; with c = gcd(N, n) the aliases are k' = 2 m c +- k, and
+coefficient 0 has some too: it is no longer the mean of the map. The mean itself never leaks into k > 0.
 
     N, n         pixels along one axis of the full and of the pooled map
     f_k', g_k    coefficients of the full and of the pooled map, orthonormal, the pooled ones times sqrt(N / n): then
@@ -40,11 +39,7 @@ from emseg.frequency.dct import Normalization, dct_basis, require_index
 
 
 def adaptive_pool_matrix(
-    size: int,
-    pooled_size: int,
-    *,
-    dtype: torch.dtype = torch.float64,
-    device: torch.device | str | None = None,
+    size: int, pooled_size: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
 ) -> Float[Tensor, "pooled size"]:
     """Return the matrix of adaptive average pooling along one axis, as torch's `adaptive_avg_pool1d` applies it.
 

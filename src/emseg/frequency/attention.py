@@ -13,58 +13,55 @@
 
     two layers   a = sigmoid(W2 relu(W1 F))     W1 [channel / reduction, channel], W2 [channel, channel / reduction]
     one layer    a = sigmoid(W F)               W [channel, channel]
-    conv_k       one convolution along the channels, k = |log2(C) / 2 + 1 / 2|_odd weights in all: 3, 5 from 128
-                 channels, 7 from 2048. As in ECA-Net's code the number is truncated, then increased by one if even
+    conv_k       one convolution along the channels, k = |log2(C) / 2 + 1 / 2|_odd weights in all, truncated and then
+                 increased by one if even, as in ECA-Net's code: 3, 5 from 128 channels, 7 from 2048
 
-FcaNet pools a map to n x n (56, 28, 14, 7 by stage: what the stages measure on an image of 224 pixels), if it has
-another size, and takes orthonormal components of index (h, w) read as (h * (n // 7), w * (n // 7)). What is summed are
-then not the map's cosines but staircases: `emseg.frequency.aliasing`.
+FcaNet pools a map to n x n (56, 28, 14, 7 by stage: what the stages measure on an image of 224 pixels) and takes
+orthonormal components of index (h * (n // 7), w * (n // 7)). What is summed are then not the map's cosines but
+staircases: `emseg.frequency.aliasing`.
 
-FANet's paper leaves three choices open. The defaults here:
+FANet's paper leaves three choices open. The defaults here: normalization "mean", so that SENet is the case of the one
+frequency (0, 0) at every size of the map; indexing "raw", Eq. 4 as printed, where section 4.3 could mean FcaNet's
+scaled index, on large maps a much higher frequency; two layers, as in SENet and FcaNet, where Eq. 6 writes one `fc`
+(reduction / 2 times as many weights; comparisons at equal parameters need two).
 
-    normalization="mean"   The paper drops the constants. Divided by H W, the component (0, 0) is the mean that SENet
-                           pools, at every size of the map, so that SENet is the case of the one frequency (0, 0).
-    indexing="raw"         Eq. 4 as printed: h half periods down the map. Section 4.3 speaks of a 7 x 7 division of the
-                           DCT space, which could mean FcaNet's scaled index ("scaled"); on large maps that is another,
-                           much higher frequency.
-    layers=2               Eq. 6 writes one `fc`. SENet and FcaNet, which the paper builds on, use two layers. One layer
-                           has reduction / 2 times as many weights; comparisons at equal parameters need two.
-
-Deviation: no layer has a bias, as in FcaNet's code; SENet's authors found that on ResNets removing the biases helps the
-layer to model how channels depend on one another. FcaNet keeps its cosines as a buffer `dct_layer.weight` of the size
+Deviation: no layer has a bias, as in FcaNet's code. FcaNet keeps its cosines as a buffer `dct_layer.weight` of the size
 of a map; here they are not stored, so that its weights must be loaded without that entry.
 
 Source: Hu et al. 2018 (SENet), sections 3 and 6; Wang et al. 2020 (ECA-Net), Eq. 12 with gamma = 2, b = 1; Qin et al.
 2021 (FcaNet), section 3 and code; Sun et al. 2021 (FANet), section 3.2, Eqs. 4 to 6, Table 1.
 """
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from emseg.checks import require_count, require_one_of
-from emseg.errors import UsageError
+from emseg.errors import UsageError, suggest
 from emseg.frequency.dct import TOP16, Indexing, Normalization, forward_weight, resolve_frequencies
 from emseg.frequency.pooling import dct_pool, require_groups
+from emseg.frequency.projection import Maps, Sums
 
 ATTENTIONS = ("none", "se", "eca", "fca", "fanet")
 
-# What FcaNet pools each stage to: the sizes of the four stages on a 224-pixel image.
+# What FcaNet pools each stage to: the sizes of the four stages, of strides 4 to 32, on a 224-pixel image.
+FCANET_IMAGE_SIZE = 224
 FCANET_SIZES = (56, 28, 14, 7)
 
 # Pairs are checked when the layer is made, against a map larger than any; against the map itself when it is read.
 LARGEST_MAP = 2**20
 
+# Makes the attention of one block from its channels and the stride of its maps.
+BlockAttention = Callable[[int, int], nn.Module]
+
 
 def gate_layers(channels: int, reduction: int = 16, layers: int = 2) -> nn.Sequential:
-    """Return the layers that turn F into the factors; `reduction` is that of two layers.
-
-    The weights keep the names of FcaNet's code (`fc.0.weight`, `fc.2.weight`) when the result is called `fc`.
-    """
+    """Return the layers that turn F into the factors, named as in FcaNet's code; `reduction` is that of two layers."""
     channels = require_count("channels", channels)
     if layers == 1:
         return nn.Sequential(nn.Linear(channels, channels, bias=False), nn.Sigmoid())
@@ -80,9 +77,7 @@ def gate_layers(channels: int, reduction: int = 16, layers: int = 2) -> nn.Seque
     return nn.Sequential(squeeze, nn.ReLU(), excite, nn.Sigmoid())
 
 
-def scale_channels(
-    x: Float[Tensor, "batch channel height width"], factors: Float[Tensor, "batch channel"]
-) -> Float[Tensor, "batch channel height width"]:
+def scale_channels(x: Maps, factors: Sums) -> Maps:
     """Return the feature map with each channel multiplied by its factor."""
     return x * factors[:, :, None, None]
 
@@ -94,7 +89,7 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         self.fc = gate_layers(channels, reduction)
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+    def forward(self, x: Maps) -> Maps:
         """Return the weighted feature map."""
         return scale_channels(x, self.fc(x.mean(dim=(2, 3))))
 
@@ -117,7 +112,7 @@ class EfficientChannelAttention(nn.Module):
             )
         self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+    def forward(self, x: Maps) -> Maps:
         """Return the weighted feature map."""
         means = x.mean(dim=(2, 3))
         return scale_channels(x, self.conv(means[:, None])[:, 0].sigmoid())
@@ -127,12 +122,7 @@ class FcaAttention(nn.Module):
     """FcaNet's channel attention for maps that are pooled to `pooled_size` pixels a side."""
 
     def __init__(
-        self,
-        channels: int,
-        pooled_size: int,
-        *,
-        reduction: int = 16,
-        frequencies: Sequence[tuple[int, int]] = TOP16,
+        self, channels: int, pooled_size: int, *, reduction: int = 16, frequencies: Sequence[Sequence[int]] = TOP16
     ) -> None:
         super().__init__()
         self.pooled_size = require_count("pooled_size", pooled_size)
@@ -141,7 +131,7 @@ class FcaAttention(nn.Module):
         require_groups(channels, len(self.frequencies))
         self.fc = gate_layers(channels, reduction)
 
-    def describe(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel"]:
+    def describe(self, x: Maps) -> Sums:
         """Return F, what the attention knows of each channel."""
         size = (self.pooled_size, self.pooled_size)
         # An exporter may leave the size open; pooling to the size that a map has leaves it as it is.
@@ -149,7 +139,7 @@ class FcaAttention(nn.Module):
             x = functional.adaptive_avg_pool2d(x, size)
         return dct_pool(x, self.frequencies, normalization="ortho", indexing="scaled")
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+    def forward(self, x: Maps) -> Maps:
         """Return the weighted feature map."""
         return scale_channels(x, self.fc(self.describe(x)))
 
@@ -166,7 +156,7 @@ class FanetAttention(nn.Module):
         channels: int,
         *,
         reduction: int = 16,
-        frequencies: Sequence[tuple[int, int]] = TOP16,
+        frequencies: Sequence[Sequence[int]] = TOP16,
         normalization: Normalization = "mean",
         indexing: Indexing = "raw",
         layers: int = 2,
@@ -180,11 +170,11 @@ class FanetAttention(nn.Module):
         self.indexing: Indexing = indexing
         self.fc = gate_layers(channels, reduction, layers)
 
-    def describe(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel"]:
+    def describe(self, x: Maps) -> Sums:
         """Return F of Eq. 5, what the attention knows of each channel."""
         return dct_pool(x, self.frequencies, normalization=self.normalization, indexing=self.indexing)
 
-    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+    def forward(self, x: Maps) -> Maps:
         """Return the weighted feature map (Eq. 6)."""
         return scale_channels(x, self.fc(self.describe(x)))
 
@@ -193,24 +183,60 @@ class FanetAttention(nn.Module):
         return f"{len(self.frequencies)} frequencies, normalization={self.normalization!r}, indexing={self.indexing!r}"
 
 
+_CLASSES: Mapping[str, type[nn.Module]] = {
+    "se": SqueezeExcite,
+    "eca": EfficientChannelAttention,
+    "fca": FcaAttention,
+    "fanet": FanetAttention,
+}
+
+
 def build_attention(name: str, channels: int, *, stage: int | None = None, reduction: int = 16) -> nn.Module:
     """Return the attention called `name`, for maps of `channels` channels.
 
-    `stage` counts a backbone's stages from 1 to 4; only "fca" needs it, to know its pooled size. ECA has no hidden
-    layer and takes no `reduction`.
+    `stage` is that of a backbone, 1 to 4; only "fca" needs it, to know its pooled size. ECA has no `reduction`.
     """
     require_one_of("name", name, ATTENTIONS)
-    if name == "se":
-        return SqueezeExcite(channels, reduction=reduction)
-    if name == "eca":
-        return EfficientChannelAttention(channels)
-    if name == "fca":
-        if stage is None or not 1 <= stage <= len(FCANET_SIZES):
+    if name == "fca" and (stage is None or not 1 <= stage <= len(FCANET_SIZES)):
+        raise UsageError(
+            f'`stage` must be 1 to {len(FCANET_SIZES)} for "fca", which pools by stage; got {stage!r}. '
+            "Give the stage, or use FcaAttention with a pooled_size."
+        )
+    options = {"reduction": reduction} if "reduction" in block_options(name) else {}
+    return block_attention(name, options)(channels, 2 ** ((stage or 1) + 1))
+
+
+def block_options(name: str) -> tuple[str, ...]:
+    """Return the names of the options of an attention, the keyword arguments of its class; none for "none"."""
+    if name not in _CLASSES:
+        return ()
+    parameters = inspect.signature(_CLASSES[name]).parameters.values()
+    return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+
+
+def block_attention(name: str, options: Mapping[str, Any]) -> BlockAttention:
+    """Return the maker of the attention of one block, which takes its channels and the stride of its maps.
+
+    Raises `UsageError` for an option that the attention does not have; the maker checks the values.
+    """
+    require_one_of("attention", name, ATTENTIONS)
+    require_options(name, options, block_options(name))
+
+    def make(channels: int, stride: int) -> nn.Module:
+        if name == "none":
+            return nn.Identity()
+        pooled_size = (FCANET_IMAGE_SIZE // stride,) if name == "fca" else ()
+        return _CLASSES[name](channels, *pooled_size, **options)
+
+    return make
+
+
+def require_options(name: str, options: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Raise `UsageError` for the first of the `options` that is not one of the `known` ones of an attention."""
+    for option in options:
+        if option not in known:
+            has = f"has {', '.join(known)}" if known else "has none"
             raise UsageError(
-                f'`stage` must be 1 to {len(FCANET_SIZES)} for "fca", which pools by stage; got {stage!r}. '
-                "Give the stage, or use FcaAttention with a pooled_size."
+                f"`attention_options` must be options of the attention {name!r}, which {has}; got {option!r}."
+                + suggest(str(option), known)
             )
-        return FcaAttention(channels, FCANET_SIZES[stage - 1], reduction=reduction)
-    if name == "fanet":
-        return FanetAttention(channels, reduction=reduction)
-    return nn.Identity()

@@ -22,9 +22,8 @@ FFT(v) and w_k = exp(-i pi k / 2N), the sum of Eq. 1 along one axis is
 
     f_k = Re(w_k V_k),   f_(N-k) = -Im(w_k V_k),   k = 0 .. N/2,
 
-so a real FFT, which keeps only k = 0 .. N/2, holds all N coefficients. Along the second axis values are complex, and
-the real part is taken over the pair (V_k, V_-k):  B_k = (w_k V_k + conj(w_k) V_-k) / 2.  The inverse runs backwards:
-V_k = conj(w_k) (f_k - i f_(N-k)), with f_N = 0.
+so a real FFT holds all N coefficients. Along the second axis values are complex, and the real part is taken over the
+pair (V_k, V_-k):  B_k = (w_k V_k + conj(w_k) V_-k) / 2.  The inverse: V_k = conj(w_k) (f_k - i f_(N-k)), with f_N = 0.
 
 Source: Sun et al. 2021 (FANet), Eqs. 1 to 4, Table 1; Qin et al. 2021 (FcaNet) for the order of Table 1 and the
 scaled index; J. Makhoul, "A fast cosine transform in one and two dimensions", IEEE Trans. ASSP 28 (1980) 27-34.
@@ -33,7 +32,7 @@ scaled index; J. Makhoul, "A fast cosine transform in one and two dimensions", I
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Complex, Float
@@ -45,6 +44,8 @@ from emseg.errors import InputError, UsageError
 Normalization = Literal["none", "mean", "ortho"]
 Indexing = Literal["raw", "scaled"]
 AxisWeight = tuple[float, float]  # at index 0, at all other indices
+Maps = Float[Tensor, "*batch height width"]
+Basis = Float[Tensor, "frequency position"]
 
 # Table 1 of FANet, which is FcaNet's top 16 in FcaNet's order: (h, w), rows first.
 TOP16: tuple[tuple[int, int], ...] = (
@@ -119,9 +120,8 @@ def forward_weight(size: int, normalization: Normalization) -> AxisWeight:
 def scaled_index(frequency: int, size: int, parts: int = PARTS) -> int:
     """Return FcaNet's index on a map of `size` pixels for the index `frequency` of a `parts`-fold division.
 
-    FcaNet reads (h, w) of its 7 x 7 division as h * (size // 7): on 7 pixels that is h itself, on 56 pixels 8 h.
-    FANet's Eq. 4 uses h as it is. Both are offered everywhere (`indexing="raw"` or `"scaled"`), since they are not
-    the same frequency.
+    FcaNet reads h of its 7 x 7 division as h * (size // 7), on 56 pixels 8 h (`indexing="scaled"`); FANet's Eq. 4 uses
+    h as it is ("raw"), which is another frequency.
     """
     size, parts = require_size(size), require_size(parts, "parts")
     if size < parts:
@@ -133,11 +133,11 @@ def scaled_index(frequency: int, size: int, parts: int = PARTS) -> int:
 
 
 def resolve_frequencies(
-    frequencies: Sequence[tuple[int, int]], height: int, width: int, indexing: Indexing = "raw"
+    frequencies: Sequence[Sequence[int]], height: int, width: int, indexing: Indexing = "raw"
 ) -> tuple[tuple[int, int], ...]:
     """Return the pairs (h, w) as indices on a map of height x width, after checking that the map has them."""
     require_one_of("indexing", indexing, get_args(Indexing))
-    pairs = list(frequencies)
+    pairs: list[Any] = list(frequencies)
     if not pairs:
         raise UsageError("`frequencies` must hold at least one pair (h, w); got none. Use TOP16 for Table 1.")
     resolved = []
@@ -159,7 +159,7 @@ def dct_basis(
     normalization: Normalization = "none",
     dtype: torch.dtype = torch.float64,
     device: torch.device | str | None = None,
-) -> Float[Tensor, "frequency position"]:
+) -> Basis:
     """Return the cosines a_k cos(pi k (2u + 1) / 2N) of an axis of `size` pixels, one row a frequency.
 
     `frequencies` defaults to all of 0 .. size - 1. The coefficients of one axis are `dct_basis(size) @ x`.
@@ -179,7 +179,7 @@ def cosines(
     normalization: Normalization,
     dtype: torch.dtype,
     device: torch.device | str | None,
-) -> Float[Tensor, "frequency position"]:
+) -> Basis:
     """Return `dct_basis` without its checks, which cannot be decided while a size is left open."""
     zero, other = forward_weight(size, normalization)
     index = torch.tensor(frequencies, dtype=torch.int64)
@@ -197,16 +197,14 @@ def cached_basis(
     normalization: Normalization,
     dtype: torch.dtype,
     device: torch.device,
-) -> Float[Tensor, "frequency position"]:
+) -> Basis:
     """Return `dct_basis` from a cache. The tensor is shared: read it, never write to it."""
     with torch.inference_mode(False):  # a table that inference mode had made could never be used in training
         return dct_basis(size, frequencies, normalization=normalization, dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=64)
-def _inverse_basis(
-    size: int, normalization: Normalization, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "frequency position"]:
+def _inverse_basis(size: int, normalization: Normalization, dtype: torch.dtype, device: torch.device) -> Basis:
     """Return b_k cos(pi k (2u + 1) / 2N), b being 1/N and 2/N over the forward weights. Shared: read only."""
     zero, other = forward_weight(size, normalization)
     with torch.inference_mode(False):
@@ -215,9 +213,7 @@ def _inverse_basis(
         return basis.to(dtype).to(device)
 
 
-def dct2(
-    x: Float[Tensor, "*batch height width"], *, normalization: Normalization = "none"
-) -> Float[Tensor, "*batch height width"]:
+def dct2(x: Maps, *, normalization: Normalization = "none") -> Maps:
     """Return all coefficients of each map: Eq. 1 over the last two axes, any batch axes before them.
 
     The result has the dtype and device of `x`. Half precision is summed in float32, also under autocast, and rounded
@@ -236,9 +232,7 @@ def dct2(
         return (rows @ (work @ columns.mT)).to(x.dtype)
 
 
-def idct2(
-    f: Float[Tensor, "*batch height width"], *, normalization: Normalization = "none"
-) -> Float[Tensor, "*batch height width"]:
+def idct2(f: Maps, *, normalization: Normalization = "none") -> Maps:
     """Return the maps whose coefficients under `normalization` are `f`: the exact inverse of `dct2`."""
     require_map(f, "f")
     height, width = f.shape[-2:]
@@ -253,7 +247,7 @@ def idct2(
 
 
 def dct_coefficients(
-    x: Float[Tensor, "*batch height width"],
+    x: Maps,
     frequencies: Sequence[tuple[int, int]] = TOP16,
     *,
     normalization: Normalization = "mean",
@@ -290,12 +284,13 @@ def _twiddle(
         return torch.polar(torch.ones_like(angle), angle).mul_(scale).to(dtype).to(device)
 
 
-def _mirrored_rows(size: int, device: torch.device) -> Tensor:
-    """Return the row indices 0, N-1, N-2, .. 1: index -k modulo N."""
-    return torch.arange(size, 0, -1, device=device) % size
+def _mirrored(spectrum: Tensor) -> Tensor:
+    """Return the rows 0, N-1, N-2, .. 1: index -k modulo N."""
+    size = spectrum.shape[-2]
+    return spectrum.index_select(-2, torch.arange(size, 0, -1, device=spectrum.device) % size)
 
 
-def _fold(x: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+def _fold(x: Maps) -> Maps:
     """Reorder both axes: even positions in order, then odd positions backwards."""
     folded = torch.empty_like(x, memory_format=torch.contiguous_format)
     rows, columns = (x.shape[-2] + 1) // 2, (x.shape[-1] + 1) // 2
@@ -306,7 +301,7 @@ def _fold(x: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch heig
     return folded
 
 
-def _unfold(folded: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+def _unfold(folded: Maps) -> Maps:
     """Undo `_fold`."""
     x = torch.empty_like(folded)
     rows, columns = (folded.shape[-2] + 1) // 2, (folded.shape[-1] + 1) // 2
@@ -317,9 +312,7 @@ def _unfold(folded: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*bat
     return x
 
 
-def _dct2_by_fft(
-    x: Float[Tensor, "*batch height width"], row_weight: AxisWeight, column_weight: AxisWeight
-) -> Float[Tensor, "*batch height width"]:
+def _dct2_by_fft(x: Maps, row_weight: AxisWeight, column_weight: AxisWeight) -> Maps:
     """Return Eq. 1 over the last two axes by one real Fourier transform, each axis scaled by its weight."""
     height, width = x.shape[-2:]
     spectrum = torch.fft.rfft2(_fold(x))
@@ -327,7 +320,7 @@ def _dct2_by_fft(
     row_twiddle = _twiddle(height, height, row_weight, spectrum.dtype, x.device)[:, None]
     # The conjugate mirrors the angle, not the weight, and the weight is real: one table serves both terms.
     paired = spectrum * row_twiddle
-    paired.addcmul_(spectrum.index_select(-2, _mirrored_rows(height, x.device)), row_twiddle.conj().resolve_conj())
+    paired.addcmul_(_mirrored(spectrum), row_twiddle.conj().resolve_conj())
     paired *= _twiddle(width, half, column_weight, spectrum.dtype, x.device) * 0.5
     f = torch.empty_like(x, memory_format=torch.contiguous_format)
     f[..., :half] = paired.real
@@ -335,9 +328,7 @@ def _dct2_by_fft(
     return f
 
 
-def _idct2_by_fft(
-    f: Float[Tensor, "*batch height width"], row_weight: AxisWeight, column_weight: AxisWeight
-) -> Float[Tensor, "*batch height width"]:
+def _idct2_by_fft(f: Maps, row_weight: AxisWeight, column_weight: AxisWeight) -> Maps:
     """Return the map whose coefficients under these (forward) weights are `f`."""
     height, width = f.shape[-2:]
     row_weight, column_weight = (1 / row_weight[0], 1 / row_weight[1]), (1 / column_weight[0], 1 / column_weight[1])
@@ -350,5 +341,5 @@ def _idct2_by_fft(
     shifted = row_twiddle * -1j
     shifted[0] = 0  # f_N = 0
     spectrum = rows * row_twiddle
-    spectrum.addcmul_(rows.index_select(-2, _mirrored_rows(height, f.device)), shifted)
+    spectrum.addcmul_(_mirrored(rows), shifted)
     return _unfold(torch.fft.irfft2(spectrum, s=(height, width)))

@@ -8,12 +8,11 @@ The channels are divided into n equal parts X^0 .. X^(n-1) in order, and part i 
     X^i  [batch, channel / n, height, width]   part i of the feature map
     F    [batch, channel]                      multi-frequency description; under "mean" a part with (0, 0) is GAP
 
-It reads the full-resolution map once, whatever its height and width: nothing is pooled before, no cosine has to be
-stored for a size, and no temporary is as large as the map. See `emseg.frequency.projection` for how.
+The full-resolution map is read once, whatever its height and width, and no temporary is as large as the map
+(`emseg.frequency.projection`).
 
 Deviation: Eq. 4 prints no normalisation and the paper names none; the default "mean" divides by H W, so that the
-values are of the size that SENet's are (see `emseg.frequency.dct` for the three normalizations and the two readings
-of an index, and the chapter "DCT derivation" for what goes wrong without).
+values are of the size that SENet's are (`emseg.frequency.dct` has the normalizations and the readings of an index).
 
 Source: Sun et al. 2021 (FANet), Eqs. 4 and 5, Table 1.
 """
@@ -22,7 +21,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from emseg.errors import InputError, UsageError
@@ -36,26 +34,23 @@ from emseg.frequency.dct import (
     resolve_frequencies,
     working_dtype,
 )
-from emseg.frequency.projection import Project, project_contiguous, project_in_blocks
+from emseg.frequency.projection import Columns, Maps, Project, Rows, Sums, project_contiguous, project_in_blocks
 
 
 def dct_pool(
-    x: Float[Tensor, "batch channel height width"],
+    x: Maps,
     frequencies: Sequence[tuple[int, int]] = TOP16,
     *,
     normalization: Normalization = "mean",
     indexing: Indexing = "raw",
-) -> Float[Tensor, "batch channel"]:
+) -> Sums:
     """Return F of Eq. 5: channel group i summed with the cosine `frequencies[i]`, a pair (h, w).
 
-    Any height and width that has the frequencies; contiguous and channels-last maps are read where they lie. Half
-    precision is summed in float32, also under autocast, and the result has the dtype of `x`. Differentiable any number
-    of times, forwards and backwards; safe under `torch.compile` and `torch.export` with sizes left open; the same
-    input gives the same bits. Values of maps of two sizes may be compared under "mean" only. On an accelerator,
-    float32 products follow `torch.set_float32_matmul_precision`.
-
-    Raises `InputError` where `x` is no such map, and `UsageError` where the frequencies do not divide the channels or
-    lie beyond the map's size.
+    Half precision is summed in float32, also under autocast, and the result has the dtype of `x`. Differentiable any
+    number of times, forwards and backwards; safe under `torch.compile` and `torch.export` with sizes left open; the
+    same input gives the same bits. Values of maps of two sizes may be compared under "mean" only. On an accelerator,
+    float32 products follow `torch.set_float32_matmul_precision`. Raises `InputError` where `x` is no such map, and
+    `UsageError` where the frequencies do not divide the channels or exceed the map's size.
     """
     require_map(x)
     if x.ndim != 4:
@@ -84,11 +79,7 @@ def require_groups(channels: int, groups: int) -> None:
         )
 
 
-def _fused(
-    x: Float[Tensor, "batch channel height width"],
-    rows: Float[Tensor, "group height"],
-    columns: Float[Tensor, "group width"],
-) -> Float[Tensor, "batch channel"]:
+def _fused(x: Maps, rows: Rows, columns: Columns) -> Sums:
     """Return the sums as products written out, which a compiler turns into one pass: nothing of x's size is stored."""
     batch, channels, height, width = x.shape
     groups = rows.shape[0]
@@ -100,11 +91,9 @@ def _fused(
 def _weights(
     x: Tensor, frequencies: Sequence[tuple[int, int]], normalization: Normalization, indexing: Indexing
 ) -> tuple[Tensor, Tensor]:
-    """Return the cosines of both axes, [group, height] and [group, width], from the cache where there is one to use.
-
-    An exporter has to see the arithmetic, since its sizes may be open. A compiler must not: it would work the cosines
-    out anew for every pixel. Tensors that only stand for others, as in tracing, must not enter the cache.
-    """
+    """Return the cosines of both axes, [group, height] and [group, width], from the cache where there is one to use."""
+    # An exporter has to see the arithmetic, since its sizes may be open. A compiler must not: it would work the cosines
+    # out anew for every pixel. Tensors that only stand for others, as in tracing, must not enter the cache.
     height, width = x.shape[-2:]
     dtype = working_dtype(x.dtype)
     compiled = torch.compiler.is_compiling()

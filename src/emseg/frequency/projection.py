@@ -11,8 +11,7 @@
 The sums are matrix products, arranged so that memory is streamed once and no temporary is as large as the map:
 
     contiguous      K on every row, then R on what is left; for small maps R K^T first, one product for both axes
-    channels last   a pixel's channels lie together: R K^T on each group's own; or, where groups are narrow, of all
-                    groups on all channels, of which each keeps its own
+    channels last   R K^T on each group's own channels; where groups are narrow, of all groups on all channels
     half precision  a block at a time is converted to float32, so that sums and weights are float32
     other strides   a block at a time is copied
 
@@ -27,6 +26,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Maps = Float[Tensor, "batch channel height width"]
+Rows = Float[Tensor, "group height"]
+Columns = Float[Tensor, "group width"]
+Sums = Float[Tensor, "batch channel"]
+
 # Up to this many pixels, and from this many channels a group, one product with R K^T beats two (measured:
 # benchmarks/channel_attention.py). R K^T is then at least that many times smaller than the map.
 JOINT_PIXELS = 128 * 128
@@ -39,11 +43,7 @@ WIDE_GROUP = 32
 BLOCKS = 8
 
 
-def project(
-    x: Float[Tensor, "batch channel height width"],
-    rows: Float[Tensor, "group height"],
-    columns: Float[Tensor, "group width"],
-) -> Float[Tensor, "batch channel"]:
+def project(x: Maps, rows: Rows, columns: Columns) -> Sums:
     """Return the weighted sum of each map, in the dtype of the weights. Plain products: no derivative of its own."""
     if is_channels_last(x):
         return _project_channels_last(x, rows, columns)
@@ -52,11 +52,7 @@ def project(
     return project_in_blocks(x, rows, columns)
 
 
-def project_contiguous(
-    x: Float[Tensor, "batch channel height width"],
-    rows: Float[Tensor, "group height"],
-    columns: Float[Tensor, "group width"],
-) -> Float[Tensor, "batch channel"]:
+def project_contiguous(x: Maps, rows: Rows, columns: Columns) -> Sums:
     """Return the same for a contiguous map in the dtype of the weights."""
     batch, channels, height, width = x.shape
     groups, joint = rows.shape[0], channels >= JOINT_CHANNELS * rows.shape[0]
@@ -71,11 +67,7 @@ def project_contiguous(
     return torch.bmm(by_row.view(matrices, group_channels, height), right).view(batch, channels)
 
 
-def project_in_blocks(
-    x: Float[Tensor, "batch channel height width"],
-    rows: Float[Tensor, "group height"],
-    columns: Float[Tensor, "group width"],
-) -> Float[Tensor, "batch channel"]:
+def project_in_blocks(x: Maps, rows: Rows, columns: Columns) -> Sums:
     """Return the same for a map of any strides and dtype, a few channels at a time."""
     parts = [
         project_contiguous(block.to(rows.dtype).contiguous(), rows[groups], columns[groups])
@@ -84,11 +76,7 @@ def project_in_blocks(
     return torch.cat(parts, dim=1)
 
 
-def _project_channels_last(
-    x: Float[Tensor, "batch channel height width"],
-    rows: Float[Tensor, "group height"],
-    columns: Float[Tensor, "group width"],
-) -> Float[Tensor, "batch channel"]:
+def _project_channels_last(x: Maps, rows: Rows, columns: Columns) -> Sums:
     batch, channels, height, _ = x.shape
     groups, group_channels = rows.shape[0], channels // rows.shape[0]
     wide = group_channels >= WIDE_GROUP
@@ -107,13 +95,7 @@ def _project_channels_last(
     return (total if wide else total.diagonal(dim1=1, dim2=2).mT).reshape(batch, channels)
 
 
-def spread(
-    y: Float[Tensor, "batch channel"],
-    rows: Float[Tensor, "group height"],
-    columns: Float[Tensor, "group width"],
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> Float[Tensor, "batch channel height width"]:
+def spread(y: Sums, rows: Rows, columns: Columns, dtype: torch.dtype, channels_last: bool) -> Maps:
     """Return y_bc R_gu K_gv in `dtype` and in the asked memory format, each product rounded once."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     batch, groups = y.shape[0], rows.shape[0]
@@ -129,7 +111,7 @@ def spread(
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Tell whether a pixel's channels lie together in memory, and only then."""
+    """Return whether a pixel's channels are together in memory, and only then."""
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 

@@ -94,10 +94,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1 x 1 to `width` channels, 3 x 3, 1 x 1 to four times as many, the attention, the residual sum.
-
-    `attention` must suit 4 x `width` channels.
-    """
+    """1 x 1 to `width` channels, 3 x 3, 1 x 1 to 4 x `width` (which `attention` must suit), the residual sum."""
 
     def __init__(self, channels: int, width: int, *, stride: int = 1, attention: nn.Module | None = None) -> None:
         super().__init__()
@@ -165,12 +162,8 @@ class ResNet(nn.Module):
 
 
 def initialize(network: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Set torchvision's initial weights, the attention's last.
-
-    He's normal distribution for convolutions, torch's own for linear layers.
-    """
-    parts = sorted(network.named_modules(), key=lambda part: ".attention" in part[0])
-    for _, module in parts:
+    """Set torchvision's initial weights, the attention's last: He's for convolutions, torch's own for linear layers."""
+    for _, module in sorted(network.named_modules(), key=lambda part: ".attention" in part[0]):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
         elif isinstance(module, nn.Linear | nn.Conv1d):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from emseg.errors import UsageError
-from emseg.wafer.detector import DetectorDesign, build_design, build_detector, model_config
+from emseg.wafer.detector import DetectorDesign, build_design, model_config
 from emseg.wafer.detector.detector_build import build_config
 
 TABLE = [
@@ -37,7 +37,7 @@ def predictions(model: nn.Module, batch: Mapping[str, list]) -> list:
 @pytest.mark.parametrize(("detector", "depth", "attention"), TABLE)
 def test_every_model_of_the_table_takes_a_training_step_and_predicts(detector, depth, attention, tiles):
     # Nothing is learnt in one step: whatever the classifier holds for possible at all is a prediction here.
-    model = build_detector(detector, depth, attention, size="small", changes={"score_threshold": 0.0})
+    model = build_design(DetectorDesign(detector, depth, attention, size="small", changes={"score_threshold": 0.0}))
     model.train()
     batch = tiles(2, 1)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
@@ -65,7 +65,7 @@ def test_every_model_of_the_table_takes_a_training_step_and_predicts(detector, d
 
 @pytest.mark.parametrize("detector", ["mask_rcnn", "ms_rcnn"])
 def test_tiles_without_a_section_give_finite_losses_and_gradients(detector, tiles):
-    model = build_detector(detector, 18, size="small")
+    model = build_design(DetectorDesign(detector, 18, size="small"))
     parts = losses(model, tiles(0, 0))
     sum(parts.values()).backward()
     assert all(torch.isfinite(part) for part in parts.values())
@@ -75,7 +75,7 @@ def test_tiles_without_a_section_give_finite_losses_and_gradients(detector, tile
 @pytest.mark.parametrize("detector", ["mask_rcnn", "ms_rcnn"])
 def test_a_few_steps_on_one_batch_lower_the_losses_of_all_heads(detector, tiles):
     torch.manual_seed(0)
-    model = build_detector(detector, 18, "fanet", size="small")
+    model = build_design(DetectorDesign(detector, 18, "fanet", size="small"))
     model.train()
     batch = tiles(2, 2)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
@@ -94,7 +94,7 @@ def test_a_few_steps_on_one_batch_lower_the_losses_of_all_heads(detector, tiles)
 def test_mixed_precision_gives_float32_losses_near_those_of_full_precision(tiles):
     batch, found = tiles(2, 2), []
     for enabled in (False, True):
-        model = build_detector("ms_rcnn", 18, "fanet", size="small")
+        model = build_design(DetectorDesign("ms_rcnn", 18, "fanet", size="small"))
         torch.manual_seed(0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             found.append(losses(model, batch))
@@ -105,7 +105,7 @@ def test_mixed_precision_gives_float32_losses_near_those_of_full_precision(tiles
 
 def test_in_mixed_precision_boxes_keep_their_digits(tiles):
     """bfloat16 has 8 significant bits: there, all corners beyond 128 px would be whole numbers."""
-    model = build_detector("mask_rcnn", 18, size="small")
+    model = build_design(DetectorDesign("mask_rcnn", 18, size="small"))
     batch = tiles(2, size=256)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         (found,) = predictions(model, batch)
@@ -131,11 +131,11 @@ def test_the_seed_decides_the_weights_and_the_callers_random_state_stays():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = build_detector("mask_rcnn", 18, "fanet", size="small", seed=3).state_dict()
+    first = build_design(DetectorDesign("mask_rcnn", 18, "fanet", size="small"), seed=3).state_dict()
     assert torch.equal(torch.rand(3), expected)
     torch.rand(10)
-    again = build_detector("mask_rcnn", 18, "fanet", size="small", seed=3).state_dict()
-    other = build_detector("mask_rcnn", 18, "fanet", size="small", seed=4).state_dict()
+    again = build_design(DetectorDesign("mask_rcnn", 18, "fanet", size="small"), seed=3).state_dict()
+    other = build_design(DetectorDesign("mask_rcnn", 18, "fanet", size="small"), seed=4).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     drawn = [name for name, value in first.items() if name.endswith("weight") and value.ndim > 1]
     assert all(not torch.equal(first[name], other[name]) for name in drawn)
@@ -143,8 +143,8 @@ def test_the_seed_decides_the_weights_and_the_callers_random_state_stays():
 
 @pytest.mark.parametrize("attention", ["se", "eca", "fca", "fanet"])
 def test_what_two_designs_share_starts_from_the_same_weights(attention):
-    plain = build_detector("mask_rcnn", 18, size="small").state_dict()
-    attended = build_detector("ms_rcnn", 18, attention, size="small").state_dict()
+    plain = build_design(DetectorDesign("mask_rcnn", 18, size="small")).state_dict()
+    attended = build_design(DetectorDesign("ms_rcnn", 18, attention, size="small")).state_dict()
     assert all(torch.equal(value, attended[name]) for name, value in plain.items())
 
 
@@ -169,7 +169,7 @@ def test_the_papers_model_has_as_many_parameters_as_mmdets_own(detector):
 
 
 def test_the_papers_model_of_depth_34_predicts_on_an_image_of_any_size(tiles):
-    model = build_detector("mask_rcnn", 34, "fanet")
+    model = build_design(DetectorDesign("mask_rcnn", 34, "fanet"))
     (found,) = predictions(model, tiles(1, size=230, channels=3))
     assert found.masks.shape == (len(found), 230, 230)
 
@@ -177,12 +177,14 @@ def test_the_papers_model_of_depth_34_predicts_on_an_image_of_any_size(tiles):
 def test_building_a_model_says_nothing(capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        build_detector("mask_rcnn", 18, size="small")
+        build_design(DetectorDesign("mask_rcnn", 18, size="small"))
     assert capfd.readouterr() == ("", "")
 
 
 def test_an_attentions_options_reach_the_model():
-    model = build_detector("mask_rcnn", 34, "fanet", size="small", attention_options={"indexing": "scaled"})
+    model = build_design(
+        DetectorDesign("mask_rcnn", 34, "fanet", size="small", attention_options={"indexing": "scaled"})
+    )
     assert {part.indexing for name, part in model.named_modules() if name.endswith(".attention")} == {"scaled"}
 
 
@@ -195,4 +197,4 @@ def test_changes_reach_the_model():
 @pytest.mark.parametrize("seed", [-1, 0.5, True, "0"])
 def test_a_seed_that_is_none_is_refused(seed):
     with pytest.raises(UsageError, match="`seed` must be a whole number"):
-        build_detector("mask_rcnn", 18, size="small", seed=seed)
+        build_design(DetectorDesign("mask_rcnn", 18, size="small"), seed=seed)

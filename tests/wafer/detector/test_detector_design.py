@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from emseg.checks import plain
 from emseg.errors import UsageError
 from emseg.wafer.detector.detector_design import (
     BACKBONES,
@@ -12,8 +13,6 @@ from emseg.wafer.detector.detector_design import (
     SIZES,
     DetectorDesign,
     DetectorSize,
-    design_from_dict,
-    detector_size,
 )
 
 ATTENTIONS = ("none", "se", "eca", "fca", "fanet")
@@ -27,7 +26,10 @@ WRONG_DESIGNS = {
     "classes as a truth value": ({"num_classes": True}, "got True"),
     "size": ({"size": "smal"}, "Did you mean 'small'"),
     "weights": ({"backbone_weights": 3}, "`backbone_weights` must be text; got 3"),
-    "change": ({"changes": {"base_chanels": 32}}, "got 'base_chanels'. Did you mean 'base_channels'"),
+    "change": (
+        {"changes": {"base_chanels": 32}},
+        "size has no 'base_chanels'. Did you mean 'base_channels'",
+    ),
     "changes as a list": ({"changes": ["base_channels"]}, "`changes` must be a valid dictionary"),
     "options as text": ({"attention_options": "raw"}, "`attention_options` must be a valid dictionary"),
     "option": (
@@ -75,7 +77,7 @@ WRONG_SIZES = {
 def test_what_is_no_size_is_refused_with_its_reason(case):
     changes, reason = WRONG_SIZES[case]
     with pytest.raises(UsageError, match=reason):
-        detector_size("paper", 50, changes)
+        DetectorDesign(changes=changes)
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
@@ -84,7 +86,7 @@ def test_every_cell_of_the_table_goes_through_json_unchanged(attention):
         for depth in BACKBONES:
             for size in SIZES:
                 design = DetectorDesign(detector=detector, depth=depth, attention=attention, size=size)
-                assert design_from_dict(json.loads(json.dumps(design.to_dict()))) == design
+                assert DetectorDesign(**json.loads(json.dumps(design.to_dict()))) == design
 
 
 def test_options_and_changes_go_through_json_unchanged():
@@ -93,7 +95,7 @@ def test_options_and_changes_go_through_json_unchanged():
         attention_options={"indexing": "scaled", "frequencies": [[0, 0], [0, 1]]},
         changes={"strides": [8, 16, 32], "anchor_sizes": [40, 60, 90.5]},
     )
-    again = design_from_dict(json.loads(json.dumps(design.to_dict())))
+    again = DetectorDesign(**json.loads(json.dumps(design.to_dict())))
     assert again == design
     assert again.numbers == design.numbers
     assert design.numbers.anchor_sizes == (40, 60, 90.5)
@@ -101,11 +103,11 @@ def test_options_and_changes_go_through_json_unchanged():
 
 def test_a_record_with_an_unknown_entry_is_refused():
     with pytest.raises(UsageError, match=r"has no 'atention'\. Did you mean 'attention'"):
-        design_from_dict({"atention": "se"})
+        DetectorDesign(**{"atention": "se"})
 
 
 def test_a_size_goes_through_json_unchanged():
-    assert DetectorSize(**json.loads(json.dumps(PAPER_SIZE.to_dict()))) == PAPER_SIZE
+    assert DetectorSize(**json.loads(json.dumps(plain(PAPER_SIZE)))) == PAPER_SIZE
 
 
 def test_random_weights_learn_everywhere_and_pretrained_ones_are_frozen_as_in_mmdet():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.detector import build_detector
+from emseg.wafer.detector import DetectorDesign, build_design
 from emseg.wafer.detector.detector_build import load_weights, read_weights, save_weights
 
 
@@ -16,8 +16,8 @@ def network(width: int = 4) -> nn.Module:
 
 
 def test_a_detectors_weights_are_written_and_read_back(tmp_path):
-    first = build_detector("ms_rcnn", 18, "fanet", size="small", seed=1)
-    second = build_detector("ms_rcnn", 18, "fanet", size="small", seed=2)
+    first = build_design(DetectorDesign("ms_rcnn", 18, "fanet", size="small"), seed=1)
+    second = build_design(DetectorDesign("ms_rcnn", 18, "fanet", size="small"), seed=2)
     save_weights(first, tmp_path / "new" / "weights.safetensors", notes={"design": "fanet"})
     load_weights(second, tmp_path / "new" / "weights.safetensors")
     other = second.state_dict()
@@ -47,8 +47,8 @@ def test_torchs_own_files_are_read(form, tmp_path):
 
 
 def test_weights_of_another_architecture_are_refused_with_what_differs(tmp_path):
-    save_weights(build_detector("mask_rcnn", 18, "fanet", size="small"), tmp_path / "fanet.safetensors")
-    model = build_detector("ms_rcnn", 18, "none", size="small", num_classes=2)
+    save_weights(build_design(DetectorDesign("mask_rcnn", 18, "fanet", size="small")), tmp_path / "fanet.safetensors")
+    model = build_design(DetectorDesign("ms_rcnn", 18, "none", size="small", num_classes=2))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(InputError) as caught:
         load_weights(model, tmp_path / "fanet.safetensors")

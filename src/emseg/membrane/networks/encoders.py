@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emseg.frequency.attention import BlockAttention
 from emseg.frequency.resnet import ResNet, ResNetDesign
-from emseg.membrane.networks.network_design import BlockAttention
 
 FIRST_STAGE_STRIDE = 4
 

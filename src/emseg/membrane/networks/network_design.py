@@ -26,18 +26,16 @@ Sources: Shi et al. 2022 (U-RISC), Segmentation Networks; Roy et al. 2018 (scSE)
 (smp). FANet's attention in a U-Net's encoder is in neither paper: it combines the two.
 """
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Annotated, Any, Literal, get_args
 
 import torch
 from pydantic import Field
-from torch import nn
 
 from emseg.checks import Count, Items, plain, require_count, validated
-from emseg.errors import UsageError, suggest
-from emseg.frequency.attention import EfficientChannelAttention, FanetAttention, FcaAttention, SqueezeExcite
+from emseg.errors import UsageError
+from emseg.frequency.attention import BlockAttention, block_attention, block_options, require_options
 from emseg.frequency.dct import TOP16
 from emseg.frequency.resnet import RESNET18, RESNET34, RESNET50, ResNetDesign
 
@@ -58,17 +56,7 @@ MIN_BASE_CHANNELS = 4  # LinkNet's decoder works at a quarter of the width
 MIN_DECODER_CHANNELS = 8  # of a default decoder; smp's narrowest has 16
 MAX_DEPTH = 5
 SCSE_REDUCTION = 16  # smp's
-FCANET_IMAGE_SIZE = 224
 FCANET_PARTS = 7  # FcaNet divides its frequencies by 7; a scaled index reads up to there
-
-# Makes the attention of one block from its channels and the stride of its maps.
-BlockAttention = Callable[[int, int], nn.Module]
-_CLASSES: Mapping[str, type[nn.Module]] = {
-    "se": SqueezeExcite,
-    "eca": EfficientChannelAttention,
-    "fca": FcaAttention,
-    "fanet": FanetAttention,
-}
 
 
 @validated
@@ -165,38 +153,18 @@ class NetworkDesign:
 
 def attention_options(name: str) -> tuple[str, ...]:
     """Return the names of the options of the attention `name`."""
-    if name == "scse":
-        return ("reduction",)
-    if name not in _CLASSES:
-        return ()
-    parameters = inspect.signature(_CLASSES[name]).parameters.values()
-    return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+    return ("reduction",) if name == "scse" else block_options(name)
 
 
 def encoder_attention(name: str, options: Mapping[str, Any]) -> BlockAttention:
     """Return the maker of the attention of one block of the encoder; the identity for "none" and "scse"."""
-
-    def make(channels: int, stride: int) -> nn.Module:
-        if name not in _CLASSES:
-            return nn.Identity()
-        if name == "fca":
-            return FcaAttention(channels, FCANET_IMAGE_SIZE // stride, **options)
-        return _CLASSES[name](channels, **options)
-
-    return make
+    return block_attention("none", {}) if name == "scse" else block_attention(name, options)
 
 
 def _require_attention(design: NetworkDesign, channels: Sequence[int], strides: Sequence[int]) -> None:
     """Raise `UsageError` unless the options are the attention's and every stage of the network can have it."""
     name, options = design.attention, design.attention_options
-    known = attention_options(name)
-    for option in options:
-        if option not in known:
-            has = f"has {', '.join(known)}" if known else "has none"
-            raise UsageError(
-                f"`attention_options` must be options of the attention {name!r}, which {has}; got {option!r}."
-                + suggest(str(option), known)
-            )
+    require_options(name, options, attention_options(name))
     if name == "scse":
         _require_scse(design)
     make = encoder_attention(name, options)

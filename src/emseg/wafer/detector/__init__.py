@@ -1,20 +1,5 @@
-from emseg.wafer.detector.detector_build import (
-    build_config,
-    build_design,
-    build_detector,
-    load_weights,
-    read_weights,
-    save_weights,
-)
-from emseg.wafer.detector.detector_design import (
-    BACKBONES,
-    DETECTORS,
-    SIZES,
-    DetectorDesign,
-    DetectorSize,
-    design_from_dict,
-    detector_size,
-)
+from emseg.wafer.detector.detector_build import build_config, build_design, load_weights, read_weights, save_weights
+from emseg.wafer.detector.detector_design import BACKBONES, DETECTORS, SIZES, DetectorDesign, DetectorSize
 from emseg.wafer.detector.detector_plan import PLANS, DetectorPlan
 from emseg.wafer.detector.detector_prediction import predict, predict_folder
 from emseg.wafer.detector.detector_trainer import TrainedDetector, train_detector
@@ -31,9 +16,6 @@ __all__ = [
     "TrainedDetector",
     "build_config",
     "build_design",
-    "build_detector",
-    "design_from_dict",
-    "detector_size",
     "load_weights",
     "model_config",
     "predict",

@@ -3,7 +3,7 @@
 The initial weights depend on the seed and the design alone. Everything that two designs have in common starts from the
 same weights, whatever the attention between.
 
-A misspelt entry of a configuration is found before anything is built. mmdet passes unknown arguments on until a
+A misspelt entry of a configuration is found before anything is built; mmdet passes unknown arguments on until a
 constructor far inside refuses them, and ignores unknown training and test settings until the first image. Here, every
 dictionary with a `type` may only have what that class's constructor takes, and `train_cfg` and `test_cfg` only what our
 own configuration has in the same place. Operators, layers and initialisers (`roi_layer`, `nms`, `norm_cfg`, ...) belong
@@ -16,7 +16,7 @@ checkpoints of mmengine's Runner, are read with weights_only=True. A file that d
 import inspect
 import logging
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from emseg.checks import require_count
 from emseg.errors import InputError, UsageError, suggest
 from emseg.files import atomic_path
-from emseg.wafer.detector.detector_design import Attention, Detector, DetectorDesign, SizeName
+from emseg.wafer.detector.detector_design import DetectorDesign
 from emseg.wafer.detector.mmdet_config import Config, model_config
 
 SAFETENSORS = ".safetensors"
@@ -36,37 +36,11 @@ ELSEWHERE = ("roi_layer", "nms", "norm_cfg", "conv_cfg", "act_cfg", "upsample_cf
 SETTINGS = ("train_cfg", "test_cfg")
 
 
-def build_detector(
-    detector: Detector = "mask_rcnn",
-    depth: int = 50,
-    attention: Attention = "none",
-    *,
-    num_classes: int = 4,
-    size: SizeName = "paper",
-    attention_options: Mapping[str, object] | None = None,
-    changes: Mapping[str, object] | None = None,
-    backbone_weights: str | None = None,
-    seed: int = 0,
-) -> nn.Module:
-    """Return a detector with initial weights, in training mode; the arguments are those of `DetectorDesign`.
-
-    torch's random state stays as it was. Raises `UsageError` for an invalid design.
-    """
-    design = DetectorDesign(
-        detector=detector,
-        depth=depth,  # type: ignore[arg-type]  # checked there
-        attention=attention,
-        attention_options=attention_options or {},
-        num_classes=num_classes,
-        size=size,
-        changes=changes or {},
-        backbone_weights=backbone_weights,
-    )
-    return build_design(design, seed=seed)
-
-
 def build_design(design: DetectorDesign, *, seed: int = 0) -> nn.Module:
-    """Return the detector of `design` with the initial weights of `seed`, in training mode."""
+    """Return the detector of `design` with the initial weights of `seed`, in training mode.
+
+    torch's random state stays as it was.
+    """
     return build_config(model_config(design), seed=seed)
 
 
@@ -83,7 +57,11 @@ def build_config(config: Config, *, seed: int = 0) -> nn.Module:
     from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
-    check_config(config, {**TASK_UTILS.module_dict, **MODELS.module_dict})
+    if not isinstance(config, Mapping) or "type" not in config:
+        raise UsageError('a model\'s configuration must be a mapping with a "type"; see `model_config` for one.')
+    ours = model_config(DetectorDesign("ms_rcnn"))
+    settings = {name: ours[name] for name in SETTINGS}
+    _check(config, "model", {**TASK_UTILS.module_dict, **MODELS.module_dict}, settings)
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)  # or it prints a line for every parameter
@@ -100,20 +78,6 @@ def build_config(config: Config, *, seed: int = 0) -> nn.Module:
     return cast(nn.Module, model)
 
 
-def check_config(config: Mapping[str, Any], classes: Mapping[str, type]) -> None:
-    """Raise `UsageError` that names the first entry that no part would read, and the nearest known one.
-
-    `classes` has the parts that a model can be made of, by name.
-    """
-    if not isinstance(config, Mapping) or "type" not in config:
-        raise UsageError('a model\'s configuration must be a mapping with a "type"; see `model_config` for one.')
-    known_settings = model_config(DetectorDesign("ms_rcnn"))
-    _check_typed(config, "model", classes)
-    for name in SETTINGS:
-        if isinstance(config.get(name), Mapping):
-            _check_settings(config[name], known_settings[name], f"model.{name}", classes)
-
-
 def accepted_arguments(part: type) -> set[str] | None:
     """Return the names of the constructor's arguments, with its base classes' as far as it passes on the rest.
 
@@ -121,54 +85,38 @@ def accepted_arguments(part: type) -> set[str] | None:
     """
     names: set[str] = set()
     for base in inspect.getmro(part):
-        if "__init__" not in vars(base):
-            continue
-        parameters = inspect.signature(base).parameters.values()
-        names |= {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            return names
+        if "__init__" in vars(base):
+            kinds = {one.name: one.kind for one in inspect.signature(base).parameters.values()}
+            names |= {name for name, kind in kinds.items() if kind is not inspect.Parameter.VAR_KEYWORD}
+            if inspect.Parameter.VAR_KEYWORD not in kinds.values():
+                return names
     return None
 
 
-def _check_typed(config: Mapping[str, Any], place: str, classes: Mapping[str, type]) -> None:
-    """Check a dictionary with a type, and those within it."""
-    kind = config["type"]
-    if not isinstance(kind, type) and kind not in classes:
-        raise UsageError(
-            f"`{place}.type` must name a part that mmdet knows; got {kind!r}.{suggest(str(kind), classes)}"
-        )
-    part = kind if isinstance(kind, type) else classes[kind]
-    accepted = accepted_arguments(part)
-    if accepted is not None:
-        _require_known(config, accepted | {"type"}, place, part.__name__)
-    for key, value in config.items():
-        if key not in ELSEWHERE + SETTINGS:
-            for inner in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
-                if isinstance(inner, Mapping) and "type" in inner:
-                    _check_typed(inner, f"{place}.{key}", classes)
-
-
-def _check_settings(
-    settings: Mapping[str, Any], known: Mapping[str, Any], place: str, classes: Mapping[str, type]
-) -> None:
-    """Check training or test settings against those of our own configuration in the same place."""
-    _require_known(settings, known, place, "mmdet")
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and key not in ELSEWHERE:
-            if "type" in value:
-                _check_typed(value, f"{place}.{key}", classes)
-            elif isinstance(known[key], Mapping):
-                _check_settings(value, known[key], f"{place}.{key}", classes)
-
-
-def _require_known(config: Mapping[str, Any], known: Iterable[str], place: str, owner: str) -> None:
-    names = sorted(known)
-    for key in config:
-        if key not in names:
+def _check(config: Mapping[str, Any], place: str, classes: Mapping[str, type], settings: Mapping[str, Any]) -> None:
+    """Check a dictionary and those within it: against its type's constructor, or without a type against `settings`."""
+    known, owner = set(settings) or None, "mmdet"
+    if "type" in config:
+        kind = config["type"]
+        if not isinstance(kind, type) and kind not in classes:
             raise UsageError(
-                f"`{place}` may only have what {owner} knows; got {key!r}.{suggest(str(key), names)} "
-                f"Known are {', '.join(names)}."
+                f"`{place}.type` must name a part that mmdet knows; got {kind!r}.{suggest(str(kind), classes)}"
             )
+        part = kind if isinstance(kind, type) else classes[kind]
+        accepted, owner = accepted_arguments(part), part.__name__
+        known = None if accepted is None else accepted | {"type"}
+    for key in config:
+        if known is not None and key not in known:
+            raise UsageError(
+                f"`{place}` may only have what {owner} knows; got {key!r}.{suggest(str(key), sorted(known))} "
+                f"Known are {', '.join(sorted(known))}."
+            )
+    for key, value in config.items():
+        inner = settings.get(key)
+        inner = inner if isinstance(inner, Mapping) else {}
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if key not in ELSEWHERE and isinstance(one, Mapping) and ("type" in one or inner):
+                _check(one, f"{place}.{key}", classes, inner)
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
@@ -200,11 +148,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
 
 
 def save_weights(
-    model: nn.Module,
-    path: Path | str,
-    *,
-    dtype: torch.dtype | None = None,
-    notes: Mapping[str, str] | None = None,
+    model: nn.Module, path: Path | str, *, dtype: torch.dtype | None = None, notes: Mapping[str, str] | None = None
 ) -> None:
     """Write the state dict of `model` to a .safetensors file, with `notes` in its header.
 
@@ -229,14 +173,11 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
     it was.
     """
     given, own = read_weights(path), model.state_dict()
+    shapes = {name: (tuple(given[name].shape), tuple(own[name].shape)) for name in own if name in given}
     problems = {
         "lacks": [name for name in own if name not in given],
         "has besides": [name for name in given if name not in own],
-        "has other shapes for": [
-            f"{name} ({tuple(given[name].shape)} instead of {tuple(own[name].shape)})"
-            for name in own
-            if name in given and own[name].shape != given[name].shape
-        ],
+        "has other shapes for": [f"{name} ({a} instead of {b})" for name, (a, b) in shapes.items() if a != b],
     }
     differences = [
         f"{problem} {', '.join(names[:N_SHOWN])}" + (f" and {len(names) - N_SHOWN} more" if names[N_SHOWN:] else "")

@@ -7,35 +7,26 @@
     size        paper   mmdet's `mask-rcnn_r50_fpn` and `ms-rcnn_r50_fpn`, number by number: colour, four stages
                 small   the same parts for grey tiles of 256 px with sections of about 40 to 90 px, on two CPU cores
 
-The small size keeps the kind of block and the number of blocks of the first three stages (3, 4, 6), so that an
-attention sits in as many places per stage as in the full network. It trains from random weights, therefore with
-normalisation that learns.
+The small size keeps the kind of block and the number of blocks of the first three stages (3, 4, 6), so that as many
+attentions sit in a stage as in the full network. It trains from random weights, so its normalisation learns.
 
-A design is plain data: it imports no part of mmdet, is written to JSON and read back, and is all that is needed to
-interpret the weights in a checkpoint.
+A design is plain data without mmdet: `DetectorDesign(**values)` reads back what `to_dict` gives, and no more is needed
+to interpret the weights in a checkpoint.
 
 Source: Sun et al. 2021 (FANet), section 4.2 and Table 2; mmdet's configuration files. The small size is ours.
 """
 
-import inspect
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Annotated, Any, Literal, get_args
 
 import torch
 from pydantic import Field
-from torch import nn
 
-from emseg.checks import Count, CountOrZero, Fraction, Items, NotNegative, Positive, plain, require_one_of, validated
-from emseg.errors import UsageError, suggest
-from emseg.frequency.attention import (
-    FCANET_SIZES,
-    EfficientChannelAttention,
-    FanetAttention,
-    FcaAttention,
-    SqueezeExcite,
-)
-from emseg.frequency.resnet import RESNET18, RESNET34, RESNET50, AttentionMaker, ResNetDesign
+from emseg.checks import Count, CountOrZero, Fraction, Items, NotNegative, Positive, changed, plain, validated
+from emseg.errors import UsageError
+from emseg.frequency.attention import block_attention
+from emseg.frequency.resnet import RESNET18, RESNET34, RESNET50, ResNetDesign
 
 Detector = Literal["mask_rcnn", "ms_rcnn"]
 Attention = Literal["none", "se", "eca", "fca", "fanet"]
@@ -44,12 +35,6 @@ DETECTORS, SIZES = get_args(Detector), get_args(SizeName)
 BACKBONES = {18: RESNET18, 34: RESNET34, 50: RESNET50}
 TORCHVISION = "torchvision"
 N_STAGES, FIRST_STRIDE = 4, 4
-_ATTENTION_CLASSES: Mapping[str, type[nn.Module]] = {
-    "se": SqueezeExcite,
-    "eca": EfficientChannelAttention,
-    "fca": FcaAttention,
-    "fanet": FanetAttention,
-}
 AtLeast2 = Annotated[int, Field(ge=2)]
 
 
@@ -102,43 +87,38 @@ class DetectorSize:
     mask_threshold: Fraction = 0.5
 
     def __post_init__(self) -> None:
+        strides, stages = self.strides, [FIRST_STRIDE * 2**stage for stage in range(self.n_stages)]
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.in_channels:
                 raise UsageError(
                     f"`{name}` must have one number for each of the {self.in_channels} input channels; "
                     f"got {getattr(self, name)!r}."
                 )
-        first, last = self.strides[0], FIRST_STRIDE * 2 ** (self.n_stages - 1)
-        doubling = tuple(first * 2**level for level in range(len(self.strides)))
-        if self.strides != doubling or first not in [FIRST_STRIDE * 2**stage for stage in range(self.n_stages)]:
+        if strides[0] not in stages or strides != tuple(strides[0] * 2**level for level in range(len(strides))):
             raise UsageError(
                 f"`strides` must double from level to level and start at the stride of a stage, "
-                f"{FIRST_STRIDE} to {last} for {self.n_stages} stages; got {self.strides!r}."
+                f"{FIRST_STRIDE} to {stages[-1]} for {self.n_stages} stages; got {strides!r}."
             )
-        if last not in self.strides:
+        if stages[-1] not in strides:
             raise UsageError(
                 f"`strides` must reach the last stage, which would otherwise be computed and not used; got "
-                f"{self.strides!r} with {self.n_stages} stages. Add {last}, or lower `n_stages`."
+                f"{strides!r} with {self.n_stages} stages. Add {stages[-1]}, or lower `n_stages`."
             )
         if self.frozen_stages is not None and not -1 <= self.frozen_stages <= self.n_stages:
             raise UsageError(
                 f"`frozen_stages` must be -1 (none), 0 (the first convolution) or up to {self.n_stages}; "
                 f"got {self.frozen_stages!r}."
             )
-        if self.anchor_sizes is not None and len(self.anchor_sizes) != len(self.strides):
+        if self.anchor_sizes is not None and len(self.anchor_sizes) != len(strides):
             raise UsageError(
                 f"`anchor_sizes` must have one size for each level of `strides`; got {self.anchor_sizes!r} for "
-                f"{self.strides!r}."
+                f"{strides!r}."
             )
 
     @property
     def stages_read(self) -> tuple[int, ...]:
         """The stages, from 0, whose maps the pyramid is built on."""
         return tuple(stage for stage in range(self.n_stages) if FIRST_STRIDE * 2**stage in self.strides)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON knows them."""
-        return plain(self)
 
 
 PAPER_SIZE = DetectorSize()
@@ -167,23 +147,6 @@ SMALL_SIZE = DetectorSize(
 SMALL_BOTTLENECK_CHANNELS = 16  # so that all depths cost about the same: a bottleneck outputs four times its width
 
 
-def detector_size(name: str, depth: int, changes: Mapping[str, Any] | None = None) -> DetectorSize:
-    """Return the size `name` for a backbone of `depth` layers, with `changes` to single fields.
-
-    Raises `UsageError` for an unknown size, an unknown field (with the nearest known one) or a value out of range.
-    """
-    size = PAPER_SIZE if require_one_of("size", name, SIZES) == "paper" else SMALL_SIZE
-    if name == "small" and depth == 50:
-        size = replace(size, base_channels=SMALL_BOTTLENECK_CHANNELS)
-    for key in changes or {}:
-        if key not in plain(size):
-            raise UsageError(
-                f"`changes` may only name fields of a detector's size; got {key!r}.{suggest(str(key), plain(size))} "
-                f"Known are {', '.join(plain(size))}."
-            )
-    return replace(size, **(changes or {}))
-
-
 @validated
 class DetectorDesign:
     """A detector; the defaults are those of the paper's largest Mask R-CNN, with the classifier for its four classes.
@@ -204,27 +167,24 @@ class DetectorDesign:
     backbone_weights: str | None = None
 
     def __post_init__(self) -> None:
-        make = attention_maker(self.attention, self.attention_options)
+        make = block_attention(self.attention, self.attention_options)
         with torch.device("meta"):  # no memory, and no random number is drawn
-            for stage, channels in enumerate(self.backbone.out_channels, start=1):
-                make(channels, stage)
+            for stage, channels in enumerate(self.backbone.out_channels):
+                make(channels, FIRST_STRIDE * 2**stage)
 
     @property
     def numbers(self) -> DetectorSize:
         """The `size` with the `changes`."""
-        return detector_size(self.size, self.depth, self.changes)
+        size = PAPER_SIZE if self.size == "paper" else SMALL_SIZE
+        if self.size == "small" and self.depth == 50:
+            size = changed(size, base_channels=SMALL_BOTTLENECK_CHANNELS)
+        return changed(size, **self.changes)
 
     @property
     def backbone(self) -> ResNetDesign:
         """The residual network; its classifier is not used."""
-        full, numbers = BACKBONES[self.depth], self.numbers
-        return ResNetDesign(
-            block=full.block,
-            depths=full.depths[: numbers.n_stages],
-            base_channels=numbers.base_channels,
-            in_channels=numbers.in_channels,
-            n_classes=1,
-        )
+        full, size = BACKBONES[self.depth], self.numbers
+        return ResNetDesign(full.block, full.depths[: size.n_stages], size.base_channels, size.in_channels, n_classes=1)
 
     @property
     def frozen_stages(self) -> int:
@@ -239,42 +199,5 @@ class DetectorDesign:
         return given if given is not None else self.backbone_weights is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON knows them; `design_from_dict` reads them back."""
+        """Return the fields as JSON knows them; `DetectorDesign(**values)` reads them back."""
         return plain(self)
-
-
-def design_from_dict(values: Mapping[str, Any]) -> DetectorDesign:
-    """Return the design that `to_dict` described; raises `UsageError` for a name that no design has."""
-    return DetectorDesign(**values)
-
-
-def attention_maker(name: str, options: Mapping[str, Any] | None = None) -> AttentionMaker:
-    """Return what makes the attention of one block from its channels and its stage, 1 to 4.
-
-    Raises `UsageError` for an option that the attention does not have; the values are checked when one is made.
-    """
-    require_one_of("attention", name, get_args(Attention))
-    given: dict[str, Any] = dict(options or {})
-    known: tuple[str, ...] = ()
-    if name in _ATTENTION_CLASSES:
-        parameters = inspect.signature(_ATTENTION_CLASSES[name]).parameters.values()
-        known = tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
-    pairs = given.get("frequencies")
-    if isinstance(pairs, list):  # JSON has no tuples
-        given["frequencies"] = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in pairs)
-    for option in given:
-        if option not in known:
-            has = f"has {', '.join(known)}" if known else "has none"
-            raise UsageError(
-                f"`attention_options` must be options of the attention {name!r}, which {has}; got {option!r}."
-                + suggest(str(option), known)
-            )
-
-    def make(channels: int, stage: int) -> nn.Module:
-        if name == "none":
-            return nn.Identity()
-        if name == "fca":  # FcaNet pools each stage to its size on an image of 224 px
-            return FcaAttention(channels, FCANET_SIZES[stage - 1], **given)
-        return _ATTENTION_CLASSES[name](channels, **given)
-
-    return make

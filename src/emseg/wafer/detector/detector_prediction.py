@@ -5,8 +5,8 @@ overlap that it expects of its mask with the truth, a regression, so the product
 in order of decreasing score. Masks are run-length codes of pycocotools. Batches change detections by rounding alone.
 
 A tile is 8-bit grey, or 8-bit RGB for a detector of three channels, and as large as its annotations say. mmdet reads
-images by OpenCV, which accepts anything: 16-bit images lose their lower bits, colour becomes grey, an image larger than
-its annotations say is taken as it is. Files are therefore checked before the first step, from their headers.
+images by OpenCV, which accepts anything (16-bit images lose their lower bits, colour becomes grey), so files are
+checked before the first step, from their headers.
 
 Source: mmdet's `predict`, with the thresholds of the detector's design.
 """
@@ -14,6 +14,7 @@ Source: mmdet's `predict`, with the thresholds of the detector's design.
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,9 +24,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pycocotools import mask as rle_masks
-from torch import Tensor, nn
+from torch import nn
 
 from emseg.checks import require_count, require_one_of
 from emseg.errors import InputError, UsageError
@@ -35,7 +36,6 @@ from emseg.wafer.formats.benchmark_folder import open_benchmark
 from emseg.wafer.formats.coco import CocoSet
 from emseg.wafer.splits import VALIDATION
 
-Rle = dict[str, Any]
 BATCH_SIZE = 4
 _MODES = {"I;16": "16-bit grey", "1": "1-bit", "P": "a palette image", "RGB": "colour", "RGBA": "colour with alpha"}
 _REPAIR = "Convert it, for example by `emseg wafer tiles`, which writes 8-bit grey tiles."
@@ -43,10 +43,9 @@ _REPAIR = "Convert it, for example by `emseg wafer tiles`, which writes 8-bit gr
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one image of `height` x `width` pixels, best first.
+    """What was found in one image of `height` x `width` pixels, best first; `labels` are places in the class names.
 
-    `boxes` are (top, left, bottom, right) in pixels, `labels` places in the class names, `masks` run-length codes of
-    the image's size.
+    `boxes` are (top, left, bottom, right) in pixels, `masks` run-length codes of the image's size.
     """
 
     height: int
@@ -54,7 +53,7 @@ class Detections:
     boxes: Float32[np.ndarray, "detection 4"]
     scores: Float32[np.ndarray, "detection"]
     labels: Int64[np.ndarray, "detection"]
-    masks: tuple[Rle, ...]
+    masks: tuple[dict[str, Any], ...]
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -72,18 +71,13 @@ class Detections:
 
     def coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
         """Return the detections as COCO's results format has them; `category_ids` go with the labels."""
-        return [
-            {
-                "image_id": image_id,
-                "category_id": category_ids[label],
-                "bbox": [float(left), float(top), float(right - left), float(bottom - top)],
-                "score": float(score),
-                "segmentation": dict(mask),
-            }
-            for (top, left, bottom, right), score, label, mask in zip(
-                self.boxes, self.scores, self.labels, self.masks, strict=True
-            )
-        ]
+        results = []
+        for place, (top, left, bottom, right) in enumerate(self.boxes):
+            box = [float(side) for side in (left, top, right - left, bottom - top)]
+            score, mask = float(self.scores[place]), self.masks[place]
+            category = {"image_id": image_id, "category_id": category_ids[self.labels[place]]}
+            results.append({**category, "bbox": box, "score": score, "segmentation": dict(mask)})
+        return results
 
 
 def predict(
@@ -96,9 +90,8 @@ def predict(
 ) -> list[Detections]:
     """Return what `model` finds in each of `images`, 8-bit arrays [row, column] or [row, column, 3] (RGB).
 
-    The model is left in evaluation mode. `scale` resizes the longer side of each image to so many pixels before; boxes
-    and masks are of the image as it came. `precision` "bf16" or "fp16" is faster where the device has it. Raises
-    `InputError` for arrays of another kind.
+    The model is left in evaluation mode. `scale` first resizes the longer side of each image to that many pixels; boxes
+    and masks are of the original. `precision` is "fp32", "bf16" or "fp16". Raises `InputError` for other arrays.
     """
     require_count("batch_size", batch_size)
     require_one_of("precision", precision, AUTOCAST_DTYPES)
@@ -122,29 +115,20 @@ def predict_folder(
 ) -> list[dict[str, Any]]:
     """Return what `model` finds in one part of a COCO folder's split, as COCO's results format has it."""
     benchmark = open_benchmark(folder)
-    coco = benchmark.read(split, part)
-    files = benchmark.split(split)
+    coco, files = benchmark.read(split, part), benchmark.split(split)
     image_folder = files.validation_images if part == VALIDATION else files.train_images
-    n_classes = _n_classes(model)
+    n_classes: Any = model.get_submodule("roi_head.bbox_head").num_classes
     if n_classes != len(coco.class_names):
         raise UsageError(
             f"the detector must have been trained on the classes of the data; it knows {n_classes}, {coco.path} has "
             f"{len(coco.class_names)} ({', '.join(coco.class_names)})."
         )
-    channels = _n_channels(model)
-    require_tiles(coco, image_folder, channels)
-
-    def tiles() -> Iterator[NDArray[Any]]:
-        for image in coco.images:
-            yield read_tile(image_folder / image.file_name, channels)
-
-    found = predict(model, tiles(), batch_size=batch_size, scale=scale, precision=precision)
-    category_ids = sorted(int(entry["id"]) for entry in read_json(coco.path)["categories"])
-    return [
-        entry
-        for image, detections in zip(coco.images, found, strict=True)
-        for entry in detections.coco(image.id, category_ids)
-    ]
+    require_tiles(coco, image_folder, _n_channels(model))
+    tiles = (_read_tile(image_folder / image.file_name) for image in coco.images)
+    found = predict(model, tiles, batch_size=batch_size, scale=scale, precision=precision)
+    categories = sorted(int(entry["id"]) for entry in read_json(coco.path)["categories"])
+    pairs = zip(coco.images, found, strict=True)
+    return [entry for image, detections in pairs for entry in detections.coco(image.id, categories)]
 
 
 def write_detections(results: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -163,77 +147,56 @@ def load_detections(path: str | Path) -> list[dict[str, Any]]:
 def _predict_batch(
     model: nn.Module, images: Sequence[NDArray[Any]], first: int, scale: int | None, precision: str
 ) -> list[Detections]:
+    import mmcv
     from mmdet.structures import DetDataSample
 
     n_channels, dtype = _n_channels(model), AUTOCAST_DTYPES[precision]
     inputs, samples = [], []
     for place, image in enumerate(images):
-        _require_image(image, first + place, n_channels)
-        shown = _resized(image, scale)
-        inputs.append(_as_input(shown, n_channels))
+        colour = image.ndim == 3 and image.shape[2] == 3 == n_channels
+        if image.dtype != np.uint8 or not (image.ndim == 2 or colour) or not image.size:
+            wanted = "[row, column]" if n_channels == 1 else "[row, column] or [row, column, 3]"
+            raise InputError(
+                f"images must be 8-bit arrays {wanted}; image {first + place} is {image.dtype} of shape "
+                f"{list(image.shape)}. Scale it to 0 to 255 and convert it to uint8."
+            )
+        shown = image if scale is None else np.asarray(mmcv.imrescale(image, (scale, scale)))
         factor = (shown.shape[1] / image.shape[1], shown.shape[0] / image.shape[0])
         meta = {"img_shape": shown.shape[:2], "ori_shape": image.shape[:2], "scale_factor": factor, "img_id": place}
         samples.append(DetDataSample(metainfo=meta))
+        if colour:  # BGR, as OpenCV reads
+            inputs.append(torch.from_numpy(np.array(shown[:, :, ::-1])).permute(2, 0, 1))
+        else:
+            inputs.append(torch.from_numpy(np.array(shown))[None].expand(n_channels, -1, -1))
     device = next(model.parameters()).device.type
     with torch.inference_mode(), torch.autocast(device, dtype=dtype, enabled=dtype is not None):
         predicted = model.test_step({"inputs": inputs, "data_samples": samples})  # type: ignore[operator]
-    return [_as_detections(one.pred_instances, image) for one, image in zip(predicted, images, strict=True)]
+    return [_detections(one.pred_instances, *image.shape[:2]) for one, image in zip(predicted, images, strict=True)]
 
 
-def _as_detections(found: Any, image: NDArray[Any]) -> Detections:
-    height, width = image.shape[:2]
+def _detections(found: Any, height: int, width: int) -> Detections:
     scores = found.scores.float().clamp(0, 1)
     order = scores.argsort(descending=True, stable=True)
+    boxes = found.bboxes[order][:, [1, 0, 3, 2]].float().cpu().numpy()
     masks = found.masks[order].cpu().numpy().astype(np.uint8)
     codes = rle_masks.encode(np.asfortranarray(masks.transpose(1, 2, 0))) if len(masks) else []
-    return Detections(
-        height=height,
-        width=width,
-        boxes=found.bboxes[order][:, [1, 0, 3, 2]].float().cpu().numpy(),
-        scores=scores[order].cpu().numpy(),
-        labels=found.labels[order].cpu().numpy(),
-        masks=tuple({"size": list(code["size"]), "counts": code["counts"].decode("ascii")} for code in codes),
-    )
-
-
-def _resized(image: NDArray[Any], scale: int | None) -> NDArray[Any]:
-    if scale is None:
-        return image
-    import mmcv
-
-    return np.asarray(mmcv.imrescale(image, (scale, scale)))
-
-
-def _as_input(image: NDArray[Any], n_channels: int) -> Tensor:
-    """Return the image as the network's pre-processing takes it: [channel, row, column], and BGR as OpenCV reads."""
-    if image.ndim == 2:
-        return torch.from_numpy(np.array(image))[None].expand(n_channels, -1, -1)
-    return torch.from_numpy(np.array(image[:, :, ::-1])).permute(2, 0, 1)
-
-
-def _require_image(image: NDArray[Any], place: int, n_channels: int) -> None:
-    colour = image.ndim == 3 and image.shape[2] == 3
-    if image.dtype != np.uint8 or not (image.ndim == 2 or (colour and n_channels == 3)) or not image.size:
-        wanted = "[row, column]" if n_channels == 1 else "[row, column] or [row, column, 3]"
-        raise InputError(
-            f"images must be 8-bit arrays {wanted}; image {place} is {image.dtype} of shape {list(image.shape)}. "
-            "Scale it to 0 to 255 and convert it to uint8."
-        )
+    texts = tuple({"size": list(code["size"]), "counts": code["counts"].decode("ascii")} for code in codes)
+    return Detections(height, width, boxes, scores[order].cpu().numpy(), found.labels[order].cpu().numpy(), texts)
 
 
 def _n_channels(model: nn.Module) -> int:
     return int(model.get_buffer("data_preprocessor.mean").numel())
 
 
-def _n_classes(model: nn.Module) -> int:
-    return int(model.get_submodule("roi_head.bbox_head").num_classes)  # type: ignore[arg-type]
-
-
 def require_tiles(coco: CocoSet, folder: Path, in_channels: int) -> None:
     """Raise `InputError` that names the first image file which is not what the annotations and the detector need."""
     for image in coco.images:
         path = folder / image.file_name
-        width, height = require_tile(path, in_channels)
+        with _opened(path) as file:
+            mode, (width, height) = file.mode, file.size
+        if mode != "L" and not (mode == "RGB" and in_channels == 3):
+            wanted = "8-bit grey" if in_channels == 1 else "8-bit grey or RGB"
+            raise InputError(f"images must be {wanted}; {path} is {_MODES.get(mode, f'of mode {mode}')}. {_REPAIR}")
         if (height, width) != (image.height, image.width):
             raise InputError(
                 f"an image must be as large as its annotations say; {path} has {height} x {width} pixels (rows x "
@@ -241,24 +204,15 @@ def require_tiles(coco: CocoSet, folder: Path, in_channels: int) -> None:
             )
 
 
-def require_tile(path: Path, in_channels: int) -> tuple[int, int]:
-    """Return width and height of an image file; raise `InputError` unless a detector of so many channels takes it."""
-    try:
-        with Image.open(path) as image:
-            mode, size = image.mode, image.size
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image: {error}. Write it again as PNG.") from error
-    if mode != "L" and not (mode == "RGB" and in_channels == 3):
-        wanted = "8-bit grey" if in_channels == 1 else "8-bit grey or RGB"
-        raise InputError(f"images must be {wanted}; {path} is {_MODES.get(mode, f'of mode {mode}')}. {_REPAIR}")
-    return size
+def _read_tile(path: Path) -> NDArray[np.uint8]:
+    with _opened(path) as image:
+        return np.array(image)
 
 
-def read_tile(path: Path, in_channels: int) -> NDArray[np.uint8]:
-    """Return the pixels of an image file, [row, column] or, where the file is RGB, [row, column, 3]."""
-    require_tile(path, in_channels)
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            return np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
+            yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as an image: {error}. Write it again as PNG.") from error

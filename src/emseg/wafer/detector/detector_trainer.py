@@ -6,12 +6,11 @@ An interrupted training resumes, on a CPU and with the same number of threads to
 torchrun starts several processes that share each step's batch.
 """
 
-import json
 import os
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,9 +37,8 @@ CONFIG = "config.py"
 class TrainedDetector:
     """A trained network in evaluation mode, and what the training took.
 
-    `curves` has a value per step under "step", "seconds", "learning_rate", "loss" and the names of the losses that it
-    is the sum of. `seconds` counts all parts of an interrupted training, from its checkpoints. `peak_memory_mib` is of
-    the GPU, or of the process on a CPU; of the last part, if there were several.
+    `curves` has a value per step under "step", "seconds", "learning_rate", "loss" and the names of its terms. `seconds`
+    counts all parts of an interrupted training, `peak_memory_mib` (of the GPU, or the process on a CPU) the last.
     """
 
     model: nn.Module
@@ -69,10 +67,9 @@ def train_detector(
     """Train `design` by `plan` on a split of the COCO folder `folder`.
 
     A folder that we did not write ourselves is first rewritten beside `work_dir`, so that boxes and areas follow the
-    outlines. With `resume` a training resumes from the work folder's checkpoint, and a finished one is returned at
-    once; without it the training begins anew. `progress` shows a progress bar on a terminal. Raises `UsageError` for
-    settings that do not fit each other, the data, the device or the work folder, and when memory does not suffice;
-    `InputError` for data that cannot be used.
+    outlines. With `resume` a training resumes from its checkpoint, and a finished one is returned at once. `progress`
+    shows a progress bar on a terminal. Raises `UsageError` for settings that do not fit each other, the data, the
+    device or the work folder, and when memory does not suffice; `InputError` for data that cannot be used.
     """
     work_dir, world_size = Path(work_dir), int(os.environ.get("WORLD_SIZE", "1"))
     device = require_device(plan.device, 1, plan.precision)
@@ -82,7 +79,6 @@ def train_detector(
         "plan": {**plan.settings(), "device": device.type},
         "data": {"fingerprint": benchmark.fingerprint, "split": split},
     }
-    settings = json.loads(json.dumps(settings))
     if resume:
         work_folder.require_same_settings(work_dir, settings)
         took = work_folder.read_finished(work_dir)
@@ -92,24 +88,17 @@ def train_detector(
             return _trained(model.to(device), design, plan, work_dir, took)
     files = benchmark.split(split)
     require_tiles(benchmark.read(split, TRAIN), files.train_images, design.numbers.in_channels)
+    names = benchmark.class_names
     config = runner_config(
-        design,
-        plan,
-        benchmark.folder,
-        split,
-        work_dir,
-        files=files,
-        class_names=benchmark.class_names,
-        world_size=world_size,
+        design, plan, benchmark.folder, split, work_dir, files=files, class_names=names, world_size=world_size
     )
     if int(os.environ.get("RANK", "0")) == 0:
         work_folder.begin(work_dir, settings, resume=resume)
     work_dir.mkdir(parents=True, exist_ok=True)
     tiles = "smaller tiles" if plan.scale is None else f"a smaller scale (now {plan.scale})"
-    repair = f"Use a smaller batch_size (now {plan.batch_size}), {tiles}"
-    with clear_memory_error(
-        device_name(device), f"{repair}." if plan.precision == "bf16" else f"{repair}, or precision='bf16'."
-    ):
+    precision = "" if plan.precision == "bf16" else ", or precision='bf16'"
+    repair = f"Use a smaller batch_size (now {plan.batch_size}), {tiles}{precision}."
+    with clear_memory_error(device_name(device), repair):
         runner = _run(config, plan, device, "pytorch" if world_size > 1 else "none", progress)
     model = runner.bare_model
     took = {
@@ -133,6 +122,7 @@ def _run(config: Config, plan: DetectorPlan, device: torch.device, launcher: str
     from emseg.wafer.detector import mmdet_parts  # noqa: F401, I001 - before mmdet
     from emseg.wafer.detector import mmdet_data  # noqa: F401
     from emseg.wafer.detector.mmdet_runner import DetectorRunner
+    import cv2
     from mmengine import Config as MmConfig
     from mmengine.registry import DefaultScope
     from tqdm import tqdm
@@ -141,11 +131,12 @@ def _run(config: Config, plan: DetectorPlan, device: torch.device, launcher: str
         torch.cuda.reset_peak_memory_stats(device)
     with (
         seeded(plan.seed),
-        _opencv_threads_restored(),
+        ExitStack() as restored,
         warnings.catch_warnings(),
         DefaultScope.overwrite_default_scope("mmdet"),
         tqdm(unit="step", disable=None if progress else True, leave=False) as bar,
     ):
+        restored.callback(cv2.setNumThreads, cv2.getNumThreads())
         warnings.simplefilter("ignore")
         # mmengine keeps loggers and the like by name for as long as the process lives, so no name may come twice
         cfg = MmConfig({**config, "launcher": launcher, "experiment_name": uuid.uuid4().hex})
@@ -160,17 +151,6 @@ def _run(config: Config, plan: DetectorPlan, device: torch.device, launcher: str
         runner.on_step = on_step
         runner.train()
     return runner
-
-
-@contextmanager
-def _opencv_threads_restored() -> Iterator[None]:
-    import cv2
-
-    n_threads = cv2.getNumThreads()
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(n_threads)
 
 
 def _trained(

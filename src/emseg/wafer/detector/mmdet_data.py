@@ -1,9 +1,8 @@
 """Training data of mmdet as a function of the number of a draw, and two augmentations that mmdet lacks.
 
-The images of a training are numbered by draws, and the random numbers of a draw and of a step depend on the seed and on
-its number alone (`emseg.training.steps`), so that an interrupted training resumes to the same bits. mmdet's transforms
-and samplers use the global generators of NumPy, Python and torch; those are seeded for one draw or one step, and then
-restored.
+Images are numbered by draws, and the random numbers of a draw and of a step depend on the seed and its number alone
+(`emseg.training.steps`), so that an interrupted training resumes to the same bits. mmdet's transforms and samplers use
+the global generators of NumPy, Python and torch; those are seeded for one draw or one step, and then restored.
 
 A quarter turn moves the pixel (r, c) of an image of W columns to (W - 1 - c, r): counter-clockwise, as `numpy.rot90`
 does it. Boxes are continuous, so x1' = y1, x2' = y2, y1' = W - x2, y2' = W - x1. Nothing is interpolated.
@@ -20,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
@@ -72,18 +70,13 @@ class DrawDataset(Dataset[Any]):
 class DrawSampler(Sampler[int]):
     """The numbers of the draws, without end or, with `by_epoch`, one epoch at a time.
 
-    With several processes, process r of R takes the draws r, r + R, r + 2 R, ..., so that all together use those of one
-    process with an R times larger batch. With `by_epoch` the last step of an epoch takes what is left; where that does
-    not divide among the processes, some take a draw of the same epoch again.
+    Process r of R takes the draws r, r + R, r + 2 R, ..., so that all together use those of one process with an R times
+    larger batch. Where an epoch's draws do not divide among the processes, some take a draw of it again.
     """
 
     def __init__(self, dataset: Sized, by_epoch: bool = False, seed: int | None = None) -> None:
-        self.n_images = len(dataset)
-        self.by_epoch = by_epoch
-        self.rank: int
-        self.world_size: int
-        self.rank, self.world_size = get_dist_info()
-        self.first = 0
+        self.n_images, self.by_epoch, self.first = len(dataset), by_epoch, 0
+        self.rank, self.world_size = map(int, get_dist_info())
 
     def skip(self, n_draws: int) -> None:
         """Begin after each process's first `n_draws` draws; mmengine's loop over steps calls this on resuming."""
@@ -97,8 +90,7 @@ class DrawSampler(Sampler[int]):
         draws: Iterator[int] = count(self.first + self.rank, self.world_size)
         if not self.by_epoch:
             yield from draws
-        end = self.first + self.n_images
-        self.first = end
+        self.first = end = self.first + self.n_images
         for draw in islice(draws, len(self)):
             yield draw if draw < end else draw - self.n_images
 
@@ -123,22 +115,16 @@ class StepSeedHook(Hook):  # type: ignore[misc]
         torch.manual_seed(step_seed(self.seed, runner.iter, runner.rank))
 
 
-def turned_boxes(boxes: Float32[np.ndarray, "box 4"], n_columns: int) -> Float32[np.ndarray, "box 4"]:
-    """Return boxes x1, y1, x2, y2 after one counter-clockwise quarter turn of an image of so many columns."""
-    x1, y1, x2, y2 = boxes.T
-    return np.stack([y1, n_columns - x2, y2, n_columns - x1], axis=1)
-
-
 @TRANSFORMS.register_module()
 class QuarterTurns(BaseTransform):  # type: ignore[misc]
     """Rotates image, masks and boxes by 0 to 3 quarter turns, all equally likely."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Rotate one image and its truth."""
-        n_turns = int(np.random.randint(4))  # noqa: NPY002
         image, masks, boxes = results["img"], results["gt_masks"].masks, results["gt_bboxes"].numpy()
-        for _ in range(n_turns):
-            boxes = turned_boxes(boxes, image.shape[1])
+        for _ in range(np.random.randint(4)):  # noqa: NPY002
+            x1, y1, x2, y2 = boxes.T
+            boxes = np.stack([y1, image.shape[1] - x2, y2, image.shape[1] - x1], axis=1)
             image, masks = np.rot90(image), np.rot90(masks, axes=(1, 2))
         height, width = image.shape[:2]
         results["img"], results["img_shape"] = np.ascontiguousarray(image), (height, width)

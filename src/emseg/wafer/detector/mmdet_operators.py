@@ -1,15 +1,9 @@
 """mmcv's compiled operators, as far as Mask R-CNN and Mask Scoring R-CNN use them, by torchvision's kernels.
 
 mmdet calls compiled operators through a module `mmcv._ext`, which has to be compiled for every version of torch and is
-often missing. `provide_operators` puts one in its place, before mmdet is imported:
-
-    nms                    non-maximum suppression of boxes x1, y1, x2, y2; a box of width x2 - x1 + offset
-    roi_align_forward      means of bilinear samples in each cell of a grid over each region        (He et al. 2017)
-    roi_align_backward     its derivative
-
-Every other name raises `NotImplementedError` when it is called, with the name in the message. Where a compiled
-`mmcv._ext` is installed, nothing is done. torchvision's kernels serve the CPU and CUDA; half precision is sampled in
-float32 and rounded once.
+often missing. `provide_operators` puts one in its place, before mmdet is imported: `nms`, `roi_align_forward` (means of
+bilinear samples in each cell of a grid over each region) and `roi_align_backward`, its derivative. They use the kernels
+of torchvision, which serve the CPU and CUDA; half precision is sampled in float32 and rounded once.
 
 On small maps on a CPU the derivative is two matrix products an image instead of torchvision's loop over samples, 2.4 to
 54 times faster. A cell is the mean over `sampling_ratio`^2 bilinear samples on a grid along the axes, so the weight of
@@ -23,7 +17,7 @@ map pixel (i, j) in cell (p, q) is a product A[p, i] B[q, j], and
 It needs a fixed number of samples: with `sampling_ratio` 0 each region would have its own.
 
 Deviation: regions of negative width, which mmcv refuses on the CPU, are sampled as torchvision samples them. The
-maximum in place of the mean ("max") is not offered; neither detector uses it.
+maximum in place of the mean ("max") is not offered; neither detector uses it. Source: He et al. 2017.
 """
 
 import importlib.util
@@ -41,13 +35,13 @@ LARGEST_MAP = 128 * 128  # beyond, most weights are zero and the products do mor
 
 
 def nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
-    """Return the indices of the boxes that remain, highest score first, as mmcv's operator does.
+    """Return the indices of the boxes x1, y1, x2, y2 that remain, highest score first, as mmcv's operator does.
 
-    A box goes if its intersection over union with a better box that remains exceeds the threshold.
+    A box goes if its intersection over union with a better box that remains exceeds the threshold. Its width is x2 - x1
+    + `offset`.
     """
     boxes = bboxes.float()
-    if offset:
-        # Both widths and overlaps grow by the offset if the far corner does.
+    if offset:  # both widths and overlaps grow by the offset if the far corner does
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
     kept: Tensor = torchvision.ops.nms(boxes, scores.float(), float(iou_threshold))
     return kept
@@ -110,15 +104,10 @@ def roi_align_backward(
 
 
 def provide_operators() -> bool:
-    """Register these operators as `mmcv._ext` unless a compiled one is installed; return whether ours are in use.
-
-    Must be called before anything imports `mmcv.ops`; calling it again changes nothing.
-    """
-    present = sys.modules.get(NAME)
-    if present is None and importlib.util.find_spec(NAME) is None:
-        present = _Operators(NAME)
-        sys.modules[NAME] = present
-    return isinstance(present, _Operators)
+    """Register these operators as `mmcv._ext` unless a compiled one is installed; return whether ours are in use."""
+    if NAME not in sys.modules and importlib.util.find_spec(NAME) is None:
+        sys.modules[NAME] = _Operators(NAME)
+    return isinstance(sys.modules.get(NAME), _Operators)
 
 
 class _Operators(ModuleType):

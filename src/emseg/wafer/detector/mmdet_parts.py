@@ -4,9 +4,6 @@
     WaferMaskRCNN          mmdet's Mask R-CNN and Mask Scoring R-CNN, whose boxes keep their precision
     WaferMaskScoringRCNN   in mixed precision
 
-A configuration that is run by mmdet's own tools names this module:
-custom_imports = {"imports": ["emseg.wafer.detector.mmdet_parts"]}.
-
 The backbone maps x [batch, in_channels, height, width] to the maps of the stages `out_indices`, strides 4, 8, 16, 32.
 An attention sits in every block, after its last normalisation. mmdet's own ResNet takes attentions as plugins, and not
 in the basic blocks of ResNet-34. The keys of the weights are torchvision's, with `.attention.` where one sits.
@@ -15,10 +12,9 @@ Its initial weights: `init_cfg` None draws them (convolutions as He et al. 2015;
 of its own, so that everything else gets the same weights whatever the attention). {"type": "Pretrained", "checkpoint":
 X} loads torchvision's, where X is a file or "torchvision://resnet34" or "torchvision://resnet50", which is downloaded.
 
-Under autocast mmdet's heads output boxes, scores and masks in the precision of their last layer, and mmdet then makes
-anchors and regions of that precision too. bfloat16 has 8 significant bits: a corner at pixel 300 is rounded to 2
-pixels, one at 1000 to 4. Here the layers run in mixed precision, but the outputs of the pyramid and the heads are
-float32, and so is every box. Without autocast nothing changes, and the weights are mmdet's.
+Under autocast mmdet's heads output boxes, scores and masks in the precision of their last layer. bfloat16 has 8
+significant bits: a corner at pixel 300 is rounded to 2 pixels, one at 1000 to 4. Here the layers run in mixed
+precision, but the outputs of the pyramid and the heads are float32, and so is every box.
 
 Deviation: mmdet starts the last normalisation of every block at zero where nothing is pretrained; here it starts at
 one, as in torchvision.
@@ -30,11 +26,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import get_model_weights
 
 from emseg.errors import UsageError
+from emseg.frequency.attention import block_attention
 from emseg.frequency.resnet import Block, ResNet, ResNetDesign, initialize, load_torchvision
 from emseg.wafer.detector.detector_build import read_weights
-from emseg.wafer.detector.detector_design import attention_maker
 from emseg.wafer.detector.mmdet_operators import provide_operators
 
 provide_operators()
@@ -83,8 +80,9 @@ class AttentionResNet(ResNet):
                 "`init_cfg` of the backbone must be None or have the type 'Pretrained' and a checkpoint; "
                 f"got {init_cfg!r}."
             )
+        make = block_attention(attention, attention_options or {})
         with torch.random.fork_rng(devices=[]):
-            super().__init__(design, attention_maker(attention, attention_options))
+            super().__init__(design, lambda channels, stage: make(channels, 2 ** (stage + 1)))
         del self.fc
         self.pretrained = str(pretrained["checkpoint"])
         self.out_indices, self.frozen_stages, self.norm_eval = tuple(out_indices), frozen_stages, norm_eval
@@ -93,10 +91,10 @@ class AttentionResNet(ResNet):
     def init_weights(self) -> None:
         """Draw new weights, or load the pretrained ones; one number is drawn from torch's generator, always."""
         initialize(self, torch.Generator().manual_seed(int(torch.randint(2**62, ()))))
-        if self.pretrained.startswith(PREFIX):
-            load_torchvision(self, _download(self.pretrained.removeprefix(PREFIX)), head=False)
-        elif self.pretrained:
-            load_torchvision(self, read_weights(self.pretrained), head=False)
+        if self.pretrained:
+            name = self.pretrained.removeprefix(PREFIX)
+            weights = read_weights(name) if name == self.pretrained else _download(name)
+            load_torchvision(self, weights, head=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # maps in place of classes
         """Return the maps of the stages `out_indices`."""
@@ -107,54 +105,36 @@ class AttentionResNet(ResNet):
         """Set the mode; frozen stages stay in evaluation, and so do all normalisations with `norm_eval`."""
         super().train(mode)
         self._freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+        for module in self.modules() if self.norm_eval else ():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
         return self
 
     def _freeze(self) -> None:
         """Stop the stem and the first `frozen_stages` stages from learning."""
-        if self.frozen_stages < 0:
-            return
         stages = [self.get_submodule(f"layer{stage}") for stage in range(1, self.frozen_stages + 1)]
-        for part in (self.conv1, self.bn1, *stages):
-            part.eval()
-            part.requires_grad_(False)
+        for part in (self.conv1, self.bn1, *stages) if self.frozen_stages >= 0 else ():
+            part.eval().requires_grad_(False)
 
 
 def _download(name: str) -> Mapping[str, Tensor]:
     """Return torchvision's weights called `name`, for example "resnet50", from its address or torch's cache."""
-    from torchvision.models import get_model_weights
-
     try:
-        choices = get_model_weights(name)
+        choices: Any = get_model_weights(name)
     except ValueError:
         raise UsageError(f"torchvision must have the weights; it has none named {name!r}.") from None
-    weights: Mapping[str, Tensor] = choices["IMAGENET1K_V1"].get_state_dict(progress=False)
-    return weights
+    return choices["IMAGENET1K_V1"].get_state_dict(progress=False)  # type: ignore[no-any-return]
 
 
 class _Float32Outputs:
     """A detector of mmdet whose pyramid and heads output float32, whatever precision they compute in."""
 
-    def __init__(
-        self,
-        backbone: Mapping[str, object],
-        rpn_head: Mapping[str, object],
-        roi_head: Mapping[str, object],
-        train_cfg: Mapping[str, object],
-        test_cfg: Mapping[str, object],
-        neck: Mapping[str, object] | None = None,
-        data_preprocessor: Mapping[str, object] | None = None,
-        init_cfg: Mapping[str, object] | None = None,
-    ) -> None:
-        super().__init__(backbone, rpn_head, roi_head, train_cfg, test_cfg, neck, data_preprocessor, init_cfg)  # type: ignore[call-arg]
-        roi: Any = getattr(self, "roi_head")  # noqa: B009  # mmdet carries no types
-        heads = [getattr(roi, name, None) for name in ("bbox_head", "mask_head", "mask_iou_head")]
-        for module in (getattr(self, "neck", None), getattr(self, "rpn_head", None), *heads):
-            if module is not None:
-                module.register_forward_hook(lambda _module, _inputs, outputs: in_float32(outputs))
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        made = dict(self.named_modules())  # type: ignore[attr-defined]  # of the detector beside this class
+        for name in ("neck", "rpn_head", "roi_head.bbox_head", "roi_head.mask_head", "roi_head.mask_iou_head"):
+            if name in made:
+                made[name].register_forward_hook(lambda _module, _inputs, outputs: in_float32(outputs))
 
 
 def in_float32(outputs: object) -> object:

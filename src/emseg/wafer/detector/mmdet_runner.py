@@ -1,13 +1,12 @@
 """mmengine's Runner with the changes that our trainings need, and the two hooks that write its files.
 
-Checkpoints hold numbers and no code: the weights, the optimizer, the learning-rate schedules and the step. mmengine's
-own also pickle its message hub, so that loading one may run anything it contains. `mmdet_data` explains why nothing
-more need be saved. The files are those of `emseg.training.work_folder`.
+Checkpoints hold numbers and no code: the weights, the optimizer, the learning-rate schedules and the step (`mmdet_data`
+explains why no more is needed). mmengine's also pickle its message hub, so that loading one may run anything. The files
+are those of `emseg.training.work_folder`.
 
 The device comes from the configuration; mmengine takes a GPU whenever there is one. In bfloat16 the CPU has autocast
-too, and no loss needs scaling; mmengine's AmpOptimWrapper insists on a GPU.
-
-The runner is quiet: no dump of the environment, no folder named after the time.
+too, and no loss needs scaling; mmengine's AmpOptimWrapper insists on a GPU. The runner is quiet: no dump of the
+environment, no folder named after the time.
 """
 
 import time
@@ -32,8 +31,6 @@ from emseg.training import work_folder
 from emseg.training.devices import require_device
 from emseg.wafer.detector.detector_build import build_config
 
-LOG_FOLDER = "log"
-
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc]
@@ -42,8 +39,7 @@ class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc]
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast within the block."""
-        device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
+        with super().optim_context(model), torch.autocast(next(model.parameters()).device.type, torch.bfloat16):
             yield
 
 
@@ -58,7 +54,7 @@ class DetectorRunner(Runner):  # type: ignore[misc]
     @property
     def timestamp(self) -> str:
         """The name of the folder for logs; mmengine's is the time, so that each resume leaves another."""
-        return LOG_FOLDER
+        return "log"
 
     @property
     def chosen_device(self) -> torch.device:
@@ -101,7 +97,7 @@ class DetectorRunner(Runner):  # type: ignore[misc]
         return model
 
     def build_train_loop(self, loop: Any) -> Any:
-        """Build loop and data; what pycocotools prints while it reads is of no use."""
+        """Build loop and data without what pycocotools prints while it reads."""
         with redirect_stdout(StringIO()):
             return super().build_train_loop(loop)
 
@@ -110,21 +106,21 @@ class DetectorRunner(Runner):  # type: ignore[misc]
         kept = work_folder.read_checkpoint(Path(self.work_dir)) if self._resume else None
         if kept is None:
             return
+        loop = self.train_loop
         try:
             self.bare_model.load_state_dict(kept["network"])
             self.optim_wrapper.load_state_dict(kept["optimizer"])
             for scheduler, state in zip(self.param_schedulers, kept["param_schedulers"], strict=True):
                 scheduler.load_state_dict(state)
-            epoch, self.seconds_before = int(kept["epoch"]), float(kept["seconds"])
+            loop._iter, loop._epoch, self.seconds_before = kept["step"], int(kept["epoch"]), float(kept["seconds"])
         except Exception as error:
             raise InputError(
                 f"{Path(self.work_dir) / work_folder.CHECKPOINT} is no checkpoint of this training "
                 f"({type(error).__name__}). Remove it to start again."
             ) from error
-        loop = self.train_loop
-        loop._iter, loop._epoch = kept["step"], epoch
-        if hasattr(loop.dataloader.sampler, "skip_epochs") and loop.dataloader.sampler.by_epoch:
-            loop.dataloader.sampler.skip_epochs(epoch)
+        sampler = loop.dataloader.sampler
+        if getattr(sampler, "by_epoch", False):
+            sampler.skip_epochs(loop._epoch)
 
     @master_only  # type: ignore[untyped-decorator]
     def save_resume_point(self, *, epoch: int, step: int) -> None:
@@ -143,8 +139,7 @@ class DetectorRunner(Runner):  # type: ignore[misc]
     @property
     def bare_model(self) -> nn.Module:
         """The network itself, without the wrapper that shares its gradients among processes."""
-        model: nn.Module = self.model.module if is_model_wrapper(self.model) else self.model
-        return model
+        return self.model.module if is_model_wrapper(self.model) else self.model  # type: ignore[no-any-return]
 
 
 @HOOKS.register_module()
@@ -154,10 +149,9 @@ class ResumePointHook(Hook):  # type: ignore[misc]
     priority = "VERY_LOW"  # after the learning rate of the next step is set
 
     def __init__(self, interval: int, by_epoch: bool) -> None:
-        self.interval = interval
-        self.by_epoch = by_epoch
+        self.interval, self.by_epoch = interval, by_epoch
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
         """Save after every `interval` steps."""
         if not self.by_epoch and (self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)):
             runner.save_resume_point(epoch=runner.epoch, step=runner.iter + 1)
@@ -193,16 +187,13 @@ class CurvesHook(Hook):  # type: ignore[misc]
         if runner.on_step is not None:
             runner.on_step(runner.iter + 1, runner.max_iters)
         if full:
-            self._write(runner)
+            self.after_train(runner)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Write the losses of the checkpoint's steps before it states that they are done."""
-        self._write(runner)
+        self.after_train(runner)
 
     def after_train(self, runner: Any) -> None:
-        """Write the rest."""
-        self._write(runner)
-
-    def _write(self, runner: Any) -> None:
+        """Write the losses of all steps that are not written yet."""
         for row in self._curves.write():
             runner.visualizer.add_scalars(dict(row), step=int(row[work_folder.STEP]))
