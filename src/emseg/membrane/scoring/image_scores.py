@@ -230,16 +230,16 @@ def best_thresholds(scores: Sequence[ImageScores]) -> dict[str, BestThreshold]:
 def _require_pair(prediction: NDArray[Any], truth: NDArray[Any]) -> None:
     problem = None
     if truth.dtype != np.bool_ or truth.ndim != 2 or truth.size == 0:
-        problem = (
-            f"truth must be a two-dimensional boolean mask, True on membrane; got {truth.dtype} {truth.shape}. "
-            "Make one of a label by label <= 122."
-        )
+        found = f"{truth.dtype} {truth.shape}. Make one of a label by label <= 122."
+        problem = f"truth must be a two-dimensional boolean mask, True on membrane; got {found}"
     elif prediction.shape != truth.shape:
-        problem = f"prediction and truth must have one size; got {prediction.shape} and {truth.shape}. Crop one."
+        sizes = f"{prediction.shape} and {truth.shape}"
+        problem = f"prediction and truth must have one size; got {sizes}. Resize or crop one."
     elif prediction.dtype not in (np.bool_, np.uint8, np.float32, np.float64):
         problem = f"prediction must be a boolean mask, uint8 or float in 0 to 1; got {prediction.dtype}. Convert it."
     elif prediction.dtype.kind == "f" and not (prediction.min() >= 0 and prediction.max() <= 1):  # NaN fails too
-        problem = f"a probability must lie in 0 to 1; got {prediction.min():g} to {prediction.max():g}."
+        lowest, highest = prediction.min(), prediction.max()
+        problem = f"a probability must lie in 0 to 1; got {lowest:g} to {highest:g}. Apply the sigmoid."
     elif max(truth.shape) >= NO_SURFACE:
         problem = f"an image must be smaller than {NO_SURFACE} pixels a side; got {truth.shape}. Score tiles."
     if problem:

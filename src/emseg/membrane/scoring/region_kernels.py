@@ -123,8 +123,9 @@ def paint_runs(offsets, starts, ends, labels, elsewhere, image, frame):  # type:
 
 
 @numba.njit(nogil=True, cache=True)
-def _label_at(offsets, starts, labels, row, column):  # type: ignore[no-untyped-def]
+def _label_at(cell_runs, row, column):  # type: ignore[no-untyped-def]
     """The label of the last run of a row that starts at or before a column, which must lie in a run."""
+    offsets, starts, labels = cell_runs
     low, high = offsets[row], offsets[row + 1] - 1
     while low < high:
         middle = (low + high + 1) // 2
@@ -156,7 +157,7 @@ def count_bridging(offsets, starts, ends, labels, n_patches, codes, free, cells,
                         continue
                     if codes[r, place] != free:
                         continue
-                    cell = cells[r, place] if painted else _label_at(*cell_runs, r, place)
+                    cell = cells[r, place] if painted else _label_at(cell_runs, r, place)
                     if first[patch] == 0:
                         first[patch] = cell
                     elif first[patch] != cell:

@@ -53,7 +53,7 @@ class Patches:
     n: int
 
     @property
-    def runs(self) -> tuple[NDArray[Any], ...]:
+    def runs(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Offsets, starts, ends and labels, as the kernels take them."""
         return self.offsets, self.starts, self.ends, self.labels
 
