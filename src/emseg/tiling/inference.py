@@ -191,14 +191,15 @@ class _Prediction:
 
     def _one_behind(self, pixels: Band, row: int) -> Iterator[_Outputs]:
         """Yield the outputs of a row of tiles, each once the next batch is under way: a GPU need not wait for us."""
-        waiting = None
-        for first, stop in even_batches(len(self.grid.columns), self.batch_size):
-            outputs = self._collect(self._call(cut_tiles(pixels, self.grid, first, stop)), row, first)
-            if waiting is not None:
-                yield waiting
-            waiting = outputs
-        if waiting is not None:
+        made = (
+            self._collect(self._call(cut_tiles(pixels, self.grid, first, stop)), row, first)
+            for first, stop in even_batches(len(self.grid.columns), self.batch_size)
+        )
+        waiting = next(made)
+        for outputs in made:
             yield waiting
+            waiting = outputs
+        yield waiting
 
     def _call(self, tiles: TileBatch) -> Tiles:
         pixels = torch.from_numpy(tiles)
@@ -209,8 +210,7 @@ class _Prediction:
             x = (x - self.mean) / self.scale
         half = self.precision != "float32"
         with torch.autocast(self.device.type, getattr(torch, self.precision)) if half else nullcontext():
-            output = self.network(x)
-        return _require_shape(output, tiles.shape)
+            return _require_shape(self.network(x), tiles.shape)
 
     def _collect(self, output: Tiles, row: int, first: int) -> _Outputs:
         """Start weighting and copying the kept outputs of a batch, with blending "none" in the type that is stored.
