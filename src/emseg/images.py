@@ -1,10 +1,10 @@
 """Finding image files, and reading one grey image from a file, refusing everything else by name.
 
-The content of a file decides what it is, not its extension: microscopes and archives rename files. TIFF (also BigTIFF,
-tiled, and of either byte order) is read by tifffile, and memory-mapped on request; PNG, JPEG, BMP, PGM, WebP and
-JPEG 2000 by Pillow. A grey image is a two-dimensional array (row, column) of uint8, uint16, float32 or float64 without
-NaN or infinity. Colour, palette and 1-bit images are refused rather than converted, because how to make grey of them is
-the owner's choice; every message says how. A TIFF whose zero means white is inverted, so that large is always bright.
+The content of a file decides what it is, not its extension. TIFF (also BigTIFF, tiled, and of either byte order) is
+read by tifffile, and memory-mapped on request; PNG, JPEG, BMP, PGM, WebP and JPEG 2000 by Pillow. A grey image is a
+two-dimensional array (row, column) of uint8, uint16, float32 or float64 without NaN or infinity. Colour, palette and
+1-bit images are refused rather than converted, because how to make grey of them is the owner's choice; every message
+says how. A TIFF whose zero means white is inverted, so that large is always bright.
 """
 
 import glob
@@ -23,9 +23,7 @@ from PIL import Image
 
 from emseg.errors import InputError, UsageError
 
-IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp", ".jp2")
-"""What counts as an image when a folder is listed; a file that is named is judged by its content."""
-
+IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp", ".jp2")  # in a listed folder
 _TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _PILLOW_SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -51,8 +49,8 @@ _DECODER_ERRORS = (  # what tifffile and Pillow were seen to raise on damaged fi
     *(UserWarning, struct.error, zlib.error),
 )
 _FINITE_BLOCK_PIXELS = 1 << 20
+# No compression below packs more (deflate 1,032, LZW 1,365): a damaged header is found before memory is asked for.
 _PIXELS_PER_BYTE = 2_000
-"""No compression below packs more (deflate 1,032, LZW 1,365): a damaged header is found before memory is asked for."""
 _BOUNDED_FORMATS = ("PNG", "JPEG", "BMP", "PPM")
 _BOUNDED_COMPRESSIONS = ("NONE", "LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "JPEG")
 _TO_GRAY = 'Convert it to grey first, for example PIL.Image.open(name).convert("L").'
@@ -104,7 +102,11 @@ def find_images(names: Iterable[str], *, recursive: bool = False) -> tuple[list[
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = _images_in(path, recursive)
+            inside = [
+                one
+                for one in (path.rglob("*") if recursive else path.iterdir())
+                if one.suffix.lower() in IMAGE_SUFFIXES and not one.name.startswith(".") and not one.is_dir()
+            ]
             if not inside:
                 advice = "Name its files." if recursive else "Name its files, or look below it with --recursive."
                 problems.append(f"{name} must hold images ({' '.join(IMAGE_SUFFIXES)}); it holds none. {advice}")
@@ -150,24 +152,14 @@ def require_gray(image: Any, name: str = "image", *, check_finite: bool = True) 
     return array
 
 
-def _images_in(folder: Path, recursive: bool) -> list[Path]:
-    return [
-        path
-        for path in (folder.rglob("*") if recursive else folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-    ]
-
-
 def _require_finite(array: NDArray[Any], name: str) -> None:
     n_rows = max(_FINITE_BLOCK_PIXELS // array.shape[1], 1)
     n_nan = n_infinite = 0
     for start in range(0, array.shape[0], n_rows):  # block by block: a mask of the whole image would cost memory
         block = array[start : start + n_rows]
-        n_bad = block.size - int(np.isfinite(block).sum())
-        if n_bad:
-            block_nan = int(np.isnan(block).sum())
-            n_nan += block_nan
-            n_infinite += n_bad - block_nan
+        if not np.isfinite(block).all():
+            n_nan += int(np.isnan(block).sum())
+            n_infinite += int(np.isinf(block).sum())
     if n_nan or n_infinite:
         counts = [f"{count} {what}" for count, what in ((n_nan, "NaN"), (n_infinite, "infinite")) if count]
         raise InputError(
@@ -239,10 +231,8 @@ def _require_plausible(path: Path, height: int, width: int) -> None:
 
 def _supported(image: NDArray[Any]) -> NDArray[Any]:
     """The image in one of the four supported types; types that are refused pass through to be named."""
-    if not (np.issubdtype(image.dtype, np.integer) or np.issubdtype(image.dtype, np.floating)):
-        return image
     native = image.dtype.newbyteorder("=")
-    if native in (np.uint8, np.uint16, np.float32, np.float64):
+    if native.kind not in "iuf" or native in (np.uint8, np.uint16, np.float32, np.float64):
         return image
     exact_in_float32 = native in (np.int8, np.int16, np.float16)
     return image.astype(np.float32 if exact_in_float32 else np.float64)
@@ -277,14 +267,12 @@ def _read_by_pillow(path: Path, kind: str, as_label: bool = False, frame: int = 
 
 def _greys_of_palette(path: Path, image: Image.Image) -> NDArray[np.uint8]:
     """The greys that a palette gives; raises InputError if another colour occurs in the image."""
-    palette = np.zeros((256, 3), np.uint8)
     colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    palette[: len(colours)] = colours
+    palette = np.pad(colours, ((0, 256 - len(colours)), (0, 0)))
     used = palette[np.array(image.histogram()) > 0]
     if (used != used[:, :1]).any():
         _require_gray_mode(path, image)
-    greys: NDArray[np.uint8] = palette[:, 0][np.asarray(image)]
-    return greys
+    return np.asarray(palette[:, 0][np.asarray(image)])
 
 
 def _require_gray_mode(path: Path, image: Image.Image) -> None:
@@ -341,9 +329,8 @@ def _require_gray_page(path: Path, page: Any) -> None:
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         raise InputError(f"{path} must be grey; it has a colour palette. {_TO_GRAY}")
     if page.samplesperpixel > 1:
-        raise InputError(
-            f"{path} must be grey; it is a colour image ({page.samplesperpixel} samples a pixel). {_TO_GRAY}"
-        )
+        samples = f"{page.samplesperpixel} samples a pixel"
+        raise InputError(f"{path} must be grey; it is a colour image ({samples}). {_TO_GRAY}")
     if page.bitspersample == 1:
         raise _one_bit(path)
     if len(page.shape) != 2:
@@ -356,9 +343,7 @@ def _require_complete(path: Path, page: Any) -> None:
         _require_plausible(path, page.imagelength, page.imagewidth)
     size = path.stat().st_size
     if not page.dataoffsets or 0 in page.databytecounts:
-        raise InputError(
-            f"{path} is a truncated or damaged TIFF file (pixels are missing). Copy it again from its source."
-        )
+        raise _damaged(path, "TIFF", ValueError("pixels are missing"))
     needed = max(start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True))
     if needed > size:
         raise InputError(

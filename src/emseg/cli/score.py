@@ -33,53 +33,28 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog="Example: emseg score predictions/ labels/ --tolerance 3px --pixel-size-nm 4 --per-image",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "prediction", metavar="PRED", type=Path, help="labels, or probability maps: 8-bit grey, or float in 0 to 1"
+    add = parser.add_argument
+    add("prediction", metavar="PRED", type=Path, help="labels, or probability maps: 8-bit grey, or float in 0 to 1")
+    add("truth", metavar="TRUTH", type=Path, help="labels, 8-bit or 1-bit")
+    looks: dict[str, Any] = {"choices": ("dark", "bright"), "default": "dark"}
+    how = "how membranes look in PRED (default: %(default)s, 0 = membrane); inverted files are reported, not inverted"
+    add("--membrane", **looks, help=how)
+    add("--truth-membrane", **looks, help="how membranes look in TRUTH (default: %(default)s)")
+    how = "pixels of at least this probability are membrane (default: %(default)s)"
+    add("--threshold", type=float, default=0.5, metavar="P", help=how)
+    how = "radius of the tolerant scores, as 3px or 12nm (default: 3px)"
+    add("--tolerance", default="3px", metavar="R", help=how)
+    add("--pixel-size-nm", type=float, metavar="X", help="side of a pixel in nanometres")
+    how = "do not search eleven thresholds for the best V-Rand and V-Info of probability maps"
+    add("--no-best-threshold", action="store_true", help=how)
+    how = (
+        "refuse predictions that the U-RISC competition's script refuses: not binary, or more than a pixel of membrane "
     )
-    parser.add_argument("truth", metavar="TRUTH", type=Path, help="labels, 8-bit or 1-bit")
-    parser.add_argument(
-        "--membrane",
-        choices=("dark", "bright"),
-        default="dark",
-        help="how membranes look in PRED (default: %(default)s, 0 = membrane); "
-        "inverted files are reported, not inverted",
-    )
-    parser.add_argument(
-        "--truth-membrane",
-        choices=("dark", "bright"),
-        default="dark",
-        help="how membranes look in TRUTH (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        default=0.5,
-        metavar="P",
-        help="pixels of at least this probability are membrane (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tolerance", default="3px", metavar="R", help="radius of the tolerant scores, as 3px or 12nm (default: 3px)"
-    )
-    parser.add_argument("--pixel-size-nm", type=float, metavar="X", help="side of a pixel in nanometres")
-    parser.add_argument(
-        "--no-best-threshold",
-        action="store_true",
-        help="do not search eleven thresholds for the best V-Rand and V-Info of probability maps",
-    )
-    parser.add_argument(
-        "--as-competition",
-        action="store_true",
-        help="refuse predictions that the U-RISC competition's script refuses: not binary, or more than a pixel of "
-        "membrane per five of background",
-    )
-    parser.add_argument("--per-image", action="store_true", help="also write a line for each image")
-    parser.add_argument("--json", action="store_true", help="write everything as JSON, single images too")
-    parser.add_argument(
-        "--maps",
-        type=Path,
-        metavar="FOLDER",
-        help="write a picture of the errors of each image: false positives red, false negatives blue",
-    )
+    add("--as-competition", action="store_true", help=f"{how}per five of background")
+    add("--per-image", action="store_true", help="also write a line for each image")
+    add("--json", action="store_true", help="write everything as JSON, single images too")
+    how = "write a picture of the errors of each image: false positives red, false negatives blue"
+    add("--maps", type=Path, metavar="FOLDER", help=how)
     parser.set_defaults(handler=run)
 
 
@@ -105,13 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     if lines:
         print(image_heading(width))
     scored: list[Result] = []
-    results = score_pairs(
-        pairs,
-        settings,
-        polarity=arguments.membrane,
-        truth_polarity=arguments.truth_membrane,
-        as_competition=arguments.as_competition,
-    )
+    looks = {"polarity": arguments.membrane, "truth_polarity": arguments.truth_membrane}
+    results = score_pairs(pairs, settings, as_competition=arguments.as_competition, **looks)
     try:
         for result in tqdm(results, total=len(pairs), unit="image", file=sys.stderr, disable=None, leave=False):
             with tqdm.external_write_mode():
@@ -198,23 +168,18 @@ def _settings(arguments: argparse.Namespace) -> "ScoreSettings":
         if size is None:
             raise UsageError("--tolerance in nm needs the pixel size. Add --pixel-size-nm X.")
         tolerance /= size or 1.0  # a pixel size of 0 is refused below
-    return ScoreSettings(
-        threshold=arguments.threshold,
-        tolerance_px=tolerance,
-        pixel_size_nm=size,
-        thresholds=() if arguments.no_best_threshold else ISBI_THRESHOLDS,
-    )
+    thresholds = () if arguments.no_best_threshold else ISBI_THRESHOLDS
+    return ScoreSettings(arguments.threshold, tolerance, size, thresholds)
 
 
 def _maps_folder(arguments: argparse.Namespace) -> Path | None:
     from emseg.errors import UsageError
 
     folder: Path | None = arguments.maps
-    if folder is None:
-        return None
-    if folder.resolve() in (arguments.prediction.resolve(), arguments.truth.resolve()):
-        raise UsageError(f"--maps must not be the folder of PRED or TRUTH; got {folder}. Name another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder is not None:
+        if folder.resolve() in (arguments.prediction.resolve(), arguments.truth.resolve()):
+            raise UsageError(f"--maps must not be the folder of PRED or TRUTH; got {folder}. Name another folder.")
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -233,9 +198,7 @@ def _image(result: "Result") -> dict[str, object]:
         **{name: getattr(scores, name) for name in same},
         "may_be_inverted": may_be_inverted(scores),
         **scores.row(),
-        "at_thresholds": [
-            dict(zip(("threshold", "v_rand", "v_info"), one, strict=True)) for one in scores.at_thresholds
-        ],
+        "at_thresholds": [{"threshold": one[0], "v_rand": one[1], "v_info": one[2]} for one in scores.at_thresholds],
     }
 
 

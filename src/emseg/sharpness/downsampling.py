@@ -6,9 +6,8 @@ name the kernel. The six below are what the common tools do when asked to resize
     nearest, bilinear, bicubic            read the 1, 4 or 16 source pixels nearest to each new pixel (OpenCV)
     area, bilinear_antialiased, lanczos   average over all source pixels a new pixel covers (OpenCV, Pillow, Pillow)
 
-At a factor of 9.72 the first kind ignores most of the image: it keeps the contrast and the noise of single pixels
-and folds fine structure into coarse (aliasing). The second kind averages noise and fine structure away. All align the
-corners of the image, not the centres of its corner pixels.
+The first kind keeps the contrast and the noise of single pixels and folds fine structure into coarse (aliasing); the
+second averages noise and fine structure away. All align the corners of the image, not its corner pixels' centres.
 """
 
 from typing import Any, Literal, get_args

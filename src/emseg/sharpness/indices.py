@@ -6,22 +6,18 @@ For an image f of M x N pixels with mean mu (Shi et al. 2022, "Image Definition 
     SMD2       sum |f(x, y) - f(x+1, y)| |f(x, y) - f(x, y+1)|
     Variance   sum (f - mu)^2
     Vollath    sum f(x, y) f(x+1, y) - M N mu^2
+    centred    sum (f(x, y) - mu)(f(x+1, y) - mu)               Vollath's index without its edge term: its sum has M - 1
+                                                                terms a line and subtracts M
 
-x is the column: differences run along the rows. `axis="y"` takes them down the columns instead; comparing the two shows
-a blur that has a direction, such as astigmatism or drift. A sum has a term wherever its neighbours lie in the image.
+x is the column: differences run along the rows, or down the columns with `axis="y"`; comparing the two shows a blur
+that has a direction. A sum has a term wherever its neighbours lie in the image. "Per pixel" divides by the number of
+pixels M N for every index, not by the number of terms, so that a ratio of raw sums is exactly the ratio of pixel counts
+times the ratio per pixel. Images of different size, grey scaling or contrast cannot be compared by any of these; a
+factor a on the grey scale is a factor a^2 on every index.
 
-"Per pixel" divides by the number of pixels M N for every index, not by the number of terms (which is smaller by 1/M,
-2/M or 1/M + 1/N). So a ratio of raw sums is exactly the ratio of pixel counts times the ratio per pixel.
-
-Vollath's sum has M - 1 terms a line and subtracts M: a flat image of grey c scores -N c^2, and adding a constant grey
-changes the index. `vollath_centred` is the same index without that edge: sum (f(x, y) - mu)(f(x+1, y) - mu).
-
-Images of different size, grey scaling or contrast cannot be compared by any of these; a factor a on the grey scale is
-a factor a^2 on every index.
-
-The image is walked in bands of about a million pixels. A contiguous band of a native type is used where it lies; any
-other is copied, one band at a time. Bands are shared among threads and added in order, integers exactly, so that the
-result does not depend on the number of threads. With F and L the sums of the first and last pixel of every line,
+The image is walked in bands of about a million pixels, shared among threads and added in order, integers exactly, so
+that the result does not depend on the number of threads. With F and L the sums of the first and last pixel of every
+line,
 
     Brenner, gap k   = 2 sum f f - sum of squares of the first k and the last k pixels of every line - 2 sum f(x) f(x+k)
     Variance         = sum f f - (sum f)^2 / (M N)
@@ -62,9 +58,6 @@ INDEX_NAMES = tuple(INDEX_LABELS)
 BAND_PIXELS = 1 << 20
 MINIMUM_BAND_ROWS = 8
 MAXIMUM_THREADS = 8  # memory bandwidth is used up before that
-
-_EXACT_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
-_FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -182,16 +175,14 @@ def survey(
             on_file()
         return
     waiting: deque[Future[list[Measurement]]] = deque()
-    remaining = iter(paths)
     pool = ThreadPoolExecutor(n_workers)
     try:
-        while True:
-            while len(waiting) < n_workers and (following := next(remaining, None)) is not None:
+        for following in [*paths, *[None] * n_workers]:  # at the end, what still waits
+            if following is not None:
                 waiting.append(pool.submit(lambda p: list(_measure_pages(p, pixel_size_nm, axis, 1)), following))
-            if not waiting:
-                return
-            yield from waiting.popleft().result()
-            on_file()
+            if waiting and (following is None or len(waiting) == n_workers):
+                yield from waiting.popleft().result()
+                on_file()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -218,28 +209,23 @@ def _index_sums(image: Real[np.ndarray, "row column"], *, axis: int, n_threads: 
     if image.flags.f_contiguous and not image.flags.c_contiguous:  # walk memory in its own order
         image, axis = image.T, 1 - axis
     native = image.dtype.newbyteorder("=")
-    if native in _EXACT_DTYPES:
+    if native in (np.uint8, np.uint16):
         return _exact(image, _walk(image, native, integer_band_sums, axis, n_threads), axis)
-    working = native if native in _FLOAT_DTYPES else np.dtype(np.float64)
+    working = native if native == np.float32 else np.dtype(np.float64)
     tiles = np.concatenate(list(_walk(image, working, float_band_sums, axis, n_threads)))
     return _merged(image, tiles, axis)
 
 
 def _walk(
-    image: NDArray[Any],
-    dtype: np.dtype[Any],
-    kernel: Callable[[NDArray[Any], int, int], NDArray[Any]],
-    axis: int,
-    n_threads: int | None,
+    image: NDArray[Any], dtype: np.dtype[Any], kernel: Callable[..., NDArray[Any]], axis: int, n_threads: int | None
 ) -> Iterator[NDArray[Any]]:
     """Yield the kernel's sums of band after band, in order."""
     height, width = image.shape
     n_rows = max(BAND_PIXELS // width, MINIMUM_BAND_ROWS)
 
     def measure(start: int) -> NDArray[Any]:
-        stop = min(start + n_rows, height)
-        band = np.ascontiguousarray(image[start : min(stop + 2, height)], dtype=dtype)
-        return kernel(band, stop - start, axis)
+        band = np.ascontiguousarray(image[start : start + n_rows + 2], dtype=dtype)  # no copy of a native band
+        return kernel(band, min(n_rows, height - start), axis)
 
     starts = range(0, height, n_rows)
     workers = min(available_threads() if n_threads is None else n_threads, len(starts))
@@ -253,14 +239,11 @@ def _walk(
 def _lines(image: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
     """Pixel `index` of every line, as int64 or float64."""
     ends = image[index] if axis == 0 else image[:, index]  # np.take would copy a strided image whole
-    return np.asarray(ends).astype(np.int64 if np.issubdtype(ends.dtype, np.unsignedinteger) else np.float64)
+    return ends.astype(np.int64 if ends.dtype.kind == "u" else np.float64)
 
 
 def _exact(image: NDArray[Any], bands: Iterator[NDArray[Any]], axis: int) -> dict[str, float]:
-    sums = [0] * 5
-    for band in bands:
-        sums = [total + int(part) for total, part in zip(sums, band, strict=True)]
-    total, ff, fg, fh, smd2 = sums
+    total, ff, fg, fh, smd2 = (sum(map(int, parts)) for parts in zip(*bands, strict=True))
     length, n_lines = image.shape[axis], image.shape[1 - axis]
     n_pixels = length * n_lines
     ends = {index: _lines(image, axis, index) for index in (0, 1, -2, -1)}
@@ -281,17 +264,14 @@ def _exact(image: NDArray[Any], bands: Iterator[NDArray[Any]], axis: int) -> dic
 
 def _merged(image: NDArray[Any], tiles: NDArray[np.float64], axis: int) -> dict[str, float]:
     pixels, means, squares, pairs, products, here, there, gap1, gap2, smd2 = tiles.T
-    pivot = means[0]
-    mean = float(pivot + np.sum(pixels * (means - pivot)) / np.sum(pixels))
+    mean = float(means[0] + np.sum(pixels * (means - means[0])) / np.sum(pixels))
     shift = means - mean
     centred = float(np.sum(products + shift * (here + there) + pairs * shift * shift))
     ends = np.sum(_lines(image, axis, 0) - mean) + np.sum(_lines(image, axis, -1) - mean)
+    sums = {"brenner_gap1": gap1, "brenner_gap2": gap2, "smd2": smd2, "variance": squares + pixels * shift * shift}
     return {
         "mean": mean,
-        "brenner_gap1": float(np.sum(gap1)),
-        "brenner_gap2": float(np.sum(gap2)),
-        "smd2": float(np.sum(smd2)),
-        "variance": float(np.sum(squares + pixels * shift * shift)),
+        **{name: float(np.sum(values)) for name, values in sums.items()},
         "vollath": float(centred - image.shape[1 - axis] * mean * mean - mean * ends),
         "vollath_centred": centred,
     }

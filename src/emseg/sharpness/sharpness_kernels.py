@@ -15,12 +15,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-RUN = 32_768
-"""Columns summed before the 32-bit sums are emptied: 32,768 x 255^2 is under 2^31."""
-
-TILE_COLUMNS = 512
-"""Columns of a floating-point tile; its column sums and rows then stay in the first-level cache."""
-
+RUN = 32_768  # columns summed before the 32-bit sums are emptied: 32,768 x 255^2 is under 2^31
+TILE_COLUMNS = 512  # of a floating-point tile; its column sums and rows then stay in the first-level cache
 N_INTEGER_SUMS = 5
 N_TILE_SUMS = 10
 
@@ -28,11 +24,7 @@ N_TILE_SUMS = 10
 @numba.njit(nogil=True, cache=True)
 def _uint8_run(f, g, h, right, below, length):  # type: ignore[no-untyped-def]
     """The five sums over `length` pixels that have all their neighbours, in 32-bit lanes."""
-    total = np.uint32(0)
-    ff = np.uint32(0)
-    fg = np.uint32(0)
-    fh = np.uint32(0)
-    smd2 = np.uint32(0)
+    total = ff = fg = fh = smd2 = np.uint32(0)
     for i in range(length):
         value = f[i]
         total = np.uint32(total + np.uint32(value))
@@ -48,11 +40,7 @@ def _uint8_run(f, g, h, right, below, length):  # type: ignore[no-untyped-def]
 @numba.njit(nogil=True, cache=True)
 def _uint16_run(f, g, h, right, below, length):  # type: ignore[no-untyped-def]
     """The five sums over `length` pixels that have all their neighbours, in 64-bit lanes."""
-    total = np.uint64(0)
-    ff = np.uint64(0)
-    fg = np.uint64(0)
-    fh = np.uint64(0)
-    smd2 = np.uint64(0)
+    total = ff = fg = fh = smd2 = np.uint64(0)
     for i in range(length):
         value = np.uint64(f[i])
         total += value
@@ -118,19 +106,13 @@ def integer_band_sums(band: NDArray[np.integer], n_rows: int, axis: int) -> NDAr
             f, g, h, right, below = _neighbours(band, row, start, axis)
             complete = min(n_g, n_h, n_smd2)
             if band.itemsize == 1:
-                total, ff, fg, fh, smd2 = _uint8_run(f, g, h, right, below, complete)
-                sums[0] += np.int64(total)
-                sums[1] += np.int64(ff)
-                sums[2] += np.int64(fg)
-                sums[3] += np.int64(fh)
-                sums[4] += np.int64(smd2)
+                narrow = _uint8_run(f, g, h, right, below, complete)
+                for k in range(N_INTEGER_SUMS):
+                    sums[k] += np.int64(narrow[k])
             else:
-                total_wide, ff_wide, fg_wide, fh_wide, smd2_wide = _uint16_run(f, g, h, right, below, complete)
-                sums[0] += np.int64(total_wide)
-                sums[1] += np.int64(ff_wide)
-                sums[2] += np.int64(fg_wide)
-                sums[3] += np.int64(fh_wide)
-                sums[4] += np.int64(smd2_wide)
+                wide = _uint16_run(f, g, h, right, below, complete)
+                for k in range(N_INTEGER_SUMS):
+                    sums[k] += np.int64(wide[k])
             _edge(f, g, h, right, below, complete, stop - start, n_g, n_h, n_smd2, sums)
     return sums
 

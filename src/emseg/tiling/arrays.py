@@ -1,18 +1,12 @@
 """Image and mosaic as arrays in memory or on disk: rows of tiles are read from one, finished rows go to the other.
 
 An image has `shape`, `dtype` and slices (NumPy, memory map, zarr), as (row, column) or (channel, row, column). A whole
-row of tiles is read at a time, so that a stored chunk is decoded once or twice and not for every tile.
+row of tiles is read at a time, so that a stored chunk is decoded once or twice and not for every tile. Beyond the image
+it is mirrored: pixel -1 is pixel 1, pixel `length` is pixel `length - 2`, as often as needed.
 
-    band  [channel, tile height, columns]   uint8 where the image is uint8, float32 otherwise
-
-Beyond the image it is mirrored: pixel -1 is pixel 1, pixel `length` is pixel `length - 2`, as often as needed.
-
-The mosaic is [class, row, column], or [row, column] for one class, with assignment to slices, and holds
-
-    float32, float16    the values as they are
-    uint8               probabilities p in [0, 1] as round(255 p): read them back as value / 255
-
-Rows are written once each, from the top; chunks as wide as the image and a row of tiles high are written fastest.
+The mosaic is [class, row, column], or [row, column] for one class, with assignment to slices. It holds float32 or
+float16 values as they are, and as uint8 probabilities p in [0, 1] as round(255 p). Rows are written once each, from the
+top; chunks as wide as the image and a row of tiles high are written fastest.
 """
 
 from pathlib import Path
@@ -58,11 +52,9 @@ class OutputArray(ImageArray, Protocol):
 
 def mirrored(origin: int, n: int, length: int) -> Int64[np.ndarray, " place"]:
     """Return the places of the `n` pixels from `origin` on an axis of `length` pixels that ends in mirrors."""
-    places = np.arange(origin, origin + n, dtype=np.int64)
-    if length == 1:
-        return np.zeros(n, dtype=np.int64)
-    places = np.mod(places, 2 * (length - 1))
-    return np.minimum(places, 2 * (length - 1) - places)
+    period = max(2 * (length - 1), 1)
+    places = np.arange(origin, origin + n, dtype=np.int64) % period
+    return np.minimum(places, (period - places) % period)
 
 
 def require_image(image: ImageArray, grid: TileGrid) -> None:
@@ -83,7 +75,10 @@ def require_image(image: ImageArray, grid: TileGrid) -> None:
 
 
 def read_band(image: ImageArray, grid: TileGrid, row: int) -> Band:
-    """Return the pixels of one row of tiles, from the first tile's left to the last tile's right."""
+    """Return the pixels of one row of tiles, from the first tile's left to the last tile's right.
+
+    They are uint8 where the image is uint8, float32 otherwise.
+    """
     height, width = grid.tile_shape
     first, last = grid.columns[0].origin, grid.columns[-1].origin
     rows = mirrored(grid.rows[row].origin, height, grid.height)
@@ -92,23 +87,17 @@ def read_band(image: ImageArray, grid: TileGrid, row: int) -> Band:
     flat = len(image.shape) == 2
     pixels = image[top:bottom, :] if flat else image[:, top:bottom, :]
     dtype = np.uint8 if np.dtype(image.dtype) == np.uint8 else np.float32
-    shape = (1 if flat else image.shape[0], bottom - top, grid.width)
-    band = np.array(pixels, dtype=dtype).reshape(shape)  # a copy, in memory
+    band = np.array(pixels, dtype=dtype).reshape(-1, bottom - top, grid.width)  # a copy, in memory
     if len(rows) != bottom - top or rows[0] != top:
         band = band[:, rows - top]
-    if len(columns) != grid.width or columns[0] != 0:
-        band = band[:, :, columns]
-    return band
+    return band if len(columns) == grid.width and columns[0] == 0 else band[:, :, columns]
 
 
 def cut_tiles(band: Band, grid: TileGrid, first: int, stop: int) -> TileBatch:
     """Return the tiles `first` to `stop - 1` of a row of tiles."""
-    height, width = grid.tile_shape
-    left = grid.columns[0].origin
-    tiles = np.empty((stop - first, band.shape[0], height, width), dtype=band.dtype)
-    for place, column in enumerate(grid.columns[first:stop]):
-        tiles[place] = band[:, :, column.origin - left : column.origin - left + width]
-    return tiles
+    width, left = grid.tile_shape[1], grid.columns[0].origin
+    starts = [column.origin - left for column in grid.columns[first:stop]]
+    return np.stack([band[:, :, start : start + width] for start in starts])
 
 
 def open_output(path: str | Path, grid: TileGrid, n_classes: int, dtype: str = "float16") -> np.memmap[Any, Any]:
@@ -143,37 +132,24 @@ def require_output(out: OutputArray, image: ImageArray, grid: TileGrid) -> None:
             f"got shape {shape}."
         )
     require_one_of("out.dtype", str(np.dtype(out.dtype)), STORED_TYPES)
-    read_only = not out.flags.writeable if isinstance(out, np.ndarray) else getattr(out, "read_only", False)
-    if read_only:
+    if not out.flags.writeable if isinstance(out, np.ndarray) else getattr(out, "read_only", False):
         raise UsageError("`out` must be writable; this one was opened for reading. Open it with mode='r+'.")
     both_in_memory = isinstance(out, np.ndarray) and isinstance(image, np.ndarray)
     if out is image or (both_in_memory and np.may_share_memory(out, image)):
         raise UsageError("`out` must not be the image itself, whose rows are read again for the tiles below them.")
 
 
-def require_classes(out: OutputArray, n_classes: int) -> None:
-    """Raise `UsageError` where `out` does not have one plane for each class that the network returned."""
-    if (out.shape[0] if len(out.shape) == 3 else 1) != n_classes:
-        raise UsageError(
-            f"`out` must have one plane for each class of the network, that is {n_classes}; "
-            f"got shape {tuple(out.shape)}."
-        )
-
-
 def value_range(dtype: str) -> tuple[float, float]:
     """Return the smallest and the largest value that an output of this type can hold."""
-    if dtype == "uint8":
-        return -_OUTSIDE, 1 + _OUTSIDE
-    limit = float(np.finfo(dtype).max)
-    return -limit, limit
+    limit = 0.0 if dtype == "uint8" else float(np.finfo(dtype).max)
+    return (-limit, limit) if limit else (-_OUTSIDE, 1 + _OUTSIDE)
 
 
 def to_stored(values: Float[Tensor, "*shape"], dtype: str) -> Shaped[Tensor, "*shape"]:
     """Return the values as they are stored."""
     if dtype == "uint8":
-        return (values * 255).round_().clamp_(0, 255).to(torch.uint8)
-    stored: torch.dtype = getattr(torch, dtype)
-    return values.to(stored)
+        values = (values * 255).round_().clamp_(0, 255)
+    return values.to(getattr(torch, dtype))
 
 
 def write_rows(out: OutputArray, top: int, rows: Rows) -> None:

@@ -6,20 +6,19 @@
     multiple  divisor that the network requires of its input sizes: 2 to the number of times it halves its maps
     step      multiple * floor((tile - 2 halo - overlap) / multiple): largest distance between tile origins
 
-Along one axis of `length` pixels,
+Along one axis of `length` pixels, the network sees E = multiple * ceil(length / multiple), extended by reflection, in
+n = 1 + ceil((E - tile) / step) tiles that begin at
 
-    extent E = multiple * ceil(length / multiple)         what the network sees, extended by reflection
-    n        = 1 + ceil((E - tile) / step)                tiles
-    o_k      = multiple * floor(k (E - tile) / ((n - 1) multiple)),  k = 0, ..., n - 1
+    o_k = multiple * floor(k (E - tile) / ((n - 1) multiple)),  k = 0, ..., n - 1
 
-so o_0 = 0, the last tile ends at E, tiles are spread evenly, and every o_k is divisible by `multiple`: a network that
-halves its maps five times is equivariant to shifts of 32 pixels, not of 16.
+so tiles are spread evenly, and every o_k is divisible by `multiple`: a network that halves its maps five times is
+equivariant to shifts of 32 pixels, not of 16.
 
 The core of a tile is all but `halo` pixels on each side that has a neighbour. Where cores overlap, normalised weights
 w_k(x) = v_k(x) / sum_j v_j(x) blend them; v is the distance to the nearer end of the core ("linear"), or a Gaussian of
-standard deviation core / 8 ("gaussian"). An image is the product of two axes, so its weights sum to 1 as well. With
-"none" the cores are cut in the middle of their overlap. Where the halo covers the network's receptive field, that
-equals the network on the whole image; where it does not, blending removes the seams.
+standard deviation core / 8 ("gaussian"). With "none" the cores are cut in the middle of their overlap. Where the halo
+covers the network's receptive field, that equals the network on the whole image; where it does not, blending removes
+the seams.
 
 At the image's border a tile is "flush" with it, so that the network's own padding acts there as in the whole image; or
 the image is mirrored ("reflect"), so that all tiles have one size and no pixel is nearer than `halo` to an edge.
@@ -78,31 +77,32 @@ class TileGrid:
 
     def __post_init__(self) -> None:
         """Refuse lengths that do not fit together."""
-        tile, halo, multiple = self.tile, self.halo, self.multiple
+        tile, halo, overlap, multiple = self.tile, self.halo, self.overlap, self.multiple
+        problem = None
         if tile % multiple:
             nearest = max(1, round(tile / multiple)) * multiple
-            raise UsageError(
-                f"`tile` must be divisible by `multiple`; got tile={tile}, multiple={multiple}. Use {nearest}."
-            )
-        if tile <= 2 * halo:
-            raise UsageError(
+            problem = f"`tile` must be divisible by `multiple`; got tile={tile}, multiple={multiple}. Use {nearest}."
+        elif tile <= 2 * halo:
+            problem = (
                 f"`tile` must exceed twice `halo`; got tile={tile}, halo={halo}. Use a larger tile or a smaller halo."
             )
-        if self.blending == "none" and self.overlap:
-            raise UsageError(
-                f"`overlap` is the width of the blending, so blending='none' needs overlap=0; got {self.overlap}. "
+        elif self.blending == "none" and overlap:
+            problem = (
+                f"`overlap` is the width of the blending, so blending='none' needs overlap=0; got {overlap}. "
                 "Choose blending='linear' or 'gaussian', or add the pixels to `halo`."
             )
-        if self.blending != "none" and not self.overlap:
-            raise UsageError(
+        elif self.blending != "none" and not overlap:
+            problem = (
                 f"blending={self.blending!r} needs an `overlap` to blend over; got overlap=0. "
                 "Set an overlap, for example a quarter of the tile, or choose blending='none'."
             )
-        if self.step < 1:
-            raise UsageError(
+        elif self.step < 1:
+            problem = (
                 "`tile` must exceed 2 `halo` + `overlap` by at least `multiple`, or tiles would not advance; got "
-                f"tile={tile}, halo={halo}, overlap={self.overlap}, multiple={multiple}. Use a larger tile."
+                f"tile={tile}, halo={halo}, overlap={overlap}, multiple={multiple}. Use a larger tile."
             )
+        if problem:
+            raise UsageError(problem)
 
     @property
     def step(self) -> int:
@@ -138,15 +138,8 @@ class TileGrid:
         return self.n_tiles * math.prod(self.tile_shape) / (self.height * self.width)
 
     def _along(self, length: int) -> tuple[AxisTile, ...]:
-        return axis_tiles(
-            length,
-            tile=self.tile,
-            halo=self.halo,
-            step=self.step,
-            multiple=self.multiple,
-            blending=self.blending,
-            extended=self.border == "reflect",
-        )
+        lengths = {"tile": self.tile, "halo": self.halo, "step": self.step, "multiple": self.multiple}
+        return axis_tiles(length, **lengths, blending=self.blending, extended=self.border == "reflect")
 
 
 def extent_of(length: int, multiple: int) -> int:
@@ -162,9 +155,7 @@ def axis_tiles(
     A tile longer than the axis shrinks to the axis, unless `extended`, where the axis grows to the tile.
     """
     margin = halo if extended else 0
-    extent = extent_of(length + 2 * margin, multiple)
-    if extended:
-        extent = max(extent, tile)
+    extent = max(extent_of(length + 2 * margin, multiple), tile if extended else 0)
     tile = min(tile, extent)
     n_steps = -(-(extent - tile) // step)
     units = (extent - tile) // multiple  # both are divisible by `multiple`
@@ -182,19 +173,17 @@ def axis_tiles(
 
 def core_weights(cores: Spans, blending: Blending) -> list[Float32[np.ndarray, " _"]]:
     """Return each core's weights, in (0, 1]; over all cores they sum to 1 at every pixel."""
-    raw = [_raw_weights(k, cores, blending) for k in range(len(cores))]
+    raw: list[Float64[np.ndarray, " _"]] = []
     total = np.zeros(cores[-1][1])
-    for (start, stop), values in zip(cores, raw, strict=True):
+    for k, (start, stop) in enumerate(cores):
+        places = np.arange(start, stop) + 0.5
+        if blending == "gaussian":
+            deviations = (places - (start + stop) / 2) * (_DEVIATIONS_PER_CORE / (stop - start))
+            values = np.exp(-0.5 * np.square(deviations))
+        else:  # at the image's own end nothing competes
+            from_left = places - start if k > 0 else np.inf
+            from_right = stop - places if k < len(cores) - 1 else np.inf
+            values = np.minimum(np.minimum(from_left, from_right), stop - start) * np.ones_like(places)
+        raw.append(values)
         total[start:stop] += values
     return [(values / total[start:stop]).astype(np.float32) for (start, stop), values in zip(cores, raw, strict=True)]
-
-
-def _raw_weights(k: int, cores: Spans, blending: Blending) -> Float64[np.ndarray, " core"]:
-    start, stop = cores[k]
-    places = np.arange(start, stop) + 0.5
-    if blending == "gaussian":
-        deviations = (places - (start + stop) / 2) * (_DEVIATIONS_PER_CORE / (stop - start))
-        return np.asarray(np.exp(-0.5 * np.square(deviations)))
-    from_left = places - start if k > 0 else np.inf  # at the image's own end nothing competes
-    from_right = stop - places if k < len(cores) - 1 else np.inf
-    return np.asarray(np.minimum(np.minimum(from_left, from_right), stop - start) * np.ones_like(places))

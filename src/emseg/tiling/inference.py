@@ -4,12 +4,9 @@
         for each batch:         network -> weigh -> add to the open rows
         write the finished rows                      (in a thread)
 
-A network is a torch module or any function from a batch [tile, channel, row, column] of float32 to one
-[tile, class, row, column] of the same height and width. A module is in evaluation mode during the prediction, because
-batch normalisation in training mode would make every tile depend on its batch.
-
-Row of tiles i contributes rows start_i to stop_i - 1 of the mosaic. When it has been added, the rows above start_{i+1}
-are finished and written; those below are carried to the next row of tiles.
+A module is in evaluation mode during the prediction, because batch normalisation in training mode would make every tile
+depend on its batch. Row of tiles i contributes rows start_i to stop_i - 1 of the mosaic. When it has been added, the
+rows above start_{i+1} are finished and written; those below are carried to the next row of tiles.
 """
 
 import math
@@ -19,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -36,7 +33,6 @@ from emseg.tiling.arrays import (
     TileBatch,
     cut_tiles,
     read_band,
-    require_classes,
     require_image,
     require_output,
     to_stored,
@@ -127,8 +123,7 @@ def even_batches(n_tiles: int, batch_size: int) -> list[tuple[int, int]]:
     return list(pairwise(n_tiles * k // n_batches for k in range(n_batches + 1)))
 
 
-@dataclass(frozen=True, eq=False)
-class _Outputs:
+class _Outputs(NamedTuple):
     """The outputs for tiles `first`, `first + 1`, ... of a row of tiles; `ready` fires when they are copied."""
 
     row: int
@@ -157,29 +152,36 @@ class _Prediction:
         grid = self.grid
         begin, carried = record.load(out) if record is not None and out is not None else (0, None)
         writing: Future[None] | None = None
-        ahead = threads.submit(read_band, self.image, grid, begin) if begin < len(grid.rows) else None
+        ahead = threads.submit(read_band, self.image, grid, min(begin, len(grid.rows) - 1))
         for row in range(begin, len(grid.rows)):
-            assert ahead is not None
-            pixels = ahead.result()
+            pixels, tile = ahead.result(), grid.rows[row]
             if row + 1 < len(grid.rows):
                 ahead = threads.submit(read_band, self.image, grid, row + 1)
             band: Rows | None = None
             for outputs in self._one_behind(pixels, row):
+                n_classes = outputs.raw.shape[1]
                 if out is None:
-                    out = np.empty((outputs.raw.shape[1], grid.height, grid.width), dtype=np.float32)
-                if band is None:
-                    band, carried = self._open_band(outputs, carried, out), None
+                    out = np.empty((n_classes, grid.height, grid.width), dtype=np.float32)
+                if band is None:  # the rows to which this row of tiles contributes
+                    if (out.shape[0] if len(out.shape) == 3 else 1) != n_classes:
+                        raise UsageError(
+                            f"`out` must have one plane for each class of the network, that is {n_classes}; "
+                            f"got shape {tuple(out.shape)}."
+                        )
+                    dtype = self.stored if grid.blending == "none" else "float32"
+                    band = np.zeros((n_classes, tile.stop - tile.start, grid.width), dtype=dtype)
+                    if carried is not None:
+                        band[:, : carried.shape[1]] = carried
                 self._add(outputs, band)
             assert band is not None
             assert out is not None
             bottom = grid.rows[row + 1].start if row + 1 < len(grid.rows) else grid.height
-            n_finished = bottom - grid.rows[row].start
-            rows, carried = band[:, :n_finished], band[:, n_finished:]
+            rows, carried = np.split(band, [bottom - tile.start], axis=1)
             if grid.blending != "none":
                 rows = to_stored(torch.from_numpy(rows), self.stored).numpy()
             if writing is not None:
                 writing.result()
-            writing = threads.submit(_write, out, row + 1, grid.rows[row].start, rows, carried, record)
+            writing = threads.submit(_write, out, row + 1, tile.start, rows, carried, record)
             if record is not None:
                 writing.result()  # so that no more than the current row of tiles can be lost
         if writing is not None:
@@ -189,14 +191,15 @@ class _Prediction:
 
     def _one_behind(self, pixels: Band, row: int) -> Iterator[_Outputs]:
         """Yield the outputs of a row of tiles, each once the next batch is under way: a GPU need not wait for us."""
-        waiting = None
-        for first, stop in even_batches(len(self.grid.columns), self.batch_size):
-            outputs = self._collect(self._call(cut_tiles(pixels, self.grid, first, stop)), row, first)
-            if waiting is not None:
-                yield waiting
-            waiting = outputs
-        if waiting is not None:
+        made = (
+            self._collect(self._call(cut_tiles(pixels, self.grid, first, stop)), row, first)
+            for first, stop in even_batches(len(self.grid.columns), self.batch_size)
+        )
+        waiting = next(made)
+        for outputs in made:
             yield waiting
+            waiting = outputs
+        yield waiting
 
     def _call(self, tiles: TileBatch) -> Tiles:
         pixels = torch.from_numpy(tiles)
@@ -207,14 +210,13 @@ class _Prediction:
             x = (x - self.mean) / self.scale
         half = self.precision != "float32"
         with torch.autocast(self.device.type, getattr(torch, self.precision)) if half else nullcontext():
-            output = self.network(x)
-        return _require_shape(output, tiles.shape)
+            return _require_shape(self.network(x), tiles.shape)
 
     def _collect(self, output: Tiles, row: int, first: int) -> _Outputs:
-        """Start weighting and copying the outputs for a batch; with blending "none" in the type that is stored.
+        """Start weighting and copying the kept outputs of a batch, with blending "none" in the type that is stored.
 
-        Only the rows that are kept are copied. On a GPU the copy overlaps with the next batch. The smallest and the
-        largest value travel along: one comparison finds NaN, infinity and values that the output cannot hold.
+        On a GPU the copy overlaps with the next batch. The smallest and the largest value travel along: one comparison
+        finds NaN, infinity and values that the output cannot hold.
         """
         tile = self.grid.rows[row]
         raw = output[:, :, tile.inside].to(torch.float32)
@@ -237,23 +239,13 @@ class _Prediction:
         ready.record(torch.cuda.current_stream(raw.device))
         return _Outputs(row, first, raw, copies[0], copies[1], ready)
 
-    def _open_band(self, outputs: _Outputs, carried: Rows | None, out: OutputArray) -> Rows:
-        """Return the rows to which a row of tiles contributes, with what the rows of tiles above contributed."""
-        n_classes, tile = outputs.raw.shape[1], self.grid.rows[outputs.row]
-        require_classes(out, n_classes)
-        dtype = np.dtype(out.dtype) if self.grid.blending == "none" else np.dtype(np.float32)
-        band = np.zeros((n_classes, tile.stop - tile.start, self.grid.width), dtype=dtype)
-        if carried is not None:
-            band[:, : carried.shape[1]] = carried
-        return band
-
     def _add(self, outputs: _Outputs, band: Rows) -> None:
         if outputs.ready is not None:
             outputs.ready.synchronize()
         low, high = value_range(self.stored)
         smallest, largest = outputs.extremes.tolist()
         if not (smallest >= low and largest <= high):  # catches NaN too
-            self._refuse_tile(outputs)
+            self._refuse_tile(outputs, low, high)
         for values, column in zip(outputs.weighed.numpy(), self.grid.columns[outputs.first :], strict=False):
             if column.weights is None:
                 band[..., column.start : column.stop] = values[..., column.inside]
@@ -263,16 +255,13 @@ class _Prediction:
             done = outputs.row * len(self.grid.columns) + outputs.first + len(outputs.raw)
             self.progress(done, self.grid.n_tiles)
 
-    def _refuse_tile(self, outputs: _Outputs) -> None:
+    def _refuse_tile(self, outputs: _Outputs, low: float, high: float) -> None:
         """Raise for the first tile whose kept pixels do not fit; what is discarded may hold anything."""
-        low, high = value_range(self.stored)
         top = max(0, self.grid.rows[outputs.row].origin)
         for place, raw in enumerate(outputs.raw, start=outputs.first):
             column = self.grid.columns[place]
-            kept = raw[..., column.inside]
-            where = (
-                f"tile ({outputs.row}, {place}), which begins at row {top}, column {max(0, column.origin)} of the image"
-            )
+            kept, left = raw[..., column.inside], max(0, column.origin)
+            where = f"tile ({outputs.row}, {place}), which begins at row {top}, column {left} of the image"
             n_bad = int((~torch.isfinite(kept)).sum())
             if n_bad:
                 raise InputError(
@@ -281,9 +270,9 @@ class _Prediction:
                 )
             smallest, largest = (float(value) for value in torch.aminmax(kept))
             if smallest < low or largest > high:
-                is_byte = self.stored == "uint8"
-                holds = "probabilities from 0 to 1" if is_byte else f"values up to {high:.0f}"
-                repair = "End the network with a sigmoid or softmax, or use" if is_byte else "Use"
+                holds, repair = f"values up to {high:.0f}", "Use"
+                if self.stored == "uint8":
+                    holds, repair = "probabilities from 0 to 1", "End the network with a sigmoid or softmax, or use"
                 raise InputError(
                     f"An output of {self.stored} holds {holds}; {where} has values from {smallest:.4g} to "
                     f"{largest:.4g}. {repair} an output of float32."
@@ -325,8 +314,7 @@ def _require_shape(output: object, asked: tuple[int, ...]) -> Tiles:
 
 def _write(out: OutputArray, n_rows: int, top: int, rows: Rows, carried: Rows, record: Checkpoint | None) -> None:
     write_rows(out, top, rows)
-    if record is None:
-        return
-    if isinstance(out, np.memmap):
-        out.flush()
-    record.save(n_rows, top, rows, carried)
+    if record is not None:
+        if isinstance(out, np.memmap):
+            out.flush()
+        record.save(n_rows, top, rows, carried)

@@ -44,7 +44,7 @@ class ReceptiveField:
     @property
     def is_global(self) -> bool:
         """Whether the network sees the whole image, however large."""
-        return None in (self.up, self.down, self.left, self.right)
+        return self.reach is None
 
     @property
     def height(self) -> int | None:
@@ -64,9 +64,7 @@ class ReceptiveField:
 
     def area_nm2(self, pixel_size_nm: float, height: int, width: int) -> float:
         """Return the field's area in nm^2 within an image of `height` x `width` pixels."""
-        rows = height if self.height is None else min(self.height, height)
-        columns = width if self.width is None else min(self.width, width)
-        return float(rows * columns * pixel_size_nm**2)
+        return float(min(self.height or height, height) * min(self.width or width, width) * pixel_size_nm**2)
 
 
 GLOBAL_FIELD = ReceptiveField(None, None, None, None)
@@ -82,7 +80,7 @@ class Dependence:
 
     def window(self, target: Any, shape: Sequence[int]) -> tuple[int, int, int, int]:
         """Return top, bottom, left and right of the smallest window on the grid that gives the target its logit."""
-        sides = []
+        sides: list[int] = []
         for place, before, after, side in zip(target, self.before, self.after, shape, strict=True):
             first = max(0, (int(place) - before) // self.stride * self.stride)
             sides += [first, min(side, -(-(int(place) + after + 1) // self.stride) * self.stride)]
@@ -99,12 +97,11 @@ def theoretical_receptive_field(network: Network, *, stride: int = 32, n_channel
     require_count("stride", stride)
     sides: list[int | None] = []
     for axis in (2, 3):
-        length = -(-max(_FIRST_PX, 8 * stride) // stride) * stride
-        found = None
+        found, length = None, -(-max(_FIRST_PX, 8 * stride) // stride) * stride
         while found is None and length <= max(LONGEST_PX, 8 * stride):
             found = _distances(network, axis, length, stride, range(stride), n_channels)
             length *= 2
-        sides += [None, None] if found is None else found
+        sides += found or [None, None]
     return ReceptiveField(*sides)
 
 
@@ -159,39 +156,42 @@ def _distances(
 def _stride(network: Network, length: int, before: int, after: int) -> int | None:
     """Return the smallest power of two by which a window may be shifted without a change; None where 32 changes it."""
     known = getattr(network, "stride", 1)
-    shift = known if isinstance(known, int) else 1
     generator = torch.Generator().manual_seed(0)
     strips = [torch.randn(shape, generator=generator) for shape in ((1, 1, 32, length), (1, 1, length, 32))]
     wholes = [_run(network, strip).movedim(axis, 0) for strip, axis in zip(strips, (3, 2), strict=True)]
-    while shift <= _ALIGNED_PX:
-        same = True
+
+    def changes(shift: int) -> bool:
         for strip, whole, axis in zip(strips, wholes, (3, 2), strict=True):
             part = _run(network, strip.narrow(axis, shift, length - _ALIGNED_PX)).movedim(axis, 0)
             inside = slice(before, len(part) - after)
             theirs = whole[shift : shift + len(part)][inside]
-            same = same and bool((part[inside] - theirs).abs().max() <= 1e-4 * whole.abs().max())
-        if same:
-            return shift
+            if not bool((part[inside] - theirs).abs().max() <= 1e-4 * whole.abs().max()):
+                return True
+        return False
+
+    shift = known if isinstance(known, int) else 1
+    while shift <= _ALIGNED_PX and changes(shift):
         shift *= 2
-    return None
+    return shift if shift <= _ALIGNED_PX else None
 
 
 def _run(network: Network, strips: Tensor) -> Tensor:
     """Return the network's outputs on the CPU, of the input's size."""
     first = next(network.parameters(), None) if isinstance(network, nn.Module) else None
     points = strips.to(device_of(network, None), torch.float32 if first is None else first.dtype)
+    needs = "a receptive field needs an output of the input's size;"
     try:
         with evaluating(network):
             answer = network(points)
     except RuntimeError as error:
         raise UsageError(
-            f"a receptive field needs an output of the input's size; a strip of {tuple(strips.shape)} could not be "
-            f"computed ({error}). Use a network that answers pixel by pixel, or a larger `stride`."
+            f"{needs} a strip of {tuple(strips.shape)} could not be computed ({error}). "
+            "Use a network that answers pixel by pixel, or a larger `stride`."
         ) from error
     if not isinstance(answer, Tensor) or answer.ndim != 4 or answer.shape[-2:] != strips.shape[-2:]:
         got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise UsageError(
-            f"a receptive field needs an output of the input's size; {tuple(strips.shape)} gave {got}. "
+            f"{needs} {tuple(strips.shape)} gave {got}. "
             "Use a network that answers pixel by pixel, or a `stride` that it divides."
         )
     return answer.float().cpu()

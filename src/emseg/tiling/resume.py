@@ -2,10 +2,8 @@
 
 After each row of tiles its rows of the mosaic are on disk; then the rows that are still open are written to a file of
 their own, and then the checkpoint is replaced in one step. Whenever a process is killed, the checkpoint is therefore
-true, at most the current row of tiles is lost, and the resumed result is the same, bit by bit.
-
-The checkpoint holds all settings that the result depends on, and refuses others by name. A checksum of the rows that
-were finished last detects an output that was recreated in the meantime.
+true, at most the current row of tiles is lost, and the resumed result is the same, bit by bit. The checkpoint refuses
+other settings by name; a checksum of the rows that were finished last detects an output that was recreated.
 """
 
 import hashlib

@@ -1,11 +1,8 @@
 """Scores of predicted membranes: pixels, cells, surfaces and objects, of single images and of folders."""
 
 from emseg.membrane.scoring.image_scores import (
-    BestThreshold,
-    Comparison,
     ImageScores,
     ScoreSettings,
-    Spread,
     best_thresholds,
     compare,
     score_image,
@@ -17,49 +14,24 @@ from emseg.membrane.scoring.image_scores import (
 from emseg.membrane.scoring.pixels import (
     ISBI_THRESHOLDS,
     ClassScores,
-    ErrorMap,
-    Surface,
-    average_surface_distance,
     class_scores,
     competition_accepts,
-    find_surface,
     map_errors,
     membrane_at,
 )
-from emseg.membrane.scoring.regions import (
-    CellScores,
-    ErrorObjects,
-    Overlaps,
-    cell_scores,
-    count_error_objects,
-    find_patches,
-    label_cells,
-    label_thinned_cells,
-    overlaps,
-)
+from emseg.membrane.scoring.regions import cell_scores, find_patches, label_cells, label_thinned_cells, overlaps
 
 __all__ = [
     "ISBI_THRESHOLDS",
-    "BestThreshold",
-    "CellScores",
     "ClassScores",
-    "Comparison",
-    "ErrorMap",
-    "ErrorObjects",
     "ImageScores",
-    "Overlaps",
     "ScoreSettings",
-    "Spread",
-    "Surface",
-    "average_surface_distance",
     "best_thresholds",
     "cell_scores",
     "class_scores",
     "compare",
     "competition_accepts",
-    "count_error_objects",
     "find_patches",
-    "find_surface",
     "label_cells",
     "label_thinned_cells",
     "map_errors",

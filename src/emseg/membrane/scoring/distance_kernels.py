@@ -3,9 +3,7 @@
 import numba
 import numpy as np
 
-NO_SURFACE = 65_535
-"""Column distance where a column holds no pixel to measure from; images are lower than that."""
-
+NO_SURFACE = 65_535  # column distance where a column holds no pixel to measure from; images are lower than that
 _PATIENCE = 4
 
 

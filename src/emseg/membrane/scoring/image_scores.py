@@ -1,8 +1,8 @@
 """All scores of one predicted image against its truth, and of a set of images: mean, deviation, best threshold.
 
-Every score is computed per image and then averaged, as the U-RISC competition and ISBI 2012 do; a large image weighs as
+Scores are computed per image and then averaged, as the U-RISC competition and ISBI 2012 do; a large image weighs as
 much as a small one. Standard deviations are those of a sample (n - 1). Images where a score is undefined are left out
-of its mean, and `n` counts the rest.
+of its mean; `n` counts the rest.
 
 The best threshold is one for all images, the one with the highest mean, as in ISBI 2012's script. It is chosen on the
 images that are scored: compare it only with numbers obtained in the same way.
@@ -137,6 +137,7 @@ def compare(prediction: NDArray[Any], truth: NDArray[Any], settings: ScoreSettin
     """Return all scores of one prediction, and where it is wrong; arguments as in `score_image`."""
     settings = settings or ScoreSettings()
     _require_pair(prediction, truth)
+    (height, width), n_pixels = truth.shape, truth.size
     prediction, truth = transpose(prediction), transpose(truth)  # as thinning needs it; the others do not care
     predicted = membrane_at(prediction, settings.threshold)
     true_patches = find_patches(truth, 4, value=False)
@@ -148,14 +149,14 @@ def compare(prediction: NDArray[Any], truth: NDArray[Any], settings: ScoreSettin
     errors = map_errors(truth, predicted, settings.tolerance_px)
     assd_px = average_surface_distance(*errors.surfaces)
     scores = ImageScores(
-        height=truth.shape[1],
-        width=truth.shape[0],
-        true_fraction=float(np.count_nonzero(truth) / truth.size),
-        predicted_fraction=float(np.count_nonzero(predicted) / predicted.size),
+        height=height,
+        width=width,
+        true_fraction=float(np.count_nonzero(truth) / n_pixels),
+        predicted_fraction=float(np.count_nonzero(predicted) / n_pixels),
         **errors.scores(),
         cells=cells,
         assd_px=assd_px,
-        assd_nm=math.nan if settings.pixel_size_nm is None else assd_px * settings.pixel_size_nm,
+        assd_nm=assd_px * (settings.pixel_size_nm or math.nan),
         objects=count_error_objects(errors.codes, true_patches, labels),
         competition_accepts=competition_accepts(predicted),
         at_thresholds=at_thresholds,
@@ -169,22 +170,16 @@ def _score_thresholds(
     """V-Rand and V-Info at each threshold, by two threads."""
     if not thresholds:
         return ()
-    waiting = sorted(set(thresholds), reverse=True)  # the lowest, of most membrane, are the slowest: they go first
+    free = [(one, np.empty(prediction.shape, np.bool_)) for one in (space, ThinningSpace(prediction.shape))]
 
-    def work(space: ThinningSpace) -> list[tuple[float, float, float]]:
-        mask = np.empty(prediction.shape, np.bool_)
-        rows: list[tuple[float, float, float]] = []
-        while True:
-            try:
-                threshold = waiting.pop()
-            except IndexError:
-                return rows
-            scores = cell_scores(patch_overlaps(truth, *space.thin(membrane_at(prediction, threshold, mask))))
-            rows.append((threshold, scores.v_rand, scores.v_info))
+    def score(threshold: float) -> tuple[float, float, float]:
+        own, mask = free.pop()
+        found = cell_scores(patch_overlaps(truth, *own.thin(membrane_at(prediction, threshold, mask))))
+        free.append((own, mask))
+        return threshold, found.v_rand, found.v_info
 
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(work, (space, ThinningSpace(prediction.shape)))
-    return tuple(sorted(first + second, reverse=True))
+    with ThreadPoolExecutor(len(free)) as pool:  # the lowest, of most membrane, are the slowest: they go first
+        return tuple(pool.map(score, sorted(set(thresholds))))[::-1]
 
 
 def shifted_pair(mask: Mask, rows: int, columns: int) -> tuple[Bool[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]:
@@ -233,22 +228,19 @@ def best_thresholds(scores: Sequence[ImageScores]) -> dict[str, BestThreshold]:
 
 
 def _require_pair(prediction: NDArray[Any], truth: NDArray[Any]) -> None:
+    problem = None
     if truth.dtype != np.bool_ or truth.ndim != 2 or truth.size == 0:
-        raise InputError(
-            f"truth must be a two-dimensional boolean mask, True on membrane; got {truth.dtype} {truth.shape}. "
-            "Make one of a label by label <= 122."
-        )
-    if prediction.shape != truth.shape:
-        raise InputError(
-            f"prediction and truth must have one size; got {prediction.shape} and {truth.shape}. Resize or crop one."
-        )
-    if prediction.dtype not in (np.bool_, np.uint8, np.float32, np.float64):
-        raise InputError(
-            f"prediction must be a boolean mask, uint8 or float in 0 to 1; got {prediction.dtype}. Convert it."
-        )
-    if prediction.dtype.kind == "f" and not (prediction.min() >= 0 and prediction.max() <= 1):  # NaN fails too
-        raise InputError(
-            f"a probability must lie in 0 to 1; got {prediction.min():g} to {prediction.max():g}. Apply the sigmoid."
-        )
-    if max(truth.shape) >= NO_SURFACE:
-        raise InputError(f"an image must be smaller than {NO_SURFACE} pixels a side; got {truth.shape}. Score tiles.")
+        found = f"{truth.dtype} {truth.shape}. Make one of a label by label <= 122."
+        problem = f"truth must be a two-dimensional boolean mask, True on membrane; got {found}"
+    elif prediction.shape != truth.shape:
+        sizes = f"{prediction.shape} and {truth.shape}"
+        problem = f"prediction and truth must have one size; got {sizes}. Resize or crop one."
+    elif prediction.dtype not in (np.bool_, np.uint8, np.float32, np.float64):
+        problem = f"prediction must be a boolean mask, uint8 or float in 0 to 1; got {prediction.dtype}. Convert it."
+    elif prediction.dtype.kind == "f" and not (prediction.min() >= 0 and prediction.max() <= 1):  # NaN fails too
+        lowest, highest = prediction.min(), prediction.max()
+        problem = f"a probability must lie in 0 to 1; got {lowest:g} to {highest:g}. Apply the sigmoid."
+    elif max(truth.shape) >= NO_SURFACE:
+        problem = f"an image must be smaller than {NO_SURFACE} pixels a side; got {truth.shape}. Score tiles."
+    if problem:
+        raise InputError(problem)

@@ -3,18 +3,18 @@
     precision = correct predicted pixels / predicted pixels      recall = found true pixels / true pixels
     F1 = 2 precision recall / (precision + recall)
 
-Strictly a predicted pixel is correct if it is true, and F1 = 2 TP / (2 TP + FP + FN). Within a tolerance r it is
-correct if a true pixel lies in the disc of radius r around it, and a true pixel is found if a predicted one lies in its
-disc. This is the boundary score of the U-RISC competition's script, which ran it with r = 0. Where nothing is predicted
-precision is 1, and where nothing is true recall is 1 (the script's convention).
+Strictly a predicted pixel is correct if it is true. Within a tolerance r it is correct if a true pixel lies in the disc
+of radius r around it, and a true pixel is found if a predicted one lies in its disc: the boundary score of the U-RISC
+competition's script, which ran it with r = 0. As there, precision is 1 where nothing is predicted, and recall is 1
+where nothing is true.
 
-The surface of a mask consists of its pixels with one of their 4 neighbours outside. With d(x, A) the Euclidean distance
-from pixel x to the nearest pixel of surface A, the average symmetric surface distance of prediction S and truth T is
+A surface consists of a mask's pixels with one of their 4 neighbours outside. With d(x, A) the Euclidean distance from
+pixel x to surface A, the average symmetric surface distance of prediction S and truth T, in pixels (0 is best), is
 
-    ASSD = (sum over x in S of d(x, T) + sum over x in T of d(x, S)) / (|S| + |T|)      in pixels; 0 is best
+    ASSD = (sum over x in S of d(x, T) + sum over x in T of d(x, S)) / (|S| + |T|)
 
 Sources: Shi et al., Front. Comput. Neurosci. 16:842760 (2022) and its script (U-RISC-Data-Code, eval.py); Heimann et
-al., IEEE Trans. Med. Imaging 28 (2009); distances after Meijster, Roerdink and Hesselink (2000).
+al., IEEE Trans. Med. Imaging 28 (2009).
 Deviations: the script reads grey levels as weights, so that greys 1 to 8 of a lossy label count as a little membrane;
 we make a mask first. A mask that the image's frame cuts has no surface there, because its membrane continues.
 """
@@ -23,6 +23,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int32, Shaped, UInt8, UInt16
@@ -33,14 +34,12 @@ from emseg.membrane.scoring import distance_kernels
 Mask = Bool[np.ndarray, "row column"]
 Codes = UInt8[np.ndarray, "row column"]
 ISBI_THRESHOLDS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
-"""Those of ISBI 2012's script, which thresholds the probability b of *not* being membrane, b > 0, 0.1, ..., 1; at the
-last, which rounding spoils there, b = 1."""
+"""Those of ISBI 2012's script, which thresholds the probability of *not* being membrane."""
 MAX_TOLERANCE_PX = 1_000.0
 COMPETITION_RATIO = 5.0
 TRUE_NEGATIVE, FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE = 0, 1, 2, 3
 NEAR = 4
-"""Codes of an error map. Bit 0: membrane in the truth; bit 1: in the prediction; bit 2: wrong, but within the tolerance
-of the other's membrane."""
+"""Codes of an error map. Bit 0: true membrane; bit 1: predicted; bit 2: wrong, but within the other's tolerance."""
 COLOURS = {  # after Okabe and Ito, whose colours differ for all kinds of colour vision
     TRUE_NEGATIVE: (255, 255, 255),
     TRUE_POSITIVE: (110, 110, 110),
@@ -61,16 +60,11 @@ class ClassScores:
     f1: float
 
 
-@dataclass(frozen=True, eq=False)
-class Surface:
+class Surface(NamedTuple):
     """`mask`: the surface's pixels. `rows_away`: rows to the nearest one in the column."""
 
     mask: Mask
     rows_away: UInt16[np.ndarray, "row column"]
-
-    def mark_near(self, codes: Codes, wanted: int, replacement: int, reach: Int32[np.ndarray, " radius"]) -> int:
-        """Replace a code in pixels within the disc `reach` of this surface; return in how many."""
-        return int(distance_kernels.mark_near(codes, np.uint8(wanted), np.uint8(replacement), self.rows_away, reach))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +94,7 @@ class ErrorMap:
         }
 
 
-def membrane_at(
-    probability: Shaped[np.ndarray, "row column"], threshold: float, out: Mask | None = None
-) -> Bool[np.ndarray, "row column"]:
+def membrane_at(probability: Shaped[np.ndarray, "row column"], threshold: float, out: Mask | None = None) -> Mask:
     """Return where the probability of membrane (uint8 for 0 to 1, or float) reaches `threshold`; at 0, where it is > 0.
 
     A boolean mask is returned as it is.
@@ -140,38 +132,35 @@ def map_errors(truth: Mask, prediction: Mask, tolerance_px: float) -> ErrorMap:
     codes |= truth.view(np.uint8)
     # how many rows the disc of the tolerance reaches at each distance in columns
     reach = np.array([math.isqrt(int(tolerance_px**2 - k * k)) for k in range(int(tolerance_px) + 1)], np.int32)
-    wrong = (FALSE_POSITIVE, FALSE_NEGATIVE)  # what lies next to the truth's membrane, and to the prediction's
+    wrong = np.array((FALSE_POSITIVE, FALSE_NEGATIVE), np.uint8)  # next to the truth's membrane, to the prediction's
     with ThreadPoolExecutor(2) as pool:
         # Background first: it counts all false pixels, which the second step then divides into near and far ones.
         counting = pool.map(_count_near_background, (truth, prediction), (codes, codes), wrong[::-1], (reach, reach))
         near_background = tuple(counting)
         surfaces = tuple(pool.map(find_surface, (truth, prediction)))
-        list(pool.map(lambda s, code: s.mark_near(codes, code, code + NEAR, reach), surfaces, wrong))
+        away = [surface.rows_away for surface in surfaces]
+        list(pool.map(distance_kernels.mark_near, (codes, codes), wrong, wrong + NEAR, away, (reach, reach)))
     counts = np.zeros(256, np.int64)
     distance_kernels.count_values(codes, counts)
     return ErrorMap(codes, tuple(counts[:8].tolist()), near_background, surfaces)
 
 
-def _count_near_background(mask: Mask, codes: Codes, code: int, reach: Int32[np.ndarray, " radius"]) -> int:
+def _count_near_background(mask: Mask, codes: Codes, code: np.uint8, reach: Int32[np.ndarray, " radius"]) -> int:
     """Count the pixels of a code within the reach of the mask's background, band by band: that saves its distances."""
-    height, margin = mask.shape[0], len(reach)  # the radius, and one row more to recognise a surface
+    margin = len(reach)  # the radius, and one row more to recognise a surface
     n_rows = max(_BAND_ROWS, 2 * margin)
     n = 0
-    for top in range(0, height, n_rows):
-        first, bottom = max(top - margin, 0), min(top + n_rows, height)
-        background = find_surface(mask[first : min(bottom + margin, height)], value=False)
-        inner = slice(top - first, bottom - first)
-        n += Surface(background.mask[inner], background.rows_away[inner]).mark_near(
-            codes[top:bottom], code, code, reach
-        )
+    for top in range(0, len(mask), n_rows):
+        first, bottom = max(top - margin, 0), min(top + n_rows, len(mask))
+        rows_away = find_surface(mask[first : bottom + margin], value=False).rows_away[top - first : bottom - first]
+        n += int(distance_kernels.mark_near(codes[top:bottom], code, code, rows_away, reach))
     return n
 
 
 def find_surface(mask: Mask, *, value: bool = True) -> Surface:
     """Return the surface of the pixels of `value`; for pixels outside, the nearest pixel of the mask lies on it."""
-    surface = np.empty(mask.shape, np.bool_)
+    surface, rows_away = np.empty(mask.shape, np.bool_), np.empty(mask.shape, np.uint16)
     distance_kernels.mark_surface(mask, value, surface)
-    rows_away = np.empty(mask.shape, np.uint16)
     distance_kernels.column_distances(surface, rows_away)
     return Surface(surface, rows_away)
 

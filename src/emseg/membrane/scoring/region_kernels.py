@@ -8,16 +8,10 @@ loops release the interpreter's lock, so that callers may run them in threads.
 import numba
 import numpy as np
 
-WALL = -4
-"""Label of the frame around an image that is flooded."""
-
-LINE = 0
-"""Label of a pixel on a line between two cells."""
-
-OPEN = -2
-"""Label of a membrane pixel that the flood has not reached."""
-
+LINE = 0  # label of a pixel on a line between two cells
+OPEN = -2  # of a membrane pixel that the flood has not reached
 _QUEUED = -3
+WALL = -4  # of the frame around an image that is flooded
 _BLOCK = 64
 _HASH = np.uint64(0x9E3779B97F4A7C15)
 
@@ -129,37 +123,9 @@ def paint_runs(offsets, starts, ends, labels, elsewhere, image, frame):  # type:
 
 
 @numba.njit(nogil=True, cache=True)
-def label_runs(image, offsets, starts, ends, labels):  # type: ignore[no-untyped-def]
-    """Write the runs of equal labels above 0 of a label image; with empty arrays fill `offsets` only."""
-    height, width = image.shape
-    counting = len(starts) == 0
-    n = 0
-    for row in range(height):
-        offsets[row] = n
-        column = 0
-        while column < width:
-            label = image[row, column]
-            start = column
-            while column < width and image[row, column] == label:
-                column += 1
-            if label > 0:
-                if not counting:
-                    starts[n], ends[n], labels[n] = start, column, label
-                n += 1
-    offsets[height] = n
-
-
-@numba.njit(nogil=True, cache=True)
-def _note_cell(first, bridging, patch, cell):  # type: ignore[no-untyped-def]
-    if first[patch] == 0:
-        first[patch] = cell
-    elif first[patch] != cell:
-        bridging[patch] = True
-
-
-@numba.njit(nogil=True, cache=True)
-def _label_at(offsets, starts, labels, row, column):  # type: ignore[no-untyped-def]
+def _label_at(cell_runs, row, column):  # type: ignore[no-untyped-def]
     """The label of the last run of a row that starts at or before a column, which must lie in a run."""
+    offsets, starts, labels = cell_runs
     low, high = offsets[row], offsets[row + 1] - 1
     while low < high:
         middle = (low + high + 1) // 2
@@ -191,11 +157,11 @@ def count_bridging(offsets, starts, ends, labels, n_patches, codes, free, cells,
                         continue
                     if codes[r, place] != free:
                         continue
-                    if painted:
-                        cell = cells[r, place]
-                    else:
-                        cell = _label_at(cell_runs[0], cell_runs[1], cell_runs[2], r, place)
-                    _note_cell(first, bridging, patch, cell)
+                    cell = cells[r, place] if painted else _label_at(cell_runs, r, place)
+                    if first[patch] == 0:
+                        first[patch] = cell
+                    elif first[patch] != cell:
+                        bridging[patch] = True
     return bridging.sum()
 
 
@@ -327,12 +293,12 @@ def count_overlaps(offsets, starts, ends, labels, cells, n_labels, n_cells):  # 
 
 
 @numba.njit(nogil=True, cache=True)
-def count_sums(counts, chosen):  # type: ignore[no-untyped-def]
-    """Return (sum of n, of n^2, of n log n) over the counts n > 0 that are chosen; no choice takes all."""
+def count_sums(counts):  # type: ignore[no-untyped-def]
+    """Return (sum of n, of n^2, of n log n) over the counts n > 0."""
     total, squares, logarithms = 0.0, 0.0, 0.0
     for i in range(len(counts)):
         n = np.float64(counts[i])
-        if n > 0 and (len(chosen) == 0 or chosen[i]):
+        if n > 0:
             total += n
             squares += n * n
             if n > 1:

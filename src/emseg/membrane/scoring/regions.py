@@ -2,28 +2,18 @@ r"""Scores of regions: how well cells agree with the truth, and errors as object
 
 A cell is a patch of background joined over edges (4 neighbours), labelled 1, 2, ...; membrane is 0. ISBI 2012 ignored
 the width of membranes by thinning those of the prediction: all cells grow into the membrane at one speed, and a line of
-label 0 remains where two of them meet (Soille and Vincent's watershed of the two-level image). A membrane that divides
-nothing, such as a loose end, vanishes.
+label 0 remains where two of them meet. A membrane that divides nothing, such as a loose end, vanishes.
 
 Let p_ij be the fraction of pixels in predicted cell i and true cell j, among the n pixels of the truth's foreground
 (its membrane is left out). s_i = sum_j p_ij, t_j = sum_i p_ij.
 
-    V_Rand = sum_ij p_ij^2 / (a sum_i s_i^2 + (1 - a) sum_j t_j^2),      a = 1/2
+    V_Rand = sum_ij p_ij^2 / (a sum_i s_i^2 + (1 - a) sum_j t_j^2),      a = 1/2 (split score: a = 0; merge score: 1)
     V_Info = I(S; T) / ((1 - a) H(S) + a H(T)),      H(S) = -sum_i s_i log s_i,   I = H(S) + H(T) - H(S, T)
-
-Either is the harmonic mean of a split score (a = 0) and a merge score (a = 1), in 0 to 1; 1 is best. As in the
-challenge, a pixel of the truth's foreground on a predicted line is a cell of one pixel, s_i = p_ij = 1/n.
-
     adapted Rand error = 1 - sum n_ij (n_ij - 1) / (a sum s_i (s_i - 1) + (1 - a) sum t_j (t_j - 1)),      in pixels
     variation of information: split = H(S|T), merge = H(T|S),      in bits; 0 is best
 
-Those two are as scikit-image defines them, ignoring the truth's membrane: there the predicted lines are one segment.
-
-As objects, a missed stretch is a patch (8 neighbours) of true membrane farther than the tolerance from any predicted
-membrane; a false stretch the reverse. A membrane is broken where a patch of missed membrane (4 neighbours) touches
-pixels, background in truth and prediction, of at least two true cells; spurious where a patch (8 neighbours) of false
-membrane touches such pixels of at least two predicted cells. Those are counted without tolerance, because a gap of one
-pixel merges two cells. The counts of objects are ours, no paper's.
+For the first two, a pixel of the truth's foreground on a predicted line is a cell of one pixel, s_i = p_ij = 1/n, as in
+the challenge; for the last two the predicted lines are one segment, as in scikit-image.
 
 Sources: Arganda-Carreras et al., Frontiers in Neuroanatomy 9:142 (2015), equations 1 to 4, and the challenge's scripts
 in Fiji, whose order of the queue we keep (column by column; left, above, right, below), so that ties fall the same way;
@@ -33,6 +23,7 @@ Deviations: where S and T are a single cell each, V-Info is 1 here and 0 in the 
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,25 +52,19 @@ class Patches:
     labels: Int32[np.ndarray, " runs"]
     n: int
 
+    @property
+    def runs(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Offsets, starts, ends and labels, as the kernels take them."""
+        return self.offsets, self.starts, self.ends, self.labels
+
     def paint(self, elsewhere: int = 0, out: LabelImage | None = None) -> LabelImage:
         """Return the label image, with `elsewhere` outside the patches; drawn into `out` if given.
 
         `out` may be larger by a frame of equal width on all sides, which is filled with `region_kernels.WALL`.
         """
         image = np.empty(self.shape, np.int32) if out is None else out
-        frame = (image.shape[0] - self.shape[0]) // 2
-        region_kernels.paint_runs(self.offsets, self.starts, self.ends, self.labels, np.int32(elsewhere), image, frame)
+        region_kernels.paint_runs(*self.runs, np.int32(elsewhere), image, (len(image) - self.shape[0]) // 2)
         return image
-
-    def n_bridging(self, codes: Codes, free: int, cells: "LabelImage | Patches") -> int:
-        """Return how many patches touch, over an edge, pixels of code `free` in at least two of the `cells`.
-
-        `cells`: a label image, or the patches themselves; each pixel of code `free` must lie in one.
-        """
-        runs = (self.offsets, self.starts, self.ends, self.labels)
-        of_cells, image = (cells, np.empty((0, 0), np.int32)) if isinstance(cells, Patches) else (self, cells)
-        cell_runs = (of_cells.offsets, of_cells.starts, of_cells.labels)
-        return int(region_kernels.count_bridging(*runs, self.n, codes, np.uint8(free), image, cell_runs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +99,14 @@ class CellScores:
 
 @dataclass(frozen=True)
 class ErrorObjects:
-    """How many stretches are missed or false, and how many membranes are broken or spurious."""
+    """How many stretches are missed or false, and how many membranes are broken or spurious.
+
+    A missed stretch is a patch (8 neighbours) of true membrane farther than the tolerance from any predicted membrane;
+    a false stretch the reverse. A membrane is broken where a patch of missed membrane (4 neighbours) touches pixels,
+    background in truth and prediction, of at least two true cells; spurious where a patch (8 neighbours) of false
+    membrane touches such pixels of at least two predicted cells. Those are counted without tolerance, because a gap of
+    one pixel merges two cells. The counts are ours, no paper's.
+    """
 
     missed_stretches: int
     broken_membranes: int
@@ -140,7 +132,7 @@ class ThinningSpace:
         if patches.n == 0:
             labels.fill(1)
             return labels, 1
-        n_open = transposed.size - int(patches.ends.sum(dtype=np.int64) - patches.starts.sum(dtype=np.int64))
+        n_open = transposed.size - int((patches.ends - patches.starts).sum())
         if n_open > len(self._queue):
             self._queue = np.empty(n_open, np.uint32)
         region_kernels.flood(self._image, patches.offsets, patches.starts, patches.ends, self._queue)
@@ -182,35 +174,34 @@ def transpose(image: Shaped[np.ndarray, "row column"]) -> Shaped[np.ndarray, "co
 
 def overlaps(truth: LabelImage, prediction: LabelImage) -> Overlaps:
     """Return the pixel counts of all pairs of labels that meet, in the truth's foreground."""
-    offsets = np.empty(truth.shape[0] + 1, np.int64)
-    nothing = np.empty(0, np.int32)
-    region_kernels.label_runs(truth, offsets, nothing, nothing, nothing)
-    starts, ends, labels = (np.empty(int(offsets[-1]), np.int32) for _ in range(3))
-    region_kernels.label_runs(truth, offsets, starts, ends, labels)
-    runs = Patches((truth.shape[0], truth.shape[1]), offsets, starts, ends, labels, int(labels.max(initial=0)))
-    return patch_overlaps(runs, prediction, int(prediction.max(initial=0)))
+    line = truth.reshape(1, -1)
+    edges = np.flatnonzero(np.diff(line[0], prepend=-1, append=-1)).astype(np.int32)  # where one label follows another
+    labels = line[0, edges[:-1]]
+    inside = labels > 0
+    runs = (np.array([0, inside.sum()]), edges[:-1][inside], edges[1:][inside], labels[inside])
+    return patch_overlaps(
+        Patches(line.shape, *runs, int(labels.max())), prediction.reshape(1, -1), int(prediction.max())
+    )
 
 
 def patch_overlaps(truth: Patches, prediction: LabelImage, n_cells: int) -> Overlaps:
     """Return the same for patches and a label image of 0 to `n_cells`, without painting the truth."""
-    runs = (truth.offsets, truth.starts, truth.ends, truth.labels)
-    keys, counts = region_kernels.count_overlaps(*runs, prediction, truth.n, n_cells)
+    keys, counts = region_kernels.count_overlaps(*truth.runs, prediction, truth.n, n_cells)
     return Overlaps(keys >> 32, keys & 0xFFFFFFFF, counts)
 
 
 def cell_scores(found: Overlaps) -> CellScores:
     """Return the scores of a segmentation from its overlaps with the truth."""
-    count_sums, every = region_kernels.count_sums, np.zeros(0, np.bool_)
-    pairs, truth = found.n_pixels, _totals(found.truth, found.n_pixels)
-    segments = _totals(found.prediction, found.n_pixels)  # that of label 0: the pixels on lines, as one segment
-    n, squares, logarithms = count_sums(pairs, every)
+    sums, pairs = region_kernels.count_sums, found.n_pixels
+    segments = np.bincount(found.prediction, pairs, minlength=1)  # that of label 0: the pixels on lines, as one segment
+    n, squares, logarithms = sums(pairs)
     if n == 0:
         return CellScores(*[math.nan] * 9)
-    _, truth_squares, truth_logarithms = count_sums(truth, every)
-    _, segment_squares, segment_logarithms = count_sums(segments, every)
+    _, truth_squares, truth_logarithms = sums(np.bincount(found.truth, pairs))
+    _, segment_squares, segment_logarithms = sums(segments)
     # A pixel on a line is a cell of its own: it adds 1 to a sum of squares, and nothing to one of n log n.
-    in_cells, cell_pair_squares, cell_pair_logarithms = count_sums(pairs, found.prediction > 0)
-    _, cell_squares, cell_logarithms = count_sums(segments[1:], every)
+    in_cells, cell_pair_squares, cell_pair_logarithms = sums(pairs[found.prediction > 0])
+    _, cell_squares, cell_logarithms = sums(segments[1:])
     on_line = n - in_cells
 
     def entropy(sum_of_logarithms: float) -> float:
@@ -219,7 +210,7 @@ def cell_scores(found: Overlaps) -> CellScores:
 
     rand_split = (cell_pair_squares + on_line) / truth_squares
     rand_merge = (cell_pair_squares + on_line) / (cell_squares + on_line)
-    h_truth, h_cells, h_joint = entropy(truth_logarithms), entropy(cell_logarithms), entropy(cell_pair_logarithms)
+    h_truth, h_cells, h_joint = map(entropy, (truth_logarithms, cell_logarithms, cell_pair_logarithms))
     information = max(h_truth + h_cells - h_joint, 0.0)
     info_split, info_merge = _part(information, h_cells, h_truth), _part(information, h_truth, h_cells)
     h_segments, h_both = entropy(segment_logarithms), entropy(logarithms)
@@ -237,28 +228,25 @@ def cell_scores(found: Overlaps) -> CellScores:
     )
 
 
-def count_error_objects(codes: Codes, true_cells: LabelImage | Patches, predicted_cells: LabelImage) -> ErrorObjects:
-    """Return the counts from an error map's codes and the cells of both; labels are above 0 on background.
-
-    The cells of the truth may be given as its patches of background.
-    """
+def count_error_objects(codes: Codes, true_cells: Patches, predicted_cells: LabelImage) -> ErrorObjects:
+    """Return the counts from an error map's codes and the cells of both; labels are above 0 on background."""
     strict = codes & np.uint8(NEAR - 1)
     missed, false = find_patches(strict, 4, value=FALSE_NEGATIVE), find_patches(strict, 8, value=FALSE_POSITIVE)
+    true_runs, unpainted = (true_cells.offsets, true_cells.starts, true_cells.labels), np.empty((0, 0), np.int32)
+    bridging = [
+        region_kernels.count_bridging(*found.runs, found.n, strict, np.uint8(TRUE_NEGATIVE), cells, true_runs)
+        for found, cells in ((missed, unpainted), (false, predicted_cells))
+    ]
     return ErrorObjects(
         missed_stretches=find_patches(codes, 8, value=FALSE_NEGATIVE).n,
-        broken_membranes=missed.n_bridging(strict, TRUE_NEGATIVE, true_cells),
+        broken_membranes=int(bridging[0]),
         false_stretches=find_patches(codes, 8, value=FALSE_POSITIVE).n,
-        spurious_membranes=false.n_bridging(strict, TRUE_NEGATIVE, predicted_cells),
+        spurious_membranes=int(bridging[1]),
     )
 
 
-def _totals(labels: Int64[np.ndarray, " pairs"], counts: Int64[np.ndarray, " pairs"]) -> NDArray[np.float64]:
-    """The pixels of each label from 0 on; labels are small numbers, as those of patches are."""
-    return np.asarray(np.bincount(labels, counts, minlength=1), np.float64)
-
-
 def _part(information: float, entropy: float, other: float) -> float:
-    """I over H; where H is 0 there is nothing to learn, which is right only if the other side has nothing either."""
+    """I over H; where H is 0, 1 only if the other side has no information either."""
     if entropy > 0:
         return min(information / entropy, 1.0)
     return 1.0 if other <= 0 else 0.0

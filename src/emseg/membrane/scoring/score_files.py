@@ -1,7 +1,6 @@
 """Scoring files: folders are matched by name, and every file that cannot be scored is reported with the reason.
 
-Names are matched without their extension, so that `pred/12.tif` is scored with `truth/12.png`. A TIFF of several pages
-is scored page by page with a truth of as many pages.
+Names are matched without their extension. A TIFF of several pages is scored page by page with a truth of as many pages.
 
 A label is 8-bit grey with two values, a 1-bit image, a palette of greys, or an integer TIFF of 0 and 255 only or 0 and
 1 only. Membrane is dark in the labels of U-RISC and ISBI 2012 (0, and 255 for the rest); `polarity` declares it, and
@@ -9,9 +8,9 @@ nothing is inverted without being asked. U-RISC's labels are partly lossy (greys
 resized, and are made binary at 122. A prediction may also be a probability map: 8-bit grey, or float in [0, 1].
 
 A prediction whose correlation with the truth (Matthews) is below `INVERTED_BELOW` is refused as inverted. Where
-membrane is rare an inverted poor prediction correlates weakly either way; so a prediction is reported, and scored as it
-is, if more than half of it is membrane and the inverted one would have the higher membrane F1, 2 (T - TP) / (n - P + T)
-with n pixels, T true and P predicted membrane pixels and TP both.
+membrane is rare an inverted poor prediction correlates weakly either way; so it is only reported if more than half of
+it is membrane and the inverted one would have the higher membrane F1, 2 (T - TP) / (n - P + T) with n pixels, T true
+and P predicted membrane pixels and TP both.
 """
 
 import difflib
@@ -19,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -38,11 +37,11 @@ LABEL_THRESHOLD = 122
 MAX_FRACTION = 0.5  # of membrane in a truth or an unsuspicious prediction, of grey pixels in a label
 INVERTED_BELOW = -0.3
 _LOSSY_RANGE = 8
+_GREYS = slice(_LOSSY_RANGE + 1, 255 - _LOSSY_RANGE)
 _BAND_ROWS = 256
 
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
+class Prediction(NamedTuple):
     """`probability`: large on membrane; `kind`: what the file holds."""
 
     probability: UInt8[np.ndarray, "row column"] | Float[np.ndarray, "row column"]
@@ -73,23 +72,23 @@ class Result:
     problem: str | None
 
 
-def other_polarity(polarity: str) -> Polarity:
-    """Return the opposite of how membranes look."""
-    return "bright" if polarity == "dark" else "dark"
-
-
 def read_truth(path: Path, polarity: Polarity, page: int | None = None) -> Mask:
     """Return the membrane mask of a label; raises `InputError` for anything else, an inverted label too."""
-    grey = _eight_bit(_read(path, page), path)
-    if _counts(grey, path)[_LOSSY_RANGE + 1 : 255 - _LOSSY_RANGE].sum() > MAX_FRACTION * grey.size:
+    grey = _read(path, page)
+    if grey.dtype.kind == "f":
+        lowest, highest = grey.min(), grey.max()
+        if not 0 <= lowest <= highest <= 1:
+            found = f"it is float, {lowest:g} to {highest:g}"
+            raise InputError(f"{path} must be an 8-bit label; {found}. Save it as 0 and 255.")
+        grey = (grey * 255).astype(np.uint8)
+    if _counts(grey, path)[_GREYS].sum() > MAX_FRACTION * grey.size:
         raise InputError(f"{path} must be a label; most of its pixels are grey. Is it the image or a probability map?")
     membrane: Mask = grey <= LABEL_THRESHOLD if polarity == "dark" else grey >= 255 - LABEL_THRESHOLD
     fraction = np.count_nonzero(membrane) / membrane.size
     if fraction > MAX_FRACTION:
-        other = other_polarity(polarity)
         raise InputError(
             f"{path} looks inverted: {polarity} pixels are {fraction:.0%} of this truth, and membrane is the smaller "
-            f"class. If its membranes are {other}, use --truth-membrane {other}."
+            f"class. {_invert(polarity, '--truth-membrane')}"
         )
     return membrane
 
@@ -106,16 +105,14 @@ def read_prediction(path: Path, polarity: Polarity, page: int | None = None) -> 
             )
         margin = _LOSSY_RANGE / 255
         binary = bool(np.logical_or(image <= margin, image >= 1 - margin).all())
-        inverted = np.subtract(1, image, dtype=image.dtype) if polarity == "dark" else image
-        return Prediction(inverted, "label" if binary else "probability map")
-    grey = _eight_bit(image, path)
-    counts = _counts(grey, path)
-    kind: Kind = "label"
-    if counts[1:255].any():
-        kind = "probability map" if counts[_LOSSY_RANGE + 1 : 255 - _LOSSY_RANGE].any() else "lossy label"
+        probability = np.subtract(1, image, dtype=image.dtype) if polarity == "dark" else image
+        return Prediction(probability, "label" if binary else "probability map")
+    counts = _counts(image, path)
+    lossy: Kind = "lossy label" if counts[1:255].any() else "label"
+    kind: Kind = "probability map" if counts[_GREYS].any() else lossy
     if polarity == "dark":
-        grey = np.subtract(255, grey, out=grey if grey.flags.writeable else None)
-    return Prediction(grey, kind)
+        image = np.subtract(255, image, out=image if image.flags.writeable else None)
+    return Prediction(image, kind)
 
 
 def _read(path: Path, page: int | None) -> NDArray[Any]:
@@ -126,25 +123,15 @@ def _read(path: Path, page: int | None) -> NDArray[Any]:
             "Convert it, for example by (image // 257).astype(np.uint8) where white is 65535."
         )
     if image.dtype.kind in "iu" and image.dtype != np.uint8:
-        lowest, highest = int(image.min()), int(image.max())
-        if lowest < 0 or highest not in (0, 1, 255) or not np.logical_or(image == 0, image == highest).all():
+        lowest, highest, kind = int(image.min()), int(image.max()), image.dtype.newbyteorder("=")
+        if highest not in (0, 1, 255) or not np.logical_or(image == 0, image == highest).all():
             raise InputError(
-                f"{path} must be 0 and 255 only, or 0 and 1 only, because its pixels are integers "
-                f"({image.dtype.newbyteorder('=')}); they lie in {lowest} to {highest}. "
+                f"{path} must be 0 and 255 only, or 0 and 1 only, because its pixels are integers ({kind}); "
+                f"they lie in {lowest} to {highest}. "
                 "Save a mask of the membranes as 8-bit, or their probability as float in 0 to 1."
             )
         return np.multiply(image > 0, 255, dtype=np.uint8)
     return np.ascontiguousarray(image)
-
-
-def _eight_bit(image: NDArray[Any], path: Path) -> UInt8[np.ndarray, "row column"]:
-    if image.dtype == np.uint8:
-        return image
-    if not (image.min() >= 0 and image.max() <= 1):
-        raise InputError(
-            f"{path} must be an 8-bit label; it is float, {image.min():g} to {image.max():g}. Save it as 0 and 255."
-        )
-    return (image * 255).astype(np.uint8)
 
 
 def _counts(grey: UInt8[np.ndarray, "row column"], path: Path) -> NDArray[np.int64]:
@@ -164,11 +151,13 @@ def require_upright(prediction: Mask, truth: Mask, path: Path, polarity: str) ->
     spread = p * (1 - p) * t * (1 - t)
     correlation = (both - p * t) / spread**0.5 if spread > 0 else 0.0
     if correlation < INVERTED_BELOW:
-        other = other_polarity(polarity)
-        raise InputError(
-            f"{path} looks inverted: its correlation with the truth is {correlation:.2f}. "
-            f"If its membranes are {other}, use --membrane {other}."
-        )
+        found = f"its correlation with the truth is {correlation:.2f}"
+        raise InputError(f"{path} looks inverted: {found}. {_invert(polarity)}")
+
+
+def _invert(polarity: str, option: str = "--membrane", whose: str = "its") -> str:
+    other = "bright" if polarity == "dark" else "dark"
+    return f"If {whose} membranes are {other}, use {option} {other}."
 
 
 def inverted_membrane_f1(scores: ImageScores) -> float:
@@ -189,12 +178,12 @@ def inversion_note(names: Sequence[str], scores: Sequence[ImageScores], polarity
     suspects = [(name, one) for name, one in zip(names, scores, strict=True) if may_be_inverted(one)]
     if not suspects:
         return None
-    (name, first), other = suspects[0], other_polarity(polarity)
+    name, first = suspects[0]
     return (
         f"{len(suspects)} of {len(scores)} predictions may be inverted ({some([name for name, _ in suspects])}): "
         f"{first.predicted_fraction:.0%} of {name} is membrane, and inverted its membrane F1 would be "
         f"{inverted_membrane_f1(first):.2f}, not {first.membrane.f1:.2f}. The scores are of the files as they are. "
-        f"If their membranes are {other}, use --membrane {other}."
+        f"{_invert(polarity, whose='their')}"
     )
 
 
@@ -214,20 +203,18 @@ def find_pairs(prediction: Path, truth: Path) -> tuple[list[Pair], list[str]]:
     if not prediction.is_dir():
         return _pages(prediction, truth)
     problems: list[str] = []
-    predictions, truths = _by_stem(prediction, problems), _by_stem(truth, problems)
-    for stem in truths:
-        if stem not in predictions:
-            problems.append(f"{truths[stem]} has no prediction; name it {prediction}/{stem}.png.")
-    problems += [f"{predictions[stem]} has no truth in {truth}." for stem in predictions if stem not in truths]
     pairs: list[Pair] = []
-    for stem in predictions:
-        if stem in truths:
-            try:
-                found, trouble = _pages(predictions[stem], truths[stem])
-            except InputError as error:
-                found, trouble = [], [str(error)]
-            pairs += found
-            problems += trouble
+    predictions, truths = _by_stem(prediction, problems), _by_stem(truth, problems)
+    unpredicted = [stem for stem in truths if stem not in predictions]
+    problems += [f"{truths[stem]} has no prediction; name it {prediction}/{stem}.png." for stem in unpredicted]
+    problems += [f"{predictions[stem]} has no truth in {truth}." for stem in predictions if stem not in truths]
+    for stem in [stem for stem in predictions if stem in truths]:
+        try:
+            found, trouble = _pages(predictions[stem], truths[stem])
+        except InputError as error:
+            found, trouble = [], [str(error)]
+        pairs += found
+        problems += trouble
     return pairs, problems
 
 
@@ -268,32 +255,27 @@ def score_pairs(
             with ThreadPoolExecutor(1) as pool:
                 reading = pool.submit(read_prediction, pair.prediction, polarity, pair.page)
                 truth = read_truth(pair.truth, truth_polarity, pair.page)
-                prediction = reading.result()
-            kind, predicted, own_settings = prediction.kind, prediction.probability, settings
+                predicted, kind = reading.result()
             if predicted.shape != truth.shape:
                 sizes = [f"{shape[0]} x {shape[1]}" for shape in (predicted.shape, truth.shape)]
                 raise InputError(
                     f"{pair.prediction} must have the size of its truth; it is {sizes[0]}, "
                     f"{pair.truth} is {sizes[1]} (rows x columns). Resize or crop it."
                 )
+            own_settings = settings
             if kind != "probability map":
                 predicted, own_settings = membrane_at(predicted, 0.5), changed(settings, thresholds=())
             require_upright(membrane_at(predicted, settings.threshold), truth, pair.prediction, polarity)
             comparison = compare(predicted, truth, own_settings)
-            if as_competition:
-                _require_acceptable(pair, kind, comparison.scores.competition_accepts)
+            if as_competition and (kind != "label" or not comparison.scores.competition_accepts):
+                reason = f"it is a {kind}, not two grey levels"
+                if kind == "label":
+                    reason = f"it has under {COMPETITION_RATIO:g} pixels of background per pixel of membrane"
+                raise InputError(f"{pair.prediction} would be refused by the competition: {reason}.")
         except InputError as error:
             yield Result(pair, kind, None, str(error))
         else:
             yield Result(pair, kind, comparison, None)
-
-
-def _require_acceptable(pair: Pair, kind: Kind, ratio_accepted: bool) -> None:
-    reason = f"it is a {kind}, not two grey levels" if kind != "label" else None
-    if reason is None and not ratio_accepted:
-        reason = f"it has under {COMPETITION_RATIO:g} pixels of background per pixel of membrane"
-    if reason is not None:
-        raise InputError(f"{pair.prediction} would be refused by the competition: {reason}.")
 
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
@@ -301,10 +283,8 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     problems += troubles if paths else [f"{folder} holds no images. Name the folder whose files are to be scored."]
     found: dict[str, Path] = {}
     for path in paths:
-        if path.stem in found:
+        if found.setdefault(path.stem, path) is not path:
             problems.append(f"{path} has the same name as {found[path.stem]}; the latter is scored. Remove one.")
-        else:
-            found[path.stem] = path
     return found
 
 
@@ -312,6 +292,4 @@ def _pages(prediction: Path, truth: Path) -> tuple[list[Pair], list[str]]:
     n_predicted, n_true = count_pages(prediction), count_pages(truth)
     if n_predicted != n_true:
         return [], [f"{prediction} must have as many pages as {truth}; it has {n_predicted}, the truth {n_true}."]
-    if n_predicted == 1:
-        return [Pair(prediction, truth)], []
-    return [Pair(prediction, truth, page) for page in range(n_predicted)], []
+    return [Pair(prediction, truth, page if n_true > 1 else None) for page in range(n_true)], []

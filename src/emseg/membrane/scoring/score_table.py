@@ -16,6 +16,7 @@ _CELLS = {
     "voi_split": "VOI split, bits (0 is best)",
     "voi_merge": "VOI merge, bits (0 is best)",
 }
+_CLASSES = ("membrane", "background")
 _COUNTS = ("missed_stretches", "broken_membranes", "false_stretches", "spurious_membranes")
 _IMAGE_COLUMNS = {
     "membrane_f1": "membrane",
@@ -34,31 +35,21 @@ def summary_lines(
     summary: Mapping[str, Spread], best: Mapping[str, BestThreshold], *, tolerance: str, threshold: float
 ) -> list[str]:
     """Return the table of a set: a line per score with mean, standard deviation, range and number of images."""
-
-    def pixels(suffix: str) -> dict[str, Spread]:
-        parts = (("f1", "F1"), ("precision", "precision"), ("recall", "recall"))
-        return {
-            f"{name} {label}": summary[f"{name}{suffix}_{score}"]
-            for name in ("membrane", "background")
-            for score, label in parts
-        }
-
+    scores = {"f1": "F1", "precision": "precision", "recall": "recall"}
+    pixels = [(f"{name} {label}", f"{name}%s_{score}") for name in _CLASSES for score, label in scores.items()]
+    chosen = [(f"{_CELLS[name]} at threshold {one.threshold:g}", one.spread) for name, one in best.items()]
+    surfaces = [("ASSD px", summary["assd_px"]), ("ASSD nm", summary["assd_nm"])]
+    tables = {
+        "Pixels, strict": [(label, summary[name % ""]) for label, name in pixels],
+        f"Pixels, within {tolerance}": [(label, summary[name % "_tolerant"]) for label, name in pixels],
+        f"Cells at threshold {threshold:g}" if best else "Cells": [(_CELLS[name], summary[name]) for name in _CELLS],
+        "Cells at the best threshold, chosen on these images": chosen,
+        "Surfaces (0 is best)": surfaces if summary["assd_nm"].n else surfaces[:1],
+        "Errors as objects, an image (0 is best)": [(name.replace("_", " "), summary[name]) for name in _COUNTS],
+    }
     lines = [f"{'':<32}{'mean':>{_WIDTH}}  {'sd':<{_WIDTH}}{'lowest':>{_WIDTH}}{'highest':>{_WIDTH}}{'images':>8}"]
-
-    def add(title: str, rows: Mapping[str, Spread]) -> None:
-        lines.append(title)
-        lines.extend(_spread_line(label, one) for label, one in rows.items())
-
-    add("Pixels, strict", pixels(""))
-    add(f"Pixels, within {tolerance}", pixels("_tolerant"))
-    lines.append(f"Cells at threshold {threshold:g}" if best else "Cells")
-    lines += [_spread_line(label, summary[name]) for name, label in _CELLS.items()]
-    if best:
-        chosen = {f"{_CELLS[name]} at threshold {one.threshold:g}": one.spread for name, one in best.items()}
-        add("Cells at the best threshold, chosen on these images", chosen)
-    in_nm = {"ASSD nm": summary["assd_nm"]} if summary["assd_nm"].n else {}
-    add("Surfaces (0 is best)", {"ASSD px": summary["assd_px"], **in_nm})
-    add("Errors as objects, an image (0 is best)", {name.replace("_", " "): summary[name] for name in _COUNTS})
+    for title, rows in tables.items():
+        lines += [title, *(_spread_line(label, one) for label, one in rows)] if rows else []
     return lines
 
 
