@@ -85,15 +85,17 @@ def write_checkpoint(work_dir: Path, checkpoint: Mapping[str, Any]) -> None:
 
 def finish(
     work_dir: Path, weights: Mapping[str, Tensor], took: Mapping[str, Any], header: Mapping[str, str] | None = None
-) -> None:
-    """Write the weights with their file's `header`, then mark the training as finished, then drop the checkpoint."""
+) -> dict[str, Any]:
+    """Write the weights, mark the training as finished, drop the checkpoint; return what `read_finished` will."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_path(work_dir / WEIGHTS, repair=_REPAIR) as path:
         save_file(tensors, path, metadata=dict(header or {}))
-    _write_json(work_dir / FINISHED, {**took, "weights_sha256": digest_of_file(work_dir / WEIGHTS)})
+    finished = {**took, "weights_sha256": digest_of_file(work_dir / WEIGHTS)}
+    _write_json(work_dir / FINISHED, finished)
     (work_dir / CHECKPOINT).unlink(missing_ok=True)
+    return finished
 
 
 def read_finished(work_dir: Path) -> dict[str, Any] | None:

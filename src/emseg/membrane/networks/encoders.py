@@ -5,12 +5,9 @@
     resnet    the first convolution at stride 2, the stages at strides 4, 8, 16, 32
 
 An encoder returns the image and its maps, fine to coarse, as smp's decoders expect (they drop the image);
-`out_channels` has their numbers of channels. The plain encoder is the contracting path of the original U-Net. At
-`base_channels` = 64 and without attention the ResNets are smp's encoders, key for key; narrower ones have fewer
-channels. Stages beyond the depth are not made.
-
-Deviation of the plain encoder: convolutions are padded, so that maps keep their size, and each is followed by batch
-normalisation.
+`out_channels` has their numbers of channels. At `base_channels` = 64 and without attention the ResNets are smp's
+encoders, key for key. The plain encoder is the contracting path of the original U-Net. Deviation: its convolutions are
+padded, so that maps keep their size, and each is followed by batch normalisation.
 
 Sources: Ronneberger et al. 2015 (U-Net), section 2; He et al. 2016 and `emseg.frequency.resnet`.
 """
