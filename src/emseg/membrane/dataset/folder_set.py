@@ -14,7 +14,6 @@ its entries:
 "membrane" is "dark" (0 on membrane, the default) or "bright"; the default "kind" is "licensed".
 """
 
-import hashlib
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ from tqdm import tqdm
 
 from emseg.checks import require_known, require_one_of, validated
 from emseg.errors import InputError, UsageError, suggest
-from emseg.files import digest_of_file, read_json
+from emseg.files import digest_of, digest_of_file, read_json
 from emseg.images import find_images, read_gray
 from emseg.membrane.dataset import image_store
 from emseg.membrane.dataset.labels import read_label
@@ -217,14 +216,13 @@ def open_files(
         image_store.require_room(sum(height * width / (1 if kind is None else 8) for _, kind, (height, width) in files))
         for path, kind, _ in tqdm(files, unit="file", desc="converting", file=sys.stderr, disable=None):
             image_store.store_file(path, kind)
-    digest = hashlib.sha256()
-    opened: dict[str, tuple[MembraneImage, ...]] = {}
-    for part, pairs in parts.items():
-        images = [_open(pair, dark, pair.image in large) for pair in pairs]
-        for image, sha256 in images:
-            digest.update(f"{part}\0{image.name}\0{sha256}\n".encode())
-        opened[part] = tuple(image for image, _ in images)
-    return opened, digest.hexdigest()[:16]
+    opened: dict[str, tuple[MembraneImage, ...]] = dict.fromkeys(parts, ())
+    lines = ""
+    for part, pair in [(part, pair) for part, pairs in parts.items() for pair in pairs]:
+        image, sha256 = _open(pair, dark, pair.image in large)
+        lines += f"{part}\0{image.name}\0{sha256}\n"
+        opened[part] += (image,)
+    return opened, digest_of(lines)
 
 
 def _open(pair: FilePair, dark: bool, large: bool) -> tuple[ArrayImage, str]:

@@ -206,18 +206,15 @@ def _drawn(track: str, counts: tuple[int, ...], size_px: int, seed: int) -> Memb
     wanted = synthetic_track(track)
     side = round(size_px * wanted.reduction)
     nm, tissue, imaging = wanted.source_pixel_size_nm, wanted.tissue, wanted.imaging
-    parts: dict[str, tuple[MembraneImage, ...]] = {}
+    parts: dict[str, tuple[MembraneImage, ...]] = dict.fromkeys(PARTS, ())
     names = [f"{VERSION}:{track}:{size_px}"]
-    for part, n in zip(PARTS, counts, strict=True):
-        images = []
-        for place in range(n):
-            own = tissue_seed(seed, part, place)
-            names.append(tissue_fingerprint((side, side), pixel_size_nm=nm, seed=own, tissue=tissue, imaging=imaging))
-            draw = functools.partial(_draw, wanted, side, size_px, own)
-            stored = side * side > LARGEST_DRAWN_AGAIN_PX
-            pixels = store_drawn(f"{VERSION}:{names[-1]}:{size_px}", draw, (size_px, size_px)) if stored else draw()
-            images.append(ArrayImage(f"{part}_{place:03d}", *pixels))
-        parts[part] = tuple(images)
+    for part, place in [(part, place) for part, n in zip(PARTS, counts, strict=True) for place in range(n)]:
+        own = tissue_seed(seed, part, place)
+        names.append(tissue_fingerprint((side, side), pixel_size_nm=nm, seed=own, tissue=tissue, imaging=imaging))
+        draw = functools.partial(_draw, wanted, side, size_px, own)
+        stored = side * side > LARGEST_DRAWN_AGAIN_PX
+        pixels = store_drawn(f"{VERSION}:{names[-1]}:{size_px}", draw, (size_px, size_px)) if stored else draw()
+        parts[part] += (ArrayImage(f"{part}_{place:03d}", *pixels),)
     reduced = "" if wanted.reduction == 1.0 else f", downsampled {wanted.reduction:.2f} times bilinearly"
     return MembraneSet(
         name=f"synthetic {track}",

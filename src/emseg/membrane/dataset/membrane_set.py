@@ -26,19 +26,11 @@ Window = tuple[slice, slice]
 
 
 class UnlabelledImage(Protocol):
-    """A grey image without access to labels."""
+    """A grey image without access to labels; `name` is unique within its part of a set."""
 
-    @property
-    def name(self) -> str:
-        """The image's name, unique within its part of a set; a file's name without its suffix."""
-
-    @property
-    def height(self) -> int:
-        """Number of rows."""
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
+    name: str
+    height: int
+    width: int
 
     def read(self, window: Window | None = None) -> NDArray[np.uint8]:
         """Return the grey values [row, column] of a window, by default of the whole image."""
@@ -47,9 +39,7 @@ class UnlabelledImage(Protocol):
 class MembraneImage(UnlabelledImage, Protocol):
     """A grey image and, where `labelled`, its membrane mask."""
 
-    @property
-    def labelled(self) -> bool:
-        """Whether there is a label."""
+    labelled: bool
 
     def read_membrane(self, window: Window | None = None) -> NDArray[np.bool_]:
         """Return the membrane mask [row, column] of a window; raises `InputError` if the image has no label."""
@@ -139,8 +129,7 @@ class MembraneSet:
     """A data set in three parts: training, validation and held-out test images.
 
     `kind`: "synthetic", "real" or "licensed". `pixel_size_nm`: None where unknown. `fingerprint`: identifies the
-    content of all parts and their division. `notes`: what a reader of a result must know about the set. Training and
-    validation images are labelled; test images need not be.
+    content of all parts and their division. `notes`: for readers of a result. Test images need no labels.
     """
 
     name: str

@@ -73,14 +73,10 @@ class DecodedNetwork(MembraneNetwork):
 
 
 def _unet_decoder(design: NetworkDesign, map_channels: list[int]) -> nn.Module:
-    scse = design.attention == "scse"
-    reduction = design.attention_options.get("reduction", SCSE_REDUCTION)
-    decoder: nn.Module = UnetDecoder(
-        encoder_channels=map_channels,
-        decoder_channels=design.unet_channels,
-        n_blocks=design.encoder_depth,
-        attention_type="scse" if scse and reduction == SCSE_REDUCTION else None,
-    )
+    scse, reduction = design.attention == "scse", design.attention_options.get("reduction", SCSE_REDUCTION)
+    attention_type = "scse" if scse and reduction == SCSE_REDUCTION else None
+    sizes = {"decoder_channels": design.unet_channels, "n_blocks": design.encoder_depth}
+    decoder: nn.Module = UnetDecoder(map_channels, **sizes, attention_type=attention_type)
     if scse and reduction != SCSE_REDUCTION:  # smp has no other reduction, which leaves narrow blocks without units
         for block in decoder.blocks:  # type: ignore[union-attr]
             block.attention1.attention = SCSEModule(block.conv1[0].in_channels, reduction=reduction)

@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from emseg.frequency.resnet import ResNet, ResNetDesign
 from emseg.membrane.networks.network_design import BlockAttention
 
-FIRST_STAGE_STRIDE = 4
-
 
 class DoubleConvolution(nn.Sequential):
     """Two 3 x 3 convolutions, each normalised and rectified, and the attention."""
@@ -61,11 +59,8 @@ class ResNetEncoder(ResNet):
     def __init__(
         self, design: ResNetDesign, attention: BlockAttention, *, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__(
-            design,
-            lambda channels, stage: attention(channels, FIRST_STAGE_STRIDE * 2 ** (stage - 1)),
-            generator=generator,
-        )
+        # the first stage has stride 4
+        super().__init__(design, lambda channels, stage: attention(channels, 2 ** (stage + 1)), generator=generator)
         del self.fc
         self.out_channels = [design.in_channels, design.base_channels, *design.out_channels]
 

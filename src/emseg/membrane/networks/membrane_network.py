@@ -43,31 +43,28 @@ class MembraneNetwork(nn.Module, ABC):
 
     def training_outputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return all logits that the loss supervises, `forward` last; raises `InputError` for unsuitable images."""
-        _require_images(x, self.min_size, self.in_channels)
+        channels, min_size = self.in_channels, self.min_size
+        if x.ndim != 4 or x.shape[1] != channels:
+            raise InputError(
+                f"this membrane network takes images of {'one channel' if channels == 1 else f'{channels} channels'}, "
+                f"[batch, {channels}, height, width]; got {list(x.shape)}. Average the colours, or add the axes that "
+                "are missing."
+            )
+        if not x.is_floating_point():
+            raise InputError(
+                f"a membrane network takes floating-point images, (grey / 255 - 0.5) / 0.5; got {x.dtype}. Scale them."
+            )
+        if min(x.shape[2:]) < min_size:
+            raise InputError(
+                f"this membrane network takes images of at least {min_size} pixels a side; got {list(x.shape)}. Use "
+                "larger images or crops, or an encoder of less depth."
+            )
         height, width = x.shape[-2:]
         return tuple(logits[..., :height, :width] for logits in self.outputs(pad_to_stride(x, self.stride)))
 
     def forward(self, x: Tensor) -> Float[Tensor, "batch 1 height width"]:
         """Return the logits of membrane."""
         return self.training_outputs(x)[-1]
-
-
-def _require_images(x: Tensor, min_size: int, channels: int) -> None:
-    if x.ndim != 4 or x.shape[1] != channels:
-        raise InputError(
-            f"this membrane network takes images of {'one channel' if channels == 1 else f'{channels} channels'}, "
-            f"[batch, {channels}, height, width]; got {list(x.shape)}. Average the colours, or add the axes that are "
-            "missing."
-        )
-    if not x.is_floating_point():
-        raise InputError(
-            f"a membrane network takes floating-point images, (grey / 255 - 0.5) / 0.5; got {x.dtype}. Scale them."
-        )
-    if min(x.shape[2:]) < min_size:
-        raise InputError(
-            f"this membrane network takes images of at least {min_size} pixels a side; got {list(x.shape)}. Use larger "
-            "images or crops, or an encoder of less depth."
-        )
 
 
 def pad_to_stride(x: Float[Tensor, "batch channel height width"], stride: int) -> Float[Tensor, "batch channel _ _"]:

@@ -99,15 +99,16 @@ class NetworkDesign:
                 f"`encoder_depth` must be {least} to {MAX_DEPTH} for the encoder {self.encoder!r}; "
                 f"got {self.encoder_depth}."
             )
-        if self.decoder_channels is not None and self.architecture != "unet":
+        depth, channels = self.encoder_depth, self.decoder_channels
+        if channels is not None and self.architecture != "unet":
             raise UsageError(
-                f"`decoder_channels` belong to the U-Net; got {self.decoder_channels!r} with "
-                f"architecture={self.architecture!r}. Leave them out."
+                f"`decoder_channels` belong to the U-Net; got {channels!r} with architecture={self.architecture!r}. "
+                "Leave them out."
             )
-        if self.decoder_channels is not None and len(self.decoder_channels) != self.encoder_depth:
+        if channels is not None and len(channels) != depth:
             raise UsageError(
-                f"`decoder_channels` must have one entry for each of the {self.encoder_depth} halvings of the encoder; "
-                f"got {len(self.decoder_channels)}: {self.decoder_channels}. Change one of the two."
+                f"`decoder_channels` must have one entry for each of the {depth} halvings of the encoder; got "
+                f"{len(channels)}: {channels}. Use encoder_depth={len(channels)}, or {depth} entries."
             )
         object.__setattr__(self, "attention_options", {k: _tuples(v) for k, v in self.attention_options.items()})
         first = 0 if self.resnet is None else 1  # the first convolution of a ResNet is no block
