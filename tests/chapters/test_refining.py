@@ -106,7 +106,7 @@ def test_a_kill_in_either_stage_gives_the_same_bits(outcome, tmp_path, monkeypat
 
 
 def test_what_is_there_is_not_repeated(outcome, folder, monkeypatch):
-    monkeypatch.setattr("emseg.membrane.training.membrane_trainer._train", None)
+    monkeypatch.setattr("emseg.membrane.training.membrane_trainer.MembraneTask", None)
     again = train_and_score(TINY_DESIGN, FIRST_PLAN, toy_set(), folder, refinement_steps=N_REFINING, progress=False)
     assert again.parts["test"].scores == outcome.parts["test"].scores
     assert again.first.parts["test"].scores == outcome.first.parts["test"].scores

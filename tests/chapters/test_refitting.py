@@ -47,7 +47,7 @@ def test_thresholds_and_validation_scores_are_those_of_the_first_training(outcom
 
 
 def test_the_first_stage_is_the_same_as_without_a_refit_and_nothing_is_repeated(outcome, folder, monkeypatch):
-    monkeypatch.setattr("emseg.membrane.training.membrane_trainer._train", None)
+    monkeypatch.setattr("emseg.membrane.training.membrane_trainer.MembraneTask", None)
     alone = train_and_score(TINY_DESIGN, PLAN, toy_set(), folder, progress=False)
     assert alone.second_stage == ""
     assert alone.work_dir == outcome.first.work_dir

@@ -5,7 +5,7 @@ import torch
 
 from emseg.errors import UsageError
 from emseg.training import memory_use
-from emseg.training.devices import chosen_precision, device_name, lightning_precision, require_device, torch_precision
+from emseg.training.devices import LIGHTNING_PRECISION, TORCH_PRECISION, chosen_precision, device_name, require_device
 from emseg.training.memory_use import clear_memory_error, host_peak_memory_mib, peak_memory_mib
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def test_each_process_of_torchrun_gets_its_own_gpu(monkeypatch):
 def test_a_precision_has_the_names_of_torch_and_lightning():
     assert chosen_precision("bf16", CPU) == "bf16"
     assert chosen_precision("auto", CPU) in ("fp32", "bf16")
-    assert (torch_precision("fp16"), lightning_precision("fp16")) == ("float16", "16-mixed")
+    assert (TORCH_PRECISION["fp16"], LIGHTNING_PRECISION["fp16"]) == ("float16", "16-mixed")
     assert device_name(CPU) == "cpu"
 
 

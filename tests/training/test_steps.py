@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from emseg.checks import validated
 from emseg.errors import UsageError
-from emseg.training.steps import Plan, StepSampler, epoch_order, image_of_draw, seeded, step_seed
+from emseg.training.steps import Plan, epoch_order, image_of_draw, seeded, step_seed
 
 
 @validated
@@ -41,11 +41,6 @@ def test_seeding_is_repeatable_and_restores_the_global_generators_even_after_an_
     assert np.array_equal(states[0], np.random.get_state()[1])  # noqa: NPY002
     assert states[1] == random.getstate()
     assert torch.equal(states[2], torch.get_rng_state())
-
-
-def test_a_sampler_has_the_remaining_steps():
-    assert list(StepSampler(2, 5)) == [2, 3, 4]
-    assert len(StepSampler(2, 5)) == 3
 
 
 def test_a_plans_settings_leave_out_what_cannot_change_a_weight():

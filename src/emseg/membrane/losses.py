@@ -11,18 +11,13 @@
     b, b'  boundary of the predicted and of the true membrane: its pixels next to background
     max_k  largest value within k x k pixels: N(b) is b with a tolerance of two pixels
 
-U-RISC's equations are lost in the available copies; its text says: focal and Dice of y and y', Y all pixels of one
-image, `L = L_focal + lambda L_dice`, lambda = 1, gamma = 2. These are the definitions of the papers that it cites. It
-gives no class weight, hence no alpha in the focal loss, and no reductions. Here the focal loss is a mean over all
-pixels, and Dice is computed per image ("Y is the set of all pixels of one image") and averaged; smp's Dice loss sums
-over the whole batch, and is the same for one image.
+U-RISC's equations are lost in the available copies; its text gives `L = L_focal + lambda L_dice`, lambda = 1, gamma = 2
+and "Y is the set of all pixels of one image". These are the definitions of the papers that it cites, without a class
+weight. It gives no reductions: here focal is a mean over all pixels, and Dice a mean over images; smp's sums over the
+batch. Deviation: the 1 in Dice, P and R is one pixel, so that they are defined on an image without membrane.
 
-Deviation: the 1 in Dice, P and R is one pixel. It defines them on an image without membrane, where the optimum is then
-to predict none.
-
-Everything is computed from logits in float32 or better, whatever their dtype and under autocast: with z = logits where
-y = 1, else -logits, -log p_t = softplus(-z) and -log(1 - p_t) = softplus(z), so that nothing overflows and 1 - p_t
-keeps its digits.
+Everything is computed from logits in float32 or better, also under autocast: with z = logits where y = 1, else -logits,
+-log p_t = softplus(-z) and -log(1 - p_t) = softplus(z), so that nothing overflows and 1 - p_t keeps its digits.
 
 Sources: Lin et al. 2017 (focal), Eq. 4; Dice 1945, Milletari et al. 2016 (with plain sums in the denominator);
 Bokhovkin and Burnaev 2019 (boundary), section 3, with theta_0 = 3 and theta = 5; Shi et al. 2022 (U-RISC), Loss
@@ -67,8 +62,7 @@ class MembraneLoss:
         `logits` and `membrane` are [batch, 1, height, width]; `membrane` is bool, or float from 0 to 1 (mixed labels).
         """
         weights = {"focal": 1.0, "dice": self.dice_weight, "boundary": self.boundary_weight}
-        terms = [weights[name] * term for name, term in self.terms(logits, membrane).items()]
-        return torch.stack(terms).sum()
+        return torch.stack([weights[name] * term for name, term in self.terms(logits, membrane).items()]).sum()
 
 
 def focal_loss(logits: Tensor, membrane: Tensor, *, gamma: float = 2.0) -> Scalar:

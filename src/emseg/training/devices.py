@@ -13,8 +13,8 @@ from emseg.errors import UsageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-_TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-_LIGHTNING_NAMES = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+TORCH_PRECISION = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as `emseg.tiling` takes them
+LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def require_device(name: str, n_devices: int = 1, precision: str = "fp32") -> torch.device:
@@ -46,16 +46,6 @@ def chosen_precision(precision: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bf16_arithmetic() else "fp32"
-
-
-def torch_precision(precision: str) -> str:
-    """Return torch's name of a precision, which `emseg.tiling` takes."""
-    return _TORCH_NAMES[precision]
-
-
-def lightning_precision(precision: str) -> str:
-    """Return Lightning's name of a precision."""
-    return _LIGHTNING_NAMES[precision]
 
 
 def device_name(device: torch.device) -> str:

@@ -1,16 +1,16 @@
 """The steps of a plan run by Lightning in a work folder: optimizer, seeds, curves, validation, checkpoints, progress.
 
-A training that was killed and called again gives, on a CPU and with the same number of threads, the same weights bit
-for bit: batches are functions of seed and step (`steps`), and the checkpoint holds everything else that a step depends
-on (`work_folder`). Lightning's own checkpoints, which pickle objects and count epochs, are not used.
+An interrupted training resumes, on a CPU and with the same number of threads to the same bits: batches are functions of
+seed and step (`steps`), and the checkpoint holds everything else that a step depends on (`work_folder`). Lightning's
+own checkpoints, which pickle objects and count epochs, are not used.
 
 With several devices each takes an equal part of every step's batch, and batch normalisation sees that part alone, as do
-the curves: the first device's. This is tested with processes on a CPU and has not been run on several GPUs; in a
-notebook Lightning starts further GPUs only while CUDA has not been used yet.
+the curves: the first device's. This is tested with processes on a CPU, not on several GPUs.
 """
 
 import logging
 import re
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -28,19 +28,17 @@ from tqdm import tqdm
 
 from emseg.errors import InputError, UsageError
 from emseg.training import work_folder
-from emseg.training.devices import lightning_precision
+from emseg.training.devices import LIGHTNING_PRECISION
 from emseg.training.memory_use import peak_memory_mib
-from emseg.training.steps import StepSampler, step_seed
+from emseg.training.steps import step_seed
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "sgd": partial(torch.optim.SGD, momentum=0.9),
 }
-_RAISED = re.compile(
-    r"^(emseg\.errors\.UsageError|emseg\.errors\.InputError|torch\.OutOfMemoryError): (.*)", re.MULTILINE
-)
 _ERRORS = {error.__name__: error for error in (UsageError, InputError, torch.OutOfMemoryError)}
+_RAISED = re.compile(rf"^(?:emseg\.errors|torch)\.({'|'.join(_ERRORS)}): (.*)", re.MULTILINE)
 
 
 class StepTask(Protocol):
@@ -73,7 +71,7 @@ class StepModule(LightningModule):
         return DataLoader(
             self.task.batches(self.trainer.global_rank, self.trainer.world_size),
             batch_size=None,
-            sampler=StepSampler(self.first_step, self.plan.n_steps),
+            sampler=range(self.first_step, self.plan.n_steps),
             num_workers=self.plan.n_workers,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
@@ -161,17 +159,15 @@ class Steps(Callback):
                 _log(trainer, {name: curve_row[name] for name in curve_row if name != work_folder.SECONDS})
         if first and due:
             self._saved = now
-            work_folder.write_checkpoint(
-                self.work_dir,
-                {
-                    "step": step,
-                    "seconds": seconds,
-                    "peak_memory_mib": peak_memory_mib(module.device),
-                    "network": module.network.state_dict(),
-                    "optimizer": trainer.optimizers[0].state_dict(),
-                    "precision": trainer.precision_plugin.state_dict(),
-                },
-            )
+            checkpoint = {
+                "step": step,
+                "seconds": seconds,
+                "peak_memory_mib": peak_memory_mib(module.device),
+                "network": module.network.state_dict(),
+                "optimizer": trainer.optimizers[0].state_dict(),
+                "precision": trainer.precision_plugin.state_dict(),
+            }
+            work_folder.write_checkpoint(self.work_dir, checkpoint)
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Remove the progress bar."""
@@ -225,7 +221,7 @@ def run_steps(
             accelerator="cpu" if device.type == "cpu" else "cuda",
             devices=n_devices if n_devices > 1 or device.type == "cpu" else [device.index or 0],
             strategy=strategy,
-            precision=lightning_precision(precision),  # type: ignore[arg-type]
+            precision=LIGHTNING_PRECISION[precision],  # type: ignore[arg-type]
             max_epochs=1,
             gradient_clip_val=gradient_clip or None,
             callbacks=[Steps(work_dir, seconds, look if look_every else None, look_every, progress)],
@@ -266,15 +262,12 @@ def quiet_lightning(device: torch.device) -> Iterator[None]:
         if not raised:
             raise
         name, message = raised[-1]
-        raise _ERRORS[name.rpartition(".")[2]](message) from error
+        raise _ERRORS[name](message) from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
 def _in_notebook() -> bool:
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    return get_ipython() is not None
+    shell = sys.modules.get("IPython")  # a notebook has imported it
+    return shell is not None and shell.get_ipython() is not None

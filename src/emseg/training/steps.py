@@ -3,8 +3,7 @@
 Draws are numbered d = 0, 1, 2, ...: step t of a training with batches of B uses the draws t B ... t B + B - 1. Draw d
 shows the image at place d mod N of the random order of the N images in epoch d div N; its augmentation comes from a
 generator seeded by (seed, d). What the network itself draws in step t comes from torch's generator, seeded by (seed, t,
-process). So neither the number of workers nor an interruption changes what is learned from: only the weights, the
-optimizer and t need to be saved, and a resumed training equals an uninterrupted one.
+process). So neither the number of workers nor an interruption changes what is learned from.
 """
 
 import random
@@ -15,7 +14,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
 
 from emseg.checks import CountOrZero, changed, plain, validated
 
@@ -80,16 +78,3 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(states[0])  # noqa: NPY002
         random.setstate(states[1])
         torch.set_rng_state(states[2])
-
-
-class StepSampler(Sampler[int]):
-    """The numbers of the steps from `first` up to `stop`, exclusive."""
-
-    def __init__(self, first: int, stop: int) -> None:
-        self.steps = range(first, stop)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.steps)
-
-    def __len__(self) -> int:
-        return len(self.steps)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from emseg.errors import InputError, UsageError
-from emseg.files import atomic_path, digest_of_file, read_json
+from emseg.files import atomic_path, digest_of_file, read_json, write_json
 
 SETTINGS, CURVES, VALIDATION = "settings.json", "curves.csv", "validation.csv"
 CHECKPOINT, WEIGHTS, FINISHED = "checkpoint.pt", "weights.safetensors", "finished.json"
@@ -34,10 +34,7 @@ _REPAIR = "Free some space and run again: the training resumes from its last che
 
 def require_same_settings(work_dir: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise `UsageError` if the folder holds a training with other settings; the values are JSON's."""
-    path = work_dir / SETTINGS
-    if not path.is_file():
-        return
-    before = read_json(path)
+    before = read_json(work_dir / SETTINGS) if (work_dir / SETTINGS).is_file() else settings
     for part, values in settings.items():
         theirs = before.get(part, {})
         for name in sorted({*values, *theirs}):
@@ -57,7 +54,7 @@ def begin(work_dir: Path, settings: Mapping[str, Mapping[str, Any]], *, resume: 
     else:
         for name in (FINISHED, CHECKPOINT, WEIGHTS, CURVES, VALIDATION):
             (work_dir / name).unlink(missing_ok=True)
-    _write_json(work_dir / SETTINGS, settings)
+    write_json(work_dir / SETTINGS, settings, repair=_REPAIR)
 
 
 def read_checkpoint(work_dir: Path) -> dict[str, Any] | None:
@@ -85,15 +82,17 @@ def write_checkpoint(work_dir: Path, checkpoint: Mapping[str, Any]) -> None:
 
 def finish(
     work_dir: Path, weights: Mapping[str, Tensor], took: Mapping[str, Any], header: Mapping[str, str] | None = None
-) -> None:
-    """Write the weights with their file's `header`, then mark the training as finished, then drop the checkpoint."""
+) -> dict[str, Any]:
+    """Write the weights, mark the training as finished, drop the checkpoint; return what `read_finished` will."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_path(work_dir / WEIGHTS, repair=_REPAIR) as path:
         save_file(tensors, path, metadata=dict(header or {}))
-    _write_json(work_dir / FINISHED, {**took, "weights_sha256": digest_of_file(work_dir / WEIGHTS)})
+    finished = {**took, "weights_sha256": digest_of_file(work_dir / WEIGHTS)}
+    write_json(work_dir / FINISHED, finished, repair=_REPAIR)
     (work_dir / CHECKPOINT).unlink(missing_ok=True)
+    return finished
 
 
 def read_finished(work_dir: Path) -> dict[str, Any] | None:
@@ -106,10 +105,9 @@ def append_rows(path: Path, rows: Rows) -> None:
     """Append rows to a CSV file, with the column names before the first."""
     if not rows:
         return
-    empty = not path.exists() or path.stat().st_size == 0
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
-        if empty:
+        if not path.stat().st_size:
             writer.writeheader()
         writer.writerows(rows)
 
@@ -169,8 +167,3 @@ class CurveWriter:
 def _whole_lines(path: Path) -> list[str]:
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [line for line in lines if line.endswith("\n")]
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with atomic_path(path, repair=_REPAIR) as new:
-        new.write_text(json.dumps(value, indent=1) + "\n")

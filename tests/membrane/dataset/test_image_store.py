@@ -79,7 +79,7 @@ def test_large_images_are_read_from_the_store_as_from_memory(suffix: str, tmp_pa
     image, label = made_pair(4, SHAPE)
     path, label_path = save(tmp_path / f"a{suffix}", image), save(tmp_path / f"b{suffix}", label)
     pair = folder_set.FilePair("a", path, label_path)
-    (opened,) = folder_set.open_files({"train": [pair]}).parts["train"]
+    (opened,) = folder_set.open_files({"train": [pair]})[0]["train"]
     window = (slice(200, 530), slice(250, 577))
     assert isinstance(opened, ArrayImage)
     assert isinstance(opened.image, StoredArray)

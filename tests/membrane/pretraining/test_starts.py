@@ -51,7 +51,7 @@ def test_a_pretraining_is_run_once_and_loaded_into_the_network(tmp_path, monkeyp
     report = start.load(network)
     assert report.n_loaded == report.n_tensors
     assert not torch.equal(network.encoder.conv1.weight, before)
-    monkeypatch.setattr("emseg.membrane.pretraining.pretrain_encoder._run", None)
+    monkeypatch.setattr("emseg.membrane.pretraining.pretrain_encoder.MomentumContrast", None)
     again = pretrained_start("moco", SMALL_DESIGN, small_set(), SMALL_PRETRAINING, tmp_path, progress=False)
     assert again.digest == start.digest == report.sha256
 

@@ -6,33 +6,31 @@
     block        test = the last third, one contiguous stretch of tissue
     interleaved  test = every third section; its neighbours on both sides are training images
 
-Every fifth of the rest is for validation: of 30 consecutive sections, 20 for training and validation and 10 for
-testing, as in the paper, which does not say which. A label has the name of its image. FOLDER/set.json is optional, as
-is each of its entries:
+Every fifth of the rest is for validation. A label has the name of its image. FOLDER/set.json is optional, as is each of
+its entries:
 
     {"name": "my cortex", "pixel_size_nm": 4.0, "kind": "real", "membrane": "dark"}
 
 "membrane" is "dark" (0 on membrane, the default) or "bright"; the default "kind" is "licensed".
 """
 
-import hashlib
-import re
-import struct
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-import tifffile
+from PIL import Image
 from pydantic import Field
 from tqdm import tqdm
 
 from emseg.checks import require_known, require_one_of, validated
 from emseg.errors import InputError, UsageError, suggest
-from emseg.files import digest_of_file, read_json
-from emseg.images import read_gray
+from emseg.files import digest_of, digest_of_file, read_json
+from emseg.images import find_images, read_gray
 from emseg.membrane.dataset import image_store
 from emseg.membrane.dataset.labels import read_label
 from emseg.membrane.dataset.membrane_set import PARTS, ArrayImage, MembraneImage, MembraneSet, central_crop
@@ -59,14 +57,6 @@ class FilePair:
     label: Path | None
 
 
-@dataclass(frozen=True, eq=False)
-class OpenedFiles:
-    """The images of each part, and a digest of the bytes of all files."""
-
-    parts: Mapping[str, tuple[MembraneImage, ...]]
-    digest: str
-
-
 @validated
 class FolderStatement:
     """The content of `set.json`."""
@@ -77,9 +67,7 @@ class FolderStatement:
     membrane: Literal["dark", "bright"] = "dark"
 
 
-def folder_set(
-    folder: Path, split: str = BLOCK, *, n_train: int = 0, n_validation: int = 0, n_test: int = 0, size_px: int = 0
-) -> MembraneSet:
+def folder_set(folder: Path, split: str, counts: Mapping[str, int], size_px: int) -> MembraneSet:
     """Return the user's own set; `split` divides a series, and is "block" for a folder that is already divided."""
     if not folder.is_dir():
         raise InputError(
@@ -95,17 +83,28 @@ def folder_set(
         raise UsageError(f"{folder} comes divided, so `split` must be {BLOCK!r}; got {split!r}.")
     else:
         pairs, notes = {part: _part(folder, part) for part in PARTS}, "divided by its owner"
-    counts = dict(zip(PARTS, (n_train, n_validation, n_test), strict=True))
-    chosen = {part: choose(pairs[part], counts[part], part) for part in PARTS}
-    opened = open_files(chosen, dark=statement.membrane == "dark")
-    return MembraneSet(
-        name=statement.name,
-        kind=statement.kind,
-        pixel_size_nm=statement.pixel_size_nm,
-        **{part: tuple(central_crop(one, size_px) for one in opened.parts[part]) for part in PARTS},
-        fingerprint=f"folder:{opened.digest}" + (f":{size_px}" if size_px else ""),
-        notes=notes,
-    )
+    described = {"name": statement.name, "kind": statement.kind, "pixel_size_nm": statement.pixel_size_nm}
+    return set_of_files(pairs, counts, size_px, "folder", dark=statement.membrane == "dark", notes=notes, **described)
+
+
+def set_of_files(
+    pairs: Mapping[str, Sequence[FilePair]],
+    counts: Mapping[str, int],
+    size_px: int,
+    origin: str,
+    *,
+    dark: bool = True,
+    **described: Any,
+) -> MembraneSet:
+    """Return a set of files, `counts` images of each part (0 for all) and the central `size_px` of each (0: whole).
+
+    `origin` begins the fingerprint; `described`: what else a `MembraneSet` has.
+    """
+    parts, digest = open_files({part: choose(pairs[part], counts[part], part) for part in PARTS}, dark=dark)
+    cropped: dict[str, Any] = {
+        part: tuple(central_crop(one, size_px) for one in images) for part, images in parts.items()
+    }
+    return MembraneSet(**cropped, **described, fingerprint=f"{origin}:{digest}" + (f":{size_px}" if size_px else ""))
 
 
 def read_statement(folder: Path) -> FolderStatement:
@@ -161,21 +160,15 @@ def _list_images(folder: Path) -> dict[str, Path]:
     """Return the PNG and TIFF files of a folder by name without suffix, in natural order."""
     if not folder.is_dir():
         raise InputError(f"{folder} must be a folder of {', '.join(SUFFIXES)} files; there is none.")
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     found: dict[str, Path] = {}
-    for path in sorted(paths, key=lambda path: _natural(path.name)):
-        if path.stem in found:
+    for path in find_images([str(folder)])[0]:
+        if path.suffix.lower() in SUFFIXES and found.setdefault(path.stem, path) != path:
             raise InputError(
                 f"each name must occur once; {folder} has {found[path.stem].name} and {path.name}. Remove one."
             )
-        found[path.stem] = path
     if not found:
         raise InputError(f"{folder} must contain {', '.join(SUFFIXES)} files; it has none.")
     return found
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def divide(n: int, split: str = BLOCK) -> dict[str, tuple[int, ...]]:
@@ -197,8 +190,10 @@ def choose(items: Sequence[_Item], n: int, part: str) -> tuple[_Item, ...]:
     return tuple(items[(2 * i + 1) * len(items) // (2 * n)] for i in range(n)) if n else tuple(items)
 
 
-def open_files(parts: Mapping[str, Sequence[FilePair]], *, dark: bool = True, progress: bool = True) -> OpenedFiles:
-    """Return the images of all parts, small ones in memory, large ones from the store; `dark`: membrane is dark.
+def open_files(
+    parts: Mapping[str, Sequence[FilePair]], *, dark: bool = True
+) -> tuple[dict[str, tuple[MembraneImage, ...]], str]:
+    """Return the images of each part, small ones in memory, large ones from the store, and a digest of all files.
 
     All sizes are checked before any file is decoded. Large files are converted here, once, with a progress bar. Raises
     `InputError` for the first file that cannot be used.
@@ -219,17 +214,15 @@ def open_files(parts: Mapping[str, Sequence[FilePair]], *, dark: bool = True, pr
     ]
     if files:
         image_store.require_room(sum(height * width / (1 if kind is None else 8) for _, kind, (height, width) in files))
-        bar = tqdm(files, unit="file", desc="converting", file=sys.stderr, disable=None if progress else True)
-        for path, kind, _ in bar:
+        for path, kind, _ in tqdm(files, unit="file", desc="converting", file=sys.stderr, disable=None):
             image_store.store_file(path, kind)
-    digest = hashlib.sha256()
-    opened: dict[str, tuple[MembraneImage, ...]] = {}
-    for part, pairs in parts.items():
-        images = [_open(pair, dark, pair.image in large) for pair in pairs]
-        for image, sha256 in images:
-            digest.update(f"{part}\0{image.name}\0{sha256}\n".encode())
-        opened[part] = tuple(image for image, _ in images)
-    return OpenedFiles(opened, digest.hexdigest()[:16])
+    opened: dict[str, tuple[MembraneImage, ...]] = dict.fromkeys(parts, ())
+    lines = ""
+    for part, pair in [(part, pair) for part, pairs in parts.items() for pair in pairs]:
+        image, sha256 = _open(pair, dark, pair.image in large)
+        lines += f"{part}\0{image.name}\0{sha256}\n"
+        opened[part] += (image,)
+    return opened, digest_of(lines)
 
 
 def _open(pair: FilePair, dark: bool, large: bool) -> tuple[ArrayImage, str]:
@@ -244,7 +237,7 @@ def _open(pair: FilePair, dark: bool, large: bool) -> tuple[ArrayImage, str]:
 
 def _checked_size(pair: FilePair) -> tuple[int, int]:
     size = _size(pair.image)
-    if pair.label is not None and (own := _size(pair.label)) != size:
+    if pair.label is not None and (own := _size(pair.label, as_label=True)) != size:
         raise InputError(
             f"a label must have its image's size; {pair.label} has {own[0]} x {own[1]}, "
             f"{pair.image} has {size[0]} x {size[1]}. Is it the label of another track?"
@@ -252,23 +245,13 @@ def _checked_size(pair: FilePair) -> tuple[int, int]:
     return size
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """Return height and width that an 8-bit grey PNG or TIFF announces; raises `InputError` for any other file."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(26)
-        if start.startswith(b"\x89PNG\r\n\x1a\n"):
-            width, height, depth, colour = struct.unpack(">IIBB", start[16:26])
-            if (depth, colour) == (8, 0):
-                return height, width
-        elif start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            with tifffile.TiffFile(path) as tiff:
-                page = tiff.pages.first
-                if len(tiff.pages) == 1 and page.dtype == np.uint8 and page.bitspersample == 8 and len(page.shape) == 2:
-                    return int(page.shape[0]), int(page.shape[1])
-    except Exception:  # whatever a decoder makes of a damaged file; reading it says what is wrong
-        pass
-    image = read_gray(path)
+def _size(path: Path, *, as_label: bool = False) -> tuple[int, int]:
+    """Return height and width that an 8-bit grey file announces; raises `InputError` for any other file."""
+    # Whatever Pillow makes of a damaged or very large file: reading it says what is wrong.
+    with suppress(Exception), warnings.catch_warnings(action="ignore"), Image.open(path) as header:
+        if header.mode == "L" and getattr(header, "n_frames", 1) == 1:
+            return header.height, header.width
+    image = read_gray(path, as_label=as_label)
     if image.dtype == np.uint8:
         return image.shape[0], image.shape[1]
     if image.dtype == np.uint16:

@@ -2,9 +2,9 @@
 
     <cache>/membrane/PLACE-STATE    zarr 3, uint8, uncompressed, chunks of 512 x 512 bytes; a mask has one bit a pixel
 
-PLACE is a digest of the file's path and of what it is read as, STATE of its size and modification time; for a drawn
-image both are digests of its recipe. An entry is written to a temporary folder and renamed, so an interrupted
-conversion leaves no entry that looks complete, finished ones are kept, and two processes may make the same one.
+PLACE is a digest of the file's path and of what it is read as, STATE of its size and modification time; of a drawn
+image, of its recipe. An entry is written to a temporary folder and renamed: an interrupted conversion leaves none that
+looks complete, and two processes may make the same one.
 """
 
 import math
@@ -78,8 +78,7 @@ def store_file(path: Path, dark: bool | None) -> StoredArray:
     """Return the entry of an image file (`dark` None) or of a label, in which membrane is dark or bright, made if
     needed; raises InputError for a file that cannot be used.
     """
-    found = find_file(path, dark)
-    if found is not None:
+    if (found := find_file(path, dark)) is not None:
         return found
     array = read_gray(path, memory_map=True) if dark is None else read_label(path, dark=dark)
     return _make(_place_of_file(path, dark), array, digest_of_file(path))
@@ -149,15 +148,9 @@ def _make(place: Path, array: NDArray[Any], sha256: str) -> StoredArray:
             if not psutil.pid_exists(int(old.name.removeprefix(begin).removesuffix(".tmp"))):
                 shutil.rmtree(old, ignore_errors=True)
         values = np.packbits(array, axis=1) if mask else array
-        chunk = (min(CHUNK, values.shape[0]), min(CHUNK, values.shape[1]))
-        made = zarr.create_array(
-            unfinished,
-            shape=values.shape,
-            chunks=chunk,
-            dtype="u1",
-            compressors=None,
-            config={"write_empty_chunks": True},
-        )
+        layout: dict[str, Any] = {"shape": values.shape, "chunks": tuple(min(CHUNK, length) for length in values.shape)}
+        layout |= {"dtype": "u1", "compressors": None, "config": {"write_empty_chunks": True}}
+        made = zarr.create_array(unfinished, **layout)
         made[:] = values
         n_bytes = sum(file.stat().st_size for file in (unfinished / "c").glob("*/*"))
         made.update_attributes({"height": height, "width": width, "mask": mask, "sha256": sha256, "n_bytes": n_bytes})

@@ -15,22 +15,22 @@
 Every synthetic image shows its own tissue, seeded by (seed, part, place in the part): no two images share tissue, and
 more images leave the first ones unchanged. The same seed on track 1 and on track 2 shows the same tissue.
 
-The challenge's own 30 test sections of ISBI 2012 have hidden labels, so the paper divided the labelled ones: "20 images
-were used for training, 10 for testing", without saying which. We hold out the last ten sections, one stretch of tissue
-(split "block"); with "interleaved", every third section, neighbours of test sections are trained on.
+The 30 test sections of ISBI 2012 have hidden labels, so the paper divided the labelled ones, "20 images were used for
+training, 10 for testing", without saying which. Here the last ten are held out (split "block") or every third one
+("interleaved"), so that neighbours of test sections are trained on.
 
-Labels of U-RISC are 0 on membrane. The labels of the competition's test images were private: without label/.../test the
-test images are opened unlabelled. Without val, ten training images (a quarter, if there are fewer than forty), spread
-evenly, are used for validation: the paper says that ten were, not which.
+The labels of U-RISC's test images were private: without label/.../test they are opened unlabelled. Without val, ten
+training images (a quarter, if there are fewer than forty), spread evenly, are used for validation: the paper says that
+ten were, not which.
 
 Source: Shi et al., Front. Comput. Neurosci. 16:842760 (2022), and the file names in its code.
 """
 
 import functools
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,8 @@ from emseg.checks import require_count, require_one_of
 from emseg.data.isbi2012 import BACKGROUND, load_isbi2012
 from emseg.data.registry import dataset, fingerprint
 from emseg.errors import InputError, UsageError
-from emseg.membrane.dataset.folder_set import BLOCK, SPLITS, choose, divide, folder_set, open_files, pair_files
+from emseg.files import digest_of
+from emseg.membrane.dataset.folder_set import BLOCK, SPLITS, choose, divide, folder_set, pair_files, set_of_files
 from emseg.membrane.dataset.image_store import store_drawn
 from emseg.membrane.dataset.labels import TRACK_2_FACTOR, downsampled_pair
 from emseg.membrane.dataset.membrane_set import PARTS, ArrayImage, MembraneImage, MembraneSet, central_crop
@@ -94,36 +95,33 @@ def open_membrane_set(
     if track == "isbi_like" and data != "synthetic":
         raise UsageError(f"`track` 'isbi_like' is synthetic; got it for {data!r}. Use track1, or data='synthetic'.")
     if folder and data in ("synthetic", "isbi2012"):
-        raise UsageError(
-            f"`folder` is for data='urisc' and data='folder'; got {str(folder)!r} for {data!r}. Leave it empty."
-        )
+        raise UsageError(f"`folder` is for data='urisc' and 'folder'; got {folder!s} for {data!r}. Leave it empty.")
     if not folder and data in ("urisc", "folder"):
         raise UsageError(f"`folder` must name the folder with the images for data={data!r}; it is empty.")
     wanted = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test, "size_px": size_px}
     for name, value in {**wanted, "seed": seed}.items():
         require_count(name, value, 0)
+    counts = dict(zip(PARTS, (n_train, n_validation, n_test), strict=True))
     if data == "synthetic":
-        return synthetic_set(track, **wanted, seed=seed)
+        if 0 < size_px < SMALLEST_PX:
+            raise UsageError(f"`size_px` must be at least {SMALLEST_PX}, or 0 for the default; got {size_px}.")
+        usual = synthetic_track(track)
+        numbers = tuple(n or own for n, own in zip(counts.values(), usual.counts, strict=True))
+        return _drawn(track, numbers, size_px or usual.size_px, seed)
     if data == "isbi2012":
-        return isbi_set(split, **wanted)
+        return isbi_set(split, counts, size_px)
     place = Path(folder).expanduser()
-    return urisc_set(place, track, **wanted) if data == "urisc" else folder_set(place, split, **wanted)
+    return urisc_set(place, track, counts, size_px) if data == "urisc" else folder_set(place, split, counts, size_px)
 
 
-def isbi_set(
-    split: str = BLOCK, *, n_train: int = 0, n_validation: int = 0, n_test: int = 0, size_px: int = 0
-) -> MembraneSet:
-    """Return ISBI 2012; a number other than 0 takes that many of a part, a size the centre of every section."""
-    images, labels = load_isbi2012("train")
+def isbi_set(split: str, counts: Mapping[str, int], size_px: int) -> MembraneSet:
+    """Return ISBI 2012; a count other than 0 takes that many of a part, a size the centre of every section."""
     sections: list[MembraneImage] = [
         central_crop(ArrayImage(f"section_{number:02d}", image, label != BACKGROUND), size_px)
-        for number, (image, label) in enumerate(zip(images, labels, strict=True))
+        for number, (image, label) in enumerate(zip(*load_isbi2012("train"), strict=True))
     ]
     division = divide(len(sections), split)
-    parts = {
-        part: choose([sections[place] for place in division[part]], n, part)
-        for part, n in zip(PARTS, (n_train, n_validation, n_test), strict=True)
-    }
+    parts = {part: choose([sections[place] for place in division[part]], counts[part], part) for part in PARTS}
     whole, chosen = (":".join(str(len(one[part])) for part in PARTS) for one in (division, parts))
     taken = split if (whole, 0) == (chosen, size_px) else f"{split}:{chosen}:{size_px}"
     return MembraneSet(
@@ -136,38 +134,27 @@ def isbi_set(
     )
 
 
-def urisc_set(
-    folder: Path, track: str, *, n_train: int = 0, n_validation: int = 0, n_test: int = 0, size_px: int = 0
-) -> MembraneSet:
-    """Return a track of U-RISC; a number other than 0 takes that many of a part, a size the centre of every image."""
-    below, pixel_size_nm = URISC_TRACKS[track]
+def urisc_set(folder: Path, track: str, counts: Mapping[str, int], size_px: int) -> MembraneSet:
+    """Return a track of U-RISC; a count other than 0 takes that many of a part, a size the centre of every image."""
+    below, nm = URISC_TRACKS[track]
     images, labels = folder / "imgs" / below, folder / "label" / below
     notes = f"{below} as distributed"
-    has_validation = (images / "val").is_dir()
-    for place in (images, labels, *(images / name for name in ("train", "test"))):
+    for place in (images, labels, images / "train", images / "test"):
         if not place.is_dir():
             raise missing_urisc(place)
     pairs = {}
     for part, name in _URISC_PARTS.items():
-        if part != "validation" or has_validation:
+        if part != "validation" or (images / name).is_dir():
             without = part == "test" and not (labels / name).is_dir()
             pairs[part] = pair_files(images / name, None if without else labels / name)
             notes += "; its test images have no labels" if without else ""
-    if not has_validation:
+    if "validation" not in pairs:
         labelled = pairs["train"]
         taken = choose(labelled, min(_URISC_VALIDATION_IMAGES, max(len(labelled) // 4, 1)), "validation")
         pairs |= {"train": tuple(pair for pair in labelled if pair not in taken), "validation": taken}
         notes += f"; without val, {len(taken)} training images are for validation"
-    numbers = zip(PARTS, (n_train, n_validation, n_test), strict=True)
-    opened = open_files({part: choose(pairs[part], n, part) for part, n in numbers})
-    return MembraneSet(
-        name=f"urisc {track}",
-        kind="licensed",
-        pixel_size_nm=pixel_size_nm,
-        **{part: tuple(central_crop(one, size_px) for one in opened.parts[part]) for part in PARTS},
-        fingerprint=f"urisc:{track}:{opened.digest}" + (f":{size_px}" if size_px else ""),
-        notes=notes,
-    )
+    described: dict[str, Any] = {"name": f"urisc {track}", "kind": "licensed", "pixel_size_nm": nm, "notes": notes}
+    return set_of_files(pairs, counts, size_px, f"urisc:{track}", **described)
 
 
 def missing_urisc(place: Path) -> InputError:
@@ -206,21 +193,6 @@ def synthetic_track(track: str) -> SyntheticTrack:
     return SyntheticTrack(tissue.URISC_LIKE, tissue.URISC_IMAGING, URISC_PIXEL_SIZE_NM, reduction, size_px, (8, 3, 5))
 
 
-def synthetic_set(
-    track: str, *, n_train: int = 0, n_validation: int = 0, n_test: int = 0, size_px: int = 0, seed: int = 0
-) -> MembraneSet:
-    """Return a synthetic set, drawn once a process or stored in the cache; 0 takes the track's default number or size.
-
-    `size_px` is the side of the finished image: one of 1,024 px on track 2 is drawn as 9,958 px first.
-    """
-    wanted = synthetic_track(track)
-    size = size_px or wanted.size_px
-    if size < SMALLEST_PX:
-        raise UsageError(f"`size_px` must be at least {SMALLEST_PX}, or 0 for the default; got {size_px}.")
-    counts = tuple(n or usual for n, usual in zip((n_train, n_validation, n_test), wanted.counts, strict=True))
-    return _drawn(track, counts, size, seed)
-
-
 def tissue_seed(seed: int, part: str, place: int) -> int:
     """Return the seed of the tissue of an image of a synthetic set."""
     words = np.random.SeedSequence([seed, PARTS.index(part), place]).generate_state(1, np.uint64)
@@ -234,46 +206,35 @@ def _drawn(track: str, counts: tuple[int, ...], size_px: int, seed: int) -> Memb
     wanted = synthetic_track(track)
     side = round(size_px * wanted.reduction)
     nm, tissue, imaging = wanted.source_pixel_size_nm, wanted.tissue, wanted.imaging
-    parts: dict[str, tuple[MembraneImage, ...]] = {}
+    parts: dict[str, tuple[MembraneImage, ...]] = dict.fromkeys(PARTS, ())
     names = [f"{VERSION}:{track}:{size_px}"]
-    for part, n in zip(PARTS, counts, strict=True):
-        images = []
-        for place in range(n):
-            own = tissue_seed(seed, part, place)
-            names.append(tissue_fingerprint((side, side), pixel_size_nm=nm, seed=own, tissue=tissue, imaging=imaging))
-            draw = functools.partial(_draw, wanted, side, (size_px, size_px), own)
-            stored = side * side > LARGEST_DRAWN_AGAIN_PX
-            pixels = store_drawn(f"{VERSION}:{names[-1]}:{size_px}", draw, (size_px, size_px)) if stored else draw()
-            images.append(ArrayImage(f"{part}_{place:03d}", *pixels))
-        parts[part] = tuple(images)
+    for part, place in [(part, place) for part, n in zip(PARTS, counts, strict=True) for place in range(n)]:
+        own = tissue_seed(seed, part, place)
+        names.append(tissue_fingerprint((side, side), pixel_size_nm=nm, seed=own, tissue=tissue, imaging=imaging))
+        draw = functools.partial(_draw, wanted, side, size_px, own)
+        stored = side * side > LARGEST_DRAWN_AGAIN_PX
+        pixels = store_drawn(f"{VERSION}:{names[-1]}:{size_px}", draw, (size_px, size_px)) if stored else draw()
+        parts[part] += (ArrayImage(f"{part}_{place:03d}", *pixels),)
     reduced = "" if wanted.reduction == 1.0 else f", downsampled {wanted.reduction:.2f} times bilinearly"
     return MembraneSet(
         name=f"synthetic {track}",
         kind="synthetic",
         pixel_size_nm=wanted.pixel_size_nm,
         **parts,
-        fingerprint="synthetic-set:" + hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
+        fingerprint="synthetic-set:" + digest_of("\n".join(names)),
         notes=f"drawn at {nm:g} nm/px{reduced}",
     )
 
 
-def _draw(
-    track: SyntheticTrack, side: int, shape: tuple[int, int], seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _draw(track: SyntheticTrack, side: int, size_px: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return image and membrane mask, drawn in bands: the generator needs seven bytes for each pixel it draws."""
     from emseg.synthetic.tissue import synthesize_tissue
 
     image, membrane = np.empty((side, side), np.uint8), np.empty((side, side), np.bool_)
-    nm = track.source_pixel_size_nm
+    nm, look = track.source_pixel_size_nm, dict[str, Any](tissue=track.tissue, imaging=track.imaging)
     for start in range(0, side, BAND_ROWS):
         band = slice(start, min(start + BAND_ROWS, side))
-        picture = synthesize_tissue(
-            (band.stop - start, side),
-            pixel_size_nm=nm,
-            seed=seed,
-            tissue=track.tissue,
-            imaging=track.imaging,
-            origin_nm=(start * nm, 0.0),
-        )
+        shape, origin_nm = (band.stop - start, side), (start * nm, 0.0)
+        picture = synthesize_tissue(shape, pixel_size_nm=nm, seed=seed, origin_nm=origin_nm, **look)
         image[band], membrane[band] = picture.image, picture.membrane
-    return (image, membrane) if track.reduction == 1.0 else downsampled_pair(image, membrane, shape)
+    return (image, membrane) if track.reduction == 1.0 else downsampled_pair(image, membrane, (size_px, size_px))

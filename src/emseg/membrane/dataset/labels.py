@@ -49,7 +49,7 @@ def downsampled_pair(
 
 def read_label(path: Path, *, dark: bool = True) -> NDArray[np.bool_]:
     """Return the membrane mask of a label file; raises InputError for a file that is no label or looks inverted."""
-    grey = read_gray(path)
+    grey = read_gray(path, as_label=True)
     if grey.dtype != np.uint8:
         raise InputError(f"{path} must be 8-bit; it holds {grey.dtype}. Convert it.")
     counts = np.zeros(256, np.int64)

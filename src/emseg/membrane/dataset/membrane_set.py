@@ -3,8 +3,7 @@
     image.read((slice(0, 1024), slice(512, 1536)))           uint8 [1024, 1024], grey
     image.read_membrane((slice(0, 1024), slice(512, 1536)))  bool  [1024, 1024], True on membrane
 
-An image may be in memory or in a store that is larger than memory: training and scoring request windows and need not
-know. Every call returns a new array, which the caller may change.
+An image may be in memory or in a store larger than memory. Every call returns a new array, which the caller may change.
 """
 
 import math
@@ -27,78 +26,42 @@ Window = tuple[slice, slice]
 
 
 class UnlabelledImage(Protocol):
-    """A grey image without access to labels."""
+    """A grey image without access to labels; `name` is unique within its part of a set."""
 
-    @property
-    def name(self) -> str:
-        """The image's name, unique within its part of a set; a file's name without its suffix."""
-        ...
-
-    @property
-    def height(self) -> int:
-        """Number of rows."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-        ...
+    name: str
+    height: int
+    width: int
 
     def read(self, window: Window | None = None) -> NDArray[np.uint8]:
         """Return the grey values [row, column] of a window, by default of the whole image."""
-        ...
 
 
 class MembraneImage(UnlabelledImage, Protocol):
     """A grey image and, where `labelled`, its membrane mask."""
 
-    @property
-    def labelled(self) -> bool:
-        """Whether there is a label."""
-        ...
+    labelled: bool
 
     def read_membrane(self, window: Window | None = None) -> NDArray[np.bool_]:
         """Return the membrane mask [row, column] of a window; raises `InputError` if the image has no label."""
-        ...
 
 
-@dataclass(frozen=True, eq=False)
 class ArrayImage:
     """An image in memory or in the store: `image` uint8 [height, width], `membrane` bool of the same shape, or None."""
 
-    name: str
-    image: NDArray[Any] | StoredArray
-    membrane: NDArray[Any] | StoredArray | None = None
-
-    def __post_init__(self) -> None:
-        if self.image.ndim != 2 or self.image.dtype != np.uint8 or self.image.size == 0:
+    def __init__(
+        self, name: str, image: NDArray[Any] | StoredArray, membrane: NDArray[Any] | StoredArray | None = None
+    ) -> None:
+        if image.ndim != 2 or image.dtype != np.uint8 or image.size == 0:
+            raise InputError(f"{name} must be a grey image, uint8 (row, column); got {image.dtype} {image.shape}.")
+        if membrane is not None and membrane.dtype != np.bool_:
             raise InputError(
-                f"{self.name} must be a grey image, uint8 (row, column); got {self.image.dtype} {self.image.shape}."
-            )
-        if self.membrane is not None and self.membrane.dtype != np.bool_:
-            raise InputError(
-                f"the label of {self.name} must be boolean, True on membrane; got {self.membrane.dtype}. "
+                f"the label of {name} must be boolean, True on membrane; got {membrane.dtype}. "
                 "Make one of dark-membrane grey by label <= 122."
             )
-        if self.membrane is not None and self.membrane.shape != self.image.shape:
-            raise InputError(
-                f"the label of {self.name} must have the image's size, {self.image.shape}; got {self.membrane.shape}."
-            )
-
-    @property
-    def height(self) -> int:
-        """Number of rows."""
-        return int(self.image.shape[0])
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-        return int(self.image.shape[1])
-
-    @property
-    def labelled(self) -> bool:
-        """Whether there is a label."""
-        return self.membrane is not None
+        if membrane is not None and membrane.shape != image.shape:
+            raise InputError(f"the label of {name} must have the image's size, {image.shape}; got {membrane.shape}.")
+        self.name, self.image, self.membrane, self.labelled = name, image, membrane, membrane is not None
+        self.height, self.width = (int(length) for length in image.shape)
 
     def read(self, window: Window | None = None) -> NDArray[np.uint8]:
         """Return the grey values [row, column] of a window, by default of the whole image."""
@@ -111,35 +74,13 @@ class ArrayImage:
         return np.array(self.membrane[require_window(self, window)])
 
 
-@dataclass(frozen=True, eq=False)
 class CroppedImage:
     """The window of another image, as an image itself."""
 
-    whole: MembraneImage
-    window: Window
-
-    def __post_init__(self) -> None:
-        require_window(self.whole, self.window)
-
-    @property
-    def name(self) -> str:
-        """The name of the whole image."""
-        return self.whole.name
-
-    @property
-    def height(self) -> int:
-        """Number of rows."""
-        return int(self.window[0].stop - self.window[0].start)
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-        return int(self.window[1].stop - self.window[1].start)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the whole image has a label."""
-        return self.whole.labelled
+    def __init__(self, whole: MembraneImage, window: Window) -> None:
+        self.whole, self.window = whole, require_window(whole, window)
+        self.name, self.labelled = whole.name, whole.labelled
+        self.height, self.width = (one.stop - one.start for one in self.window)
 
     def read(self, window: Window | None = None) -> NDArray[np.uint8]:
         """Return the grey values [row, column] of a window, by default of the whole crop."""
@@ -150,8 +91,7 @@ class CroppedImage:
         return self.whole.read_membrane(self._in_whole(window))
 
     def _in_whole(self, window: Window | None) -> Window:
-        (top, left), inner = (one.start for one in self.window), require_window(self, window)
-        rows, columns = inner
+        (top, left), (rows, columns) = (one.start for one in self.window), require_window(self, window)
         return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
 
 
@@ -189,8 +129,7 @@ class MembraneSet:
     """A data set in three parts: training, validation and held-out test images.
 
     `kind`: "synthetic", "real" or "licensed". `pixel_size_nm`: None where unknown. `fingerprint`: identifies the
-    content of all parts and their division. `notes`: what a reader of a result must know about the set. Training and
-    validation images are labelled; test images need not be.
+    content of all parts and their division. `notes`: for readers of a result. Test images need no labels.
     """
 
     name: str

@@ -7,22 +7,20 @@
     A_s, fused   [batch, M, height, width] logits of S = 5 stages of a ResNet (first convolution, four stages); M = 1
     slice        sliced concatenation, S M channels, class by class; the fusion has M groups
 
-The first two are smp's decoders, unchanged. With a ResNet of standard width the networks are smp's `Unet` and
-`Linknet`, key for key. With the plain encoder, whose first map has full resolution, every block of either joins a map.
+The first two are smp's decoders, unchanged: with a ResNet of standard width its `Unet` and `Linknet`, key for key.
 
-U-Net: the paper's prose describes the original (23 convolutional layers, a last 1 x 1 convolution from 64 channels),
-then names ResNet-50 as the encoder. Both cannot hold: `encoder="plain"` is the former, `encoder="resnet50"` the latter.
-Deviation: a 3 x 3 head; nearest neighbours instead of learned 2 x 2 transposed convolutions; padded convolutions.
+U-Net. U-RISC's prose describes the original (23 convolutional layers), then names ResNet-50 as the encoder. Both cannot
+hold: `encoder="plain"` is the former, `encoder="resnet50"` the latter. Deviation: a 3 x 3 head; nearest neighbours
+instead of learned 2 x 2 transposed convolutions; padded convolutions.
 
-LinkNet: Deviation: smp joins four maps, the original three; transposed convolutions are 4 x 4 instead of 3 x 3; it ends
+LinkNet. Deviation: smp joins four maps, the original three; transposed convolutions are 4 x 4 instead of 3 x 3; it ends
 in one more block and a 1 x 1 convolution instead of two transposed convolutions around a 3 x 3 one.
 
-CASENet as U-RISC describes it (Methods, CASENet): five class maps, 5 M channels, a fusion of M groups; with M = 1 the
-fusion is five weights and a bias. Deviation of U-RISC from Yu et al. 2017, followed here: there sides 1 to 3 give one
-*feature* map each, side 4 none, and the slice has 4 M channels; five class maps are their baseline "DSN" with their
-fusion. U-RISC leaves the supervision open: here all sides and the fusion are supervised, as in that baseline, and the
-fusion starts as the mean of the sides (Xie and Tu 2015, HED). Deviation: the backbone keeps its strides (2 to 32), so
-that encoders and weights are shared with the other networks; Yu et al. use strides 1 to 8 and dilation.
+CASENet as U-RISC describes it (Methods): five class maps, 5 M channels, a fusion of M groups. Deviation of U-RISC from
+Yu et al. 2017, followed here: there sides 1 to 3 give one *feature* map each, side 4 none, and the slice has 4 M
+channels. U-RISC leaves the supervision open: here all sides and the fusion are supervised, as in Yu et al.'s baseline
+DSN, and the fusion starts as the mean of the sides (Xie and Tu 2015, HED). Deviation: the backbone keeps its strides (2
+to 32), so that encoders and weights are shared; Yu et al. use strides 1 to 8 and dilation.
 
 Sources: Ronneberger et al. 2015; Chaurasia and Culurciello 2017; Yu et al. 2017 (CASENet), section 3; Shi et al. 2022
 (U-RISC), Segmentation Networks; segmentation-models-pytorch.
@@ -75,14 +73,10 @@ class DecodedNetwork(MembraneNetwork):
 
 
 def _unet_decoder(design: NetworkDesign, map_channels: list[int]) -> nn.Module:
-    scse = design.attention == "scse"
-    reduction = design.attention_options.get("reduction", SCSE_REDUCTION)
-    decoder: nn.Module = UnetDecoder(
-        encoder_channels=map_channels,
-        decoder_channels=design.unet_channels,
-        n_blocks=design.encoder_depth,
-        attention_type="scse" if scse and reduction == SCSE_REDUCTION else None,
-    )
+    scse, reduction = design.attention == "scse", design.attention_options.get("reduction", SCSE_REDUCTION)
+    attention_type = "scse" if scse and reduction == SCSE_REDUCTION else None
+    sizes = {"decoder_channels": design.unet_channels, "n_blocks": design.encoder_depth}
+    decoder: nn.Module = UnetDecoder(map_channels, **sizes, attention_type=attention_type)
     if scse and reduction != SCSE_REDUCTION:  # smp has no other reduction, which leaves narrow blocks without units
         for block in decoder.blocks:  # type: ignore[union-attr]
             block.attention1.attention = SCSEModule(block.conv1[0].in_channels, reduction=reduction)

@@ -8,13 +8,12 @@ Sources of the distributions: encoder, torchvision's (`emseg.frequency.resnet.in
 """
 
 import copy
-from dataclasses import replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
-from emseg.checks import require_count, require_one_of
+from emseg.checks import changed, require_count, require_one_of
 from emseg.errors import InputError
 from emseg.frequency.resnet import initialize
 from emseg.membrane.networks.membrane_network import MembraneNetwork
@@ -66,15 +65,8 @@ def receptive_field(network: MembraneNetwork | NetworkDesign) -> ReceptiveField:
     if design.attention != "none":
         return GLOBAL_FIELD
     decoder = None if design.decoder_channels is None else (MIN_BASE_CHANNELS,) * design.encoder_depth
-    return _field_of_twin(
-        replace(
-            design,
-            base_channels=MIN_BASE_CHANNELS,  # the width has no influence
-            decoder_channels=decoder,
-            encoder_weights=None,
-            in_channels=1,
-        )
-    )
+    narrow = {"base_channels": MIN_BASE_CHANNELS, "decoder_channels": decoder}  # the width has no influence
+    return _field_of_twin(changed(design, **narrow, encoder_weights=None, in_channels=1))
 
 
 @lru_cache(maxsize=32)
@@ -107,10 +99,9 @@ def _fetched_weights(encoder: str, weights: str, in_channels: int) -> dict[str, 
 
     require_one_of("encoder_weights", weights, encoders[encoder]["pretrained_settings"])
     try:
-        fetched: dict[str, Tensor] = get_encoder(encoder, in_channels=in_channels, weights=weights).state_dict()
+        return get_encoder(encoder, in_channels=in_channels, weights=weights).state_dict()  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
         raise InputError(
             f"the weights {weights!r} of {encoder} could not be fetched ({type(error).__name__}). "
             "Connect to a network, or start from random weights with encoder_weights=None."
         ) from None
-    return fetched

@@ -5,12 +5,9 @@
     resnet    the first convolution at stride 2, the stages at strides 4, 8, 16, 32
 
 An encoder returns the image and its maps, fine to coarse, as smp's decoders expect (they drop the image);
-`out_channels` has their numbers of channels. The plain encoder is the contracting path of the original U-Net. At
-`base_channels` = 64 and without attention the ResNets are smp's encoders, key for key; narrower ones have fewer
-channels. Stages beyond the depth are not made.
-
-Deviation of the plain encoder: convolutions are padded, so that maps keep their size, and each is followed by batch
-normalisation.
+`out_channels` has their numbers of channels. At `base_channels` = 64 and without attention the ResNets are smp's
+encoders, key for key. The plain encoder is the contracting path of the original U-Net. Deviation: its convolutions are
+padded, so that maps keep their size, and each is followed by batch normalisation.
 
 Sources: Ronneberger et al. 2015 (U-Net), section 2; He et al. 2016 and `emseg.frequency.resnet`.
 """
@@ -21,8 +18,6 @@ from torch import Tensor, nn
 
 from emseg.frequency.attention import BlockAttention
 from emseg.frequency.resnet import ResNet, ResNetDesign
-
-FIRST_STAGE_STRIDE = 4
 
 
 class DoubleConvolution(nn.Sequential):
@@ -64,11 +59,8 @@ class ResNetEncoder(ResNet):
     def __init__(
         self, design: ResNetDesign, attention: BlockAttention, *, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__(
-            design,
-            lambda channels, stage: attention(channels, FIRST_STAGE_STRIDE * 2 ** (stage - 1)),
-            generator=generator,
-        )
+        # the first stage has stride 4
+        super().__init__(design, lambda channels, stage: attention(channels, 2 ** (stage + 1)), generator=generator)
         del self.fc
         self.out_channels = [design.in_channels, design.base_channels, *design.out_channels]
 

@@ -5,9 +5,8 @@
 
     x    [batch, channel, height, width]: (grey / 255 - 0.5) / 0.5, one channel unless the design has more
 
-Networks halve an image several times, so it is padded to a multiple of the stride and the logits are cropped. Rows are
-added below and columns at the right, which leaves the grid of halvings in place. They mirror the image without
-repeating its edge; an image smaller than its padding repeats its edge instead.
+An image is padded to a multiple of the stride, below and at the right, and the logits are cropped. The padding mirrors
+the image without repeating its edge; in an image smaller than the padding it repeats the edge instead.
 """
 
 from abc import ABC, abstractmethod
@@ -44,32 +43,28 @@ class MembraneNetwork(nn.Module, ABC):
 
     def training_outputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return all logits that the loss supervises, `forward` last; raises `InputError` for unsuitable images."""
-        require_images(x, self.min_size, self.in_channels)
+        channels, min_size = self.in_channels, self.min_size
+        if x.ndim != 4 or x.shape[1] != channels:
+            raise InputError(
+                f"this membrane network takes images of {'one channel' if channels == 1 else f'{channels} channels'}, "
+                f"[batch, {channels}, height, width]; got {list(x.shape)}. Average the colours, or add the axes that "
+                "are missing."
+            )
+        if not x.is_floating_point():
+            raise InputError(
+                f"a membrane network takes floating-point images, (grey / 255 - 0.5) / 0.5; got {x.dtype}. Scale them."
+            )
+        if min(x.shape[2:]) < min_size:
+            raise InputError(
+                f"this membrane network takes images of at least {min_size} pixels a side; got {list(x.shape)}. Use "
+                "larger images or crops, or an encoder of less depth."
+            )
         height, width = x.shape[-2:]
         return tuple(logits[..., :height, :width] for logits in self.outputs(pad_to_stride(x, self.stride)))
 
     def forward(self, x: Tensor) -> Float[Tensor, "batch 1 height width"]:
         """Return the logits of membrane."""
         return self.training_outputs(x)[-1]
-
-
-def require_images(x: Tensor, min_size: int = 1, channels: int = 1) -> None:
-    """Raise `InputError` unless `x` is a floating-point batch of images with `channels`, `min_size` px or larger."""
-    if x.ndim != 4 or x.shape[1] != channels:
-        raise InputError(
-            f"this membrane network takes images of {'one channel' if channels == 1 else f'{channels} channels'}, "
-            f"[batch, {channels}, height, width]; got {list(x.shape)}. Average the colours, or add the axes that are "
-            "missing."
-        )
-    if not x.is_floating_point():
-        raise InputError(
-            f"a membrane network takes floating-point images, (grey / 255 - 0.5) / 0.5; got {x.dtype}. Scale them."
-        )
-    if min(x.shape[2:]) < min_size:
-        raise InputError(
-            f"this membrane network takes images of at least {min_size} pixels a side; got {list(x.shape)}. Use larger "
-            "images or crops, or an encoder of less depth."
-        )
 
 
 def pad_to_stride(x: Float[Tensor, "batch channel height width"], stride: int) -> Float[Tensor, "batch channel _ _"]:

@@ -19,8 +19,8 @@ In a block of a ResNet the attention follows the last normalisation, before the 
 encoder, the double convolution. Its options are the keyword arguments of the classes in `emseg.frequency.attention`.
 FcaNet pools each stage to its size on an image of 224 pixels, 224 / stride: 56, 28, 14, 7 for a ResNet.
 
-A design is plain data: it goes to JSON and back, and a file of weights needs nothing else to be understood. Omitted
-fields have their defaults, so files from before a field existed keep their meaning.
+A design is plain data: it goes to JSON and back. Omitted fields have their defaults, so files from before a field
+existed keep their meaning.
 
 Sources: Shi et al. 2022 (U-RISC), Segmentation Networks; Roy et al. 2018 (scSE), through segmentation-models-pytorch
 (smp). FANet's attention in a U-Net's encoder is in neither paper: it combines the two.
@@ -87,8 +87,17 @@ class NetworkDesign:
                 f"`encoder_depth` must be {least} to {MAX_DEPTH} for the encoder {self.encoder!r}; "
                 f"got {self.encoder_depth}."
             )
-        if self.decoder_channels is not None:
-            _require_decoder(self.architecture, self.decoder_channels, self.encoder_depth)
+        depth, channels = self.encoder_depth, self.decoder_channels
+        if channels is not None and self.architecture != "unet":
+            raise UsageError(
+                f"`decoder_channels` belong to the U-Net; got {channels!r} with architecture={self.architecture!r}. "
+                "Leave them out."
+            )
+        if channels is not None and len(channels) != depth:
+            raise UsageError(
+                f"`decoder_channels` must have one entry for each of the {depth} halvings of the encoder; got "
+                f"{len(channels)}: {channels}. Use encoder_depth={len(channels)}, or {depth} entries."
+            )
         object.__setattr__(self, "attention_options", {k: _tuples(v) for k, v in self.attention_options.items()})
         first = 0 if self.resnet is None else 1  # the first convolution of a ResNet is no block
         _require_attention(self, self.level_channels[first:], self.level_strides[first:])
@@ -192,19 +201,6 @@ def _require_scse(design: NetworkDesign) -> None:
             f"scSE's `reduction` must not exceed the narrowest decoder block, or no hidden unit is left; got "
             f"reduction={reduction} and decoder_channels={design.unet_channels}. "
             f'Use attention_options={{"reduction": {narrowest}}} or a wider decoder.'
-        )
-
-
-def _require_decoder(architecture: str, channels: tuple[int, ...], depth: int) -> None:
-    if architecture != "unet":
-        raise UsageError(
-            f"`decoder_channels` belong to the U-Net; got {channels!r} with architecture={architecture!r}. "
-            "Leave them out."
-        )
-    if len(channels) != depth:
-        raise UsageError(
-            f"`decoder_channels` must have one entry for each of the {depth} halvings of the encoder; got "
-            f"{len(channels)}: {channels}. Use encoder_depth={len(channels)}, or {depth} entries."
         )
 
 

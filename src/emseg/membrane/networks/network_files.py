@@ -5,7 +5,7 @@
                    first_design    of a refined network, that of its first network; `design` is then the second's
                    format          "emseg membrane network 1"
 
-A file is written in one step. A file of another architecture is refused as a whole, with the count of matching tensors.
+A file of another architecture is refused as a whole, with the count of matching tensors.
 """
 
 import json
@@ -42,9 +42,8 @@ def save_network(
     """
     import safetensors.torch
 
-    path = Path(path)
-    if path.suffix != SAFETENSORS:
-        raise UsageError(f"networks are written as {SAFETENSORS}; got {path.name!r}. Change the name.")
+    if Path(path).suffix != SAFETENSORS:
+        raise UsageError(f"networks are written as {SAFETENSORS}; got {Path(path).name!r}. Change the name.")
     if network.design != design:
         raise UsageError(
             "`design` must be the one that the network was built from, or the file could not be read again; got "
@@ -53,12 +52,11 @@ def save_network(
     reserved = sorted(_RESERVED & set(notes or {}))
     if reserved:
         raise UsageError(f"`notes` must not hold {reserved[0]!r}, a name that the file reserves; rename that note.")
-    tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    for name, tensor in tensors.items():
-        rounded = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
-        tensors[name] = rounded.contiguous()
-    header = {**(notes or {}), **network_header(network)}
-    write_atomically(path, safetensors.torch.save(tensors, metadata=header))
+    tensors = {
+        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    write_atomically(path, safetensors.torch.save(tensors, metadata={**(notes or {}), **network_header(network)}))
 
 
 def network_header(network: MembraneNetwork) -> dict[str, str]:
@@ -75,8 +73,7 @@ def load_network(path: Path | str) -> MembraneNetwork:
     Nothing is fetched, whatever weights the training started from. Raises `InputError` for a file that is missing,
     truncated, or no membrane network.
     """
-    path = Path(path)
-    weights, header = read_tensors(path)
+    weights, header = read_tensors(Path(path))
     if header.get("format") != FORMAT or "design" not in header:
         raise InputError(
             f"{path} must be a membrane network that save_network wrote, with its design in the header; its format is "
@@ -97,8 +94,7 @@ def load_network_weights(network: MembraneNetwork, path: Path | str) -> None:
 
     Raises `InputError` for weights of another architecture; the network is then unchanged.
     """
-    weights, _ = read_tensors(Path(path))
-    _load(network, weights, Path(path))
+    _load(network, read_tensors(Path(path))[0], path)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -123,16 +119,16 @@ def _random_network(text: str) -> MembraneNetwork:
     return network
 
 
-def _load(network: MembraneNetwork, weights: Mapping[str, Tensor], path: Path) -> None:
-    own = network.state_dict()
-    common = [name for name in own if name in weights]
-    fitting = [name for name in common if own[name].shape == weights[name].shape]
+def _load(network: MembraneNetwork, weights: Mapping[str, Tensor], path: Path | str) -> None:
+    own, design = network.state_dict(), network.design
+    common = own.keys() & weights.keys()
+    fitting = {name for name in common if own[name].shape == weights[name].shape}
     if len(fitting) != len(own) or len(weights) != len(own):
-        odd = min([*(set(common) - set(fitting))] or [*(set(own) ^ set(weights))])
+        odd = min(common - fitting or own.keys() ^ weights.keys())
         raise InputError(
-            f"{path} must hold the weights of this network ({network.design.architecture}, {network.design.encoder}, "
-            f"base_channels={network.design.base_channels}); of its {len(own)} tensors the file has {len(common)} by "
-            f"name and {len(fitting)} of the same shape, and {len(weights) - len(common)} others, for example {odd!r}. "
+            f"{path} must hold the weights of this network ({design.architecture}, {design.encoder}, "
+            f"base_channels={design.base_channels}); of its {len(own)} tensors the file has {len(common)} by name and "
+            f"{len(fitting)} of the same shape, and {len(weights) - len(common)} others, for example {odd!r}. "
             "Build the network with the design that the weights were trained with."
         )
     network.load_state_dict(dict(weights))

@@ -7,12 +7,10 @@
     [x, 2 p - 1]   [batch, 2, height, width]
     logits         [batch, 1, height, width]
 
-The first network is trained and frozen, its batch normalisation included: it stays in evaluation mode. In training mode
-no gradient passes through it; in evaluation mode gradients with respect to x pass through both, as attribution needs
-them. The second network's last convolution starts at zero, so that the sum starts as the first network's logits
-(`build_refined`). Of a CASENet that is the fusion; its supervised sides each get the first network's logits added.
-
-The second network is trained on images that the first was trained on, and there the first is better than elsewhere.
+The first network is trained and frozen, in evaluation mode. While the second is trained no gradient passes through it;
+in evaluation mode gradients with respect to x pass through both, as attribution needs them. The second network's last
+convolution starts at zero, so that the sum starts as the first network's logits. Of a CASENet that is the fusion; its
+supervised sides each get the first network's logits added.
 
 Source: beyond the U-RISC paper. Qin et al. 2019 (BASNet), section 3.3, for the residual; Tu and Bai 2010 (auto-context)
 for the second look at the image and the first one's probabilities.

@@ -7,19 +7,17 @@
     q, k   [batch, embedding]   unit length          n      [queue, embedding]   keys of earlier steps
     m      momentum             tau  temperature
 
-Head, queue, loss and momentum update are lightly's. Two numbers show whether it works. `accuracy` is the fraction of
-queries that are nearer to their own key than to every key of the queue. `spread` is the standard deviation of each
-component of q over the batch, averaged over components, times sqrt(embedding): 1 for directions that fill the sphere, 0
-if all embeddings have collapsed to one direction; their loss is then log(1 + queue).
+Head, queue, loss and momentum update are lightly's. `accuracy` is the fraction of queries that are nearer to their own
+key than to every key of the queue. `spread` is the standard deviation of each component of q over the batch, averaged
+over components, times sqrt(embedding): 1 for directions that fill the sphere, 0 for embeddings collapsed to one.
 
 Batch normalisation leaks information between the images of a batch: a key could be recognised by the statistics that it
 shares with its query. So the keys are normalised in `key_groups` random groups (He et al., section 3.3: shuffling BN,
 there with one group per GPU).
 
-Views and groups are functions of the seed and of the draw's number alone. Draw d takes a patch from an image (with a
-probability proportional to its area) and shows it twice: cropped at a random place and scale, flipped, rotated by
-quarter turns, with another brightness and contrast, sometimes blurred or noisy. Step t uses the draws t B ... t B + B -
-1 for batches of B, so neither an interruption nor the number of loading processes changes them. Labels are never read.
+Views and groups are functions of the seed and of the draw's number alone (`emseg.training.steps`): neither an
+interruption nor the number of loading processes changes them. Draw d takes a patch from an image, with a probability
+proportional to its area, and shows it twice. Labels are never read.
 
 Sources: He et al. 2020 (MoCo), section 3.3: momentum 0.999, queue 65,536, SGD 0.9 and 1e-4; Chen et al. 2020 (MoCo v2),
 Table 1 and section 2: 0.03, batch 256, cosine, temperature 0.2, head of two layers, 2048 hidden, 128 out.
@@ -61,12 +59,10 @@ Embeddings = Float[Tensor, "image embedding"]
 class PretrainingPlan(Plan):
     """A pretraining by momentum contrast; the defaults are MoCo v2's, which CEM500K used, but for the number of steps.
 
-    The learning rate rises linearly over `warm_up_steps` and then follows half a cosine to zero. `crop_size` is the
-    side of a view, `min_scale` the smallest fraction of a patch that a view shows before it is scaled to that side;
-    patches have 1.5 times the side of a view, so that views are enlarged as often as reduced. The keys of a batch are
-    normalised in `key_groups` parts. `checkpoint_seconds`: time between two checkpoints. A short run must fill the
-    queue several times (queue / batch_size steps each) and give the momentum network time to follow (1 / (1 - momentum)
-    steps).
+    The learning rate rises linearly over `warm_up_steps`, then follows half a cosine to zero. `crop_size`: side of a
+    view; `min_scale`: smallest fraction of a patch that a view shows before it is scaled to that side. `key_groups`:
+    parts of a batch that are normalised apart. `checkpoint_seconds`: time between two checkpoints. A short run must
+    fill the queue several times and give the momentum network time to follow, 1 / (1 - momentum) steps.
     """
 
     without_effect: ClassVar[tuple[str, ...]] = ("n_workers", "checkpoint_seconds")
@@ -107,7 +103,7 @@ class PretrainingPlan(Plan):
 
     @property
     def patch_size(self) -> int:
-        """Side of the patches that both views of a pair are cropped from."""
+        """Side of the patches that both views of a pair are cropped from: views are enlarged as often as reduced."""
         return 3 * self.crop_size // 2
 
     def rate_at(self, step: int) -> float:
@@ -140,7 +136,10 @@ SHORT = PretrainingPlan(
 
 
 class Views(Dataset[Tensor]):
-    """The pairs of views of a step [batch, 2, 1, side, side], (grey / 255 - 0.5) / 0.5 in float32, by its number."""
+    """The pairs of views of a step [batch, 2, 1, side, side], (grey / 255 - 0.5) / 0.5 in float32, by its number.
+
+    It is the `StepTask` of a pretraining (`emseg.training.lightning_steps`), in one process.
+    """
 
     def __init__(self, images: Sequence[UnlabelledImage], plan: PretrainingPlan) -> None:
         if not images:
@@ -174,9 +173,10 @@ class Views(Dataset[Tensor]):
         """Return the patch of a draw, as large as the plan asks or the image allows."""
         rng = np.random.default_rng([self.plan.seed, _PLACE, draw])
         image = self.images[min(int(np.searchsorted(self._cumulated, rng.random())), len(self.images) - 1)]
-        height, width = min(self.plan.patch_size, image.height), min(self.plan.patch_size, image.width)
-        row, column = int(rng.integers(image.height - height + 1)), int(rng.integers(image.width - width + 1))
-        return image.read((slice(row, row + height), slice(column, column + width)))
+        sides = [(length, min(self.plan.patch_size, length)) for length in (image.height, image.width)]
+        starts = [int(rng.integers(length - side + 1)) for length, side in sides]
+        rows, columns = (slice(start, start + side) for start, (_, side) in zip(starts, sides, strict=True))
+        return image.read((rows, columns))
 
     def pair(self, draw: int) -> Float[Tensor, "2 1 row column"]:
         """Return two views of the patch of a draw."""
@@ -184,13 +184,21 @@ class Views(Dataset[Tensor]):
         # torchvision's transforms draw from torch's global generator, which is restored afterwards
         with torch.random.fork_rng(devices=()):
             torch.default_generator.manual_seed(draw_seed(self.plan.seed, _VIEW, draw))
-            views = torch.stack([self._view(patch) for _ in range(2)])
+            rotated = (torch.rot90(patch, int(torch.randint(4, ())), (1, 2)) for _ in range(2))
+            views = torch.stack([self._change(one).clamp(0, 1) for one in rotated])
         return (views - 0.5) / 0.5
 
-    def _view(self, patch: Tensor) -> Tensor:
-        rotated = torch.rot90(patch, int(torch.randint(4, ())), (1, 2))
-        changed: Tensor = self._change(rotated)
-        return changed.clamp(0, 1)
+    def batches(self, process: int, n_processes: int) -> "Views":
+        """Return the pairs of views by step."""
+        return self
+
+    def prepared(self, batch: Tensor) -> Tensor:
+        """Return the batch."""
+        return batch
+
+    def losses(self, network: "MomentumContrast", batch: Tensor, step: int) -> dict[str, Tensor]:
+        """Return loss, accuracy and spread of a step."""
+        return network(batch, step)  # type: ignore[no-any-return]
 
 
 class Embedder(nn.Module):
@@ -251,25 +259,6 @@ class MomentumContrast(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore the queue."""
         self.loss.memory_bank.bank, self.loss.memory_bank.bank_ptr = state["bank"], state["place"]
-
-
-class ContrastTask:
-    """The pretraining as a `StepTask` of `emseg.training.lightning_steps`."""
-
-    def __init__(self, views: Views) -> None:
-        self.views = views
-
-    def batches(self, process: int, n_processes: int) -> Views:
-        """Return the pairs of views by step; there is one process."""
-        return self.views
-
-    def prepared(self, batch: Tensor) -> Tensor:
-        """Return the batch."""
-        return batch
-
-    def losses(self, network: MomentumContrast, batch: Tensor, step: int) -> dict[str, Tensor]:
-        """Return loss, accuracy and spread of a step."""
-        return network(batch, step)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()

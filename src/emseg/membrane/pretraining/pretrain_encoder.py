@@ -5,14 +5,12 @@
     "cem500k"   the CEM500K checkpoint, a file of the user's                    as it is
     a path      any other file that `load_pretrained` reads                     as it is
 
-The work folder is that of any training: settings, curves, checkpoint, weights. The weights are the encoder's, as
-`encoder.*`, so that `load_pretrained` reads them like those of a whole network. A pretraining that is killed and called
-again gives the same weights bit for bit on a CPU with the same number of threads: views and groups are functions of
-the seed and the step (`moco`), and the checkpoint holds everything else, including queue and momentum network.
+The work folder is that of any training. An interrupted pretraining resumes, on a CPU with the same number of threads to
+the same bits: the checkpoint includes queue and momentum network. The weights are named `encoder.*`, so that
+`load_pretrained` reads them like those of a whole network.
 
-A file is loaded once into a network of the design before anything long begins. The later training accepts only the
-file with the same SHA-256. Validation and test images are never pretrained on: that would leak the test set. The
-pretraining uses all training images, also where only some of their labels are used afterwards.
+Validation and test images are never pretrained on: that would leak the test set. The pretraining uses all training
+images, also where only some of their labels are used afterwards.
 """
 
 import json
@@ -27,7 +25,7 @@ from emseg.errors import InputError, UsageError
 from emseg.files import digest_of
 from emseg.membrane.dataset import MembraneSet, UnlabelledImage
 from emseg.membrane.networks import NetworkDesign, build_network
-from emseg.membrane.pretraining.moco import ContrastTask, MomentumContrast, PretrainingPlan, Views
+from emseg.membrane.pretraining.moco import MomentumContrast, PretrainingPlan, Views
 from emseg.membrane.pretraining.pretrained_encoder import (
     CEM500K_FILE,
     CEM500K_RECORD,
@@ -106,36 +104,24 @@ def pretrain(
     work_folder.begin(work_dir, settings, resume=resume)
     took = work_folder.read_finished(work_dir)
     if took is None:
-        encoder = build_network(design, seed=plan.seed).encoder
-        _run(MomentumContrast(encoder, plan), views, work_dir, device, precision, progress)
-        took = work_folder.read_finished(work_dir) or {}
+        from emseg.training.lightning_steps import quiet_lightning, run_steps  # Lightning takes seconds to import
+
+        network = MomentumContrast(build_network(design, seed=plan.seed).encoder, plan)
+        repair = f"Use a smaller batch_size (now {plan.batch_size}) or crop_size (now {plan.crop_size})."
+        with clear_memory_error(device_name(device), repair), quiet_lightning(device):
+            done = run_steps(network, plan, views, work_dir, device=device, precision=precision, progress=progress)
+        prefix = "query.encoder."
+        weights = {name.removeprefix("query."): w for name, w in done["network"].items() if name.startswith(prefix)}
+        n_parameters = sum(parameter.numel() for parameter in network.query.encoder.parameters())
+        took = {"n_images": len(images), "n_parameters": n_parameters, "seconds": done["seconds"]}
+        took = work_folder.finish(work_dir, weights, took)
     return PretrainedEncoder(
         weights=work_dir / work_folder.WEIGHTS,
-        sha256=str(took["weights_sha256"]),
+        sha256=took["weights_sha256"],
         plan=plan,
         curves=work_folder.read_columns(work_dir / work_folder.CURVES),
-        n_images=int(took["n_images"]),
-        n_parameters=int(took["n_parameters"]),
-        seconds=float(took["seconds"]),
+        **{name: took[name] for name in ("n_images", "n_parameters", "seconds")},
     )
-
-
-def _run(
-    network: MomentumContrast, views: Views, work_dir: Path, device: torch.device, precision: str, progress: bool
-) -> None:
-    """Run the remaining steps and finish the folder."""
-    from emseg.training.lightning_steps import quiet_lightning, run_steps  # Lightning takes seconds to import
-
-    plan = network.plan
-    repair = f"Use a smaller batch_size (now {plan.batch_size}) or crop_size (now {plan.crop_size})."
-    with clear_memory_error(device_name(device), repair), quiet_lightning(device):
-        task = ContrastTask(views)
-        done = run_steps(network, plan, task, work_dir, device=device, precision=precision, progress=progress)
-    prefix = "query.encoder."
-    weights = {name.removeprefix("query."): w for name, w in done["network"].items() if name.startswith(prefix)}
-    n_parameters = sum(parameter.numel() for parameter in network.query.encoder.parameters())
-    took = {"n_images": len(views.images), "n_parameters": n_parameters, "seconds": done["seconds"]}
-    work_folder.finish(work_dir, weights, took)
 
 
 def pretrain_on_set(
@@ -185,10 +171,16 @@ def pretrained_start(
     if pretraining == MOCO:
         made = pretrain_on_set(design, plan, membrane_set, folder, progress=progress)
         start = start_from_file(made.weights, name=MOCO)
-    elif pretraining == CEM500K_NAME:
-        start = _cem500k_start(file, sha256)
-    else:
+    elif pretraining != CEM500K_NAME:
         start = start_from_file(Path(pretraining), sha256=sha256)
+    elif Path(file) == Path():
+        raise UsageError(
+            "`pretraining_file` must name the CEM500K checkpoint where pretraining is cem500k; got none. Get "
+            f"{CEM500K_FILE} from {CEM500K_RECORD} and give its path, or use pretraining='moco'."
+        )
+    else:
+        digest = checked_digest(Path(file), sha256) if Path(file).is_file() else ""  # loading reports a missing file
+        start = Start(CEM500K_NAME, digest, lambda network: load_cem500k(network.encoder, file, sha256=digest or None))
     report = start.load(build_network(design, seed=0))
     assert isinstance(report, LoadReport)
     return FileStart(start.name, report.sha256, start.load, report)
@@ -206,13 +198,3 @@ def start_from_file(path: Path, *, name: str = "", sha256: str = "") -> Start:
         )
     digest = checked_digest(path, sha256)
     return Start(name or path.name, digest, lambda network: load_pretrained(network, path, sha256=digest))
-
-
-def _cem500k_start(file: str | Path, sha256: str) -> Start:
-    if file == "" or Path(file) == Path():
-        raise UsageError(
-            "`pretraining_file` must name the CEM500K checkpoint where pretraining is cem500k; got none. Get "
-            f"{CEM500K_FILE} from {CEM500K_RECORD} and give its path, or use pretraining='moco'."
-        )
-    digest = checked_digest(Path(file), sha256) if Path(file).is_file() else ""  # loading reports a missing file
-    return Start(CEM500K_NAME, digest, lambda network: load_cem500k(network.encoder, file, sha256=digest or None))

@@ -3,40 +3,28 @@
     format       recognised by                                     its encoder     grey was normalised by
     cem500k      `norms` beside `state_dict`: Conrad and Narayan   encoder_q       the file's norms, 0.573 and 0.127
     moco         encoder_q among the names: MoCo's own code        encoder_q       ImageNet's, in colour
-    network      encoder. among the names: `pretrain`'s, or any    encoder         ours, 0.5 and 0.5
-                 network of this book
+    network      encoder. among the names: any of this book's      encoder         ours, 0.5 and 0.5
     torchvision  conv1, layer1, ... as torchvision has them        all but fc      ImageNet's, in colour
 
-In the CEM500K checkpoint `cem500k_mocov2_resnet50_200ep.pth.tar` (Zenodo 6453140) the keys are `epoch, arch,
-state_dict, optimizer, norms`; names of tensors begin with `module.encoder_q.` (the trained network),
-`module.encoder_k.` (its momentum average) or `module.queue`; conv1 has one channel; norms is [mean, std]. Files are
-read with `weights_only=True`: a pickle may hold any program, and none is run.
+Nothing is loaded partially without a report, unlike by torch's `load_state_dict(strict=False)`, with which the public
+code of the U-RISC paper loads CEM500K and matches no tensor. Every tensor that file and encoder share has one shape;
+every block of the encoder (`conv1`, `layer3.5`, ...) gets tensors, and others of it, such as an attention's, are left
+and reported; the file has no other blocks, except whole stages that the encoder lacks.
 
-Nothing is loaded partially without a report. torch's `load_state_dict(strict=False)` silently accepts a file without a
-single matching name; the public code of the U-RISC paper loads CEM500K in this way, and matches no tensor. Here every
-tensor that file and encoder share must have one shape; every block of the encoder (`conv1`, `layer3.5`, ...) gets
-tensors, and what it has besides, such as an attention of ours, is left and reported; the file has no other blocks,
-except whole stages that the encoder lacks. A file that breaks a rule is refused, and the encoder unchanged.
-
-Other normalisations of grey are folded into the first convolution. A network trained on (g - m_c) / s_c, for grey g
-from 0 to 1, shall be fed x = (g - m) / s instead. With g = s x + m its input is a_c x + b_c, and its first convolution
-w gives
+Other normalisations (g - m_c) / s_c of grey g are folded into the first convolution w, which is fed x = (g - m) / s:
 
     sum_c w_c * (a_c x + b_c) = (sum_c a_c w_c) * x + sum_c b_c sum_ij w_cij       a_c = s / s_c,  b_c = (m - m_c) / s_c
 
-    w   [output, c, row, column]   weights of the first convolution, which has no bias
-    *                              convolution
+    w   [output, c, row, column]   weights of the first convolution, which has no bias;   * is convolution
 
-The new weights are sum_c a_c w_c, one channel; the last term, one number per output channel, is subtracted from the
-running mean of the batch normalisation that follows. This is exact, also for one channel from three (a colour network
-sees a grey image as three equal channels), except within the zero padding of the border, where 0 is grey m_c to the one
-network and grey m to the other.
+The last term is subtracted from the running mean of the batch normalisation that follows. This is exact, also for one
+channel from three (a colour network sees grey as three equal channels), except within the zero padding of the border.
 """
 
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,8 +44,11 @@ STEM, _STEM_MEAN = "conv1.weight", "bn1.running_mean"
 _QUERY = re.compile(r"(?:module\.)?encoder_q\.")
 _HEAD = re.compile(r"fc(\.|$)")
 _BLOCK = re.compile(r"layer\d+\.\d+|[^.]+")
-_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError)
+_UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError),
+)
 _N_SHOWN = 3
+_REPAIR = "Use the encoder (depth, width, one channel) that the file was made with."
 
 
 @validated
@@ -109,25 +100,57 @@ class LoadReport:
             f"{self.n_loaded} of the encoder's {self.n_tensors} tensors ({self.n_values:,} values) loaded from the "
             f"{self.n_in_file} of {self.path.name} (format {self.format}, SHA-256 {self.sha256[:12]}...)"
         )
-        if self.kept:
-            text += f"; left as they were: {_some(self.kept)}"
-        if self.unused:
-            text += f"; not used: {_some(self.unused)}"
+        for what, names in (("left as they were", self.kept), ("not used", self.unused)):
+            text += f"; {what}: {_some(names)}" if names else ""
         if self.folded is not None:
             text += "; its normalisation of grey is folded into the first convolution, exact but at padded borders"
         return text + "."
 
 
 def load_encoder(
-    encoder: nn.Module, path: Path | str, *, normalization: Normalization | None = None, sha256: str | None = None
+    encoder: nn.Module,
+    path: Path | str,
+    *,
+    normalization: Normalization | None = None,
+    sha256: str | None = None,
+    required_format: str | None = None,
 ) -> LoadReport:
     """Load the encoder in a file into `encoder`, and report what was loaded.
 
     `normalization` is that of the file's grey images where the file does not give it. The file must have the digest
-    `sha256`, if given, which is checked before it is parsed. Raises `InputError` for a file that cannot be read, has
-    another digest or does not fit; the encoder is then unchanged.
+    `sha256`, if given, which is checked before it is parsed, and the `required_format`. It is read with torch's
+    `weights_only=True`: a pickle may hold any program, and none is run. Raises `InputError` for a file that cannot be
+    read, has another digest or does not fit; the encoder is then unchanged.
     """
-    return _load(encoder, _read(Path(path), sha256), normalization)
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"the pretrained encoder must be a file; there is no {path}. Check the path.")
+    digest = checked_digest(path, sha256)
+    content = read_tensors(path)[0] if path.suffix == SAFETENSORS else _read_torch(path)
+    kind, state, norms = _recognized(path, content)
+    if required_format not in (None, kind):
+        raise InputError(
+            f"{path} must be the CEM500K checkpoint, with `norms` beside a `state_dict` of module.encoder_q.*; it has "
+            f"the format {kind}. Load it with load_encoder."
+        )
+    own, given = encoder.state_dict(), {name: tensor for name, tensor in state.items() if not _HEAD.match(name)}
+    folded = _fold(path, given, normalization or norms, own)
+    matched = [name for name in own if name in given]
+    _require_match(path, own, given, matched)
+    encoder.load_state_dict({**own, **{name: given[name].to(own[name].dtype) for name in matched}})
+    epoch = content.get("epoch")
+    return LoadReport(
+        path=path,
+        format=kind,
+        n_loaded=len(matched),
+        n_tensors=len(own),
+        n_values=sum(own[name].numel() for name in matched),
+        kept=tuple(name for name in own if name not in given),
+        unused=tuple(name for name in given if name not in own),
+        folded=folded,
+        epoch=epoch if isinstance(epoch, int) else None,
+        sha256=digest,
+    )
 
 
 def load_cem500k(encoder: nn.Module, path: Path | str, *, sha256: str | None = None) -> LoadReport:
@@ -141,13 +164,7 @@ def load_cem500k(encoder: nn.Module, path: Path | str, *, sha256: str | None = N
             f"there is no {path}. Get {CEM500K_FILE} from {CEM500K_RECORD} (EMPIAR-10592) and give its path, or "
             "pretrain on your own images with pretraining='moco'."
         )
-    file = _read(Path(path), sha256)
-    if file.format != "cem500k":
-        raise InputError(
-            f"{path} must be the CEM500K checkpoint, with `norms` beside a `state_dict` of module.encoder_q.*; it has "
-            f"the format {file.format}. Load it with load_encoder."
-        )
-    return _load(encoder, file, None)
+    return load_encoder(encoder, path, sha256=sha256, required_format="cem500k")
 
 
 def load_pretrained(network: nn.Module, path: Path | str, *, sha256: str | None = None) -> LoadReport:
@@ -172,34 +189,11 @@ def checked_digest(path: Path, sha256: str | None) -> str:
     return digest
 
 
-@dataclass(frozen=True, eq=False)
-class _EncoderFile:
-    """The tensors of a file by the encoder's names; `normalization` and `epoch` are None where it has none."""
-
-    path: Path
-    format: str
-    tensors: Mapping[str, Tensor]
-    normalization: Normalization | None
-    epoch: int | None
-    sha256: str
-
-
-def _read(path: Path, sha256: str | None) -> _EncoderFile:
-    if not path.is_file():
-        raise InputError(f"the pretrained encoder must be a file; there is no {path}. Check the path.")
-    digest = checked_digest(path, sha256)
-    content = read_tensors(path)[0] if path.suffix == SAFETENSORS else _read_torch(path)
-    kind, state, norms = _recognized(path, content)
-    tensors = {name: tensor for name, tensor in state.items() if not _HEAD.match(name)}
-    epoch = content.get("epoch")
-    return _EncoderFile(path, kind, tensors, norms, epoch if isinstance(epoch, int) else None, digest)
-
-
 def _read_torch(path: Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols that are only partly supported
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (*_UNREADABLE, AttributeError, TypeError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"{path} must be a file that torch can load with weights_only=True, which runs no program; it cannot be "
             f"read ({type(error).__name__}). It may be truncated, or hold more than tensors and plain values: save its "
@@ -246,90 +240,65 @@ def _of_colour(state: Mapping[str, Tensor]) -> Normalization | None:
     return IMAGENET if stem is not None and stem.ndim == 4 and stem.shape[1] == 3 else None
 
 
-def _load(encoder: nn.Module, file: _EncoderFile, normalization: Normalization | None) -> LoadReport:
-    own = encoder.state_dict()
-    given, folded = _folded(file, normalization, own)
-    matched = [name for name in own if name in given]
-    _require_match(file.path, own, given, matched)
-    broken = [name for name in matched if not torch.isfinite(given[name].float()).all()]
-    if broken:
-        raise InputError(f"{file.path} must hold finite weights; {_some(broken)} hold NaN or infinity.")
-    encoder.load_state_dict({**own, **{name: given[name].to(own[name].dtype) for name in matched}})
-    return LoadReport(
-        path=file.path,
-        format=file.format,
-        n_loaded=len(matched),
-        n_tensors=len(own),
-        n_values=sum(own[name].numel() for name in matched),
-        kept=tuple(name for name in own if name not in given),
-        unused=tuple(name for name in given if name not in own),
-        folded=folded,
-        epoch=file.epoch,
-        sha256=file.sha256,
-    )
-
-
-def _folded(
-    file: _EncoderFile, normalization: Normalization | None, own: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], Normalization | None]:
-    """Return the file's tensors for our normalisation of grey, and the one that was folded in; None if it was ours."""
-    given = dict(file.tensors)
-    was = normalization or file.normalization
+def _fold(
+    path: Path, given: dict[str, Tensor], was: Normalization | None, own: Mapping[str, Tensor]
+) -> Normalization | None:
+    """Fold the normalisation `was` into the tensors `given`; return it, or None where there is nothing to fold."""
     stem, target = given.get(STEM), own.get(STEM)
     if stem is None or target is None or stem.ndim != 4 or target.shape[1] != 1 or was == OURS:
-        return given, None
+        return None
     if was is None:
         raise InputError(
-            f"{file.path} does not give the normalisation of its grey images. Pass `normalization=Normalization("
-            "(mean,), (std,))` of grey from 0 to 1."
+            f"{path} does not give the normalisation of its grey images. Pass `normalization=Normalization((mean,), "
+            "(std,))` of grey from 0 to 1."
         )
     if len(was.mean) != stem.shape[1]:
         raise InputError(
-            f"{file.path} must have a mean and a std for each input channel of {STEM}; it has {len(was.mean)} for "
+            f"{path} must have a mean and a std for each input channel of {STEM}; it has {len(was.mean)} for "
             f"{stem.shape[1]} channels."
         )
     if _STEM_MEAN not in given:
-        raise InputError(f"{file.path} must hold {_STEM_MEAN}, the batch normalisation behind {STEM}; it does not.")
+        raise InputError(f"{path} must hold {_STEM_MEAN}, the batch normalisation behind {STEM}; it does not.")
     weight, running_mean = stem.double(), given[_STEM_MEAN].double()
     mean, std = weight.new_tensor(was.mean), weight.new_tensor(was.std)
     factor, offset = OURS.std[0] / std, (OURS.mean[0] - mean) / std
     given[STEM] = (weight * factor[None, :, None, None]).sum(1, keepdim=True).to(stem.dtype)
     given[_STEM_MEAN] = (running_mean - weight.sum((2, 3)) @ offset).to(given[_STEM_MEAN].dtype)
-    return given, was
+    return was
 
 
 def _require_match(path: Path, own: Mapping[str, Tensor], given: Mapping[str, Tensor], matched: list[str]) -> None:
     if not matched:
         raise InputError(
             f"none of the {len(given)} tensors of {path} has the name of one of the encoder's {len(own)}: the file has "
-            f"{_some(given)}; the encoder has {_some(own)}. Use the encoder that the file was made with."
+            f"{_some(given)}; the encoder has {_some(own)}. {_REPAIR}"
         )
     differing = [name for name in matched if own[name].shape != given[name].shape]
     if differing:
         shapes = [f"{name} {tuple(given[name].shape)} for {tuple(own[name].shape)}" for name in differing]
         raise InputError(
             f"{len(differing)} of the {len(matched)} tensors that {path} and the encoder share have other shapes: "
-            f"{_some(shapes)}. Use the encoder (depth, width, one channel) that the file was made with."
+            f"{_some(shapes)}. {_REPAIR}"
         )
-    own_stages = {name.partition(".")[0] for name in own}
-    filled = {_block(name) for name in matched}
+    own_stages, filled = {name.partition(".")[0] for name in own}, {_block(name) for name in matched}
     lacking = [name for name in own if _block(name) not in filled]
     extra = [name for name in given if _block(name) not in filled and name.partition(".")[0] in own_stages]
     for problem, names in (("lacks", lacking), ("has additional", extra)):
         if names:
             raise InputError(
                 f"{path} must be of an encoder of the same depth; it {problem} whole blocks, {len(names)} tensors in "
-                f"all: {_some(names)}. Use the encoder that the file was made with."
+                f"all: {_some(names)}. {_REPAIR}"
             )
+    broken = [name for name in matched if not torch.isfinite(given[name].float()).all()]
+    if broken:
+        raise InputError(f"{path} must hold finite weights; {_some(broken)} hold NaN or infinity.")
 
 
 def _block(name: str) -> str:
-    found = _BLOCK.match(name)
-    return found.group() if found else name
+    return found.group() if (found := _BLOCK.match(name)) else name
 
 
-def _some(names: Iterable[str]) -> str:
+def _some(names: Collection[str]) -> str:
     """Return the first names, and the number of the others."""
-    every = list(names)
-    more = f" and {len(every) - _N_SHOWN} more" if len(every) > _N_SHOWN else ""
-    return ", ".join(every[:_N_SHOWN]) + more
+    more = f" and {len(names) - _N_SHOWN} more" if len(names) > _N_SHOWN else ""
+    return ", ".join(list(names)[:_N_SHOWN]) + more

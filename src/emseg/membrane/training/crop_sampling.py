@@ -10,12 +10,9 @@ A crop is cut out of a larger window with the same centre, and becomes what the 
 Grey values g in 0 to 1 become (1 + c) (g - m) + m + b, clipped to 0 to 1, with m the crop's mean: contrast and
 brightness, the colour jitter of a grey image. The network sees (g - 0.5) / 0.5.
 
-Every number comes from a generator seeded by (seed, d), d being the number of the draw (`emseg.training.steps`).
-
 Source: Shi et al. 2022: flips, rotation, zoom, crop, translation, contrast, colour jitter; no amounts are given.
 Translation is the crop's random place. Elastic displacement is beyond the paper (Ronneberger et al. 2015), off by
-default. Deviation: torch's `affine_grid` and `grid_sample` on the whole batch, on the training's device, in place of
-torchvision's transforms of one crop after the other: one call a batch, and one interpolation for all.
+default. Deviation: one call of torch's `affine_grid` and `grid_sample` for the whole batch, on the training's device.
 """
 
 from collections.abc import Sequence
@@ -71,9 +68,7 @@ def crop_draw(
         int(u[axis] * (length - crop_size + 1)) if length >= crop_size else -((crop_size - length) // 2)
         for axis, length in enumerate(sizes[image])
     )
-    bend = np.zeros((2, BEND_POINTS, BEND_POINTS))
-    if augmentation.bend_px:
-        bend = augmentation.bend_px * generator.standard_normal(bend.shape)
+    bend = augmentation.bend_px * generator.standard_normal((2, BEND_POINTS, BEND_POINTS))
     return CropDraw(
         image,
         row,
@@ -92,16 +87,13 @@ def crop_draw(
 def read_window(image: MembraneImage, row: int, column: int, side: int) -> UInt8[np.ndarray, "2 side side"]:
     """Return grey values and membrane (0 or 1) of a window, mirrored beyond the image."""
     rows, columns = mirrored(row, side, image.height), mirrored(column, side, image.width)
-    spans = _span(rows), _span(columns)
-    window: NDArray[np.uint8] = np.stack([image.read(spans), image.read_membrane(spans).view(np.uint8)])
-    for axis, places, span in ((1, rows, spans[0]), (2, columns, spans[1])):
+    down, right = (slice(int(places.min()), int(places.max()) + 1) for places in (rows, columns))
+    pair = image.read((down, right)), image.read_membrane((down, right)).view(np.uint8)
+    window: NDArray[np.uint8] = np.stack(pair)
+    for axis, places, span in ((1, rows, down), (2, columns, right)):
         if len(places) != span.stop - span.start or places[0] != span.start:
             window = np.take(window, places - span.start, axis=axis)
     return window
-
-
-def _span(places: NDArray[np.int64]) -> slice:
-    return slice(int(places.min()), int(places.max()) + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,17 +120,6 @@ class CropBatch:
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
-def batch_of(windows: NDArray[np.uint8], draws: Sequence[CropDraw]) -> CropBatch:
-    """Return the windows of several draws and their augmentation as tensors."""
-    floats = ("angle", "zoom", "brightness", "contrast")
-    return CropBatch(
-        torch.from_numpy(windows),
-        **{name: torch.tensor([getattr(one, name) for one in draws]) for name in ("turns", "mirrored", "warped")},
-        **{name: torch.tensor([getattr(one, name) for one in draws], dtype=torch.float32) for name in floats},
-        bend=torch.from_numpy(np.stack([one.bend for one in draws])),
-    )
-
-
 class StepBatches(Dataset[CropBatch]):
     """A data set whose index is the number of a step, from 0; process r of R takes every R-th crop of it."""
 
@@ -155,7 +136,13 @@ class StepBatches(Dataset[CropBatch]):
         side = plan.augmentation.window_size(plan.crop_size)
         margin = (side - plan.crop_size) // 2
         windows = [read_window(self.images[one.image], one.row - margin, one.column - margin, side) for one in draws]
-        return batch_of(np.stack(windows), draws)
+        wholes, floats = ("turns", "mirrored", "warped"), ("angle", "zoom", "brightness", "contrast")
+        return CropBatch(
+            torch.from_numpy(np.stack(windows)),
+            **{name: torch.tensor([getattr(one, name) for one in draws]) for name in wholes},
+            **{name: torch.tensor([getattr(one, name) for one in draws], dtype=torch.float32) for name in floats},
+            bend=torch.from_numpy(np.stack([one.bend for one in draws])),
+        )
 
 
 def augmented(

@@ -6,9 +6,9 @@ One step uses `batch_size` crops in all, on however many devices they are spread
     onecycle   eta / 25 -> eta             half a cosine over the first w steps, the last of them with eta, then
                eta -> eta / 250,000        half a cosine over the rest
 
-    PAPER   Shi et al. 2022: Adam, focal + dice loss with lambda 1 and gamma 2, patches of 1024, batch 4 on each of 8
-            GPUs. Its Table 1 with the learning rate and the number of steps could not be found: Adam's own 1e-3 is
-            taken, and as many steps as 50,000 patches need for 20 passes.
+    PAPER   Shi et al. 2022: Adam, focal + dice loss, patches of 1024, batch 4 on each of 8 GPUs. Its Table 1 with the
+            learning rate and the number of steps could not be found: Adam's own 1e-3 is taken, and as many steps as
+            50,000 patches need for 20 passes.
     SMALL   for two cores: a one-cycle schedule to 5e-3, which needs a tenth of the steps, and crops of 192.
 
 Sources: Shi et al. 2022 (U-RISC); Smith and Topin 2018 (one cycle), with the numbers and the cosine of torch's
@@ -66,8 +66,7 @@ class TrainingPlan(Plan):
 
     `warm_up_steps`: steps until the learning rate has its full value. `gradient_clip`: largest norm of the gradient, 0
     for no limit. `precision`: "auto" is bf16 where the device computes in it, else fp32. `validate_every`: steps
-    between two validations, 0 for none; `validation_size`: side of the central part of each image that is used.
-    `checkpoint_seconds`: time between two checkpoints.
+    between two validations, 0 for none, in the central `validation_size` pixels of each image.
     """
 
     without_effect: ClassVar[tuple[str, ...]] = (
@@ -95,7 +94,6 @@ class TrainingPlan(Plan):
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that do not fit together."""
         if self.warm_up_steps >= self.n_steps:
             raise UsageError(
                 f"the warm-up must end before the training; got warm_up_steps={self.warm_up_steps}, "

@@ -34,7 +34,7 @@ from emseg.membrane.dataset import MembraneImage, Window
 from emseg.membrane.networks import MembraneNetwork, receptive_field
 from emseg.membrane.training.crop_sampling import MIDDLE_GREY
 from emseg.tiling import TileGrid, open_output, predict_tiled
-from emseg.training.devices import AUTOCAST_DTYPES, torch_precision
+from emseg.training.devices import TORCH_PRECISION
 
 WHOLE_IMAGE = 1024  # larger images take too much memory at once: about 2 GB for a ResNet-50 U-Net at this side
 LARGEST_HALO = 192
@@ -51,25 +51,21 @@ class MembraneProbability(nn.Module):
 
     def forward(self, x: Float[Tensor, "tile channel row column"]) -> Float[Tensor, "tile 1 row column"]:
         """Return the mean probability over the views."""
-        total: Tensor | None = None
-        for view, inverse in dihedral_views(self.n_views):
-            probability = inverse(torch.sigmoid(self.network(view(x)).float()))
-            total = probability if total is None else total + probability
-        assert total is not None
-        return total / self.n_views
+        views = dihedral_views(self.n_views)
+        each = (inverse(torch.sigmoid(self.network(view(x)).float())) for view, inverse in views)
+        return sum(each, torch.zeros(())) / self.n_views
 
 
 def dihedral_views(n_views: int) -> Iterator[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
     """Yield pairs of functions: a rotation or reflection of an image, and its inverse."""
     for number in range(n_views):
-        turns, mirrored = number % 4, number >= 4
 
-        def view(x: Tensor, turns: int = turns, mirrored: bool = mirrored) -> Tensor:
-            return torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
+        def view(x: Tensor, number: int = number) -> Tensor:
+            return torch.rot90(x.flip(-1) if number >= 4 else x, number % 4, (-2, -1))
 
-        def inverse(x: Tensor, turns: int = turns, mirrored: bool = mirrored) -> Tensor:
-            turned = torch.rot90(x, -turns, (-2, -1))
-            return turned.flip(-1) if mirrored else turned
+        def inverse(x: Tensor, number: int = number) -> Tensor:
+            turned = torch.rot90(x, -(number % 4), (-2, -1))
+            return turned.flip(-1) if number >= 4 else turned
 
         yield view, inverse
 
@@ -94,7 +90,8 @@ def predict_membrane(
     if image.dtype != np.uint8 or image.ndim != 2:
         raise InputError(f"an image must be grey, uint8 (row, column); got {image.dtype} of shape {image.shape}.")
     grid = grid_for(network, image.shape, tile=tile, halo=halo)
-    return np.asarray(_predict_tiled(network, image, grid, tta, precision, batch_size, progress)[0], dtype=np.float32)
+    options = dict[str, Any](tta=tta, precision=precision, batch_size=batch_size, progress=progress)
+    return np.asarray(_predict_tiled(network, image, grid, **options)[0], dtype=np.float32)
 
 
 def predict_to_png(
@@ -113,13 +110,10 @@ def predict_to_png(
     beside the PNG: memory grows with the image's width and not with its height, and a call after an interruption
     resumes there, to the same bits. Other arguments as `predict_membrane`; `progress` receives the tiles done and all.
     """
-    path = Path(path)
+    path, options = Path(path), dict[str, Any](tta=tta, precision=precision, progress=progress)
     grid = grid_for(network, (image.height, image.width), tile=tile, halo=None)
     if grid.n_tiles == 1:
-        probability = predict_membrane(
-            network, image.read(), tta=tta, tile=tile, precision=precision, progress=progress
-        )
-        write_png(to_levels(probability), path)
+        write_png(to_levels(predict_membrane(network, image.read(), tile=tile, **options)), path)
         return
     unfinished = path.with_name(f"{path.name}.unfinished")
     # named by what may differ from call to call, so that one with other tiles begins anew instead of being refused
@@ -129,7 +123,7 @@ def predict_to_png(
     if not checkpoint.is_file():  # then nothing is finished, and an existing file may be incomplete
         levels.unlink(missing_ok=True)
     out = open_output(levels, grid, 1, "uint8")
-    _predict_tiled(network, _Pixels(image), grid, tta, precision, 1, progress, out=out, checkpoint=checkpoint)
+    _predict_tiled(network, _Pixels(image), grid, **options, batch_size=1, out=out, checkpoint=checkpoint)
     write_png(out[0], path)
     del out
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -160,27 +154,14 @@ class _Pixels:
 
 
 def _predict_tiled(
-    network: MembraneNetwork,
-    image: Any,
-    grid: TileGrid,
-    tta: bool,
-    precision: str,
-    batch_size: int,
-    progress: Callable[[int, int], None] | None,
-    **to_disk: Any,
+    network: MembraneNetwork, image: Any, grid: TileGrid, *, tta: bool, precision: str, **options: Any
 ) -> Any:
     n_views = N_DIHEDRAL if tta else 1
-    return predict_tiled(
-        MembraneProbability(network, n_views),
-        image,
-        grid,
-        batch_size=batch_size,
-        precision=torch_precision(require_one_of("precision", precision, AUTOCAST_DTYPES)),
-        mean=MIDDLE_GREY,
-        scale=MIDDLE_GREY,
-        progress=progress,
-        **to_disk | ({"depends_on": {"views": n_views}} if to_disk else {}),
-    )
+    if "out" in options:
+        options["depends_on"] = {"views": n_views}
+    options["precision"] = TORCH_PRECISION[require_one_of("precision", precision, TORCH_PRECISION)]
+    network_of_tiles = MembraneProbability(network, n_views)
+    return predict_tiled(network_of_tiles, image, grid, mean=MIDDLE_GREY, scale=MIDDLE_GREY, **options)
 
 
 def grid_for(network: MembraneNetwork, shape: tuple[int, ...], *, tile: int, halo: int | None) -> TileGrid:
@@ -204,19 +185,14 @@ class ThresholdCurve:
     membrane_f1: Float64[np.ndarray, " threshold"]
 
     @property
-    def best(self) -> int:
-        """The index of the highest F1; in the middle where several thresholds share it."""
-        return int(np.median(np.flatnonzero(self.membrane_f1 == self.membrane_f1.max())))
-
-    @property
     def best_threshold(self) -> float:
-        """The threshold with the highest F1."""
-        return float(self.thresholds[self.best])
+        """The threshold with the highest F1; in the middle where several share it."""
+        return float(self.thresholds[int(np.median(np.flatnonzero(self.membrane_f1 == self.membrane_f1.max())))])
 
     @property
     def best_f1(self) -> float:
         """The highest F1."""
-        return float(self.membrane_f1[self.best])
+        return float(self.membrane_f1.max())
 
     def f1_at(self, threshold: float) -> float:
         """Return F1 at the nearest threshold."""
@@ -267,6 +243,6 @@ def validate(
 
 def middle(image: MembraneImage, size: int) -> Window:
     """Return the window of at most `size` pixels a side in the middle of an image."""
-    sides = [min(size, length) for length in (image.height, image.width)]
-    starts = [(length - side) // 2 for length, side in zip((image.height, image.width), sides, strict=True)]
-    return slice(starts[0], starts[0] + sides[0]), slice(starts[1], starts[1] + sides[1])
+    sides = [(length, min(size, length)) for length in (image.height, image.width)]
+    rows, columns = (slice((length - side) // 2, (length - side) // 2 + side) for length, side in sides)
+    return rows, columns

@@ -40,10 +40,7 @@ ImageAndTruth = tuple[Float[Tensor, "crop 1 size size"], Float[Tensor, "crop 1 s
 
 @dataclass(frozen=True)
 class Start:
-    """What a network starts from other than random weights.
-
-    `name` and `digest` identify it; `load` puts it into a network that `build_network` made.
-    """
+    """What a network starts from other than random weights; `load` puts it into a network of `build_network`."""
 
     name: str
     digest: str
@@ -91,9 +88,7 @@ class MembraneTask:
 
     def __init__(self, plan: TrainingPlan, images: Sequence[MembraneImage]) -> None:
         self.plan, self.images = plan, images
-        self.loss = MembraneLoss(
-            focal_gamma=plan.focal_gamma, dice_weight=plan.dice_weight, boundary_weight=plan.boundary_weight
-        )
+        self.loss = MembraneLoss(plan.focal_gamma, plan.dice_weight, plan.boundary_weight)
 
     def batches(self, process: int, n_processes: int) -> StepBatches:
         """Return this process's crops, by step."""
@@ -140,7 +135,7 @@ def train_network(
     settings = training_settings(design, plan, membrane_set, start, first)
     settings["plan"] |= {"device": device.type, "precision": precision}
     work_folder.begin(work_dir, settings, resume=resume)
-    from emseg.training.lightning_steps import quiet_lightning  # Lightning takes seconds to import
+    from emseg.training.lightning_steps import quiet_lightning, run_steps  # Lightning takes seconds to import
 
     with quiet_lightning(device):  # the networks' library warns about notebooks when it is imported
         if first is None:
@@ -151,7 +146,33 @@ def train_network(
         if took is None:
             if start is not None and work_folder.read_checkpoint(work_dir) is None:
                 start.load(network)
-            took = _train(network, plan, membrane_set, work_dir, device, precision, progress)
+            repair = f"Use a smaller batch_size (now {plan.batch_size}) or crop_size (now {plan.crop_size})"
+            repair += "." if plan.precision == "bf16" else ", or precision='bf16'."
+            validation = membrane_set.validation
+            with clear_memory_error(device_name(device), repair):
+                done = run_steps(
+                    network.to(memory_format=torch.channels_last),
+                    plan,
+                    MembraneTask(plan, membrane_set.train),
+                    work_dir,
+                    device=device,
+                    precision=precision,
+                    n_devices=plan.n_devices,
+                    gradient_clip=plan.gradient_clip,
+                    look=partial(validate, images=validation, size=plan.validation_size, precision=precision),
+                    look_every=plan.validate_every if validation else 0,
+                    tensorboard=plan.tensorboard,
+                    progress=progress,
+                )
+            took = {
+                "n_images": len(membrane_set.train),
+                "n_parameters": sum(parameter.numel() for parameter in network.parameters()),
+                "seconds": done["seconds"],
+                "crops_per_second": plan.n_steps * plan.batch_size / max(done["seconds"], 1e-9),
+                "peak_memory_mib": done["peak_memory_mib"],
+                "device": device_name(device),
+            }
+            took = work_folder.finish(work_dir, done["network"], took, network_header(network))
     took.pop("weights_sha256", None)
     load_network_weights(network, work_dir / work_folder.WEIGHTS)
     return TrainedNetwork(
@@ -165,49 +186,6 @@ def train_network(
         first=first,
         **took,
     )
-
-
-def _train(
-    network: MembraneNetwork,
-    plan: TrainingPlan,
-    membrane_set: MembraneSet,
-    work_dir: Path,
-    device: torch.device,
-    precision: str,
-    progress: bool,
-) -> dict[str, Any]:
-    """Run the remaining steps, write the weights, and return what the training took."""
-    from emseg.training.lightning_steps import run_steps
-
-    validation = membrane_set.validation
-    repair = f"Use a smaller batch_size (now {plan.batch_size}) or crop_size (now {plan.crop_size})"
-    with clear_memory_error(
-        device_name(device), f"{repair}." if plan.precision == "bf16" else f"{repair}, or precision='bf16'."
-    ):
-        done = run_steps(
-            network.to(memory_format=torch.channels_last),
-            plan,
-            MembraneTask(plan, membrane_set.train),
-            work_dir,
-            device=device,
-            precision=precision,
-            n_devices=plan.n_devices,
-            gradient_clip=plan.gradient_clip,
-            look=partial(validate, images=validation, size=plan.validation_size, precision=precision),
-            look_every=plan.validate_every if validation else 0,
-            tensorboard=plan.tensorboard,
-            progress=progress,
-        )
-    took = {
-        "n_images": len(membrane_set.train),
-        "n_parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "seconds": done["seconds"],
-        "crops_per_second": plan.n_steps * plan.batch_size / max(done["seconds"], 1e-9),
-        "peak_memory_mib": done["peak_memory_mib"],
-        "device": device_name(device),
-    }
-    work_folder.finish(work_dir, done["network"], took, network_header(network))  # so that `load_network` can read it
-    return took
 
 
 def training_settings(
