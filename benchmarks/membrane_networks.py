@@ -18,7 +18,7 @@ import torch
 from _results import add_json_option, finish
 from torch import Tensor
 
-from chapters.attention_cost import median_times
+from chapters.channel_attention import median_times
 from emseg.membrane.losses import MembraneLoss
 from emseg.membrane.networks import NetworkDesign, build_network, receptive_field
 

@@ -42,18 +42,9 @@ from torch.nn import functional
 from emseg.checks import require_count, require_number
 from emseg.errors import InputError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN
-from emseg.frequency.aliasing import leakage_spectrum, pixel_weights, staircase_basis
+from emseg.frequency.aliasing import leakage_spectrum
 from emseg.frequency.attention import FCANET_SIZES
-from emseg.frequency.dct import (
-    PARTS,
-    TOP16,
-    Indexing,
-    dct_basis,
-    dct_coefficients,
-    idct2,
-    resolve_frequencies,
-    scaled_index,
-)
+from emseg.frequency.dct import PARTS, TOP16, Indexing, dct_basis, dct_coefficients, idct2, resolve_frequencies
 from emseg.runs.session import Run
 
 STAGE_STRIDES = (4, 8, 16, 32)  # of the four stages of a ResNet, which set the sizes of its maps
@@ -307,55 +298,6 @@ def plot_gallery(size: int = 56) -> Figure:
     axis.set(xlabel="w: half periods across", ylabel="h: half periods down")
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    return figure
-
-
-def plot_printed_inverse(x: Float[Tensor, "size size"], exact: Tensor, printed: Tensor) -> Figure:
-    """Draw a map, its exact inverse, and Eq. 2 as printed (divided by H W / 4) in one grey range."""
-    scaled = printed * (4.0 / x.numel())
-    panels = {"map x": x, "exact inverse": exact, "Eq. 2 as printed": scaled, "what it adds": scaled - x}
-    figure, axes = plt.subplots(1, len(panels), figsize=(PAGE_WIDTH_IN, 2.25))
-    for axis, (title, values) in zip(axes, panels.items(), strict=True):
-        shown = axis.imshow(values.numpy(), cmap="gray", vmin=0, vmax=float(scaled.max()))
-        axis.set(title=title, xticks=[], yticks=[])
-        axis.spines[:].set_visible(True)
-    figure.colorbar(shown, ax=axes, shrink=0.8, label="value")
-    return figure
-
-
-def plot_readings(frequency: int, size: int, pooled_size: int) -> Figure:
-    """Draw the three cosines that one entry of Table 1 may mean on a map of `size` pixels."""
-    figure, axes = plt.subplots(3, 1, figsize=(PAGE_WIDTH_IN, 3.9), sharex=True, sharey=True)
-    pooled, full = scaled_index(frequency, pooled_size), scaled_index(frequency, size)
-    readings = (
-        (frequency, size, "blue", f"FANet, Eq. 4 as printed: index {frequency} of {size}, {frequency / 2:g} periods"),
-        (pooled, pooled_size, "orange", f"FcaNet, pooled to {pooled_size}: index {pooled}, {pooled / 2:g} periods"),
-        (full, size, "vermilion", f"scaled on the full map: index {full} of {size}, {full / 2:g} periods"),
-    )
-    for axis, (index, pixels, colour, title) in zip(axes, readings, strict=True):
-        fine = torch.linspace(-0.5, pixels - 0.5, 6 * pixels, dtype=torch.float64)
-        axis.plot((fine + 0.5) / pixels, cosine(index, fine, pixels), color=COLOURS[colour], lw=1.0)
-        axis.set(title=title, yticks=[-1, 0, 1])
-    axes[2].set_xlabel("position along the axis, as a fraction of the map")
-    axes[1].set_ylabel("weight")
-    return figure
-
-
-def plot_staircase(size: int, pooled_size: int, frequency: int) -> Figure:
-    """Draw a cosine of the full axis, the staircase that pooling makes of it, and how often each pixel counts."""
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(PAGE_WIDTH_IN, 4.0), sharex=True, gridspec_kw={"height_ratios": [2, 1]}
-    )
-    position = np.arange(size)
-    staircase = staircase_basis(size, pooled_size, [frequency])[0] * (size / pooled_size)
-    above.axhline(0, color=COLOURS["grey"], lw=0.6)
-    above.plot(position, dct_basis(size, [frequency])[0], "-", color=COLOURS["blue"], label="full map: cosine (FANet)")
-    above.step(position, staircase, where="mid", color=COLOURS["vermilion"], label="pooled first: staircase (FcaNet)")
-    above.set_ylabel(f"weight, h = {frequency}")
-    above.legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 1.2))
-    below.bar(position, pixel_weights(size, pooled_size).numpy(), color=COLOURS["sky"], width=0.9)
-    below.axhline(1, color=COLOURS["grey"], lw=0.8, ls="--")
-    below.set(ylabel="weight in (0, 0)", xlabel="pixel u of the full map")
     return figure
 
 

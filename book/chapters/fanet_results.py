@@ -13,7 +13,7 @@ order. Their interval is Student's t over those pairs.
 Source: Sun et al. 2021 (FANet), Table 2 and section 4.4.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -28,7 +28,7 @@ from chapters.fanet_training import DEPTHS, DETECTORS, paper_scores
 from emseg.checks import require_one_of
 from emseg.figures import COLOURS, PAGE_WIDTH_IN
 from emseg.intervals import SeedDifference, difference_over_seeds
-from emseg.reported.display import DisplayTable, Shown
+from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
 from emseg.wafer.scores import METRIC_LABELS, METRICS
 
@@ -45,6 +45,7 @@ HELD_FIXED = ["data", "preset", "split", "size", "reduction", "schedule", "n_ste
 HELD_FIXED += ["precision", "data_seed"]
 SCORES = [*METRICS, *(f"fresh_{metric}" for metric in METRICS)]
 _GROUPS = dict(zip(product(DETECTORS, DEPTHS), ("blue", "sky", "vermilion", "orange"), strict=True))
+_MASK_SCORING = ({"detector": "ms_rcnn"}, {"detector": "mask_rcnn"})
 _PAPER_COLOUR = "#909090"
 
 
@@ -75,10 +76,10 @@ def experiment_title(trained: pd.DataFrame) -> str:
     if trained.empty:
         return "no runs"
     of = trained.iloc[0]
-    data = {"magc_wafer": "the MagC wafer", "folder": "a folder of the user's"}.get(of["data"])
+    names = {"magc_wafer": "the MagC wafer", "folder": "a folder of the user's"}
+    data = names.get(of["data"], f"synthetic wafers, preset {of['preset']}")
     budget = f"{of['n_steps']} steps" if of["n_steps"] else "the schedule's steps"
     budget += f" of {of['batch']} tiles" if of["batch"] else ""
-    data = data or f"synthetic wafers, preset {of['preset']}"
     return f"{data}, split by {of['split']}, {of['size']} networks, {budget}, {of['precision']}"
 
 
@@ -129,9 +130,8 @@ def attention_pairs(trained: pd.DataFrame, first: str, second: str, metric: str 
 def choice_pairs(trained: pd.DataFrame, choice: str, value: str, metric: str = "ap") -> pd.DataFrame:
     """Return the pairs of FANet with one open choice changed, and FANet with the defaults."""
     require_one_of("choice", choice, OPEN_CHOICES)
-    return pairs(
-        trained, {"attention": "fanet", choice: value}, {"attention": "fanet", choice: OPEN_CHOICES[choice]}, metric
-    )
+    changed, default = ({"attention": "fanet", choice: one} for one in (value, OPEN_CHOICES[choice]))
+    return pairs(trained, changed, default, metric)
 
 
 def leak_gain(trained: pd.DataFrame, *, split: str, metric: str = "ap") -> SeedDifference | None:
@@ -168,7 +168,7 @@ def experiments_table(trained: pd.DataFrame) -> DisplayTable:
     for runs in experiments(trained):
         kinds = " and ".join(sorted({use["kind"] for record in runs["record"] for use in record["data"]}))
         rows.append((experiment_title(runs), kinds, str(n_networks(runs)), str(runs["seed"].nunique()), str(len(runs))))
-    return _table(
+    return text_table(
         "What has been run: experiments with the kind of their data, and the networks, seeds and runs of each.",
         ("Experiment", "Data", "Networks", "Seeds", "Runs"),
         {f"experiment-{number}": row for number, row in enumerate(rows)},
@@ -196,7 +196,7 @@ def table2(trained: pd.DataFrame) -> DisplayTable:
         name = f"{DETECTORS[detector]}, {depth}"
         row = (name, ATTENTIONS[attention], str(n), *texts, paper["ap"].printed if paper else "not in it")
         rows[f"table2-{detector}-{depth}-{attention}"] = row
-    return _table(
+    return text_table(
         f"Mask AP in %, mean ± standard deviation over seeds: {experiment_title(trained)}. Last column: the paper's "
         "AP, one run on its own data; levels are not to be compared across data, orders and differences are.",
         ("Network", "Attention", "Seeds", *(METRIC_LABELS[metric] for metric in shown), "Paper's AP"),
@@ -216,7 +216,7 @@ def differences_table(trained: pd.DataFrame, metric: str = "ap") -> DisplayTable
             text = single or difference_text(mean_difference(own))
             texts.append(f"{text}; paper {'none' if paper is None else signed(paper)}")
         rows[f"difference-{first}-{second}"] = (f"{ATTENTIONS[first]} − {ATTENTIONS[second]}", *texts)
-    return _table(
+    return text_table(
         f"Differences of {METRIC_LABELS[metric]} in points, with 95 % intervals over pairs of networks that "
         "share detector, depth and seed. After the semicolon: the paper's difference of two single runs.",
         ("Pair", "All", *(f"{DETECTORS[name]}, {depth}" for name, depth in _GROUPS)),
@@ -230,7 +230,7 @@ def choices_table(trained: pd.DataFrame) -> DisplayTable:
     for name, value in CHOICES:
         texts = [difference_text(mean_difference(choice_pairs(trained, name, value, one))) for one in ("ap", "ap50")]
         rows[f"choice-{name}-{value}".replace("_", "-")] = (name.removeprefix("fanet_"), value, *texts)
-    return _table(
+    return text_table(
         "FANet with one choice changed, minus FANet with raw indices and mean normalisation, in points "
         "with 95 % intervals over pairs of networks that share detector, depth and seed.",
         ("Choice", "Instead of the default", "AP", "AP50"),
@@ -248,19 +248,19 @@ def report_table2(run: Run, trained: pd.DataFrame) -> None:
             name, label = f"ap_{detector}_{depth}_{attention}", f"AP: {DETECTORS[detector]}, ResNet-{depth}, "
             spread = float(spread) if n > 1 else None
             run.metric(name, float(mean), unit="%", n=int(n), spread=spread, label=label + ATTENTIONS[attention])
+    compared = [
+        ("ms_minus_mask", pairs(trained, *_MASK_SCORING), "Mask Scoring minus Mask R-CNN"),
+        ("r50_minus_r34", pairs(trained, {"depth": 50}, {"depth": 34}), "ResNet-50 minus ResNet-34"),
+    ]
     for first, second in CONTRASTS:
-        label = f"AP: {ATTENTIONS[first]} minus {ATTENTIONS[second]}"
-        report_difference(
-            run, f"{first}_minus_{second}", mean_difference(attention_pairs(trained, first, second)), label
-        )
-    both = mean_difference(pairs(trained, {"detector": "ms_rcnn"}, {"detector": "mask_rcnn"}))
-    report_difference(run, "ms_minus_mask", both, "AP: Mask Scoring minus Mask R-CNN")
-    both = mean_difference(pairs(trained, {"depth": 50}, {"depth": 34}))
-    report_difference(run, "r50_minus_r34", both, "AP: ResNet-50 minus ResNet-34")
+        label = f"{ATTENTIONS[first]} minus {ATTENTIONS[second]}"
+        compared.append((f"{first}_minus_{second}", attention_pairs(trained, first, second), label))
     for name, value in CHOICES:
         short = name.removeprefix("fanet_")
-        label = f"AP: FANet with {short} {value} minus the default"
-        report_difference(run, f"fanet_{short}_{value}", mean_difference(choice_pairs(trained, name, value)), label)
+        label = f"FANet with {short} {value} minus the default"
+        compared.append((f"fanet_{short}_{value}", choice_pairs(trained, name, value), label))
+    for name, paired, label in compared:
+        report_difference(run, name, mean_difference(paired), f"AP: {label}")
     run.metric("n_cells", n_networks(trained), n=max(1, len(trained)), label="Networks that have runs")
     spread, n = seed_spread(trained), len(trained)
     if spread is not None:
@@ -340,8 +340,8 @@ def plot_differences(trained: pd.DataFrame, metric: str = "ap") -> Figure:
         for (name, depth), colour in _GROUPS.items()
     ]
     handles.append(Line2D([], [], marker="D", color="black", label="mean, 95 % interval"))
-    paper_tick: dict[str, Any] = {"marker": "|", "ls": "", "mew": 1.6, "ms": 8, "color": _PAPER_COLOUR}
-    handles.append(Line2D([], [], **paper_tick, label="the paper, one run each"))
+    tick = Line2D([], [], marker="|", ls="", mew=1.6, ms=8, color=_PAPER_COLOUR, label="the paper, one run each")
+    handles.append(tick)
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
@@ -366,8 +366,3 @@ def _of_group(paired: pd.DataFrame, group: tuple[str, int]) -> pd.DataFrame:
 def _paper_difference(group: tuple[str, int], first: str, second: str, metric: str) -> float | None:
     a, b = (paper_scores(*group, name).get(metric) for name in (first, second))
     return None if a is None or b is None or a.value is None or b.value is None else a.value - b.value
-
-
-def _table(caption: str, header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> DisplayTable:
-    shown = tuple(tuple(Shown(text) for text in row) for row in rows.values())
-    return DisplayTable(caption, tuple(header), shown, "emseg-metrics", tuple(rows))

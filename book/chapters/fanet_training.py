@@ -26,14 +26,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon, Rectangle
 from numpy.typing import NDArray
 
+import emseg.wafer.scores.coco_masks as masks
 from emseg.checks import require_one_of
 from emseg.data.registry import cache_root
 from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.files import digest_of, find_root
 from emseg.images import read_gray
-from emseg.reported import Reported, load_reported, select_reported
-from emseg.reported.display import DisplayTable, Shown
+from emseg.reported import DisplayTable, Reported, load_reported, select_reported, text_table
 from emseg.runs.session import Run
 from emseg.source_code import code_digest
 from emseg.synthetic.wafer.benchmark_design import preset as preset_design
@@ -43,16 +43,6 @@ from emseg.wafer.detector.detector_build import build_design
 from emseg.wafer.detector.detector_prediction import load_detections, write_detections
 from emseg.wafer.formats import Benchmark, open_benchmark, own_benchmark
 from emseg.wafer.scores import FAILURE_KINDS, METRIC_LABELS, METRICS, DetectionScores, Failure, Score, score_detections
-from emseg.wafer.scores.coco_masks import (
-    Detection,
-    DetectionsSource,
-    Region,
-    Truth,
-    TruthSource,
-    decoded,
-    read_detections,
-    read_truth,
-)
 from emseg.wafer.scores.failures import pair_up
 from emseg.wafer.section_figures import CLASS_COLOURS
 from emseg.wafer.splits import TRAIN, VALIDATION
@@ -260,23 +250,9 @@ def train_and_score(
 
 def work_name(design: DetectorDesign, schedule: DetectorPlan, data: TrainingData) -> str:
     """Return a name that ends in a digest of design, schedule, data, split, torch, and the code that trains."""
-    settings = [design.to_dict(), schedule.settings(), data.benchmark.fingerprint, data.split]
-    text = json.dumps([*settings, torch.__version__], sort_keys=True, default=list)
-    digest = digest_of(code_digest(*_TRAINING_CODE), text)
+    settings = [design.to_dict(), schedule.settings(), data.benchmark.fingerprint, data.split, torch.__version__]
+    digest = digest_of(code_digest(*_TRAINING_CODE), json.dumps(settings, sort_keys=True, default=list))
     return f"{design.detector}-{design.depth}-{design.attention}-{data.split}-seed{schedule.seed}-{digest[:10]}"
-
-
-def report_training(run: Run, trained: TrainedDetector) -> None:
-    """Note the cost of the training and its final loss."""
-    steps = len(trained.curves["step"])
-    last = trained.curves["loss"][-max(1, steps // 10) :]
-    run.metric("n_parameters", trained.n_parameters, n=1, label="Parameters of the detector")
-    run.metric("n_steps", steps, n=1, label="Training steps")
-    run.metric("final_loss", sum(last) / len(last), n=len(last), label="Loss, mean over the last tenth of the steps")
-    run.metric("training_seconds", trained.seconds, unit="s", n=1, label="Time of training")
-    run.metric(
-        "images_per_second", trained.images_per_second, unit="images/s", n=steps, label="Training images a second"
-    )
 
 
 def report_scores(run: Run, scores: DetectionScores, prefix: str = "") -> None:
@@ -284,7 +260,7 @@ def report_scores(run: Run, scores: DetectionScores, prefix: str = "") -> None:
 
     `n` is the number of images. A `prefix` such as "held_out_" precedes every name and is put in words in the labels.
     """
-    words = prefix.replace("_", " ").strip()
+    words, n = prefix.replace("_", " ").strip(), scores.n_images
     where = f" ({words})" if words else ""
     own = f", drawn by {scores.cluster}" if scores.n_resamples else ""
     named = [(metric, metric, score, "") for metric, score in scores.overall.items()]
@@ -293,15 +269,9 @@ def report_scores(run: Run, scores: DetectionScores, prefix: str = "") -> None:
         named += [(metric, f"{metric}_{key}", scores.by_class[name][metric], f", {name}") for metric in CLASS_METRICS]
     for metric, name, score, of_class in named:
         if score.value is not None:
-            run.metric(
-                prefix + name,
-                score.value,
-                unit="%",
-                n=scores.n_images,
-                interval=score.interval,
-                label=f"Mask {METRIC_LABELS[metric]}{of_class}{where}{own if score.interval else ''}",
-            )
-    run.metric(f"{prefix}n_regions", scores.n_regions, n=scores.n_images, label=f"Sections to find{where}")
+            label = f"Mask {METRIC_LABELS[metric]}{of_class}{where}{own if score.interval else ''}"
+            run.metric(prefix + name, score.value, unit="%", n=n, interval=score.interval, label=label)
+    run.metric(f"{prefix}n_regions", scores.n_regions, n=n, label=f"Sections to find{where}")
 
 
 def mask_scoring_target(
@@ -343,11 +313,11 @@ class _Masks:
 
 
 def confusion_matrix(
-    truth: TruthSource, detections: DetectionsSource, *, iou: float = 0.5, score: float = 0.5
+    truth: masks.TruthSource, detections: masks.DetectionsSource, *, iou: float = 0.5, score: float = 0.5
 ) -> ConfusionMatrix:
     """Return how often each class was found as each, by the pairs of `emseg.wafer.scores.pair_up`."""
-    known = read_truth(truth)
-    found = read_detections(detections, known)
+    known = masks.read_truth(truth)
+    found = masks.read_detections(detections, known)
     n_classes = len(known.class_names)
     counts = np.zeros((n_classes + 1, n_classes + 1), dtype=np.int64)
     for pair in pair_up(known.regions, found, len(known.image_ids), iou=iou, score=score):
@@ -376,11 +346,8 @@ def paper_scores(detector: str, depth: int, attention: str) -> dict[str, Reporte
     require_one_of("attention", attention, (*_PAPER_ATTENTIONS, "eca"))
     if attention == "eca":
         return {}
-    subject = {
-        "detector": DETECTORS[detector],
-        "backbone": f"ResNet-{depth}",
-        "attention": _PAPER_ATTENTIONS[attention],
-    }
+    subject = {"detector": DETECTORS[detector], "backbone": f"ResNet-{depth}"}
+    subject["attention"] = _PAPER_ATTENTIONS[attention]
     return {metric: select_reported(load_reported("fanet"), f"mask_{metric}", **subject)[0] for metric in METRICS}
 
 
@@ -400,12 +367,10 @@ def scores_table(scores: Mapping[str, DetectionScores], paper: Mapping[str, Repo
     if paper:
         rows["scores-paper"] = ("the paper, its data", "all", "", *(paper[metric].printed for metric in METRICS))
     n_images = ", ".join(f"{found.n_images} {part}" for part, found in scores.items())
-    return DisplayTable(
-        caption=f"Mask AP in %, with 95 % bootstrap intervals over tiles ({n_images}). Sections: number to be found.",
-        header=("Tiles", "Class", "Sections", *METRIC_LABELS.values()),
-        rows=tuple(tuple(Shown(cell) for cell in row) for row in rows.values()),
-        css_class="emseg-metrics",
-        row_ids=tuple(rows),
+    return text_table(
+        f"Mask AP in %, with 95 % bootstrap intervals over tiles ({n_images}). Sections: number to be found.",
+        ("Tiles", "Class", "Sections", *METRIC_LABELS.values()),
+        rows,
     )
 
 
@@ -422,21 +387,20 @@ def plot_confusion(matrix: ConfusionMatrix) -> Figure:
         if (row, column) != (last, last):
             colour = "white" if shares[row, column] > 55 else "black"
             ax.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", color=colour)
-    ax.axhline(last - 0.5, color=COLOURS["grey"], lw=0.8)
-    ax.axvline(last - 0.5, color=COLOURS["grey"], lw=0.8)
+    for line in (ax.axhline, ax.axvline):
+        line(last - 0.5, color=COLOURS["grey"], lw=0.8)
     found_as = [*matrix.class_names, MISSED]
     ax.set_xticks(range(len(counts)), found_as, rotation=30, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(counts)), [*matrix.class_names, NOTHING_THERE])
-    ax.set_xlabel(f"found as (score {matrix.score:g} or more)")
-    ax.set_ylabel(f"is (mask IoU {matrix.iou:g} or more)")
+    ax.set(xlabel=f"found as (score {matrix.score:g} or more)", ylabel=f"is (mask IoU {matrix.iou:g} or more)")
     ax.spines[:].set_visible(False)
     figure.colorbar(shown, ax=ax, label="share of the row (%)", shrink=0.8)
     return figure
 
 
 def plot_predictions(
-    truth: TruthSource,
-    detections: DetectionsSource,
+    truth: masks.TruthSource,
+    detections: masks.DetectionsSource,
     images: Images,
     *,
     score: float = 0.5,
@@ -452,18 +416,16 @@ def plot_predictions(
         ax.set_title(title)
     for (id, image), axes in zip(images.items(), grid, strict=True):
         place = known.image_ids.index(id)
-        show_image(axes[0], image, _nm(pixel_size_um))
+        show_image(axes[0], image, pixel_size_um and 1000 * pixel_size_um)
         show_image(axes[1], image)
         for region in known.regions:
             if region.image == place:
                 style = ":" if region.is_crowd else "-"
-                draw_outline(axes[0], decoded(region.rle), class_colour(region.label), linestyle=style)
+                draw_outline(axes[0], masks.decoded(region.rle), class_colour(region.label), linestyle=style)
         for one in found:
-            mask = decoded(one.rle)
-            if one.image == place:
+            rows, columns = np.nonzero(mask := masks.decoded(one.rle))
+            if one.image == place and len(rows):
                 draw_outline(axes[1], mask, class_colour(one.label))
-            if one.image == place and mask.any():
-                rows, columns = np.nonzero(mask)
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.75}
                 middle = {"ha": "center", "va": "center", "fontsize": 6.5}
                 axes[1].text(columns.mean(), rows.mean(), f"{one.score:.2f}", bbox=box, **middle)
@@ -474,8 +436,8 @@ def plot_predictions(
 
 def plot_failures(
     errors: Sequence[Failure],
-    truth: TruthSource,
-    detections: DetectionsSource,
+    truth: masks.TruthSource,
+    detections: masks.DetectionsSource,
     images: Images,
     *,
     n_each: int = 4,
@@ -487,6 +449,7 @@ def plot_failures(
     A white frame surrounds each error. Errors in images that are not among `images` are omitted.
     """
     known, found = _selected(truth, detections, images, score)
+    nm = pixel_size_um and 1000 * pixel_size_um
     rows = {kind: [one for one in errors if one.kind == kind and one.image_id in images] for kind in FAILURE_KINDS}
     rows = {kind: chosen[:n_each] for kind, chosen in rows.items() if chosen}
     if not rows:
@@ -501,14 +464,12 @@ def plot_failures(
             image, place = images[error.image_id], known.image_ids.index(error.image_id)
             window = _window(error, image.shape, side)
             greys = float(image.min()), float(image.max())
-            show_image(ax, image[window], _nm(pixel_size_um) if ax is axes[0] else None, grey_range=greys)
+            show_image(ax, image[window], nm if ax is axes[0] else None, grey_range=greys)
             ax.set_title(_caption(error), fontsize=8)
-            items: list[tuple[Region | Detection, str, str]] = [
-                *((one, "green", "-") for one in known.regions if one.image == place and not one.is_crowd),
-                *((one, "vermilion", "--") for one in found if one.image == place),
-            ]
-            for item, colour, line in items:
-                draw_outline(ax, decoded(item.rle)[window], COLOURS[colour], linestyle=line)
+            outlines = [(one.rle, "green", "-") for one in known.regions if one.image == place and not one.is_crowd]
+            outlines += [(one.rle, "vermilion", "--") for one in found if one.image == place]
+            for rle, colour, line in outlines:
+                draw_outline(ax, masks.decoded(rle)[window], COLOURS[colour], linestyle=line)
             _frame(ax, error, window)
         axes[0].text(-0.06, 0.5, kind, transform=axes[0].transAxes, rotation=90, ha="right", va="center")
     handles = [
@@ -533,16 +494,16 @@ def draw_outline(ax: Axes, mask: Bool[np.ndarray, "row column"], colour: str, *,
 
 
 def _selected(
-    truth: TruthSource, detections: DetectionsSource, images: Images, score: float
-) -> tuple[Truth, list[Detection]]:
+    truth: masks.TruthSource, detections: masks.DetectionsSource, images: Images, score: float
+) -> tuple[masks.Truth, list[masks.Detection]]:
     """The truth and the detections at or above a score; raises `UsageError` for images that are not of the truth."""
-    known = read_truth(truth)
+    known = masks.read_truth(truth)
     if not images:
         raise UsageError("a figure of tiles needs at least one image; got none.")
     unknown = [id for id in images if id not in known.image_ids]
     if unknown:
         raise UsageError(f"the images must be of the truth; image {unknown[0]} is not. Key them by their image id.")
-    return known, [one for one in read_detections(detections, known) if one.score >= score]
+    return known, [one for one in masks.read_detections(detections, known) if one.score >= score]
 
 
 def _caption(error: Failure) -> str:
@@ -573,7 +534,3 @@ def _frame(ax: Axes, error: Failure, window: tuple[slice, slice], margin: float 
     right = min(column - window[1].start + width + margin, n_columns) - 1
     look: dict[str, Any] = {"fill": False, "ec": "white", "lw": 0.8, "path_effects": list(_BACKED)}
     ax.add_patch(Rectangle((left, top), right - left, bottom - top, **look))
-
-
-def _nm(pixel_size_um: float | None) -> float | None:
-    return None if pixel_size_um is None else 1000 * pixel_size_um

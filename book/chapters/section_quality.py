@@ -6,15 +6,10 @@ due to the attention, or to chance, which a second seed shows. Training ends aft
 time: a score must not depend on how busy the machine is. On a CPU each network is trained on one core, since sums that
 are split over cores in another way end in other bits.
 
-Two experiments share their runs, since the single frequency (0, 0) is SE:
-
-    single frequencies   a network for each (h, w) of a grid and each seed: accuracy [frequency, seed]
-    attentions           networks for none, SE, ECA, FcaNet, FANet, FANet with FcaNet's normalisation, and the reader's
-                         own choice of frequencies: accuracies by name and seed
-
-Each score is written to a file named after all that it depends on, as soon as it is known: the run (design, seed, plan,
-device), the code that trains, and torch's version. An interrupted experiment resumes, a larger one reuses the scores of
-a smaller one, and a change of the code makes all scores old at once.
+Two experiments share their runs, since the single frequency (0, 0) is SE: a network for each (h, w) of a grid and seed,
+and one for each attention and seed. Each score is written, as soon as it is known, to a file named after all that it
+depends on: the run (design, seed, plan, device), the code that trains, and torch's version. An interrupted experiment
+resumes, a larger one reuses the scores of a smaller one, and a change of the code makes all scores old.
 
 Deviation from the papers' networks, for two cores and minutes: one block a stage, few channels, and FcaNet's attention
 pools each map to 7 x 7, because its own sizes belong to images of 224 pixels.

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from emseg.checks import require_one_of
 from emseg.errors import UsageError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
-from emseg.reported.display import DisplayTable, Shown
+from emseg.figures import COLOURS, PAGE_WIDTH_IN
+from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
 from emseg.sharpness import (
     INDEX_LABELS,
@@ -42,9 +42,10 @@ CROP = "crop"
 """The control next to the resampling kernels: the centre of the image, as many pixels, nothing resampled."""
 PAPER_INDICES = ("brenner_gap2", "smd2", "variance", "vollath")
 METHOD_LABELS = {**KERNEL_LABELS, CROP: "crop, not resampled"}
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_DOSE_COLOURS = ("black", "blue", "green", "vermilion", "purple", "orange")
-_INDEX_COLOURS = ("sky", "blue", "green", "black", "vermilion", "purple")
+Images = Sequence[NDArray[Any]]
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DOSE_COLOURS = ("black", "blue", "green", "vermilion", "purple", "orange")
+INDEX_COLOURS = ("sky", "blue", "green", "black", "vermilion", "purple")
 _METHOD_COLOURS = ("blue", "sky", "black", "orange", "vermilion", "purple", "grey")
 
 
@@ -132,14 +133,10 @@ def load_images(
     corner_nm = (image_size - side) // 2 * pixel_size_nm
     options = {"imaging": dataclasses.replace(tissue.URISC_IMAGING, dose_per_nm2=None), "origin_nm": (corner_nm,) * 2}
     draw: Any = tissue.synthesize_tissue
-    return ImageSet(
-        name="synthetic tissue",
-        kind="synthetic",
-        fingerprint=" ".join(tissue.fingerprint(shape, pixel_size_nm=pixel_size_nm, seed=one) for one in seeds),
-        pixel_size_nm=pixel_size_nm,
-        images=tuple(draw(shape, pixel_size_nm=pixel_size_nm, seed=one).image for one in seeds),
-        clean=tuple(draw((side, side), pixel_size_nm=pixel_size_nm, seed=one, **options).image for one in seeds),
-    )
+    images = tuple(draw(shape, pixel_size_nm=pixel_size_nm, seed=one).image for one in seeds)
+    clean = tuple(draw((side, side), pixel_size_nm=pixel_size_nm, seed=one, **options).image for one in seeds)
+    prints = " ".join(tissue.fingerprint(shape, pixel_size_nm=pixel_size_nm, seed=one) for one in seeds)
+    return ImageSet("synthetic tissue", "synthetic", prints, pixel_size_nm, images, clean)
 
 
 def central_crop(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -169,15 +166,10 @@ def shot_noise(
 
 
 def respond(
-    images: Sequence[NDArray[Any]],
-    pixel_size_nm: float,
-    *,
-    blurs_nm: Sequence[float],
-    doses_per_nm2: Sequence[float],
-    seed: int,
+    images: Images, pixel_size_nm: float, *, blurs_nm: Sequence[float], doses_per_nm2: Sequence[float], seed: int
 ) -> Response:
     """Return the indices of every image after every blur, counted with every dose; no blur and no noise come first."""
-    blurs, doses = _with_zero(blurs_nm), (np.inf, *sorted(set(doses_per_nm2) - {np.inf}, reverse=True))
+    blurs, doses = with_zero(blurs_nm), (np.inf, *sorted(set(doses_per_nm2) - {np.inf}, reverse=True))
     values = np.empty((len(INDEX_NAMES), len(images), len(doses), len(blurs)))
     for i, image in enumerate(images):
         for j, sigma_nm in enumerate(blurs):
@@ -189,13 +181,13 @@ def respond(
 
 
 def smooth(
-    images: Sequence[NDArray[Any]], pixel_size_nm: float, *, dose_per_nm2: float, blurs_nm: Sequence[float], seed: int
+    images: Images, pixel_size_nm: float, *, dose_per_nm2: float, blurs_nm: Sequence[float], seed: int
 ) -> Float64[np.ndarray, "index image blur"]:
     """Return the indices of images counted with one dose and blurred afterwards, over those before that blur.
 
     This is what interpolation, binning or a smoothing filter does to a noisy image; no blur comes first.
     """
-    blurs = _with_zero(blurs_nm)
+    blurs = with_zero(blurs_nm)
     values = np.empty((len(INDEX_NAMES), len(images), len(blurs)))
     for i, image in enumerate(images):
         counted = shot_noise(image, dose_per_nm2, pixel_size_nm, np.random.default_rng((seed, i)))
@@ -204,18 +196,16 @@ def smooth(
     return values / values[:, :, :1]
 
 
-def resample(images: Sequence[NDArray[Any]], factor: float) -> Resampling:
+def resample(images: Images, factor: float) -> Resampling:
     """Return the indices after downsampling each image by each kernel, and by cropping, over those before."""
     methods = (*RESAMPLING_KERNELS, CROP)
     shapes = [reduced_shape((image.shape[0], image.shape[1]), factor) for image in images]
-    before = np.array([_per_pixel(image) for image in images]).T
-    after = np.empty((len(INDEX_NAMES), len(methods), len(images)))
-    for i, (image, shape) in enumerate(zip(images, shapes, strict=True)):
-        for m, kernel in enumerate(methods):
-            small = central_crop(image, shape) if kernel == CROP else downsample(image, shape, kernel)
-            after[:, m, i] = _per_pixel(small)
+    before, after = np.array([_per_pixel(image) for image in images]).T, []
+    for image, shape in zip(images, shapes, strict=True):
+        small = [downsample(image, shape, kernel) for kernel in RESAMPLING_KERNELS] + [central_crop(image, shape)]
+        after.append([_per_pixel(one) for one in small])
     count = np.array([shape[0] * shape[1] / image.size for image, shape in zip(images, shapes, strict=True)])
-    return Resampling(methods, count, before, after)
+    return Resampling(methods, count, before, np.array(after).T)
 
 
 def rising_share(values: NDArray[np.float64]) -> float:
@@ -249,50 +239,56 @@ def equivalent_blur_nm(response: Response, contrast: float) -> Float64[np.ndarra
 
 
 def report_response(run: Run, response: Response, smoothed: NDArray[np.float64], contrast: float) -> None:
-    """Note how the indices answer blur and noise: steps in the wrong direction, gains, pairs put in the wrong order."""
+    """Record how indices react to blur and noise: steps in the wrong direction, gains, pairs put in the wrong order."""
     relative = response.relative()
     n_images, n_doses, n_blurs = relative.shape[1:]
     misled, equivalent = misled_share(response), equivalent_blur_nm(response, contrast)
+    as_contrast = f"blur that lowers it as much as contrast times {contrast:g}"
+    n_steps = n_images * (n_blurs - 1), n_images * n_blurs * (n_doses - 1)
     for i, (name, label) in enumerate(INDEX_LABELS.items()):
         per_pixel = response.per_pixel[i]
-        for kind, n, rising in (
-            ("blur", n_images * (n_blurs - 1), rising_share(per_pixel[:, 0])),
-            ("noise", n_images * n_blurs * (n_doses - 1), rising_share(np.moveaxis(per_pixel, 1, -1))),
+        rising = rising_share(per_pixel[:, 0]), rising_share(np.moveaxis(per_pixel, 1, -1))
+        for metric, value, n, unit, text in (
+            ("blur_violations", rising[0], n_steps[0], "1", "share of blur steps at which it rises, no noise"),
+            ("noise_violations", rising[1], n_steps[1], "1", "share of noise steps at which it rises"),
+            ("misled_share", misled[i], n_images, "1", "share of pairs in which the worse image scores higher"),
+            ("equivalent_blur", equivalent[i], n_images, "nm", as_contrast),
         ):
-            text = f"{label}: share of {kind} steps at which it rises{', no noise' * (kind == 'blur')}"
-            run.metric(f"{name}_{kind}_violations", rising, n=n, label=text)
-        gain = smoothed[i].max(axis=-1)
-        _mean(run, f"{name}_noise_gain", relative[i, :, -1, 0], f"{label} at the lowest dose over that without noise")
-        _mean(run, f"{name}_blur_loss", relative[i, :, 0, -1], f"{label} at the widest blur over that without blur")
-        _mean(run, f"{name}_smoothing_gain", gain, f"{label}: largest gain by smoothing a noisy image")
-        text = f"{label}: share of pairs in which the worse image scores higher"
-        run.metric(f"{name}_misled_share", misled[i], n=n_images, label=text)
-        if np.isfinite(equivalent[i]):
-            text = f"{label}: blur that lowers it as much as contrast times {contrast:g}"
-            run.metric(f"{name}_equivalent_blur", equivalent[i], unit="nm", n=n_images, label=text)
+            if np.isfinite(value):
+                run.metric(f"{name}_{metric}", value, n=n, unit=unit, label=f"{label}: {text}")
+        for metric, values, text in (
+            ("noise_gain", relative[i, :, -1, 0], " at the lowest dose over that without noise"),
+            ("blur_loss", relative[i, :, 0, -1], " at the widest blur over that without blur"),
+            ("smoothing_gain", smoothed[i].max(axis=-1), ": largest gain by smoothing a noisy image"),
+        ):
+            _mean(run, f"{name}_{metric}", values, label + text)
     clean_over_noisy = 1 / relative[INDEX_NAMES.index("variance"), :, -1, 0]
     _mean(run, "variance_clean_over_noisy", clean_over_noisy, "Variance without noise over that at the lowest dose")
 
 
 def report_resampling(run: Run, resampling: Resampling, kernel: str) -> None:
-    """Note the ratios, after over before: of `kernel` in full, of the others per pixel, and of the crop as control."""
+    """Record the ratios, after over before: of `kernel` in full, of others per pixel, and of the crop as control."""
     chosen = resampling.methods.index(kernel)
-    share, raw, per_pixel = resampling.pixel_count_share, resampling.raw, resampling.per_pixel
+    share, raw, per_pixel = resampling.pixel_count_share[:, chosen], resampling.raw, resampling.per_pixel
     _mean(run, "pixel_count_ratio", resampling.count, "Pixels after over before")
     for i, (name, label) in enumerate(INDEX_LABELS.items()):
-        _mean(run, f"{name}_raw_ratio", raw[i, chosen], f"{label}, sum: after over before, {KERNEL_LABELS[kernel]}")
-        _mean(run, f"{name}_per_pixel_ratio", per_pixel[i, chosen], f"{label}, per pixel: after over before")
-        _mean(run, f"{name}_crop_raw_ratio", raw[i, -1], f"{label}, sum: crop over whole")
-        if np.isfinite(share[i, chosen]):
+        for metric, values, text in (
+            ("raw_ratio", raw[i, chosen], f"sum: after over before, {KERNEL_LABELS[kernel]}"),
+            ("per_pixel_ratio", per_pixel[i, chosen], "per pixel: after over before"),
+            ("crop_raw_ratio", raw[i, -1], "sum: crop over whole"),
+            *(
+                (f"{method}_per_pixel_ratio", values, f"per pixel: after over before, {KERNEL_LABELS[method]}")
+                for method, values in zip(RESAMPLING_KERNELS, per_pixel[i], strict=False)
+            ),
+        ):
+            _mean(run, f"{name}_{metric}", values, f"{label}, {text}")
+        if np.isfinite(share[i]):
             text = f"{label}: share of the sum's logarithmic drop that is pixel count"
-            run.metric(f"{name}_pixel_count_share", share[i, chosen], n=len(resampling.count), label=text)
-        falling = float((per_pixel[i, :-1].mean(axis=1) < 1).sum())
+            run.metric(f"{name}_pixel_count_share", share[i], n=len(resampling.count), label=text)
+        falling = (per_pixel[i, :-1].mean(axis=1) < 1).sum()
         text = f"{label}: kernels of six by which it falls per pixel"
         run.metric(f"{name}_falling_kernels", falling, n=len(RESAMPLING_KERNELS), label=text)
-        for m, method in enumerate(RESAMPLING_KERNELS):
-            text = f"{label}, per pixel: after over before, {KERNEL_LABELS[method]}"
-            _mean(run, f"{name}_{method}_per_pixel_ratio", per_pixel[i, m], text)
-    defined = [value for name in PAPER_INDICES if np.isfinite(value := share[INDEX_NAMES.index(name), chosen])]
+    defined = [value for name in PAPER_INDICES if np.isfinite(value := share[INDEX_NAMES.index(name)])]
     for name, value in (("smallest", min(defined)), ("largest", max(defined))):
         text = f"Share of the drop that is pixel count, {name} of the paper's indices"
         run.metric(f"pixel_count_share_{name}", value, n=len(defined), label=text)
@@ -302,81 +298,25 @@ def report_resampling(run: Run, resampling: Resampling, kernel: str) -> None:
         _mean(run, f"vollath_edge_{when}", lost, f"Vollath: share lost to the missing column, {when}")
 
 
+def _mean(run: Run, name: str, values: NDArray[np.float64], label: str) -> None:
+    spread = None if len(values) == 1 else float(values.std(ddof=1))
+    run.metric(name, values.mean(), n=len(values), label=label, spread=spread)
+
+
 def resampling_table(resampling: Resampling) -> DisplayTable:
     """Return the ratios, after over before, as a table: a method a row, per pixel, then the share of pixel count."""
-    rows = []
-    for method, ratios, shares in zip(
-        resampling.methods, resampling.per_pixel.swapaxes(0, 1), resampling.pixel_count_share.T, strict=True
-    ):
-        cells = [METHOD_LABELS[method]]
-        for values, share in zip(ratios, shares, strict=True):
+    rows = {}
+    for m, method in enumerate(resampling.methods):
+        cells = rows[f"kernel-{method.replace('_', '-')}"] = [METHOD_LABELS[method]]
+        for values, share in zip(resampling.per_pixel[:, m], resampling.pixel_count_share[:, m], strict=True):
             spread = "" if len(values) == 1 else f" ± {values.std(ddof=1):.2f}"
             cells.append(f"{values.mean():.2f}{spread}; {f'{share:.0%}' if np.isfinite(share) else 'undefined'}")
-        rows.append(tuple(Shown(cell) for cell in cells))
-    return DisplayTable(
-        caption="Each index per pixel, after over before downsampling (mean ± standard deviation over images). Then "
+    return text_table(
+        "Each index per pixel, after over before downsampling (mean ± standard deviation over images). Then "
         "the part of the raw sum's logarithmic drop that is only pixel count. Above 100 %: per pixel the index rises.",
-        header=("Kernel", *INDEX_LABELS.values()),
-        rows=tuple(rows),
-        css_class="emseg-metrics",
-        row_ids=tuple(f"kernel-{method.replace('_', '-')}" for method in resampling.methods),
+        ("Kernel", *INDEX_LABELS.values()),
+        rows,
     )
-
-
-def plot_response(response: Response) -> Figure:
-    """Draw each index against blur, a line a dose, relative to the image without blur and noise; mean over images."""
-    places = np.arange(len(response.blurs_nm))
-    figure, axes = plt.subplots(2, 3, figsize=(PAGE_WIDTH_IN, 4.4), sharex=True)
-    for ax, name, curves in zip(axes.flat, INDEX_LABELS.values(), response.relative().mean(axis=1), strict=True):
-        for k, (curve, dose) in enumerate(zip(curves, response.doses_per_nm2, strict=True)):
-            label = "no noise" if np.isinf(dose) else f"{dose:g} electrons per nm²"
-            ax.plot(places, curve, marker=_MARKERS[k % 7], ms=4, color=COLOURS[_DOSE_COLOURS[k % 6]], label=label)
-        _relative_axis(ax, "y")
-        ax.axhline(1, color=COLOURS["grey"], linewidth=0.8, linestyle=":")
-        ax.set(title=name)
-        ax.set_xticks(places, [f"{sigma:g}" for sigma in response.blurs_nm])
-    for ax in axes[1]:
-        ax.set_xlabel("blur, standard deviation (nm)")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("index, relative")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure
-
-
-def plot_smoothing(blurs_nm: Sequence[float], smoothed: NDArray[np.float64], misled: NDArray[np.float64]) -> Figure:
-    """Draw the indices of a noisy image against a blur applied afterwards, and the pairs put in wrong order."""
-    colours, names = [COLOURS[name] for name in _INDEX_COLOURS], list(INDEX_LABELS.values())
-    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.1), width_ratios=(1.25, 1))
-    for curve, name, colour, marker in zip(smoothed.mean(axis=1), names, colours, _MARKERS, strict=False):
-        left.plot(curve, marker=marker, ms=4, color=colour, label=name)
-    left.axhline(1, color=COLOURS["grey"], linewidth=0.8, linestyle=":")
-    left.set(xlabel="smoothing after the noise,\nstandard deviation (nm)", ylabel="index, relative")
-    left.set_xticks(range(smoothed.shape[2]), [f"{sigma:g}" for sigma in _with_zero(blurs_nm)])
-    _relative_axis(left, "y")
-    left.legend()
-    right.barh(names, 100 * misled, color=colours, height=0.65)
-    right.invert_yaxis()
-    right.set(xlim=(0, 100), xlabel="pairs in wrong order (%)")
-    return figure
-
-
-def plot_downsampled(image: NDArray[Any], pixel_size_nm: float, factor: float, side_nm: float) -> Figure:
-    """Draw one place as it is, after each kernel, and what a crop of as few pixels would keep, in one grey range."""
-    size = round(side_nm / pixel_size_nm)
-    place = central_crop(image, (size, size))
-    small = reduced_shape((place.shape[0], place.shape[1]), factor)
-    reduced_nm = pixel_size_nm * place.shape[1] / small[1]
-    panels = [("original", place, pixel_size_nm)]
-    panels += [
-        (METHOD_LABELS[one].replace(", ", ",\n"), downsample(place, small, one), reduced_nm)
-        for one in RESAMPLING_KERNELS
-    ]
-    panels += [("crop,\nnot resampled", central_crop(place, small), pixel_size_nm)]
-    low, high = np.quantile(place, (0.002, 0.998))
-    figure, axes = plt.subplots(2, 4, figsize=(PAGE_WIDTH_IN, 4.1))
-    for ax, (title, pixels, nm) in zip(axes.flat, panels, strict=True):
-        show_image(ax, pixels, nm, title=title, grey_range=(float(low), float(high)))
-    return figure
 
 
 def plot_ratios(resampling: Resampling) -> Figure:
@@ -389,10 +329,10 @@ def plot_ratios(resampling: Resampling) -> Figure:
             spread = ratios[:, m].std(axis=-1, ddof=1) if ratios.shape[-1] > 1 else np.zeros_like(means)
             shown = means > 0
             low = np.minimum(spread, 0.95 * np.abs(means))
-            look = {"fmt": _MARKERS[m], "ms": 4.5, "lw": 0.9, "color": COLOURS[_METHOD_COLOURS[m]]}
+            look = {"fmt": MARKERS[m], "ms": 4.5, "lw": 0.9, "color": COLOURS[_METHOD_COLOURS[m]]}
             errors, heights = (low[shown], spread[shown]), (places + offsets[m])[shown]
             ax.errorbar(means[shown], heights, xerr=errors, label=METHOD_LABELS[method], **look)
-        _relative_axis(ax, "x")
+        relative_axis(ax, "x")
         ax.set_xlabel(f"{title}: after over before")
         ax.axvline(1, color=COLOURS["grey"], linewidth=0.9)
         for place in places[1:]:
@@ -406,7 +346,7 @@ def plot_ratios(resampling: Resampling) -> Figure:
     return figure
 
 
-def _relative_axis(ax: Axes, which: str) -> None:
+def relative_axis(ax: Axes, which: str) -> None:
     """Make an axis logarithmic in plain numbers: its decades, and 2 and 5 as well where it spans less than two."""
     ax.set(**{f"{which}scale": "log"})
     axis = ax.xaxis if which == "x" else ax.yaxis
@@ -416,14 +356,10 @@ def _relative_axis(ax: Axes, which: str) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _with_zero(blurs_nm: Sequence[float]) -> tuple[float, ...]:
+def with_zero(blurs_nm: Sequence[float]) -> tuple[float, ...]:
+    """Return the blurs in order, no blur first."""
     return (0.0, *sorted(set(blurs_nm) - {0.0}))
 
 
 def _per_pixel(image: NDArray[Any]) -> list[float]:
     return list(sharpness(image).per_pixel().values())
-
-
-def _mean(run: Run, name: str, values: NDArray[np.float64], label: str) -> None:
-    spread = None if len(values) == 1 else float(values.std(ddof=1))
-    run.metric(name, values.mean(), n=len(values), label=label, spread=spread)

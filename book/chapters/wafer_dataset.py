@@ -34,6 +34,7 @@ import shapely
 from jaxtyping import Bool, Float64, Int64, UInt8
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -42,10 +43,9 @@ from numpy.typing import NDArray
 from chapters.fanet_results import NETWORK, NOT_RUN, difference_text, leak_gain, report_difference
 from emseg.checks import require_count, require_number, require_one_of
 from emseg.errors import InputError, UsageError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN, round_length_nm
+from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar
 from emseg.files import read_json
-from emseg.reported import load_reported, select_reported
-from emseg.reported.display import DisplayTable, Shown
+from emseg.reported import DisplayTable, load_reported, select_reported, text_table
 from emseg.runs.session import Run
 from emseg.sections import Section, WaferSections
 from emseg.synthetic.wafer import SyntheticWafer, synthesize_wafer
@@ -68,7 +68,6 @@ SITUATIONS = {
 }
 SPLIT_COLOURS = {"crops": "vermilion", "region": "sky", "wafer": "green"}
 ROI_SHARE = 0.4  # of a section's side
-_NOT_STATED = "not stated"
 _ON_BORDER_PX = 0.01  # annotations are rounded to hundredths of a pixel
 _SIDE = 3.2  # of a window, in section lengths
 _DUST_SIDE = 2.4
@@ -147,10 +146,8 @@ def tile_statistics(coco: CocoSet) -> TileStatistics:
 
 def benchmark_statistics(benchmark: Benchmark, split: str, *, of: str = "") -> dict[str, TileStatistics]:
     """Return the statistics of the two parts of a split, named "training" and "validation", after the text `of`."""
-    parts = {TRAINING: TRAIN, VALIDATION: VALIDATION}
-    return {
-        f"{of}: {name}" if of else name: tile_statistics(benchmark.read(split, part)) for name, part in parts.items()
-    }
+    before, parts = f"{of}: " if of else "", {TRAINING: TRAIN, VALIDATION: VALIDATION}
+    return {before + name: tile_statistics(benchmark.read(split, part)) for name, part in parts.items()}
 
 
 def touching_gap_px(areas_px: Float64[np.ndarray, " section"]) -> float:
@@ -190,20 +187,18 @@ def statistics_table(sets: Mapping[str, TileStatistics]) -> DisplayTable:
         f"{next(row.value for row in select_reported(reported, name) if row.place == 'Section 4.1'):,.0f}"
         for name in ("training_images", "validation_images")
     ]
-    unknown = (_NOT_STATED, _NOT_STATED)
+    unknown = ("not stated", "not stated")
     rows = [("Tiles", *(f"{one.n_tiles:,}" for one in sets.values()), *paper)]
     rows.append(("Sections", *(f"{one.n_sections:,}" for one in sets.values()), *unknown))
     for name in dict.fromkeys(name for one in sets.values() for name in one.class_names):
         counts = [Counter(one.labels)[name] if name in one.class_names else None for one in sets.values()]
         rows.append((f"of class {name}", *("none such" if n is None else f"{n:,}" for n in counts), *unknown))
     rows += [(what, *(text(one) for one in sets.values()), *unknown) for what, text in _MEASURES]
-    return DisplayTable(
-        caption="What the tiles hold; sections of which a tile shows too little are omitted. Last two columns: the "
+    return text_table(
+        "What the tiles hold; sections of which a tile shows too little are omitted. Last two columns: the "
         "paper's own tiles, as far as it describes them.",
-        header=("", *sets, "paper: training", "paper: validation"),
-        rows=tuple(tuple(Shown(text) for text in row) for row in rows),
-        css_class="emseg-metrics",
-        row_ids=tuple(f"statistics-{number}" for number in range(len(rows))),
+        ("", *sets, "paper: training", "paper: validation"),
+        {f"statistics-{number}": row for number, row in enumerate(rows)},
     )
 
 
@@ -270,7 +265,7 @@ def expected_leak(overlap: float, train_share: float) -> float:
 
 
 def report_split_leak(run: Run, split: str, leak: PixelLeak, *, sections: float, n_sections: int) -> None:
-    """Note the leak of a split in a run: mean over tiles, fraction of tiles affected, and the section leak."""
+    """Record the leak of a split: mean over tiles, fraction of tiles affected, and the section leak."""
     report_leak_mean(run, split, leak, f"split by {split}")
     label = f"Validation tiles of which a pixel was trained on, split by {split}"
     run.metric(f"{split}_leak_touched", leak.share_touched, n=len(leak.shares), label=label)
@@ -279,10 +274,9 @@ def report_split_leak(run: Run, split: str, leak: PixelLeak, *, sections: float,
 
 
 def report_leak_mean(run: Run, name: str, leak: PixelLeak, of: str) -> None:
-    """Note the mean leak as `{name}_leak_mean`, with its standard deviation over tiles."""
-    n = len(leak.shares)
+    """Record the mean leak as `{name}_leak_mean`, with its standard deviation over tiles."""
+    n, label = len(leak.shares), f"Share of a validation tile's pixels that was trained on, {of}"
     spread = float(leak.shares.std(ddof=1)) if n > 1 else None
-    label = f"Share of a validation tile's pixels that was trained on, {of}"
     run.metric(f"{name}_leak_mean", leak.mean, n=n, spread=spread, label=label)
 
 
@@ -299,20 +293,18 @@ def same_networks(trained: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 
 def leak_table(runs: Sequence[tuple[str, pd.DataFrame]], metric: str = "ap") -> DisplayTable:
     """Return the effect of a split on AP: a row for each (split, its runs), the runs of one experiment each."""
-    rows = []
+    rows = {}
     for split, trained in runs:
         require_one_of("split", split, SPLITS)
-        means = [trained[name].mean() for name in (metric, f"fresh_{metric}")]
+        means = (trained[name].mean() for name in (metric, f"fresh_{metric}"))
         scores = (NOT_RUN if pd.isna(mean) else f"{mean:.1f}" for mean in means)
         gain = difference_text(leak_gain(trained, split=split, metric=metric))
-        rows.append((split, *scores, gain, str(len(trained))))
-    return DisplayTable(
-        caption="Mask AP in % on a split's own validation tiles and on fresh wafers, means over runs; the difference "
+        rows[f"leak-{split}"] = (split, *scores, gain, str(len(trained)))
+    return text_table(
+        "Mask AP in % on a split's own validation tiles and on fresh wafers, means over runs; the difference "
         "in points with its 95 % interval over runs.",
-        header=("Split by", "AP on validation tiles", "AP on fresh wafers", "Difference", "Runs"),
-        rows=tuple(tuple(Shown(text) for text in row) for row in rows),
-        css_class="emseg-metrics",
-        row_ids=tuple(f"leak-{split}" for split, _ in runs),
+        ("Split by", "AP on validation tiles", "AP on fresh wafers", "Difference", "Runs"),
+        rows,
     )
 
 
@@ -357,10 +349,8 @@ def fullest_window(sections: WaferSections, side: int) -> Window:
     """Return the window about a section that holds the centres of most sections."""
     centers = np.array([section.center for section in sections.sections])
     windows = [window_about(center, side, sections.height, sections.width) for center in centers]
-    counts = [
-        int(((centers >= (one.row, one.column)) & (centers < (one.row + one.side, one.column + one.side))).all(1).sum())
-        for one in windows
-    ]
+    offsets = [centers - (one.row, one.column) for one in windows]
+    counts = [((gap >= 0) & (gap < one.side)).all(axis=1).sum() for gap, one in zip(offsets, windows, strict=True)]
     return windows[int(np.argmax(counts))]
 
 
@@ -401,9 +391,8 @@ def sections_by_class(sections: WaferSections, n_each: int) -> dict[str, tuple[i
         degree[list(pair)] += 1
     order = np.argsort(degree, kind="stable")
     labels = [section.label for section in sections.sections]
-    return {
-        name: tuple([int(place) for place in order if labels[place] == name][:n_each]) for name in sections.class_names
-    }
+    of_class = {name: [int(place) for place in order if labels[place] == name] for name in sections.class_names}
+    return {name: tuple(places[:n_each]) for name, places in of_class.items()}
 
 
 def _scenes(wafer: SyntheticWafer, number: int) -> Iterator[Scene]:
@@ -418,7 +407,6 @@ def _scenes(wafer: SyntheticWafer, number: int) -> Iterator[Scene]:
     for first, second in touching_pairs(sections):
         neighbours[first].add(second)
         neighbours[second].add(first)
-
     for row in _rows(neighbours):
         ends = max(_leading(row, incomplete), _leading(row[::-1], incomplete))
         if len(row) >= 4 and ends:
@@ -433,9 +421,8 @@ def _scenes(wafer: SyntheticWafer, number: int) -> Iterator[Scene]:
     centers = np.array([section.center for section in sections.sections])
     for place, center in enumerate(centers):
         if damaged[place]:
-            near = np.abs(centers - center).max(axis=1) < 0.5 * (_SIDE - 1) * length
-            score = float((near & np.array(damaged)).sum())
-            yield Scene("damaged", number, window_about(center, _SIDE * length, *size), score)
+            near = np.abs(centers[damaged] - center).max(axis=1) < 0.5 * (_SIDE - 1) * length
+            yield Scene("damaged", number, window_about(center, _SIDE * length, *size), float(near.sum()))
     if wafer.design.dust:
         specks = dust_specks(wafer)
         on_sections = specks[wafer.label_image()[tuple(specks.astype(int).T)] > 0]
@@ -446,14 +433,8 @@ def _scenes(wafer: SyntheticWafer, number: int) -> Iterator[Scene]:
 
 def _rows(neighbours: Mapping[int, set[int]]) -> Iterator[list[int]]:
     """Yield the longest rows of sections cut one after the other, each touching the next; one alone is a row too."""
-    row = [0]
-    for place in range(1, len(neighbours)):
-        if place in neighbours[row[-1]]:
-            row.append(place)
-            continue
-        yield row
-        row = [place]
-    yield row
+    ends = [place + 1 for place in neighbours if place + 1 not in neighbours[place]]  # the last place is one
+    yield from (list(range(first, end)) for first, end in zip([0, *ends], ends, strict=False))
 
 
 def _leading(row: Sequence[int], which: Sequence[bool]) -> int:
@@ -466,9 +447,8 @@ def _scene(situation: str, wafer: SyntheticWafer, number: int, places: Sequence[
     length = wafer.design.section_length_px
     points = np.concatenate([wafer.truth.sections[place].polygon for place in places])
     low, high = points.min(axis=0), points.max(axis=0)
-    side = (high - low).max() + 2 * _MARGIN * length
+    middle, side = 0.5 * (low + high), (high - low).max() + 2 * _MARGIN * length
     side = float(np.clip(side, _SIDE * length, _LONGEST_SIDE[situation] * length))
-    middle = 0.5 * (low + high)
     window = window_about(middle, side, wafer.truth.height, wafer.truth.width)
     moved = np.abs(np.array([window.row, window.column]) + 0.5 * window.side - middle).max()
     return Scene(situation, number, window, score - _MOVED * (moved > _MARGIN * length))
@@ -482,23 +462,19 @@ def plot_wafer_zoom(image: Image, sections: WaferSections, window: Window) -> Fi
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.8))
     _show(left, image, Window(0, 0, max(image.shape)), None, bar=False)
-    left.add_patch(
-        Rectangle((window.column, window.row), window.side, window.side, fill=False, ec=COLOURS["sky"], lw=2.0)
-    )
-    size = sections.pixel_size_um
+    corner, size = (window.column, window.row), sections.pixel_size_um
+    left.add_patch(Rectangle(corner, window.side, window.side, fill=False, ec=COLOURS["sky"], lw=2.0))
     wide = f"{sections.width} px" if size is None else f"{sections.width * size / 1000:.1f} mm"
     left.set_title(f"(a) {wide} wide", loc="left")
-    _show(right, image, window, sections.pixel_size_um)
+    _show(right, image, window, size)
     outlines = [(section.polygon, section.label) for section in sections.sections]
     draw_outlines(right, outlines, sections.class_names, width=1.1)
     wanted = [section for section in sections.sections if section.label == sections.class_names[0]]
     regions = [region for section in wanted if (region := _region(section)) is not None]
     if regions:
-        drawn = PolyCollection(regions, facecolors="none", edgecolors="red", linewidths=1.4)
-        right.add_collection(drawn, autolim=False)
+        right.add_collection(PolyCollection(regions, fc="none", ec="red", lw=1.4), autolim=False)
     right.set_title("(b)", loc="left")
-    colours = class_colours(sections.class_names)
-    handles = [Line2D([], [], color=colours[name], label=name) for name in sections.class_names]
+    handles = _class_handles(sections.class_names)
     handles += [Line2D([], [], color="red", label="region to image")] if regions else []
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
@@ -519,11 +495,9 @@ def plot_scenes(wafers: Sequence[SyntheticWafer], scenes: Mapping[str, Scene]) -
         _show(ax, wafers[scene.wafer].image, scene.window, truth.pixel_size_um)
         outlines = [(one.polygon, one.label) for one in truth.sections if one.label != truth.class_names[0]]
         draw_outlines(ax, outlines, truth.class_names, width=1.1)
-    names = wafers[0].truth.class_names
-    colours = class_colours(names)
-    handles = [Line2D([], [], color=colours[name], label=name) for name in names[1:]]
-    handles.append(Line2D([], [], ls="none", label=f"{names[0]}: no outline"))
-    grid.flat[-1].legend(handles=handles, loc="center")
+    good, *others = _class_handles(wafers[0].truth.class_names)
+    good.set(ls="none", label=f"{good.get_label()}: no outline")
+    grid.flat[-1].legend(handles=[*others, good], loc="center")
     return figure
 
 
@@ -535,16 +509,14 @@ def plot_classes(wafers: Sequence[SyntheticWafer], n_each: int = 2) -> Figure:
     for ax in grid.flat:
         ax.set_axis_off()
     for number, wafer in enumerate(wafers):
-        chosen = sections_by_class(wafer.truth, n_each)
+        truth, side = wafer.truth, 1.35 * wafer.design.section_length_px
         rows = grid[number * n_each : (number + 1) * n_each]
-        side = 1.35 * wafer.design.section_length_px
-        for column, name in enumerate(names):
-            for ax, place in zip(rows[:, column], chosen[name], strict=False):
-                center = wafer.truth.sections[place].center
-                window = window_about(center, side, wafer.truth.height, wafer.truth.width)
-                _show(ax, wafer.image, window, wafer.truth.pixel_size_um, bar=column == 0 and ax is rows[-1, 0])
+        for axes, (name, places) in zip(rows.T, sections_by_class(truth, n_each).items(), strict=True):
+            for ax, place in zip(axes, places, strict=False):
+                window = window_about(truth.sections[place].center, side, truth.height, truth.width)
+                _show(ax, wafer.image, window, truth.pixel_size_um, bar=ax is rows[-1, 0])
             if number == 0:
-                grid[0, column].set_title(name)
+                axes[0].set_title(name)
         tissue = {"scn": "SCN", "zebrafish": "zebrafish"}[wafer.design.tissue]
         for ax in rows[:, 0]:
             ax.text(-0.06, 0.5, tissue, transform=ax.transAxes, rotation=90, ha="right", va="center")
@@ -556,9 +528,8 @@ def plot_sizes(sets: Mapping[str, TileStatistics]) -> Figure:
     n_columns = min(len(sets), 2)
     n_rows = math.ceil(len(sets) / n_columns)
     figure, grid = plt.subplots(n_rows, n_columns, figsize=(PAGE_WIDTH_IN, 2.7 * n_rows + 0.3), squeeze=False)
-    longest = max(float(one.sides_px.max()) for one in sets.values())
-    shortest = min(float(one.sides_px.min()) for one in sets.values())
-    edges = np.geomspace(min(shortest, 16.0), max(longest, 128.0), 41)
+    sides = np.concatenate([one.sides_px for one in sets.values()])
+    edges = np.geomspace(min(sides.min(), 16.0), max(sides.max(), 128.0), 41)
     names = tuple(dict.fromkeys(name for one in sets.values() for name in one.class_names))
     colours = class_colours(names)
     for ax in grid.flat[len(sets) :]:
@@ -571,8 +542,11 @@ def plot_sizes(sets: Mapping[str, TileStatistics]) -> Figure:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.set_title(title, loc="left")
-        ax.set_xlabel("side of a square of the section's area (px)")
-        _write_sizes(ax, (edges[0], edges[-1]))
+        ax.set(xlabel="side of a square of the section's area (px)", xlim=(edges[0], edges[-1]), ymargin=0.15)
+        borders = (edges[0], SMALL_SIDE_PX, LARGE_SIDE_PX, edges[-1])
+        for name, low, high in zip(("small", "medium", "large"), borders, borders[1:], strict=False):
+            middle, above = math.sqrt(low * high), ax.get_xaxis_transform()
+            ax.text(middle, 1.0, name, transform=above, ha="center", va="top", fontsize=8)
     for ax in grid[:, 0]:
         ax.set_ylabel("sections")
     handles = [Patch(color=colours[name], label=name) for name in names]
@@ -589,32 +563,21 @@ def plot_seen(image: Image, tile: TilePlace, train: Sequence[TilePlace], share: 
     """Draw a validation tile, and beside it where the training tiles around it lie, with their pixels of it shaded."""
     if image.shape != (tile.height, tile.width):
         raise UsageError(f"the image must be the tile's; got {image.shape} for {tile.height} x {tile.width} px.")
-    near = [
-        other
-        for other in train
-        if other.wafer == tile.wafer
-        and abs(other.row - tile.row) < max(tile.height, other.height)
-        and abs(other.column - tile.column) < max(tile.width, other.width)
-    ]
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.8))
     for ax in (left, right):
-        extent = (tile.column, tile.column + tile.width, tile.row + tile.height, tile.row)
-        ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent)
+        ax.imshow(image, vmin=0, vmax=255, extent=_extent(tile, image))
         ax.set_axis_off()
     left.set_title("validation tile", loc="left")
-    _add_bar(left, tile.column, tile.row + tile.height, tile.width, None)
+    add_scale_bar(left, tile.width, None)
     seen = np.zeros(image.shape, dtype=bool)
-    for other in near:
-        rows = slice(max(other.row - tile.row, 0), max(other.row + other.height - tile.row, 0))
-        columns = slice(max(other.column - tile.column, 0), max(other.column + other.width - tile.column, 0))
-        seen[rows, columns] = True
-        right.add_patch(
-            Rectangle((other.column, other.row), other.width, other.height, fill=False, ec=COLOURS["orange"], lw=1.2)
-        )
-    shade = np.zeros((*image.shape, 4))
-    shade[seen] = (*(int(COLOURS["orange"][k : k + 2], 16) / 255 for k in (1, 3, 5)), 0.5)
-    right.imshow(shade, extent=extent)
-    right.add_patch(Rectangle((tile.column, tile.row), tile.width, tile.height, fill=False, ec=COLOURS["blue"], lw=2.0))
+    for other in train:
+        row, column = other.row - tile.row, other.column - tile.column
+        overlaps = -other.height < row < tile.height and -other.width < column < tile.width
+        if other.wafer == tile.wafer and overlaps:
+            seen[max(row, 0) : row + other.height, max(column, 0) : column + other.width] = True
+            _frame(right, other, "orange", 1.2)
+    right.imshow(seen[..., None] * np.array(to_rgba(COLOURS["orange"], 0.5)), extent=_extent(tile, image))
+    _frame(right, tile, "blue", 2.0)
     margin = 0.35 * tile.width
     right.set_xlim(tile.column - margin, tile.column + tile.width + margin)
     right.set_ylim(tile.row + tile.height + margin, tile.row - margin)
@@ -644,30 +607,19 @@ def plot_leak(
         color=[COLOURS[SPLIT_COLOURS[split]] for split in leaks],
         label=[f"split by {split}: mean {leak.mean:.1%}" for split, leak in leaks.items()],
     )
-    left.set_xlabel("pixels of a validation tile that were trained on (%)")
-    left.set_ylabel("validation tiles (%)")
+    left.set(xlabel="pixels of a validation tile that were trained on (%)", ylabel="validation tiles (%)")
     left.legend(loc="upper right")
-    overlaps = sorted(by_overlap)
-    line = np.linspace(0.0, min(max(overlaps), 0.5), 101)
-    right.plot(
-        100 * line,
-        [100 * expected_leak(float(one), train_share) for one in line],
-        color=COLOURS["grey"],
-        lw=1.2,
-        label="tile with eight neighbours",
-    )
-    quartiles = np.array([np.quantile(by_overlap[one].shares, (0.25, 0.75)) for one in overlaps]).T
-    places = [100 * one for one in overlaps]
-    right.vlines(
-        places, *(100 * quartiles), color=COLOURS["vermilion"], lw=3.5, alpha=0.4, label="middle half of the tiles"
-    )
+    overlaps, red = np.array(sorted(by_overlap)), COLOURS["vermilion"]
+    line = np.linspace(0.0, min(overlaps[-1], 0.5), 101)
+    expected = [100 * expected_leak(float(one), train_share) for one in line]
+    right.plot(100 * line, expected, color=COLOURS["grey"], lw=1.2, label="tile with eight neighbours")
+    low, high = 100 * np.array([np.quantile(by_overlap[one].shares, (0.25, 0.75)) for one in overlaps]).T
+    right.vlines(100 * overlaps, low, high, color=red, lw=3.5, alpha=0.4, label="middle half of the tiles")
     means = [100 * by_overlap[one].mean for one in overlaps]
-    right.plot(places, means, "o", ms=5, color=COLOURS["vermilion"], label="mean of whole wafers")
+    right.plot(100 * overlaps, means, "o", ms=5, color=red, label="mean of whole wafers")
     right.axvline(100 * overlap, color="black", lw=0.8, ls=":")
     right.text(100 * overlap + 0.5, 0.02, "the paper's", transform=right.get_xaxis_transform(), fontsize=8)
-    right.set_ylim(0, 100)
-    right.set_xlabel("overlap of neighbouring tiles (% of a side)")
-    right.set_ylabel("pixels trained on (%)")
+    right.set(xlabel="overlap of neighbouring tiles (% of a side)", ylabel="pixels trained on (%)", ylim=(0, 100))
     right.legend(loc="upper left")
     return figure
 
@@ -675,34 +627,26 @@ def plot_leak(
 def _show(ax: Axes, image: Image, window: Window, pixel_size_um: float | None, *, bar: bool = True) -> None:
     """Draw a window of an image in the wafer's own coordinates."""
     pixels = window.of(image)
-    height, width = pixels.shape
     low, high = np.percentile(image[:: max(image.shape[0] // 512, 1), :: max(image.shape[1] // 512, 1)], (0.5, 99.5))
-    extent = (window.column, window.column + width, window.row + height, window.row)
-    ax.imshow(pixels, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="antialiased")
-    ax.set_xlim(extent[:2])
-    ax.set_ylim(extent[2:])
+    ax.imshow(pixels, vmin=low, vmax=high, extent=_extent(window, pixels), interpolation="antialiased")
+    ax.set(xlim=_extent(window, pixels)[:2], ylim=_extent(window, pixels)[2:])
     ax.set_axis_off()
     if bar:
-        _add_bar(ax, window.column, window.row + height, width, pixel_size_um)
+        add_scale_bar(ax, pixels.shape[1], pixel_size_um and 1000 * pixel_size_um)
 
 
-def _add_bar(ax: Axes, left: float, bottom: float, width: float, pixel_size_um: float | None) -> None:
-    """Draw a bar of a round length at the bottom left of a picture that begins at column `left`."""
-    length = round_length_nm(0.25 * width * (pixel_size_um or 1.0))
-    length_px = length / (pixel_size_um or 1.0)
-    height, margin = width / 80, width / 25
-    ax.add_patch(
-        Rectangle((left + margin, bottom - margin - height), length_px, height, fc="white", ec="black", lw=0.6)
-    )
-    ax.text(
-        left + margin + length_px / 2,
-        bottom - margin - 1.8 * height,
-        f"{length:g} {'px' if pixel_size_um is None else 'µm'}",
-        ha="center",
-        va="bottom",
-        fontsize=7,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.85},
-    )
+def _class_handles(names: tuple[str, ...]) -> list[Line2D]:
+    return [Line2D([], [], color=colour, label=name) for name, colour in class_colours(names).items()]
+
+
+def _extent(place: Window | TilePlace, pixels: Image) -> tuple[int, int, int, int]:
+    height, width = pixels.shape
+    return place.column, place.column + width, place.row + height, place.row
+
+
+def _frame(ax: Axes, place: TilePlace, colour: str, width: float) -> None:
+    corner, size = (place.column, place.row), (place.width, place.height)
+    ax.add_patch(Rectangle(corner, *size, fill=False, ec=COLOURS[colour], lw=width))
 
 
 def _region(section: Section) -> Float64[np.ndarray, "4 2"] | None:
@@ -715,12 +659,3 @@ def _region(section: Section) -> Float64[np.ndarray, "4 2"] | None:
     half = [0.5 * ROI_SHARE * float(np.ptp(offsets @ axis)) for axis in (along, across)]
     corners = [a * half[0] * along + b * half[1] * across for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1))]
     return (np.array(corners) + section.center)[:, ::-1]
-
-
-def _write_sizes(ax: Axes, limits: tuple[float, float]) -> None:
-    """Write small, medium and large above the parts of the axis."""
-    ax.set_xlim(limits)
-    ax.margins(y=0.15)
-    borders = (limits[0], SMALL_SIDE_PX, LARGE_SIDE_PX, limits[1])
-    for name, low, high in zip(("small", "medium", "large"), borders, borders[1:], strict=False):
-        ax.text(math.sqrt(low * high), 1.0, name, transform=ax.get_xaxis_transform(), ha="center", va="top", fontsize=8)

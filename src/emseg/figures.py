@@ -77,30 +77,28 @@ def show_image(
         add_scale_bar(ax, image.shape[1], pixel_size_nm)
 
 
-def add_scale_bar(ax: Axes, width_px: int, pixel_size_nm: float) -> float:
-    """Draw a scale bar of a round length, about a fifth of the image wide; return its length in nm."""
-    if not pixel_size_nm > 0:
+def add_scale_bar(ax: Axes, width_px: int, pixel_size_nm: float | None) -> float:
+    """Draw a scale bar of a round length, about a fifth of the image wide; return its length in nm, or px if None."""
+    if pixel_size_nm is not None and not pixel_size_nm > 0:
         raise UsageError(f"`pixel_size_nm` must be positive; got {pixel_size_nm}.")
-    length_nm = round_length_nm(0.25 * width_px * pixel_size_nm)
-    length_px = length_nm / pixel_size_nm
-    height_px = max(width_px / 90, 1.0)
-    margin = width_px / 25
-    bottom = ax.get_ylim()[0] - margin
-    ax.add_patch(
-        Rectangle((margin, bottom - height_px), length_px, height_px, facecolor="white", edgecolor="black", lw=0.6)
-    )
-    label = f"{length_nm / 1000:g} µm" if length_nm >= 1000 else f"{length_nm:g} nm"
+    pixel = pixel_size_nm or 1.0
+    length = round_length_nm(0.25 * width_px * pixel)
+    unit = "px" if pixel_size_nm is None else "nm" if length < 1000 else "µm"
+    height_px, margin = max(width_px / 90, 1.0), width_px / 25
+    left, bottom = ax.get_xlim()[0] + margin, ax.get_ylim()[0] - margin
+    look: dict[str, Any] = {"facecolor": "white", "edgecolor": "black", "lw": 0.6}
+    ax.add_patch(Rectangle((left, bottom - height_px), length / pixel, height_px, **look))
     ax.text(
-        margin + length_px / 2,
+        left + length / pixel / 2,
         bottom - 1.8 * height_px,
-        label,
+        f"{length / 1000 if unit == 'µm' else length:g} {unit}",
         ha="center",
         va="bottom",
         fontsize=8,
         color="black",
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.85},
     )
-    return length_nm
+    return length
 
 
 def round_length_nm(longest_nm: float) -> float:

@@ -1,7 +1,6 @@
 """The chapter on the cosine transform: what pooling costs, the maps it is measured on, and figures that show it."""
 
 import math
-import re
 from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
@@ -30,7 +29,7 @@ from chapters.dct_derivation import (
     section_drawing,
 )
 from emseg.errors import InputError, UsageError
-from emseg.frequency.dct import TOP16, dct2, dct_basis, idct2
+from emseg.frequency.dct import TOP16, dct2, dct_basis
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -214,29 +213,12 @@ def test_the_gallery_frames_table_1_in_its_order() -> None:
         assert (row // 16, column // 16) == (h, w)
 
 
-def test_the_ghost_panel_shows_what_eq2_adds() -> None:
-    """Third panel less first is the fourth, and the second equals the first."""
-    drawing = section_drawing(24)
-    basis, f = dct_basis(24), dct2(drawing)
-    axes = figures.plot_printed_inverse(drawing, idct2(f), basis.T @ f @ basis).axes[:4]
-    first, second, third, fourth = (np.asarray(axis.images[0].get_array()) for axis in axes)
-    assert np.allclose(first, second)
-    assert np.allclose(third - first, fourth)
-    assert fourth.max() > 0.3
-
-
 def test_the_section_drawing_is_one_bright_shape_inside_the_map() -> None:
     """Values are 0 and 1, the rim is dark, and the shape covers some percent."""
     drawing = section_drawing(96)
     assert set(drawing.unique().tolist()) == {0.0, 1.0}
     assert drawing[0].sum() + drawing[-1].sum() + drawing[:, 0].sum() + drawing[:, -1].sum() == 0
     assert 0.03 < drawing.mean() < 0.3
-
-
-def test_readings_name_their_periods() -> None:
-    """Entry h = 6 on 256 pixels: 3 periods raw, 24 in FcaNet at 56, 108 scaled on the full map."""
-    titles = " ".join(axis.get_title() for axis in figures.plot_readings(6, 256, 56).axes)
-    assert re.findall(r"([\d.]+) periods", titles) == ["3", "24", "108"]
 
 
 def test_leakage_figure_marks_the_frequency_asked_for_and_its_aliases() -> None:
@@ -266,15 +248,6 @@ def test_the_smoothness_figure_shows_means_and_the_networks_maps_apart() -> None
     curve, marker = axis.lines[0], axis.lines[1]
     assert np.allclose(curve.get_ydata(), 100 * loss["raw"].mean(dim=-1)[:, 0])
     assert marker.get_xdata()[0] > max(alphas)
-
-
-def test_the_staircase_figure_shows_unequal_pixel_weights() -> None:
-    """32 to 7: the bars are the pixel weights, 0.76 to 1.68."""
-    _, below = figures.plot_staircase(32, 7, 6).axes
-    heights = [patch.get_height() for patch in below.patches]
-    assert len(heights) == 32
-    assert min(heights) == pytest.approx(16 / 21)
-    assert max(heights) == pytest.approx(176 / 105)
 
 
 @pytest.mark.parametrize(

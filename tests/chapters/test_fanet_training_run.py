@@ -9,12 +9,10 @@ from chapters.fanet_training import (
     attention_options,
     make_schedule,
     mask_scoring_target,
-    report_training,
     train_and_score,
     work_name,
 )
 from emseg.errors import UsageError
-from emseg.runs.session import Run
 from emseg.wafer.detector.detector_design import DetectorDesign
 from emseg.wafer.detector.detector_plan import PAPER, SMALL
 from emseg.wafer.formats.benchmark_folder import open_benchmark
@@ -34,10 +32,7 @@ def test_a_cell_is_trained_and_predicted_once(data, tmp_path):
     assert {path.name: path.stat().st_mtime_ns for path in again.work_dir.iterdir() if path.is_file()} == times
     assert again.scores["validation"].overall == first.scores["validation"].overall
     assert again.detections == first.detections
-    run = Run("fanet/fanet_training", seed=0)
-    report_training(run, again.trained)
-    assert run.metrics["n_steps"].value == TINY_PLAN.length
-    assert run.metrics["final_loss"].value == pytest.approx(again.trained.curves["loss"][-1])
+    assert len(again.trained.curves["step"]) == TINY_PLAN.length
 
 
 def test_a_work_folder_is_named_by_what_decides_the_weights(data):

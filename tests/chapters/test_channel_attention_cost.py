@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from chapters.attention_cost import (
+from chapters.channel_attention import (
     BASELINES,
     CLASSIFIER,
     DETECTOR,
