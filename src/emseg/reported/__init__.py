@@ -13,7 +13,7 @@ from emseg.reported.claims import (
     verdicts_from_records,
     verdicts_of_run,
 )
-from emseg.reported.display import DisplayTable, claims_table, judged_table, verdict_markup, verdict_table
+from emseg.reported.display import DisplayTable, claims_table, judged_table, text_table, verdict_markup, verdict_table
 from emseg.reported.tables import Reported, load_reported, read_reported, select_reported
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "read_claims",
     "read_reported",
     "select_reported",
+    "text_table",
     "verdict_markup",
     "verdict_table",
     "verdicts_from_records",

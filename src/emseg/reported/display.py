@@ -6,7 +6,7 @@ book's style sheet add a colour that suits light and dark. The kind of data stan
 """
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,12 @@ class DisplayTable:
             for row in self.rows
         ]
         return "\n\n".join([self.caption, *blocks])
+
+
+def text_table(caption: str, header: Iterable[str], rows: Mapping[str, Iterable[str]]) -> DisplayTable:
+    """Return a table of plain text; `rows` gives the cells of each row by the row's id."""
+    shown = tuple(tuple(map(Shown, cells)) for cells in rows.values())
+    return DisplayTable(caption, tuple(header), shown, "emseg-metrics", tuple(rows))
 
 
 def claims_table(chapter: str) -> DisplayTable:
