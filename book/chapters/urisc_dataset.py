@@ -31,7 +31,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from pydantic import Field
 from skimage.morphology import skeletonize
@@ -51,7 +50,6 @@ from emseg.wording import format_number
 BAND_ROWS = 2048
 _THIN_PX = 6.0
 _PAPER_SETS = ("U-RISC", "ISBI 2012")
-_KIND_COLOURS = {"synthetic": "blue", "real": "vermilion", "licensed": "purple"}
 
 ORGANELLE_NM = (90.0, 260.0)
 """Smallest and largest half axis of a spurious outline; those that do not fit inside their cell are drawn smaller."""
@@ -219,58 +217,14 @@ def report_set(run: Run, prefix: str, one: SetStatistics) -> None:
             run.metric(f"{prefix}_{name}", value, n=n, label=text, unit=unit, spread=spread)
 
 
-def plot_sets(sets: Sequence[MembraneSet], side_um: float) -> Figure:
-    """Draw the centre of one labelled image of each set, `side_um` wide, and its label: black is membrane."""
-    size = (PAGE_WIDTH_IN, 2 * PAGE_WIDTH_IN / len(sets) + 0.2)
-    figure, grid = plt.subplots(2, len(sets), figsize=size, squeeze=False)
-    for axes, opened in zip(grid.T, sets, strict=True):
-        image, nm = next(iter((*opened.labelled_test, *opened.validation, *opened.train))), opened.pixel_size_nm
-        most = min(image.height, image.width)
-        side = most if nm is None else min(round(1000 * side_um / nm), most)
-        top, left = (image.height - side) // 2, (image.width - side) // 2
-        _show_pair(axes, image, (slice(top, top + side), slice(left, left + side)), nm, opened.name, "")
-    return figure
-
-
-def plot_tracks(original: MembraneImage, reduced: MembraneImage, pixel_sizes_nm: tuple[float, float]) -> Figure:
-    """Draw the same corner of one tissue before and after downsampling, image and label each."""
-    side_nm = min(original.width * pixel_sizes_nm[0], reduced.width * pixel_sizes_nm[1])
-    figure, axes = plt.subplots(1, 4, figsize=(PAGE_WIDTH_IN, 2.15))
-    pairs = ((original, pixel_sizes_nm[0], "Track 1"), (reduced, pixel_sizes_nm[1], "Track 2"))
-    for two, (image, nm, title) in zip((axes[:2], axes[2:]), pairs, strict=True):
-        n = min(round(side_nm / nm), image.width, image.height)
-        _show_pair(two, image, (slice(0, n), slice(0, n)), nm, f"{title}, {n} px", "label")
-    return figure
-
-
-def _show_pair(
+def show_pair(
     axes: Sequence[Axes], image: MembraneImage, window: Window, nm: float | None, title: str, label_title: str
 ) -> None:
+    """Draw a window of an image on the first of two axes and its label on the second: black is membrane."""
     show_image(axes[0], image.read(window), nm, title=title, grey_range=(0.0, 255.0))
     label = grey_of_membrane(image.read_membrane(window))
     show_image(axes[1], label, nm, title=label_title, grey_range=(0.0, 255.0))
     axes[1].add_patch(Rectangle((-0.5, -0.5), *label.shape[::-1], fill=False, edgecolor=COLOURS["grey"], lw=0.8))
-
-
-def plot_fractions(sets: Sequence[SetStatistics]) -> Figure:
-    """Draw the membrane fraction of every labelled image, a column for each set, and the paper's two means."""
-    figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 3.0))
-    for name, colour in zip(_PAPER_SETS, ("purple", "vermilion"), strict=True):
-        mean, sd = paper_fraction(name)
-        ax.axhspan(mean - sd, mean + sd, color=COLOURS[colour], alpha=0.15, lw=0)
-        ax.axhline(mean, color=COLOURS[colour], lw=1.0, ls="--")
-        ax.text(len(sets) - 0.48, mean, f"paper,\n{name}", color=COLOURS[colour], va="center", fontsize=8)
-    names = []
-    for place, one in enumerate(sets):
-        spread = np.linspace(-0.14, 0.14, len(one.fractions)) if len(one.fractions) > 1 else np.zeros(1)
-        colour = COLOURS[_KIND_COLOURS[one.kind]]
-        ax.plot(place + spread, one.fractions, "o", ms=4, mfc="none", color=colour)
-        ax.plot([place - 0.25, place + 0.25], 2 * [one.fraction], color=colour, lw=2.2)
-        names.append(one.name.replace(" ", "\n", 1) if one.kind in one.name else f"{one.name}\n({one.kind})")
-    ax.set_xticks(range(len(sets)), names)
-    ax.set(xlim=(-0.5, len(sets) - 0.5), ylim=(0.0, None), ylabel="membrane, % of pixels")
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    return figure
 
 
 def _sizes(sizes: Iterable[tuple[int, int]]) -> str:
