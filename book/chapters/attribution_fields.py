@@ -453,7 +453,7 @@ def plot_examples(surveys: Sequence[ConditionFields]) -> Figure:
         panels = zip((one.image, one.probability, one.membrane), (255.0, 1.0, 1.0), strict=True)
         titles = (fields.condition.label, "probability of membrane", "truth")
         for ax, (panel, white), title in zip(upper, panels, titles, strict=True):
-            show_image(ax, panel.astype(float), fields.pixel_size_nm, title=title, grey_range=(0.0, white))
+            show_image(ax, np.asarray(panel, dtype=float), fields.pixel_size_nm, title=title, grey_range=(0.0, white))
         for ax, name in zip(lower, names, strict=True):
             places, colour = one.sample.of(name), CLASS_COLOURS[name]
             if not len(places):

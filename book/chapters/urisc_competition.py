@@ -256,7 +256,8 @@ def tissue_of(record: Record) -> Tissue | None:
     nm = next((use.get("pixel_size_nm") for use in record["data"]), None)
     data, track = of["data"], of["track"]
     usual = {"track1": TRACK_1_SIDE, "track2": TRACK_2_SIDE}.get(track) if data == "urisc" else None
-    side_px = int(of.get("size_px") or 0) or (synthetic_track(track).size_px if data == "synthetic" else usual)
+    own = synthetic_track(track).size_px if data == "synthetic" else usual
+    side_px = int(of.get("size_px") or 0) or own
     n_images = record["metrics"].get("n_training_images", {}).get("value")
     if nm is None or side_px is None or n_images is None:
         return None

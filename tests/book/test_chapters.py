@@ -47,7 +47,7 @@ def test_profiles_name_no_chapter_that_is_not_there():
 
 @by_chapter
 def test_notebooks_explain_in_prose_and_show_the_idea_in_short_cells(chapter):
-    """A visible cell with a function or a loop has at most 20 lines; every cell a readable id; no outputs are committed."""
+    """A visible cell with a function or a loop has at most 20 lines; ids are readable; no outputs are committed."""
     notebook = chapter.read()
     for cell in code_cells(notebook):
         kinds = {type(node) for node in ast.walk(ast.parse(code_lines(cell.source)))}

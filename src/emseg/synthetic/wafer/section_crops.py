@@ -1,8 +1,8 @@
 """Crops of a synthetic wafer image with one section each, for the question: is this section fit to be imaged?
 
-A crop is a small scene drawn by the wafer generator: ground or tape, perhaps a neighbour, one section of a known class
-near the centre at any angle, dust, uneven light and noise. Size, stain and contrast vary, vessels look like holes and
-knife marks like folds. So neither the mean grey value nor the area of the section reveals the class.
+A crop is a small scene drawn by the wafer generator: tape and perhaps its edge, perhaps a neighbour, one section of SCN
+of a known class near the centre at any angle, dust, uneven light and noise. Size, stain and contrast vary, vessels look
+like holes and knife marks like folds. So neither the mean grey value nor the area of the section reveals the class.
 
     image    [size, size]   uint8; the crop is `CROP_WIDTH_UM` wide whatever its size in pixels
     section  [size, size]   float32 in [0, 1]: how much of each pixel the section covers
@@ -24,10 +24,10 @@ from jaxtyping import Float32, Int64, UInt8
 from emseg.checks import require_count, require_one_of
 from emseg.errors import UsageError
 from emseg.synthetic.wafer import wafer_kernels as kernels
-from emseg.synthetic.wafer.layout import Placed, Strip
+from emseg.synthetic.wafer.layout import Placed
 from emseg.synthetic.wafer.scenery import (
     Canvas,
-    draw_ground,
+    Stain,
     draw_look,
     draw_stain,
     draw_texture,
@@ -36,12 +36,12 @@ from emseg.synthetic.wafer.scenery import (
     scatter_dust,
 )
 from emseg.synthetic.wafer.section_shape import draw_shape
-from emseg.synthetic.wafer.wafer_design import BACKGROUNDS, SHORT_OVER_LONG, TISSUES
 from emseg.synthetic.wafer.wafer_design import SECTION_CLASSES as SECTION_CLASSES
+from emseg.synthetic.wafer.wafer_design import SHORT_OVER_LONG
 
 CROP_WIDTH_UM = 2000.0
 SMALLEST_SIZE, LARGEST_SIZE = 24, 1024
-LENGTH = 0.60  # of a usual section, in crop widths
+LENGTH = 0.62  # of a usual section, in crop widths
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class CropScene:
     height: int
     width: int
     section_length_px: float
-    tissue: str
-    background: str
+    tissue: str = "scn"
+    background: str = "tape"
     dust: float = 1.0
     fold_tone: str = "either"
 
@@ -105,12 +105,11 @@ def draw_section_crop(quality: str, size: int, rng: np.random.Generator) -> Sect
     """Draw one crop with a section of the class `quality`, taking everything random from `rng`."""
     require_one_of("quality", quality, SECTION_CLASSES)
     texture = _texture(require_crop_size(size))
-    tissue, background = TISSUES[int(rng.integers(2))], BACKGROUNDS[int(rng.integers(2))]
-    scene = CropScene(size, size, LENGTH * size, tissue, background)
+    scene = CropScene(size, size, LENGTH * size)
     length = scene.section_length_px * rng.uniform(0.86, 1.08)
-    width = length * SHORT_OVER_LONG[tissue] * rng.uniform(0.93, 1.08)
+    width = length * SHORT_OVER_LONG[scene.tissue] * rng.uniform(0.93, 1.08)
     stain = draw_stain(scene, rng)
-    canvas = draw_ground(scene, _tape(scene, rng), stain, texture, rng)
+    canvas = _tape(size, stain, texture, rng)
     shape = draw_shape(quality, length, width, None, rng.uniform(0.25, 0.6), rng)
     y, x = size * (0.5 + rng.uniform(-0.04, 0.04, 2))
     angle = rng.uniform(0, 2 * math.pi)
@@ -137,21 +136,26 @@ def _texture(size: int) -> Canvas:
     return draw_texture(LENGTH * size, np.random.default_rng(size))
 
 
-def _tape(scene: CropScene, rng: np.random.Generator) -> list[Strip]:
-    """Return the tape under the section, in half of the crops with its straight edge in the picture."""
-    if scene.background != "tape":
-        return []
-    angle, half = rng.uniform(0, 2 * math.pi), 4.0 * scene.height
-    beyond = scene.height * (rng.uniform(0.2, 0.45) if rng.random() < 0.5 else 2.0)
+def _tape(size: int, stain: Stain, texture: Canvas, rng: np.random.Generator) -> Canvas:
+    """Return the tape under the section, in half of the crops with its straight edge, beyond which silicon shows."""
+    angle, half = rng.uniform(0, 2 * math.pi), 4.0 * size
+    beyond = size * (rng.uniform(0.2, 0.45) if rng.random() < 0.5 else 2.0)
     c, s = math.cos(angle), math.sin(angle)
-    return [Strip((c, s), 0.5 * scene.height * (c + s) + beyond - half, half)]
+    middle = 0.5 * size * (c + s) + beyond - half
+    strip = np.array([[c, s, middle, half, stain.ground + rng.normal(0.0, 0.012), rng.uniform(0.006, 0.014)]])
+    pitch = max(8.0, 0.4 * LENGTH * size)
+    nodes = math.ceil(size / pitch) + 2
+    silicon = np.float32(rng.uniform(0.55, 0.7)) + np.float32(0.02) * rng.standard_normal((nodes, nodes), np.float32)
+    canvas = np.empty((size, size), dtype=np.float32)
+    kernels.fill_ground(canvas, silicon, pitch, strip, texture, 0.003)
+    return canvas
 
 
 def _photograph(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "size size"]:
     """Return the picture that a camera takes: light, blur and noise, in 8 bits."""
     size = len(canvas)
     image = np.empty((size, size), dtype=np.uint8)
-    blur, noise, gain = rng.uniform(0.10, 0.22), rng.uniform(0.01, 0.03), rng.uniform(0.75, 1.15)
+    blur, noise, gain = rng.uniform(0.10, 0.22), rng.uniform(0.008, 0.018), rng.uniform(0.85, 1.15)
     taps = np.array([blur, 1 - 2 * blur, blur], dtype=np.float32)
     light = rng.uniform(0.94, 1.06, (2, 2)).astype(np.float32)
     field = np.array([0, size, 0, size, 0, 0], dtype=np.int64)
