@@ -14,6 +14,7 @@ covered, as the authors' numbers suggest.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -24,7 +25,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from chapters.attribution_fields import (
-    CLASS_COLOURS,
     PAPER_RATIO,
     ConditionFields,
     Image,
@@ -32,41 +32,24 @@ from chapters.attribution_fields import (
     Integral,
     halve,
     report_estimate,
-    show_field,
 )
 from emseg.attribution import Attribution
 from emseg.attribution.attribute import mean_over_baselines
 from emseg.attribution.captum_methods import CAPTUM_METHODS, CaptumOptions, attribute_with_captum
 from emseg.attribution.field import PAPER_THRESHOLD, Estimate, Grouped, bootstrap_mean, bootstrap_ratio, field_area
 from emseg.attribution.inputs import make_baseline, network_input
-from emseg.attribution.sanity import (
-    Cascade,
-    Curve,
-    cascading_randomisation,
-    deletion_curve,
-    insertion_curve,
-)
+from emseg.attribution.sanity import Cascade, Curve, cascading_randomisation, deletion_curve, insertion_curve
 from emseg.errors import InputError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
-from emseg.reported.display import DisplayTable, Shown
+from emseg.figures import COLOURS, PAGE_WIDTH_IN
+from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
 from emseg.wording import format_number
 
-BASELINE_LABELS = {
-    "black": "black",
-    "mean": "the image's mean",
-    "blurred": "the image, blurred",
-    "patches": "real patches, averaged",
-}
-METHOD_LABELS = {
-    "saliency": "saliency",
-    "smoothgrad": "SmoothGrad",
-    "integrated_gradients": "integrated gradients",
-    "deeplift": "DeepLift",
-    "gradient_shap": "GradientSHAP",
-    "occlusion": "occlusion",
-    "grad_cam": "Grad-CAM",
-}
+BASELINE_LABELS = {"black": "black", "mean": "the image's mean", "blurred": "the image, blurred"}
+BASELINE_LABELS |= {"patches": "real patches, averaged"}
+METHOD_LABELS = {"saliency": "saliency", "smoothgrad": "SmoothGrad", "integrated_gradients": "integrated gradients"}
+METHOD_LABELS |= {"deeplift": "DeepLift", "gradient_shap": "GradientSHAP", "occlusion": "occlusion"}
+METHOD_LABELS |= {"grad_cam": "Grad-CAM"}
 Targets = NDArray[np.int64]
 Attribute = Callable[[ImageFields, Targets], Attribution]
 MakeNetwork = Callable[[ConditionFields], nn.Module]
@@ -103,34 +86,27 @@ class Comparing:
     def factor(self, key: str, group: str, label: str, areas: Callable[[ConditionFields], Grouped]) -> Factor:
         """Return the row of one choice; `areas` gives the changed areas of a condition, target by target."""
         one, other, unchanged = areas(self.first), areas(self.second), self.first.areas()
-        resampling: dict[str, Any] = {
-            "n_resamples": self.n_resamples,
-            "generator": np.random.default_rng([self.seed, 1]),
-        }
-        paired = np.array_equal(one.images, unchanged.images)
-        return Factor(
-            key,
-            group,
-            label,
-            bootstrap_mean(one, **resampling),
-            bootstrap_mean(other, **resampling),
-            bootstrap_ratio(one, unchanged, paired=paired, **resampling),
-            bootstrap_ratio(one, other, **resampling),
-        )
+        rng = np.random.default_rng([self.seed, 1])
+        how: dict[str, Any] = {"n_resamples": self.n_resamples, "generator": rng}
+        means = bootstrap_mean(one, **how), bootstrap_mean(other, **how)
+        effect = bootstrap_ratio(one, unchanged, paired=np.array_equal(one.images, unchanged.images), **how)
+        return Factor(key, group, label, *means, effect, bootstrap_ratio(one, other, **how))
 
     def definition_factors(self, thresholds: Sequence[float]) -> list[Factor]:
         """Return what threshold, normalisation, sign and class of pixels do: choices that need no new maps."""
-        rows = [self.factor("paper", "definition", "as in the paper", lambda one: one.areas())]
+        table: dict[str, tuple[str, str, dict[str, Any]]] = {"paper": ("definition", "as in the paper", {})}
         for k in thresholds:
             if k != PAPER_THRESHOLD:
-                key = f"threshold_{k:g}".replace(".", "p")
-                rows.append(self.factor(key, "threshold", f"k > {k:g}", lambda one, k=k: one.areas(k)))  # type: ignore[misc]
+                table[f"threshold_{k:g}".replace(".", "p")] = ("threshold", f"k > {k:g}", {"threshold": k})
         for sign in ("negative", "absolute"):
-            rows.append(self.factor(sign, "sign", f"{sign} attribution", lambda one, s=sign: one.areas(sign=s)))  # type: ignore[misc]
-        label = "k > 0.01 in logits, no maximum"
-        rows.append(self.factor("unscaled", "threshold", label, lambda one: one.areas(normalise="none")))
-        label = "area that holds half of |w|"
-        return [*rows, self.factor("half_area", "definition", label, lambda one: one.half_areas())]
+            table[sign] = ("sign", f"{sign} attribution", {"sign": sign})
+        table["unscaled"] = ("threshold", "k > 0.01 in logits, no maximum", {"normalise": "none"})
+        rows = [
+            self.factor(key, group, label, partial(ConditionFields.areas, **options))
+            for key, (group, label, options) in table.items()
+        ]
+        half = self.factor("half_area", "definition", "area that holds half of |w|", ConditionFields.half_areas)
+        return [*rows, half]
 
     def baseline_factors(self, names: Sequence[str], *, n_patches: int, sigma_nm: float) -> list[Factor]:
         """Return what the baseline does, for each name of `BASELINE_NAMES` but the authors' mid-grey."""
@@ -140,26 +116,17 @@ class Comparing:
             generator = np.random.default_rng([self.seed, 2])
 
             def attribute(one: ImageFields, targets: Targets) -> Attribution:
-                baselines = make_baseline(
-                    name,
-                    one.scaled,
-                    sigma_px=sigma_nm / fields.pixel_size_nm,
-                    references=references,
-                    n_patches=n_patches,
-                    generator=generator,
-                )
-                return mean_over_baselines(
-                    lambda start: self.integral.attribute(fields.network, one.scaled, targets, start), baselines
-                )
+                how: dict[str, Any] = {"n_patches": n_patches, "generator": generator, "references": references}
+                baselines = make_baseline(name, one.scaled, sigma_px=sigma_nm / fields.pixel_size_nm, **how)
+                integrate = partial(self.integral.attribute, fields.network, one.scaled, targets)
+                return mean_over_baselines(integrate, baselines)
 
             return _grouped(each_image(fields, attribute), fields.pixel_size_nm)
 
-        rows = [
-            (f"baseline_{name}", f"baseline: {BASELINE_LABELS[name]}", name) for name in names if name != "mid_grey"
-        ]
+        labels = {name: f"baseline: {BASELINE_LABELS[name]}" for name in names if name != "mid_grey"}
         return [
-            self.factor(key, "baseline", label, lambda one, name=name: areas(one, name))  # type: ignore[misc]
-            for key, label, name in rows
+            self.factor(f"baseline_{name}", "baseline", label, partial(areas, name=name))
+            for name, label in labels.items()
         ]
 
     def training_factors(self, networks: Sequence[tuple[str, str, MakeNetwork]]) -> list[Factor]:
@@ -170,10 +137,7 @@ class Comparing:
             found = each_image(fields, lambda one, targets: self.integral.attribute(network, one.scaled, targets))
             return _grouped(found, fields.pixel_size_nm)
 
-        return [
-            self.factor(key, "training", label, lambda one, make=make: areas(one, make))  # type: ignore[misc]
-            for key, label, make in networks
-        ]
+        return [self.factor(key, "training", label, partial(areas, make=make)) for key, label, make in networks]
 
     def halved_factors(self) -> list[Factor]:
         """Return what halved inputs do, with the area of a pixel as it then is, and as the full image has it."""
@@ -183,17 +147,13 @@ class Comparing:
             inside = np.minimum(targets // 2, np.array(small.shape) - 1)
             return self.integral.attribute(fields.network, small, inside)
 
-        maps = {
-            id(fields): each_image(fields, lambda one, targets, fields=fields: attribute(fields, one, targets))  # type: ignore[misc]
-            for fields in (self.first, self.second)
-        }
-        return [
-            self.factor(key, "halved inputs", label, lambda one, n=n: _grouped(maps[id(one)], n * one.pixel_size_nm))  # type: ignore[misc]
-            for key, label, n in (
-                ("halved", "inputs halved", 2),
-                ("halved_native", "inputs halved, native pixel area", 1),
-            )
-        ]
+        maps = {id(one): each_image(one, partial(attribute, one)) for one in (self.first, self.second)}
+
+        def areas(fields: ConditionFields, pixels: int) -> Grouped:
+            return _grouped(maps[id(fields)], pixels * fields.pixel_size_nm)
+
+        choices = (("halved", "inputs halved", 2), ("halved_native", "inputs halved, native pixel area", 1))
+        return [self.factor(key, "halved inputs", label, partial(areas, pixels=n)) for key, label, n in choices]
 
 
 def each_image(fields: ConditionFields, attribute: Attribute) -> list[Attribution | None]:
@@ -215,26 +175,15 @@ def report_factors(run: Run, factors: Sequence[Factor]) -> None:
         report_estimate(run, f"effect_{_snake(one.key)}", one.effect, "1", f"Effect on S: {one.label}")
         report_estimate(run, f"ratio_{_snake(one.key)}", one.ratio, "1", f"Ratio of S: {one.label}")
     defined = [one for one in factors if one.group != "training"]
-    ratios, effects = (
-        [one.ratio.value for one in defined],
-        [one.effect.value for one in defined if one.effect.value > 0],
-    )
-    reaching = [float(one.reaches_paper) for one in factors]
+    ratios = [one.ratio.value for one in defined]
+    effects = [one.effect.value for one in defined if one.effect.value > 0]
+    reaching, wide = [float(one.reaches_paper) for one in factors], max(effects) / min(effects)
+    many, text = "Factors with which the ratio's interval reaches the paper's", "ratio of S over all definitions"
     for key, value, n, label in (
-        ("ratio_smallest", min(ratios), len(ratios), "Smallest ratio of S over all definitions"),
-        ("ratio_largest", max(ratios), len(ratios), "Largest ratio of S over all definitions"),
-        (
-            "effect_range",
-            max(effects) / min(effects),
-            len(effects),
-            "Largest over smallest S of one network by definition alone",
-        ),
-        (
-            "factors_reaching_paper",
-            sum(reaching),
-            len(reaching),
-            "Factors with which the ratio's interval reaches the paper's",
-        ),
+        ("ratio_smallest", min(ratios), len(ratios), f"Smallest {text}"),
+        ("ratio_largest", max(ratios), len(ratios), f"Largest {text}"),
+        ("effect_range", wide, len(effects), "Largest over smallest S of one network by definition alone"),
+        ("factors_reaching_paper", sum(reaching), len(reaching), many),
     ):
         run.metric(key, value, n=n, label=label)
 
@@ -242,29 +191,25 @@ def report_factors(run: Run, factors: Sequence[Factor]) -> None:
 def factor_table(factors: Sequence[Factor], names: tuple[str, str]) -> DisplayTable:
     """Return the factors as a table: areas, effect, ratio, and whether it reaches the paper's ratio."""
 
-    def estimate(one: Estimate, digits: Sequence[int]) -> str:
-        value, low, high = (format_number(x, n) for x, n in zip((one.value, one.low, one.high), digits, strict=True))
+    def shown(one: Estimate) -> str:
+        value, low, high = (format_number(x, n) for x, n in zip((one.value, one.low, one.high), (3, 2, 2), strict=True))
         return f"{value} ({low} to {high})"
 
     def area(one: Estimate) -> str:  # some hundred or thousand nm^2, which no power of ten makes easier to compare
         value, low, high = (format_number(round(x)) for x in (one.value, one.low, one.high))
         return f"{value} ({low} to {high})"
 
-    rows = []
+    rows = {}
     for one in factors:
         verdict = "yes" if one.ratio.low >= PAPER_RATIO else "within its interval" if one.reaches_paper else "no"
-        ratios = (estimate(one.effect, (3, 2, 2)), estimate(one.ratio, (3, 2, 2)))
-        cells = (one.label, one.group, area(one.first), area(one.second), *ratios, verdict)
-        rows.append(tuple(Shown(cell) for cell in cells))
-    areas = (f"S, {names[0]} (nm²)", f"S, {names[1]} (nm²)")
-    return DisplayTable(
-        caption="One choice changed at a time, correct membrane pixels; in brackets 95 % intervals. "
-        f"The paper's ratio is {format_number(PAPER_RATIO, 2)}.",
-        header=("Choice", "Kind", *areas, "Effect on the first", "Ratio", "Reaches the paper's"),
-        rows=tuple(rows),
-        css_class="emseg-metrics",
-        row_ids=tuple(f"factor-{one.key.replace('_', '-')}" for one in factors),
+        cells = (one.label, one.group, area(one.first), area(one.second), shown(one.effect), shown(one.ratio), verdict)
+        rows[f"factor-{one.key.replace('_', '-')}"] = cells
+    caption = (
+        "One choice changed at a time, correct membrane pixels; in brackets 95 % intervals. "
+        f"The paper's ratio is {format_number(PAPER_RATIO, 2)}."
     )
+    areas = (f"S, {names[0]} (nm²)", f"S, {names[1]} (nm²)")
+    return text_table(caption, ("Choice", "Kind", *areas, "Effect on the first", "Ratio", "Reaches the paper's"), rows)
 
 
 def plot_factors(factors: Sequence[Factor], names: tuple[str, str]) -> Figure:
@@ -342,11 +287,9 @@ def deletion_and_insertion(
         saliency = attribute_with_captum(fields.network, image, target, method="saliency")
         random = replace(integrated, maps=rng.random(integrated.maps.shape, dtype=np.float32))
         for name, maps in (("integrated gradients", integrated), ("saliency", saliency), ("random order", random)):
-            pair = (
-                deletion_curve(fields.network, image, maps, shares=shares),
-                insertion_curve(fields.network, image, maps, shares=shares),
-            )
-            found.setdefault(name, []).append(pair)
+            deleted = deletion_curve(fields.network, image, maps, shares=shares)
+            inserted = insertion_curve(fields.network, image, maps, shares=shares)
+            found.setdefault(name, []).append((deleted, inserted))
 
     def joined(curves: Sequence[Curve]) -> Curve:
         return Curve(curves[0].shares, np.concatenate([curve.scores for curve in curves]))
@@ -366,41 +309,6 @@ def report_sanity(run: Run, cascade: Cascade, curves: Mapping[str, tuple[Curve, 
         for what, curve in zip(("deletion", "insertion"), pair, strict=True):
             label, mean = f"Mean score (logit) along the {what} curve, {name}", float(curve.scores[:, 1:-1].mean())
             run.metric(f"{what}_{_snake(name)}", mean, n=len(curve.scores), label=label)
-
-
-def plot_sanity(cascade: Cascade, curves: Mapping[str, tuple[Curve, Curve]]) -> Figure:
-    """Draw the rank correlation against the layers randomised, and deletion and insertion by method."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(PAGE_WIDTH_IN, 2.7))
-    for values, name, text in ((cascade.correlation, "blue", "absolute"), (cascade.signed, "vermilion", "signed")):
-        left.plot(cascade.n_layers, values.mean(axis=1), marker="o", markersize=4, color=COLOURS[name], label=text)
-        low, high = values.min(axis=1), values.max(axis=1)
-        left.fill_between(cascade.n_layers, low, high, color=COLOURS[name], alpha=0.2, lw=0)
-    left.legend()
-    left.set(xlabel="layers randomised, last first", ylabel="rank correlation", ylim=(-0.35, 1.05))
-    for (name, pair), colour in zip(curves.items(), ("blue", "orange", "grey"), strict=False):
-        for ax, curve in zip((middle, right), pair, strict=True):
-            means = curve.scores.mean(axis=0)
-            ax.plot(100 * curve.shares, means, color=COLOURS[colour], label=name, marker=".", markersize=3)
-    for ax, title in ((middle, "deleted (% of pixels)"), (right, "inserted (% of pixels)")):
-        ax.set_xscale("symlog", linthresh=0.1)
-        ax.set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
-        ax.set(xlabel=title, ylabel="score (logit)")
-    figure.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def plot_methods(window: tuple[Image, Targets], maps: Mapping[str, Attribution], pixel_size_nm: float) -> Figure:
-    """Draw one pixel's map by every method, on a scale of its own, next to the image."""
-    (image, targets), n = window, len(maps) + 1
-    figure, grid = plt.subplots(-(-n // 4), 4, figsize=(PAGE_WIDTH_IN, 1.95 * -(-n // 4)), squeeze=False)
-    row, column = (int(value) for value in targets[0])
-    show_image(grid[0, 0], image, pixel_size_nm, title="image", grey_range=(-1.0, 1.0))
-    grid[0, 0].plot(column, row, marker="+", color=CLASS_COLOURS["correct_membrane"], markersize=8)
-    for ax, (name, found) in zip(grid.flat[1:], maps.items(), strict=False):
-        show_field(ax, found.maps[0], pixel_size_nm, (row, column), max(image.shape), METHOD_LABELS[name])
-    for ax in grid.flat[n:]:
-        ax.set_axis_off()
-    return figure
 
 
 def _snake(text: str) -> str:

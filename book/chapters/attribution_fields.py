@@ -71,11 +71,6 @@ _TRAINING_CODE = ("**/training/*.py", "membrane/*.py", "membrane/networks/*.py",
 _MAP_CODE = ("attribution/*.py", "tiling/receptive_field.py")
 
 
-def class_label(name: str) -> str:
-    """Return a class of pixels in words."""
-    return name.replace("_", " ")
-
-
 @dataclass(frozen=True, eq=False)
 class Condition:
     """One tissue at one pixel size: images to train on and to explain, and its label in figures."""
@@ -108,11 +103,8 @@ def open_study(data: str, *, n_train: int, n_test: int, size_px: int, seed: int)
     for name, value in (("n_train", n_train), ("n_test", n_test)):
         require_count(name, value)
     require_one_of("data", data, ("synthetic", "isbi2012"))
-    pairs = {
-        "field_area": ("urisc", "isbi"),
-        "resolution": ("urisc", "urisc_coarse"),
-        "content": ("urisc_coarse", "isbi"),
-    }
+    pairs = {"field_area": ("urisc", "isbi"), "resolution": ("urisc", "urisc_coarse")}
+    pairs["content"] = ("urisc_coarse", "isbi")
 
     def synthetic(name: str, label: str, tissue: str, pixel_nm: float) -> Condition:
         side = round(size_px * FINE_NM / pixel_nm)
@@ -130,23 +122,15 @@ def _synthetic(tissue: str, pixel_size_nm: float, size_px: int, n_train: int, n_
 
     kind, imaging = (URISC_LIKE, URISC_IMAGING) if tissue == "urisc" else (ISBI_LIKE, ISBI_IMAGING)
     seeds = [1000 * (seed + 1) + i for i in range(n_train + n_test)]
-    size = (size_px, size_px)
-    pictures = [
-        synthesize_tissue(size, pixel_size_nm=pixel_size_nm, seed=one, tissue=kind, imaging=imaging) for one in seeds
-    ]
+    options: dict[str, Any] = {"pixel_size_nm": pixel_size_nm, "tissue": kind, "imaging": imaging}
+    pictures = [synthesize_tissue((size_px, size_px), seed=one, **options) for one in seeds]
     images = tuple(
         ArrayImage(f"tissue {one}", picture.image, picture.membrane)
         for one, picture in zip(seeds, pictures, strict=True)
     )
-    return MembraneSet(
-        name=f"synthetic {'U-RISC' if tissue == 'urisc' else 'ISBI'}-like tissue at {pixel_size_nm:g} nm/px",
-        kind="synthetic",
-        pixel_size_nm=pixel_size_nm,
-        train=images[:n_train],
-        validation=(),
-        test=images[n_train:],
-        fingerprint=" ".join(picture.fingerprint() for picture in pictures),
-    )
+    name = f"synthetic {'U-RISC' if tissue == 'urisc' else 'ISBI'}-like tissue at {pixel_size_nm:g} nm/px"
+    fingerprint = " ".join(picture.fingerprint() for picture in pictures)
+    return MembraneSet(name, "synthetic", pixel_size_nm, images[:n_train], (), images[n_train:], fingerprint)
 
 
 def _isbi(n_train: int, n_test: int) -> tuple[Condition, Condition]:
@@ -158,14 +142,14 @@ def _isbi(n_train: int, n_test: int) -> tuple[Condition, Condition]:
         pairs = zip(images, truths, strict=True)
         return tuple(ArrayImage(image.name, halve(image.read()), truth) for image, truth in pairs)
 
-    coarse = MembraneSet(
+    coarse = replace(
+        native,
         name=f"{native.name}, averaged to {2 * native.pixel_size_nm:g} nm/px",
-        kind=native.kind,
         pixel_size_nm=2 * native.pixel_size_nm,
+        fingerprint=f"{native.fingerprint} halved",
         train=halved(native.train),
         validation=halved(native.validation),
         test=halved(native.test),
-        fingerprint=f"{native.fingerprint} halved",
     )
     return Condition("isbi", "ISBI 2012, 4 nm", native), Condition("isbi_coarse", "ISBI 2012, 8 nm", coarse)
 
@@ -251,8 +235,7 @@ class ImageFields:
     def f1(self) -> float:
         """F1 of membrane at a threshold of a half."""
         found = self.probability >= 0.5
-        both = int(np.count_nonzero(found & self.membrane))
-        return 2 * both / max(1, int(np.count_nonzero(found)) + int(np.count_nonzero(self.membrane)))
+        return 2 * int((found & self.membrane).sum()) / max(1, int(found.sum()) + int(self.membrane.sum()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,10 +261,8 @@ class ConditionFields:
         joined = np.concatenate(values)
         kept = np.isfinite(joined)
         if not kept.any():
-            raise InputError(
-                f"no {pixel_class} pixel of {self.condition.label} has a field: the network finds too little membrane. "
-                "Train it for more steps, or explain more images."
-            )
+            reason = "the network finds too little membrane. Train it for more steps, or explain more images."
+            raise InputError(f"no {pixel_class} pixel of {self.condition.label} has a field: {reason}")
         return Grouped(joined[kept], numbers[kept])
 
     def areas(
@@ -328,12 +309,7 @@ class ConditionFields:
 
 
 def survey(
-    condition: Condition,
-    network: MembraneNetwork,
-    integral: Integral,
-    *,
-    per_class: int,
-    seed: int,
+    condition: Condition, network: MembraneNetwork, integral: Integral, *, per_class: int, seed: int
 ) -> ConditionFields:
     """Return the fields of up to `per_class` pixels of each class in every test image of a condition.
 
@@ -387,21 +363,16 @@ def report_fields(run: Run, surveys: Sequence[ConditionFields], *, n_resamples: 
         share = 100 * float(areas.values.mean()) / (height * width * fields.pixel_size_nm**2)
         text = "S at k = 0.01 as a share of the image"
         run.metric(f"field_share_{name}", share, n=len(areas.values), unit="%", label=f"{text}, {label}")
-        seen, text = (
-            fields.field.area_nm2(fields.pixel_size_nm, height, width),
-            "Theoretical receptive field, within the image",
-        )
-        run.metric(f"receptive_field_{name}", seen, n=1, unit="nm^2", label=f"{text}, {label}")
+        seen, text = fields.field.area_nm2(fields.pixel_size_nm, height, width), "Theoretical receptive field"
+        run.metric(f"receptive_field_{name}", seen, n=1, unit="nm^2", label=f"{text}, within the image, {label}")
         maps = [one.attribution for one in fields.images]
         gaps = np.concatenate([np.abs(one.completeness_gap) for one in maps])
         relative = np.concatenate([one.relative_gap for one in maps])
         sums = np.concatenate([np.abs(one.maps).sum(axis=(1, 2), dtype=np.float64) for one in maps])
         every = [(one, target) for one in fields.images for target in one.sample.targets]
         chosen = np.unique(np.linspace(0, len(every) - 1, min(N_FOLLOWED, len(every))).round().astype(int))
-        alphas = np.linspace(0, 1, 41)
-        positions = np.array(
-            [halfway(alphas, fields.path_scores(every[place][0], every[place][1], alphas)) for place in chosen]
-        )
+        alphas, followed = np.linspace(0, 1, 41), [every[place] for place in chosen]
+        positions = np.array([halfway(alphas, fields.path_scores(one, target, alphas)) for one, target in followed])
         path = "Position on the path by which half of the score's change has happened"
         for key, median, text in (
             ("completeness_gap", relative[np.isfinite(relative)], "|Completeness gap| over |f(x) - f(baseline)|"),
@@ -412,10 +383,9 @@ def report_fields(run: Run, surveys: Sequence[ConditionFields], *, n_resamples: 
             n = len(gaps) if key == "completeness_gap_share" else len(median)
             if len(median):
                 run.metric(f"{key}_{name}", float(np.median(median)), n=n, label=f"{text}, median, {label}")
-        scores = [one.f1 for one in fields.images]
-        run.metric(f"f1_{name}", float(np.mean(scores)), n=len(scores), label=f"F1 of membrane at 0.5, {label}")
-        n_targets = float(sum(len(one.sample) for one in fields.images))
-        run.metric(f"n_targets_{name}", n_targets, n=len(fields.images), label=f"Attributed pixels, {label}")
+        f1, n = float(np.mean([one.f1 for one in fields.images])), len(fields.images)
+        run.metric(f"f1_{name}", f1, n=n, label=f"F1 of membrane at 0.5, {label}")
+        run.metric(f"n_targets_{name}", float(len(every)), n=n, label=f"Attributed pixels, {label}")
 
 
 def report_comparisons(
@@ -459,32 +429,18 @@ def show_field(
 
     The colour is full at a tenth of the largest value, or the single largest pixel would leave all others white.
     """
-    window, (row, column) = _about(one, target, half_px)
+    window, (row, column) = window_about(one, target, half_px)
     top = max(float(np.abs(window).max()) * _SATURATION, np.finfo(float).tiny)
     show_image(ax, np.zeros(window.shape), pixel_size_nm, title=title)
     ax.imshow(window, cmap="RdBu", vmin=-top, vmax=top, zorder=0.5)
     ax.plot(column, row, marker="+", color="black", markersize=7, markeredgewidth=1.0)
 
 
-def _about(values: NDArray[Any], target: Sequence[int], half_px: int) -> tuple[NDArray[Any], tuple[int, int]]:
+def window_about(values: NDArray[Any], target: Sequence[int], half_px: int) -> tuple[NDArray[Any], tuple[int, int]]:
+    """Return the square of an image about a target, and the target in it."""
     row, column = int(target[0]), int(target[1])
     top, left = max(0, row - half_px), max(0, column - half_px)
     return values[top : row + half_px + 1, left : column + half_px + 1], (row - top, column - left)
-
-
-def plot_path(fields: ConditionFields) -> Figure:
-    """Draw an image on its way from grey to itself, and the score of one pixel along the way."""
-    one = max(fields.images, key=lambda image: bool(len(image.sample.of("correct_membrane"))))
-    target = one.sample.targets[one.sample.of("correct_membrane")[0]]
-    steps = np.linspace(0, 1, 41)
-    figure, axes = plt.subplots(1, 5, figsize=(PAGE_WIDTH_IN, 1.75), width_ratios=(1, 1, 1, 1, 1.7))
-    for ax, alpha in zip(axes, (0.0, 0.33, 0.67, 1.0), strict=False):
-        window, (row, column) = _about(one.scaled * alpha, target, fields.half_width)
-        show_image(ax, window, fields.pixel_size_nm, title=f"α = {alpha:g}", grey_range=(-1.0, 1.0))
-        ax.plot(column, row, marker="+", color=CLASS_COLOURS["correct_membrane"], markersize=8)
-    axes[4].plot(steps, fields.path_scores(one, target, steps), color=COLOURS["blue"])
-    axes[4].set(xlabel="α, from baseline to image", ylabel="score (logit)")
-    return figure
 
 
 def plot_examples(surveys: Sequence[ConditionFields]) -> Figure:
@@ -502,17 +458,16 @@ def plot_examples(surveys: Sequence[ConditionFields]) -> Figure:
             places, colour = one.sample.of(name), CLASS_COLOURS[name]
             if not len(places):
                 ax.set_axis_off()
-                ax.text(0.5, 0.5, f"no {class_label(name)}", ha="center", transform=ax.transAxes)
+                ax.text(0.5, 0.5, f"no {name.replace('_', ' ')}", ha="center", transform=ax.transAxes)
                 continue
             target, maps = one.sample.targets[places[0]], one.attribution.maps
             for picture in upper:
                 ring = Circle((target[1], target[0]), one.image.shape[1] / 40, fill=False, edgecolor=colour, lw=1.8)
                 picture.add_patch(ring)
-            show_field(ax, maps[places[0]], fields.pixel_size_nm, target, fields.half_width, class_label(name))
+            show_field(ax, maps[places[0]], fields.pixel_size_nm, target, fields.half_width, name.replace("_", " "))
             ax.set_axis_on()
             ax.set(xticks=[], yticks=[])
-            for spine in ax.spines.values():
-                spine.set(visible=True, color=colour, linewidth=2.5)
+            ax.spines[:].set(visible=True, color=colour, linewidth=2.5)
     return figure
 
 
@@ -541,32 +496,11 @@ def plot_areas(
     left.set_ylabel("area of the field $S_k$ (nm²)")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     right.set_xticks(range(len(PIXEL_CLASSES)), [name.replace("_", "\n") for name in PIXEL_CLASSES])
-    right.set_ylabel("$S_{0.01}$ (nm²)")
-    right.set_ylim(bottom=0)
+    right.set(ylabel="$S_{0.01}$ (nm²)", ylim=(0, None))
     return figure
 
 
-def plot_radii(surveys: Sequence[ConditionFields]) -> Figure:
-    """Draw the fraction of the attribution within a radius, in px and in nm; triangles: how far the network sees."""
-    figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.1), sharey=True)
-    for fields, (colour, _) in zip(surveys, CONDITION_STYLES * 2, strict=False):
-        pairs = [(one, place) for one in fields.images for place in one.sample.of("correct_membrane")]
-        curves = [_within(one.attribution.maps[place], one.sample.targets[place]) for one, place in pairs]
-        mean = np.mean([curve[: min(map(len, curves))] for curve in curves], axis=0)
-        mean = mean[: (int(np.argmax(mean > 1 - 1e-6)) or len(mean)) + 1]
-        for ax, unit in zip(axes, (1.0, fields.pixel_size_nm), strict=True):
-            ax.plot(np.arange(len(mean)) * unit, mean, color=colour, label=fields.condition.label)
-            if fields.field.reach is not None:
-                ax.plot([fields.field.reach * unit], [1.0], marker="v", color=colour, markersize=6, clip_on=False)
-    for ax, name in zip(axes, ("pixels", "nm"), strict=True):
-        ax.set_xlabel(f"radius about the target ({name})")
-        ax.set_xlim(left=0)
-    axes[0].set(ylabel="fraction of the absolute attribution", ylim=(0, 1.02))
-    axes[0].legend(loc="lower right")
-    return figure
-
-
-def _within(one: NDArray[Any], target: NDArray[np.int64]) -> NDArray[np.float64]:
+def within_radii(one: NDArray[Any], target: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the fraction of |w| within 0, 1, 2 ... pixels of the target."""
     rows, columns = np.ogrid[: one.shape[0], : one.shape[1]]
     distance = np.ceil(np.hypot(rows - target[0], columns - target[1])).astype(np.int64)
@@ -604,13 +538,12 @@ def field_page(fields: ConditionFields, *, number: int = 0, name: str = "field",
     for place, index in enumerate(turns[:n_most]):
         row, column = (int(value) for value in one.sample.targets[index])
         kind, key = PIXEL_CLASSES[int(one.sample.classes[index])], f"{name}-{place}"
-        words, colour = html.escape(f"{class_label(kind)} at row {row}, column {column}"), CLASS_COLOURS[kind]
+        words, colour = html.escape(f"{kind.replace('_', ' ')} at row {row}, column {column}"), CLASS_COLOURS[kind]
         lines.append(f"{words}: {_sizes(one.attribution, int(index), fields.pixel_size_nm)}")
-        buttons += (
-            f'<input type="radio" name="{name}" id="{key}" aria-label="{words}"{"" if place else " checked"} style='
-            f'"left:{100 * column / width:.2f}%;top:{100 * row / height:.2f}%;accent-color:{colour};outline:2px solid '
-            f'{colour}">'
-        )
+        where = f"left:{100 * column / width:.2f}%;top:{100 * row / height:.2f}%"
+        look = f"{where};accent-color:{colour};outline:2px solid {colour}"
+        checked = "" if place else " checked"
+        buttons += f'<input type="radio" name="{name}" id="{key}" aria-label="{words}"{checked} style="{look}">'
         figure, ax = plt.subplots(figsize=(2.4, 2.4), dpi=100)
         show_field(ax, one.attribution.maps[index], fields.pixel_size_nm, (row, column), fields.half_width)
         buffer = io.BytesIO()
@@ -639,10 +572,9 @@ def _sizes(found: Attribution, index: int, pixel_size_nm: float) -> str:
     maps, targets = found.maps[index : index + 1], found.targets[index : index + 1]
     area = float(field_area(maps, PAPER_THRESHOLD, pixel_size_nm)[0])
     half, most = (float(radius_holding(maps, targets, share, pixel_size_nm)[0]) for share in (0.5, 0.9))
-    return (
-        f"S = {format_number(area, 3)} nm² at k = {PAPER_THRESHOLD:g}; half of the attribution within "
-        f"{format_number(half, 3)} nm, 90 % within {format_number(most, 3)} nm"
-    )
+    area_text, half_text, most_text = (format_number(value, 3) for value in (area, half, most))
+    within = f"half of the attribution within {half_text} nm, 90 % within {most_text} nm"
+    return f"S = {area_text} nm² at k = {PAPER_THRESHOLD:g}; {within}"
 
 
 def explore_live(

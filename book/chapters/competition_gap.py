@@ -35,40 +35,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from chapters.urisc_competition import (
-    ARCHITECTURES,
-    DATA_SETS,
-    DataSet,
-    best_of_architecture,
-    main_experiment,
-    make_table,
-    networks,
-    published_scores,
-    seed_score,
-    text_f1,
-)
+from chapters import urisc_competition as board
+from chapters.urisc_baselines import most_wrong
 from emseg.checks import require_number, require_one_of
 from emseg.errors import InputError, UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar, show_image
 from emseg.files import digest_of_file, find_root, write_atomically, write_json
+from emseg.membrane import scoring
 from emseg.membrane.dataset.labels import TRACK_2_FACTOR, downsampled_pair, grey_of_membrane
-from emseg.membrane.scoring import (
-    ClassScores,
-    ImageScores,
-    ScoreSettings,
-    compare,
-    find_patches,
-    map_errors,
-    score_image,
-    shifted_pair,
-)
 from emseg.membrane.scoring.pixels import COLOURS as ERROR_COLOURS
 from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR
-from emseg.reported import load_reported, select_reported
-from emseg.reported.display import DisplayTable
+from emseg.reported import DisplayTable, load_reported, select_reported, text_table
 from emseg.runs.session import Run
 
 SHIFTS_PX = (1, 2, 3)
@@ -114,7 +93,7 @@ class Labels:
     @property
     def line_width_px(self) -> float:
         """The mean width of a membrane, in pixels."""
-        return statistics.fmean(line_width(mask) for mask in self.masks)
+        return statistics.fmean(map(line_width, self.masks))
 
 
 Shifts = Mapping[str, tuple[Labels, Sequence["Shifted"]]]
@@ -177,9 +156,9 @@ class Example:
 
     key: str
     title: str
-    image: NDArray[np.uint8]
-    codes: NDArray[np.uint8]
-    scores: ImageScores
+    image: Bytes
+    codes: Bytes
+    scores: scoring.ImageScores
     pixel_size_nm: float
     predictor: str
 
@@ -211,30 +190,27 @@ def paper_fraction(data_set: str) -> float:
     return row.value / 100
 
 
-def network_f1(runs: pd.DataFrame, data_set: DataSet) -> dict[str, tuple[float, float]]:
+def network_f1(runs: pd.DataFrame, data_set: board.DataSet) -> dict[str, tuple[float, float]]:
     """Return (membrane F1, background F1) of the best plain network of each architecture on a data set."""
-    main, found = main_experiment(runs, data_set), {}
-    for architecture, name in ARCHITECTURES.items():
-        membrane, background = (
-            best_of_architecture(main, architecture, f"test_{of}_f1") for of in ("membrane", "background")
-        )
-        if membrane and background:
-            found[name] = (membrane.mean, background.mean)
+    main, found = board.main_experiment(runs, data_set), {}
+    for architecture, name in board.ARCHITECTURES.items():
+        f1 = [board.best_of_architecture(main, architecture, f"test_{of}_f1") for of in ("membrane", "background")]
+        if f1[0] and f1[1]:
+            found[name] = (f1[0].mean, f1[1].mean)
     return found
 
 
-def error_rates(runs: pd.DataFrame, data_set: DataSet, fraction: float) -> dict[str, ErrorRates]:
+def error_rates(runs: pd.DataFrame, data_set: board.DataSet, fraction: float) -> dict[str, ErrorRates]:
     """Return the rates of the paper's 0.97, with precision equal to recall, and of our best network."""
-    stated, main, best = text_f1(dataset="ISBI 2012", entrant="U-Net"), main_experiment(runs, data_set), 0.0
-    found = {f"the paper's {stated:g}": rates_of_scores(stated, stated, fraction)}
-    ours = {}
-    for network in networks(main):
-        f1, precision, recall = (
-            seed_score(main, network, f"test_membrane_{of}") for of in ("f1", "precision", "recall")
-        )
-        if f1 and precision and recall and f1.mean > best:
-            best, ours = f1.mean, {f"ours: {network.title}": rates_of_scores(precision.mean, recall.mean, fraction)}
-    return found | ours
+    stated, main = board.text_f1(dataset="ISBI 2012", entrant="U-Net"), board.main_experiment(runs, data_set)
+    ours: dict[float, tuple[str, ErrorRates]] = {}
+    for network in board.networks(main):
+        scores = [board.seed_score(main, network, f"test_membrane_{of}") for of in ("f1", "precision", "recall")]
+        f1, precision, recall = (score.mean if score else math.nan for score in scores)
+        if not math.isnan(f1 + precision + recall):
+            ours[f1] = (f"ours: {network.title}", rates_of_scores(precision, recall, fraction))
+    best = [ours[max(ours)]] if ours else []
+    return dict([(f"the paper's {stated:g}", rates_of_scores(stated, stated, fraction)), *best])
 
 
 def label_sets(data: str, *, folder: str = "", n_images: int, size_um: float, seed: int) -> tuple[Labels, ...]:
@@ -295,9 +271,9 @@ def tolerance_curve(labels: Labels, shift_px: int, tolerances_nm: Sequence[float
     ]
 
 
-def _moved(mask: Mask, shift: tuple[int, int], labels: Labels, tolerance_nm: float) -> dict[str, ClassScores]:
-    moved, still = (np.ascontiguousarray(one) for one in shifted_pair(mask, *shift))
-    return map_errors(still, moved, tolerance_nm / labels.pixel_size_nm).scores()
+def _moved(mask: Mask, shift: tuple[int, int], labels: Labels, tolerance_nm: float) -> dict[str, scoring.ClassScores]:
+    moved, still = (np.ascontiguousarray(one) for one in scoring.shifted_pair(mask, *shift))
+    return scoring.map_errors(still, moved, tolerance_nm / labels.pixel_size_nm).scores()
 
 
 def track2_factor(pixel_size_nm: float) -> float:
@@ -316,8 +292,7 @@ def downsample_label(truth: Mask, shifts_px: Sequence[int], factor: float = TRAC
     side = int((min(truth.shape) - max(shifts_px, default=0)) / factor)
     source = round(side * factor)
 
-    def resized(mask: Mask) -> Mask:
-        """As the authors did it."""
+    def resized(mask: Mask) -> Mask:  # as the authors did it
         return downsampled_pair(np.zeros(mask.shape, np.uint8), np.ascontiguousarray(mask), (side, side))[1]
 
     whole = truth[:source, :source]
@@ -325,18 +300,16 @@ def downsample_label(truth: Mask, shifts_px: Sequence[int], factor: float = TRAC
     coverage = np.asarray(cv2.resize(whole.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA))
     nearest = cv2.resize(whole.view(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
     moved = [truth[by : by + source, by : by + source] for by in shifts_px]
+    strict = scoring.ScoreSettings(tolerance_px=0.0)
     return Downsampled(
-        factor=factor,
-        truth=whole,
-        label=label,
-        kept=coverage > 0,
+        *(factor, whole, label, coverage > 0),
         covered_f1=tuple(f1_of_masks(coverage >= least, label) for least in COVERAGES),
         nearest_f1=f1_of_masks(nearest, label),
         moved_f1=tuple(f1_of_masks(resized(one), label) for one in moved),
         moved_f1_full=tuple(f1_of_masks(one, whole) for one in moved),
-        broken=score_image(label, coverage > 0, ScoreSettings(tolerance_px=0.0)).objects.broken_membranes,
-        cells_before=find_patches(np.ascontiguousarray(whole), 4, value=False).n,
-        cells_after=find_patches(label, 4, value=False).n,
+        broken=scoring.score_image(label, coverage > 0, strict).objects.broken_membranes,
+        cells_before=scoring.find_patches(np.ascontiguousarray(whole), 4, value=False).n,
+        cells_after=scoring.find_patches(label, 4, value=False).n,
     )
 
 
@@ -367,20 +340,16 @@ def find_network(data: str, track: str, *, architecture: str = "unet", root: Pat
         threshold = float(about["threshold"])
         missing = [name for name in _NEEDED if name not in about]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{beside.name} must be a JSON file that says where {weights.name} comes from, with a threshold; "
-            f"got {error}. Restore both files."
-        ) from None
+        must = f"must be a JSON file that says where {weights.name} comes from, with a threshold"
+        raise InputError(f"{beside.name} {must}; got {error}. Restore both files.") from None
     if missing or not 0 <= threshold <= 1:
-        raise InputError(
-            f"{beside.name} must hold {', '.join(_NEEDED)}, the threshold from 0 to 1; it lacks "
-            f"{', '.join(missing) or 'nothing'} and has a threshold of {threshold:g}. Restore both files."
-        )
+        must = f"must hold {', '.join(_NEEDED)}, the threshold from 0 to 1"
+        found = f"lacks {', '.join(missing) or 'nothing'} and has a threshold of {threshold:g}"
+        raise InputError(f"{beside.name} {must}; it {found}. Restore both files.")
     if not weights.is_file() or digest_of_file(weights) != about["sha256"]:
-        raise InputError(
-            f"{weights.name} must be the file that {beside.name} describes, by its SHA-256; it is "
-            f"{'another' if weights.is_file() else 'missing'}. Restore both files, or keep the network again."
-        )
+        must = f"must be the file that {beside.name} describes, by its SHA-256"
+        found = f"is {'another' if weights.is_file() else 'missing'}"
+        raise InputError(f"{weights.name} {must}; it {found}. Restore both files, or keep the network again.")
     return KeptNetwork(weights, str(about["cell"]), threshold, about)
 
 
@@ -395,9 +364,8 @@ def keep_network(record: Mapping[str, Any], weights: Path, cell: str, *, root: P
         raise UsageError(f"a kept network must have learned from synthetic images alone; got {', '.join(kinds)}.")
     content = weights.read_bytes()
     if len(content) > LARGEST_BYTES:
-        raise UsageError(
-            f"a kept network must have at most {LARGEST_BYTES:,} bytes; {weights.name} has {len(content):,}."
-        )
+        most = f"at most {LARGEST_BYTES:,} bytes"
+        raise UsageError(f"a kept network must have {most}; {weights.name} has {len(content):,}.")
     of = record["parameters"]
     place = _place(root or find_root(), of["data"], of["track"], of["network"])
     write_atomically(place, content)
@@ -414,7 +382,7 @@ def _place(root: Path, data: str, track: str, architecture: str) -> Path:
     return root / FOLDER / f"{'_'.join(part for part in (data, track, architecture) if part)}.safetensors"
 
 
-def ridge_strength(image: NDArray[np.uint8], pixel_size_nm: float) -> NDArray[np.float32]:
+def ridge_strength(image: Bytes, pixel_size_nm: float) -> NDArray[np.float32]:
     """Return how strongly a dark line as wide as a membrane passes through each pixel; at least 0."""
     sigma = max(MEMBRANE_NM / pixel_size_nm / 2, 1.0)
     smooth = cv2.GaussianBlur(image.astype(np.float32) / 255, (0, 0), sigma)
@@ -452,57 +420,40 @@ def predict_examples(
     found = []
     for track, key in shown.get(data, (("track1", "track1"),)):
         kept = None if weights else find_network(data, track)
-        n, side_px = 0, size_px
+        counts: dict[str, Any] = {"size_px": size_px}
         if data == "synthetic":
-            n, side_px = (
-                1,
-                round(size_px * synthetic_track("track1").pixel_size_nm / synthetic_track(track).pixel_size_nm),
-            )
-        counts: Any = {"n_train": n, "n_validation": n, "n_test": n, "size_px": side_px, "seed": seed}
-        opened = open_membrane_set(data, track=track or "track1", folder=folder, **counts)
+            zoom = synthetic_track("track1").pixel_size_nm / synthetic_track(track).pixel_size_nm
+            counts = {"n_train": 1, "n_validation": 1, "n_test": 1, "size_px": round(size_px * zoom)}
+        opened = open_membrane_set(data, track=track or "track1", folder=folder, seed=seed, **counts)
         nm, test = opened.pixel_size_nm, opened.labelled_test[0]
         assert nm is not None
         image, truth = test.read(), test.read_membrane()
         if kept is None and not weights:
             predictor = "dark ridges, for no network is kept for this data set"
-            chosen_on = [(ridge_strength(one.read(), nm), one.read_membrane()) for one in opened.validation]
-            least = ridge_threshold([one for one, _ in chosen_on], [one for _, one in chosen_on])
+            strengths = [ridge_strength(one.read(), nm) for one in opened.validation]
+            least = ridge_threshold(strengths, [one.read_membrane() for one in opened.validation])
             prediction = ridge_strength(image, nm) >= least
         else:
             place = Path(weights).expanduser() if kept is None else kept.weights
             predictor = place.stem if kept is None else f"the kept network {kept.cell}"
             least = threshold if kept is None else kept.threshold
             prediction = predict_membrane(load_network(place), image) >= least
-        compared = compare(prediction, truth, ScoreSettings(pixel_size_nm=nm))
-        title = DATA_SETS[data, track]
+        compared = scoring.compare(prediction, truth, scoring.ScoreSettings(pixel_size_nm=nm))
+        title = board.DATA_SETS[data, track]
         found.append(Example(key, title, image, compared.codes, compared.scores, nm, predictor))
     return tuple(found)
 
 
-def worst_places(
-    example: Example, side_px: int, n: int, *, false: bool
-) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+def worst_places(example: Example, side_px: int, n: int, *, false: bool) -> list[tuple[Bytes, Bytes]]:
     """Return `n` crops (image, codes), apart from each other, with most false or missed membrane beyond tolerance."""
     wrong = example.codes == (FALSE_POSITIVE if false else FALSE_NEGATIVE)
-    density = cv2.boxFilter(wrong.astype(np.float32), -1, (side_px, side_px), normalize=False)
-    margin = side_px // 2
-    height, width = wrong.shape
-    found = []
-    for _ in range(n):
-        inner = density[margin : height - margin, margin : width - margin]
-        if inner.size == 0 or inner.max() <= 0:
-            break
-        row, column = (int(place) for place in np.unravel_index(int(inner.argmax()), inner.shape))
-        window = slice(row, row + side_px), slice(column, column + side_px)
-        found.append((example.image[window], example.codes[window] & np.uint8(NEAR - 1)))
-        top, left = max(row + margin - side_px, 0), max(column + margin - side_px, 0)
-        density[top : row + margin + side_px, left : column + margin + side_px] = 0
-    return found
+    windows = [(rows, columns) for rows, columns, _ in most_wrong(wrong, side_px, n)]
+    return [(example.image[window], example.codes[window] & np.uint8(NEAR - 1)) for window in windows]
 
 
 def report_classes(run: Run) -> None:
     """Note what fraction of wrong pixels 0.97 means for each class, by the paper's own membrane fraction."""
-    fraction, stated = paper_fraction("ISBI 2012"), text_f1(dataset="ISBI 2012", entrant="U-Net")
+    fraction, stated = paper_fraction("ISBI 2012"), board.text_f1(dataset="ISBI 2012", entrant="U-Net")
     of_membrane, of_background = pixel_error(stated, fraction), pixel_error(stated, 1 - fraction)
     label = "Share of wrong pixels if 0.97 is the {}'s F1"
     run.metric("error_if_membrane", of_membrane, n=1, label=label.format("membrane"))
@@ -513,7 +464,7 @@ def report_classes(run: Run) -> None:
 
 def report_imbalance(run: Run, rates: Mapping[str, ErrorRates]) -> None:
     """Note what F1 unchanged error rates give at U-RISC's fraction, and their part of the paper's drop."""
-    stated, low = (text_f1(dataset=name, entrant="U-Net") for name in ("ISBI 2012", "U-RISC"))
+    stated, low = (board.text_f1(dataset=name, entrant="U-Net") for name in ("ISBI 2012", "U-RISC"))
     for key, (name, one) in zip(("paper", "ours"), rates.items(), strict=False):
         before, after = (one.f1(paper_fraction(data_set)) for data_set in ("ISBI 2012", "U-RISC"))
         run.metric(f"f1_before_imbalance_{key}", before, n=1, label=f"F1 at ISBI's membrane fraction, {name}")
@@ -525,7 +476,7 @@ def report_imbalance(run: Run, rates: Mapping[str, ErrorRates]) -> None:
 
 def report_shifts(run: Run, shifted: Shifts) -> None:
     """Note fractions, line widths and the F1 of shifted labels; and the loss by three pixels over the leader's."""
-    leader = next(row.value or math.nan for row in published_scores("Track 1") if row.about("entrant") == "SCP173")
+    scores_of = {row.about("entrant"): row.value or math.nan for row in board.published_scores("Track 1")}
     for key, (labels, scores) in shifted.items():
         n = len(labels.masks)
         run.metric(f"{key}_fraction", labels.fraction, n=n, label=f"Membrane fraction, {labels.name}")
@@ -538,37 +489,35 @@ def report_shifts(run: Run, shifted: Shifts) -> None:
                 metric = f"{key}_shift{one.shift_px}_{name}"
                 run.metric(metric, statistics.fmean(values), n=n, spread=spread, label=label)
         if key in ("urisc", "urisc_fine"):
-            loss = (1 - scores[-1].mean_f1) / (1 - leader)
+            loss = (1 - scores[-1].mean_f1) / (1 - scores_of["SCP173"])
             label = f"Loss of the truth moved by {scores[-1].shift_px} px over what the leader lacks of 1"
             run.metric("shift_loss_share", loss, n=n, label=label)
 
 
 def report_downsampling(run: Run, found: Sequence[Downsampled], shifts_px: Sequence[int]) -> None:
     """Note what a perfect predictor of the full size loses on Track 2's labels, and what these labels lose."""
-
-    def note(name: str, value: float | Callable[[Downsampled], float], label: str, unit: str = "1") -> None:
-        mean = statistics.fmean(map(value, found)) if callable(value) else value
-        run.metric(name, mean, unit=unit, n=len(found), label=label)
-
-    best_share, best = best_coverage(found)
-    text = "F1 on Track 2 labels of the full-size truth"
-    note("track2_half_f1", lambda one: one.half_covered_f1, f"{text}, half-covered pixels")
-    note("track2_best_f1", best, f"{text}, best share of area")
-    note("track2_best_share", best_share, "The share of area with the best F1")
-    note("track2_nearest_f1", lambda one: one.nearest_f1, "The same, by the nearest pixel")
-    note("track2_ceiling_loss", 1 - best, "Loss of a perfect full-size predictor on Track 2 labels, at best")
-    note("track1_width", lambda one: line_width(one.truth), "Line width at full size", "px")
-    note("track2_width", lambda one: line_width(one.label), "Line width on Track 2", "px")
-    note("track2_broken", lambda one: one.broken, "Broken membranes in a Track 2 label")
-    note("cells_before", lambda one: one.cells_before, "Cells in a label at full size")
-    note("cells_after", lambda one: one.cells_after, "Cells in the same label on Track 2")
+    (best_share, best), truth = best_coverage(found), "F1 on Track 2 labels of the full-size truth"
+    table: list[tuple[str, float | Callable[[Downsampled], float], str, str]] = [
+        ("track2_half_f1", lambda one: one.half_covered_f1, f"{truth}, half-covered pixels", "1"),
+        ("track2_best_f1", best, f"{truth}, best share of area", "1"),
+        ("track2_best_share", best_share, "The share of area with the best F1", "1"),
+        ("track2_nearest_f1", lambda one: one.nearest_f1, "The same, by the nearest pixel", "1"),
+        ("track2_ceiling_loss", 1 - best, "Loss of a perfect full-size predictor on Track 2 labels, at best", "1"),
+        ("track1_width", lambda one: line_width(one.truth), "Line width at full size", "px"),
+        ("track2_width", lambda one: line_width(one.label), "Line width on Track 2", "px"),
+        ("track2_broken", lambda one: one.broken, "Broken membranes in a Track 2 label", "1"),
+        ("cells_before", lambda one: one.cells_before, "Cells in a label at full size", "1"),
+        ("cells_after", lambda one: one.cells_after, "Cells in the same label on Track 2", "1"),
+    ]
     middle = round(found[0].factor / 2)
     if middle in shifts_px:
-        place = list(shifts_px).index(middle)
-        text = f"F1 of the truth {middle} source pixels off along both axes"
-        note("track2_moved_f1", lambda one: one.moved_f1[place], f"{text}, on Track 2")
-        note("track1_moved_f1", lambda one: one.moved_f1_full[place], f"{text}, at full size")
-    first, second = (published_scores(track)[2].value or math.nan for track in ("Track 1", "Track 2"))
+        k, moved = list(shifts_px).index(middle), f"F1 of the truth {middle} source pixels off along both axes"
+        table.append(("track2_moved_f1", lambda one: one.moved_f1[k], f"{moved}, on Track 2", "1"))
+        table.append(("track1_moved_f1", lambda one: one.moved_f1_full[k], f"{moved}, at full size", "1"))
+    for name, value, label, unit in table:
+        mean = statistics.fmean(map(value, found)) if callable(value) else value
+        run.metric(name, mean, unit=unit, n=len(found), label=label)
+    first, second = (board.published_scores(track)[2].value or math.nan for track in ("Track 1", "Track 2"))
     run.metric("leaders_drop", first - second, n=2, label="The paper's leaders: F1, Track 1 minus 2")
 
 
@@ -596,23 +545,24 @@ def imbalance_table(rates: Mapping[str, ErrorRates]) -> DisplayTable:
         "this run's kind of data is taken."
     )
     header = ["Rates of", "Membrane found", "Background called membrane", *(f"F1 at {one:.1%}" for one in fractions)]
-    return make_table(caption, header, rows, "imbalance")
+    return board.make_table(caption, header, rows, "imbalance")
 
 
 def shifts_table(shifted: Shifts, tolerance_nm: float) -> DisplayTable:
     """Return the labels with their fraction, line width and the F1 of each shift."""
-    rows = []
-    for labels, scores in shifted.values():
+    rows = {}
+    for key, (labels, scores) in shifted.items():
         last = (statistics.fmean(values) for values in (scores[-1].background_f1, scores[-1].tolerant_f1))
         f1 = (f"{value:.3f}" for value in (*(one.mean_f1 for one in scores), *last))
-        rows.append([labels.name, f"{labels.fraction:.1%}", f"{labels.line_width_px:.1f}", *f1])
+        named = (labels.name, f"{labels.fraction:.1%}", f"{labels.line_width_px:.1f}")
+        rows[f"shift-{key.replace('_', '-')}"] = (*named, *f1)
     shifts = [f"{one.shift_px} px" for one in next(iter(shifted.values()))[1]]
     caption = (
         "F1 of a truth against itself, moved down and moved right (mean of both). The last two columns are for the "
         f"largest shift: the background's F1, and the membrane's within {tolerance_nm:g} nm."
     )
     header = ["Labels", "Membrane", "Line width, px", *shifts, f"background, {shifts[-1]}", f"tolerant, {shifts[-1]}"]
-    return make_table(caption, header, rows, [f"shift-{key.replace('_', '-')}" for key in shifted])
+    return text_table(caption, header, rows)
 
 
 def downsampling_table(found: Sequence[Downsampled]) -> DisplayTable:
@@ -628,7 +578,7 @@ def downsampling_table(found: Sequence[Downsampled]) -> DisplayTable:
         for name, values in predictors.items()
     ]
     caption = "F1 on Track 2 labels of predictors that know every pixel of the full-size label."
-    return make_table(caption, ("Predictor", "F1, mean", "Lowest", "Highest", "Images"), rows, "downsampling")
+    return board.make_table(caption, ("Predictor", "F1, mean", "Lowest", "Highest", "Images"), rows, "downsampling")
 
 
 def plot_errors(examples: Sequence[Example], *, side_nm: float = 700, n: int = 2) -> Figure:
@@ -658,63 +608,6 @@ def plot_errors(examples: Sequence[Example], *, side_nm: float = 700, n: int = 2
     return figure
 
 
-def plot_pixel_errors(isbi_fraction: float, ours: Mapping[str, tuple[float, float]], reported: float = 0.97) -> Figure:
-    """Draw F1 of both classes against the fraction of wrong pixels; the paper's bound is dashed.
-
-    `ours`: F1 of (membrane, background) by network.
-    """
-    figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 3.0))
-    errors = np.linspace(0, 0.12, 121)
-    for fraction, name, colour in ((isbi_fraction, "membrane", "vermilion"), (1 - isbi_fraction, "background", "blue")):
-        ax.plot(errors, [f1_at_pixel_error(one, fraction) for one in errors], color=COLOURS[colour], label=name)
-    ax.axhline(reported, color="black", ls="--", lw=0.9)
-    ax.text(0.1195, reported + 0.004, f"the paper: over {reported:g}", ha="right", va="bottom", fontsize=8)
-    for (name, scores), marker in zip(ours.items(), "oDs^v", strict=False):
-        error = 2 * (1 - scores[0]) * isbi_fraction
-        ax.plot([error, error], scores, marker, ms=5, mfc="white", color="black", label=f"ours, {name}")
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    label = "fraction of wrong pixels, half missed and half false"
-    ax.set(xlim=(0, 0.12), ylim=(0.7, 1.005), xlabel=label, ylabel="F1")
-    ax.legend(loc="lower left")
-    return figure
-
-
-def plot_imbalance(rates: Mapping[str, ErrorRates], isbi_fraction: float, urisc_fraction: float) -> Figure:
-    """Draw F1 against the membrane fraction at unchanged error rates, and the two data sets' fractions."""
-    figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 3.0))
-    fractions, ends = np.geomspace(0.02, 0.4, 80), [urisc_fraction, isbi_fraction]
-    for (name, one), colour in zip(rates.items(), ("black", "blue", "vermilion", "green"), strict=False):
-        ax.plot(fractions, [one.f1(p) for p in fractions], color=COLOURS[colour], label=name)
-        ax.plot(ends, [one.f1(p) for p in ends], "o", ms=4, color=COLOURS[colour])
-    for fraction, name in zip(ends, ("U-RISC", "ISBI 2012"), strict=True):
-        ax.axvline(fraction, color=COLOURS["grey"], lw=0.8, ls=":")
-        ax.text(fraction, 1.005, name, ha="center", va="bottom", fontsize=8, color=COLOURS["grey"])
-    ax.set(xscale="log", ylim=(0.4, 1.0), xlabel="membrane, fraction of pixels", ylabel="F1 of membrane")
-    ax.set_xticks([0.02, 0.05, 0.1, 0.2, 0.4], ["2 %", "5 %", "10 %", "20 %", "40 %"])
-    ax.minorticks_off()
-    ax.legend(loc="lower right")
-    return figure
-
-
-def plot_shifts(
-    shifted: Shifts, tolerances: Mapping[str, Sequence[float]], tolerances_nm: Sequence[float], shift_px: int
-) -> Figure:
-    """Draw strict F1 against the shift in pixels, and in line widths, and F1 against a tolerance in nm."""
-    figure, axes = plt.subplots(1, 3, figsize=(PAGE_WIDTH_IN, 3.2), sharey=True)
-    for key, (labels, scores) in shifted.items():
-        look: dict[str, Any] = {"color": COLOURS["blue" if key.startswith("urisc") else "vermilion"], "marker": "o"}
-        look |= {"ms": 3.5, "ls": "--" if key.endswith("coarse") else "-", "label": labels.name}
-        pixels, f1 = [0, *(one.shift_px for one in scores)], [1.0, *(one.mean_f1 for one in scores)]
-        axes[0].plot(pixels, f1, **look)
-        axes[1].plot([one / labels.line_width_px for one in pixels], f1, **look)
-        axes[2].plot(tolerances_nm, tolerances[key], **look)
-    axes[0].set(xlabel="shift, pixels", ylabel="F1 of membrane", title="strict", ylim=(0.6, 1.01))
-    axes[1].set(xlabel="shift, line widths", title="strict")
-    axes[2].set(xlabel="tolerance, nm", title=f"tolerant, shift of {shift_px} px")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
-
-
 def plot_track2(found: Sequence[Downsampled], shifts_px: Sequence[int], pixel_size_nm: float, side_px: int) -> Figure:
     """Draw one place before and after downsampling, and what perfect full-size predictors reach on the labels."""
     figure = plt.figure(figsize=(PAGE_WIDTH_IN, 5.0))
@@ -729,8 +622,7 @@ def plot_track2(found: Sequence[Downsampled], shifts_px: Sequence[int], pixel_si
         show_image(ax, grey_of_membrane(mask), nm, title=title, grey_range=(0.0, 255.0))
         ax.set_axis_on()
         ax.set(xticks=[], yticks=[])
-        for spine in ax.spines.values():
-            spine.set(visible=True, color=COLOURS["grey"])
+        ax.spines[:].set(visible=True, color=COLOURS["grey"])
     left, right = lower.subplots(1, 2, sharey=True)
     left.plot(COVERAGES, np.mean([one.covered_f1 for one in found], axis=0), color=COLOURS["blue"])
     left.set(xlabel="membrane where this fraction of the pixel is", ylabel="F1 on the Track 2 label", ylim=(0.0, 1.02))

@@ -1,18 +1,36 @@
-"""The chapter `urisc_baselines`: scores of one trained network as metrics and as a table, its curves and its errors.
+"""The chapter `urisc_baselines`: one membrane network from end to end, its scores as metrics, a table and figures.
+
+The work folder of a training is named by everything that determines its weights: design, plan, data, start, and the
+training code. So an interrupted run resumes, a finished one is not repeated, and a change of the code starts afresh.
+Predictions and truths are saved beside the weights as images that `emseg score` reads:
+
+    predictions/test/NAME.png   grey: 255 for a probability of 1, so membrane is bright
+    truth/test/NAME.png         0 and 255, membrane bright as well
+
+The threshold is the one with the best F1 of membrane on the validation images. Test images are predicted and scored at
+it; nothing is chosen on them. With refinement a second network is trained to correct the first one's prediction, in a
+folder whose name has a digest of the first one's weights; both are scored alike, each at its threshold. With a refit
+the network is trained again on training and validation images together. Test images are then scored at the thresholds
+of the first training, and the validation scores are the first training's too.
 
 Every score is the mean over images; its spread is their standard deviation, its interval a 95 % bootstrap over images
 (percentiles of the mean), which covers other images of the same kind and not other seeds. `..._first` is the score of a
 network before its refinement or its refit.
 """
 
+import json
 import math
+import re
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from jaxtyping import Bool, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,25 +38,308 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
+from tqdm import tqdm
 
-from chapters.membrane_experiment import PartScores, ScoredNetwork
+from emseg.checks import require_count
 from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
-from emseg.files import find_root
-from emseg.membrane.networks import RefinedNetwork
-from emseg.membrane.scoring import best_thresholds, map_errors, membrane_at, spread
+from emseg.files import digest_of, find_root, write_atomically
+from emseg.images import read_gray
+from emseg.membrane import scoring
+from emseg.membrane.dataset import MembraneImage, MembraneSet
+from emseg.membrane.networks import REFINING_CHANNELS, NetworkDesign, RefinedNetwork, attention_options
 from emseg.membrane.scoring.pixels import COLOURS as ERROR_COLOURS
 from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, TRUE_POSITIVE
-from emseg.membrane.training import TrainedNetwork
-from emseg.membrane.training.membrane_prediction import middle
-from emseg.reported.display import DisplayTable, Shown
+from emseg.membrane.training import PLANS, Augmentation, Start, TrainedNetwork, TrainingPlan, train_network
+from emseg.membrane.training import membrane_prediction as prediction
+from emseg.membrane.training.membrane_trainer import state_digest, training_settings
+from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
+from emseg.source_code import code_digest
 from emseg.wording import format_number
 
 if TYPE_CHECKING:
     from emseg.membrane.pretraining import FileStart
 
-# name in the record: (name in `ImageScores.row`, label, unit, whether more is better)
+# What determines the weights: a change there makes a saved training old.
+_TRAINING_CODE = (
+    *(f"membrane/training/{name}.py" for name in ("crop_sampling", "membrane_plan", "membrane_trainer")),
+    *("training/*.py", "membrane/networks/*.py", "membrane/losses.py", "frequency/*.py"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PartScores:
+    """The images of a part with their scores at the chosen threshold, and how F1 depends on the threshold.
+
+    `predictions` and `truths` hold a PNG for each image, of the same name, membrane bright in both.
+    """
+
+    images: tuple[MembraneImage, ...]
+    predictions: tuple[Path, ...]
+    truths: tuple[Path, ...]
+    scores: tuple[scoring.ImageScores, ...]
+    curve: prediction.ThresholdCurve
+
+    def levels(self, place: int) -> NDArray[np.uint8]:
+        """Return the prediction of an image, 0 to 255."""
+        return read_gray(self.predictions[place])
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredNetwork:
+    """A trained network with its threshold, and the scores of "validation" and of "test", made by `settings`.
+
+    `v_rand_threshold` is the one of ISBI 2012's thresholds with the best V-Rand on the validation images. `first` is
+    the network before a refinement or a refit.
+    """
+
+    trained: TrainedNetwork
+    threshold: float
+    v_rand_threshold: float | None
+    parts: Mapping[str, PartScores]
+    settings: scoring.ScoreSettings
+    seconds_per_megapixel: float
+    work_dir: Path
+    first: "ScoredNetwork | None" = None
+
+    @property
+    def second_stage(self) -> str:
+        """What the second training was: "refinement", "refit", or nothing."""
+        if self.first is None:
+            return ""
+        return "refinement" if isinstance(self.trained.network, RefinedNetwork) else "refit"
+
+
+def make_design(
+    network: str, encoder: str, *, encoder_depth: int, base_channels: int, attention: str, reduction: int
+) -> NetworkDesign:
+    """Return a design; `reduction` goes to the attentions that have one."""
+    options = {"reduction": reduction} if "reduction" in attention_options(attention) else {}
+    given: dict[str, Any] = {"architecture": network, "encoder": encoder, "attention": attention}  # checked there
+    return NetworkDesign(encoder_depth=encoder_depth, base_channels=base_channels, attention_options=options, **given)
+
+
+def make_plan(
+    name: str,
+    *,
+    n_steps: int = 0,
+    batch: int = 0,
+    crop_size: int = 0,
+    learning_rate: float = 0.0,
+    bend_px: float = 0.0,
+    zoom: float = 1.25,
+    **changes: Any,
+) -> TrainingPlan:
+    """Return the plan of this name with changes; 0 keeps its steps, batch, crops and learning rate."""
+    plan = with_steps(PLANS[name], n_steps or PLANS[name].n_steps)
+    given = {"batch_size": batch, "crop_size": crop_size, "learning_rate": learning_rate}
+    plan = plan.changed(**{field: value for field, value in given.items() if value})
+    return plan.changed(augmentation=Augmentation(bend_px=bend_px, zoom=zoom), **changes)
+
+
+def with_steps(plan: TrainingPlan, n_steps: int) -> TrainingPlan:
+    """Return the plan with another number of steps, the same fraction of them for warm-up."""
+    return plan.changed(n_steps=n_steps, warm_up_steps=plan.warm_up_steps * n_steps // plan.n_steps)
+
+
+def with_label_fraction(membrane_set: MembraneSet, fraction: float, *, seed: int = 0) -> MembraneSet:
+    """Return the set with a fraction of its training images, at least one, drawn by `seed`; the rest is unchanged."""
+    if not 0 < fraction <= 1:
+        raise UsageError(f"`label_fraction` must be above 0 and at most 1; got {fraction!r}.")
+    n = max(1, round(fraction * len(membrane_set.train)))
+    order = np.random.default_rng(seed).permutation(len(membrane_set.train))[:n]
+    return replace(membrane_set, train=tuple(membrane_set.train[place] for place in sorted(order)))
+
+
+def starting_point(
+    pretraining: str,
+    design: NetworkDesign,
+    membrane_set: MembraneSet,
+    folder: str | Path,
+    *,
+    file: str | Path = "",
+    sha256: str = "",
+    n_steps: int = 0,
+    seed: int = 0,
+    device: str = "auto",
+) -> "FileStart | None":
+    """Return what the network starts from: None for random weights.
+
+    "moco" pretrains the encoder on the whole set's training images without their labels, for `n_steps` (0: the short
+    plan's), in a folder below `folder`; "cem500k" loads the checkpoint `file`, with the digest `sha256` if given.
+    """
+    if pretraining == "none":
+        return None
+    from emseg.membrane.pretraining import SHORT, pretrained_start  # imports what a training alone does not need
+
+    n_steps = n_steps or SHORT.n_steps
+    warm_up_steps = SHORT.warm_up_steps * n_steps // SHORT.n_steps
+    plan = replace(SHORT, seed=seed, device=device, n_steps=n_steps, warm_up_steps=warm_up_steps)
+    source: dict[str, Any] = {"file": file, "sha256": sha256, "progress": False}
+    return pretrained_start(pretraining, design, membrane_set, plan, _place(folder), **source)
+
+
+def train_and_score(
+    design: NetworkDesign,
+    plan: TrainingPlan,
+    membrane_set: MembraneSet,
+    folder: str | Path,
+    *,
+    start: Start | None = None,
+    refinement_steps: int = 0,
+    refit: bool = False,
+    tta: bool = False,
+    tile: int = prediction.WHOLE_IMAGE,
+    tolerance_px: float = 3.0,
+    progress: bool = True,
+) -> ScoredNetwork:
+    """Train `design` on the set in a folder below `folder`, predict and score; finished parts are not repeated.
+
+    A relative `folder` is below the project's root. With `refinement_steps` a second network of the same design is then
+    trained by the same plan for this many steps, from random weights, to correct the first; with `refit` one is then
+    trained by the same plan on training and validation images together. `tta` averages over eight views, `tile` is as
+    in `predict_membrane`, `tolerance_px` the radius of the tolerant scores.
+    """
+    require_count("refinement_steps", refinement_steps, 0)
+    if refit and refinement_steps:
+        given = f"refit={refit} and refinement_steps={refinement_steps}"
+        repair = "Refit, or refine with refit=False."
+        raise UsageError(f"`refit` and `refinement_steps` exclude each other; got {given}. {repair}")
+    labelled = {"validation": membrane_set.validation, "test": membrane_set.labelled_test}
+    for part, images in labelled.items():
+        if not images:
+            raise UsageError(f"{membrane_set.name} has no labelled images for {part}. Use a set with some.")
+    settings = scoring.ScoreSettings(tolerance_px=tolerance_px, pixel_size_nm=membrane_set.pixel_size_nm)
+    views: dict[str, Any] = {"tta": tta, "tile": tile, "progress": progress}
+
+    def train(design: NetworkDesign, plan: TrainingPlan, images: MembraneSet, **begin: Any) -> TrainedNetwork:
+        work_dir = _place(folder) / work_name(design, plan, images, **begin)
+        return train_network(design, plan, images, work_dir, progress=progress, **begin)
+
+    trained = train(design, plan, membrane_set, start=start)
+    scored = _scored(trained, labelled, settings, **views)
+    if refit:
+        everything = replace(membrane_set, train=(*membrane_set.train, *membrane_set.validation), validation=())
+        again = train(design, plan.changed(validate_every=0), everything, start=start)
+        test = {"test": labelled["test"]}
+        return _scored(replace(again, first=trained), test, settings, **views, chosen=scored)
+    if not refinement_steps:
+        return scored
+    refining = replace(design, in_channels=REFINING_CHANNELS)
+    refined = train(refining, with_steps(plan, refinement_steps), membrane_set, first=trained)
+    return replace(_scored(refined, labelled, settings, **views), first=scored)
+
+
+def _scored(
+    trained: TrainedNetwork,
+    labelled: Mapping[str, tuple[MembraneImage, ...]],
+    settings: scoring.ScoreSettings,
+    *,
+    tta: bool,
+    tile: int,
+    progress: bool,
+    chosen: ScoredNetwork | None = None,
+) -> ScoredNetwork:
+    """Predict what is not predicted yet, choose the threshold on validation images, and score at it.
+
+    With `chosen`, an earlier network, thresholds and validation scores are that one's.
+    """
+    work_dir = trained.weights.parent
+    folder = work_dir / ("predictions-tta" if tta else "predictions")
+    pace = Pace(folder / "seconds_per_megapixel.json")
+    predictions, truths = (
+        {part: tuple(place / part / f"{image.name}.png" for image in images) for part, images in labelled.items()}
+        for place in (folder, work_dir / "truth")
+    )
+    how: dict[str, Any] = {"tta": tta, "tile": tile, "precision": trained.precision}
+    for part, images in labelled.items():
+        for image, path, truth in zip(images, predictions[part], truths[part], strict=True):
+            if not path.is_file() or pace.saved is None:  # a folder that has lost its pace predicts one image again
+                path.parent.mkdir(parents=True, exist_ok=True)
+                note = pace.of(image, progress and max(image.height, image.width) > tile)
+                prediction.predict_to_png(trained.network, image, path, progress=note, **how)
+            if not truth.is_file():
+                prediction.write_png(np.multiply(image.read_membrane(), 255, dtype=np.uint8), truth)
+
+    def pairs(part: str) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:  # predicted levels and truth
+        for image, path in zip(labelled[part], predictions[part], strict=True):
+            yield read_gray(path), image.read_membrane()
+
+    curves = {
+        part: prediction.threshold_curve([prediction.level_counts(*pair) for pair in pairs(part)]) for part in labelled
+    }
+    threshold = curves["validation"].best_threshold if chosen is None else chosen.threshold
+    settings = replace(settings, threshold=threshold)
+    parts = {} if chosen is None else {"validation": chosen.parts["validation"]}
+    for part, images in labelled.items():
+        scores = tuple(scoring.score_image(*pair, settings) for pair in pairs(part))
+        parts[part] = PartScores(images, predictions[part], truths[part], scores, curves[part])
+    best = scoring.best_thresholds(parts["validation"].scores).get("v_rand")
+    assert pace.saved is not None
+    v_rand = None if best is None else best.threshold
+    return ScoredNetwork(trained, threshold, v_rand, parts, settings, pace.saved, work_dir, chosen)
+
+
+@dataclass
+class Pace:
+    """Seconds and pixels of the predictions made so far; `path` has the seconds per megapixel.
+
+    It is saved before the image is, so that no prediction exists without its pace. Of a prediction that resumes, the
+    remaining pixels count, and the time that they took.
+    """
+
+    path: Path
+    seconds: float = 0.0
+    pixels: float = 0.0
+
+    @property
+    def saved(self) -> float | None:
+        """The content of the file, None where there is none."""
+        return float(json.loads(self.path.read_text())) if self.path.is_file() else None
+
+    def of(self, image: MembraneImage, shown: bool) -> Callable[[int, int], None]:
+        """Return a function to call after every tile of an image; where `shown`, it draws a progress bar."""
+        bar = tqdm(desc=image.name, unit="tile", disable=None if shown else True, leave=False)
+        begun = time.perf_counter()
+
+        def note(done: int, total: int) -> None:
+            nonlocal begun
+            now = time.perf_counter()
+            self.seconds, self.pixels = self.seconds + now - begun, self.pixels + image.height * image.width / total
+            begun, bar.total = now, total
+            bar.update(done - bar.n)
+            if done == total:
+                write_atomically(self.path, json.dumps(1e6 * self.seconds / self.pixels))
+                bar.close()
+
+        return note
+
+
+def work_name(
+    design: NetworkDesign,
+    plan: TrainingPlan,
+    membrane_set: MembraneSet,
+    start: Start | None = None,
+    first: TrainedNetwork | None = None,
+) -> str:
+    """Return the name of a training's folder: network, data, seed, and a digest of everything that decides the weights.
+
+    That of a refinement also has a digest of the `first` network's weights.
+    """
+    settings = training_settings(design, plan, membrane_set, start, first)
+    digest = digest_of(code_digest(*_TRAINING_CODE), json.dumps(settings, sort_keys=True), torch.__version__)
+    attention = "" if design.attention == "none" else f"-{design.attention}"
+    data = re.sub(r"[^A-Za-z0-9]+", "_", membrane_set.name)
+    refines = "" if first is None else f"-refines-{state_digest(first.network)[:10]}"
+    return f"{design.architecture}-{design.encoder}{attention}-{data}-seed{plan.seed}{refines}-{digest[:10]}"
+
+
+def _place(folder: str | Path) -> Path:
+    return Path(folder) if Path(folder).is_absolute() else find_root() / folder
+
+
+# name in the record: (name in `scoring.ImageScores.row`, label, unit, whether more is better)
 REPORTED = {
     "membrane_f1": ("membrane_f1", "Membrane F1", "1", True),
     "membrane_precision": ("membrane_precision", "Membrane precision", "1", True),
@@ -85,12 +386,11 @@ def report_start(run: Run, start: "FileStart | None") -> str:
     from emseg.membrane.pretraining.pretrain_encoder import CEM500K_NAME  # not needed from random weights
 
     report = start.report
-    counts = {
-        "loaded": (report.n_loaded, "that came from the pretrained file"),
-        "in_file": (report.n_in_file, "in the pretrained file"),
-        "in_encoder": (report.n_tensors, "in all"),
-    }
-    for name, (count, words) in counts.items():
+    for name, count, words in (
+        ("loaded", report.n_loaded, "that came from the pretrained file"),
+        ("in_file", report.n_in_file, "in the pretrained file"),
+        ("in_encoder", report.n_tensors, "in all"),
+    ):
         run.metric(f"pretraining_tensors_{name}", count, n=1, label=f"Tensors of the encoder {words}")
     if start.name == CEM500K_NAME:
         run.uses(f"pretrained encoder {report.path.name}", kind="real", fingerprint=f"sha256:{report.sha256}")
@@ -108,13 +408,16 @@ def report_training(run: Run, trained: TrainedNetwork) -> None:
     crops = sum(stage.crops_per_second * stage.seconds for stage in trained.stages) / max(seconds, 1e-9)
     last = trained.curves["loss"][-max(1, of_stages[-1] // 10) :]
     memory = max(stage.peak_memory_mib for stage in trained.stages)
-    run.metric("n_parameters", trained.n_parameters, n=1, label="Parameters of the network")
-    run.metric("n_steps", steps, n=1, label="Training steps")
-    run.metric("n_training_images", trained.n_images, n=1, label="Training images")
-    run.metric("final_loss", sum(last) / len(last), n=len(last), label="Loss, mean over the last tenth of the steps")
-    run.metric("training_seconds", seconds, unit="s", n=1, label="Training time")
-    run.metric("crops_per_second", crops, unit="crops/s", n=steps, label="Training crops per second")
-    run.metric("training_memory", memory, unit="MiB", n=1, label="Peak memory of training")
+    for metric, value, unit, n, label in (
+        ("n_parameters", trained.n_parameters, "1", 1, "Parameters of the network"),
+        ("n_steps", steps, "1", 1, "Training steps"),
+        ("n_training_images", trained.n_images, "1", 1, "Training images"),
+        ("final_loss", sum(last) / len(last), "1", len(last), "Loss, mean over the last tenth of the steps"),
+        ("training_seconds", seconds, "s", 1, "Training time"),
+        ("crops_per_second", crops, "crops/s", steps, "Training crops per second"),
+        ("training_memory", memory, "MiB", 1, "Peak memory of training"),
+    ):
+        run.metric(metric, value, unit=unit, n=n, label=label)
     if trained.first is not None:
         names = ("first", "refinement" if isinstance(trained.network, RefinedNetwork) else "refit")
         for name, stage, n_steps in zip(names, trained.stages, of_stages, strict=True):
@@ -130,10 +433,11 @@ def report_scores(run: Run, scored: ScoredNetwork, *, n_resamples: int, seed: in
     """
 
     def note(name: str, values: Sequence[float], label: str, unit: str = "1") -> None:
-        over = spread(values)
+        over = scoring.spread(values)
         if over.n:
             interval = bootstrap_interval(values, n_resamples=n_resamples, seed=seed)
-            run.metric(name, over.mean, unit=unit, n=over.n, label=label, spread=_known(over.sd), interval=interval)
+            sd = None if math.isnan(over.sd) else over.sd
+            run.metric(name, over.mean, unit=unit, n=over.n, label=label, spread=sd, interval=interval)
 
     def note_rows(part: str, scores: PartScores, ending: str, words: str) -> None:
         for name, (row, label, unit, _) in REPORTED.items():
@@ -164,10 +468,10 @@ def report_scores(run: Run, scored: ScoredNetwork, *, n_resamples: int, seed: in
             for place, name in ((1, "v_rand"), (2, "v_info")):
                 text = f"{REPORTED[name][1]} at the threshold with the best V-Rand on validation images, {words}"
                 note(f"{part}_{name}_tuned", [row[place] for row in at], text)
-        for name, best in best_thresholds(scores.scores).items():
+        for name, best in scoring.best_thresholds(scores.scores).items():
             text = f"{REPORTED[name][1]} at the best threshold of these images (as ISBI 2012), {words}"
-            over = best.spread
-            run.metric(f"{part}_{name}_isbi", over.mean, n=over.n, label=text, spread=_known(over.sd))
+            sd = None if math.isnan(best.spread.sd) else best.spread.sd
+            run.metric(f"{part}_{name}_isbi", best.spread.mean, n=best.spread.n, label=text, spread=sd)
 
 
 def report_cost(run: Run, scored: ScoredNetwork) -> None:
@@ -190,18 +494,15 @@ def scores_table(run: Run, scored: ScoredNetwork) -> DisplayTable:
     columns = {f"{_PART_WORDS[part].capitalize()} ({n})": (part, "") for part, n in counts.items()}
     if scored.first is not None:
         columns[f"Test images, before {scored.second_stage}"] = ("test", "_first")
-    rows = []
+    rows = {}
     for name, (_, label, _, more_is_better) in REPORTED.items():
         shown = (_shown(run, f"{part}_{name}{stage}") for part, stage in columns.values())
-        rows.append((Shown(label if more_is_better else f"{label} (less is better)"), *shown))
-    return DisplayTable(
-        caption=f"Scores at the threshold {scored.threshold:.2f}, chosen on the validation images: mean over images, "
-        "± standard deviation, and the 95 % interval of the mean (bootstrap over images).",
-        header=("Score", *columns),
-        rows=tuple(rows),
-        css_class="emseg-metrics",
-        row_ids=tuple(f"score-{name.replace('_', '-')}" for name in REPORTED),
+        rows[f"score-{name.replace('_', '-')}"] = (label if more_is_better else f"{label} (less is better)", *shown)
+    caption = (
+        f"Scores at the threshold {scored.threshold:.2f}, chosen on the validation images: mean over images, "
+        "± standard deviation, and the 95 % interval of the mean (bootstrap over images)."
     )
+    return text_table(caption, ("Score", *columns), rows)
 
 
 def score_command(scored: ScoredNetwork, part: str = "test") -> str:
@@ -210,8 +511,8 @@ def score_command(scored: ScoredNetwork, part: str = "test") -> str:
     The threshold is truncated to three digits, which moves none of the levels 0 to 255 across it.
     """
     scores, settings, root = scored.parts[part], scored.settings, find_root()
-    options = ["--membrane", "bright", "--truth-membrane", "bright"]
-    options += ["--threshold", f"{math.floor(1000 * settings.threshold) / 1000:.3f}"]
+    threshold = f"{math.floor(1000 * settings.threshold) / 1000:.3f}"
+    options = ["--membrane", "bright", "--truth-membrane", "bright", "--threshold", threshold]
     options += ["--tolerance", f"{settings.tolerance_px:g}px"]
     if settings.pixel_size_nm is not None:
         options += ["--pixel-size-nm", repr(settings.pixel_size_nm)]
@@ -280,9 +581,9 @@ def examples(scored: ScoredNetwork, part: str = "test", *, tolerance_px: float =
     scores = scored.parts[part]
     made = []
     for place in sorted(range(len(scores.images)), key=lambda place: scores.scores[place].membrane.f1):
-        image, window = scores.images[place], middle(scores.images[place], LARGEST_PX)
+        image, window = scores.images[place], prediction.middle(scores.images[place], LARGEST_PX)
         membrane, levels = image.read_membrane(window), np.ascontiguousarray(scores.levels(place)[window])
-        codes = map_errors(membrane, membrane_at(levels, scored.threshold), tolerance_px).codes
+        codes = scoring.map_errors(membrane, scoring.membrane_at(levels, scored.threshold), tolerance_px).codes
         made.append(Example(image.name, image.read(window), membrane, levels, codes))
     return tuple(made)
 
@@ -292,8 +593,8 @@ def plot_predictions(shown: Sequence[Example], pixel_size_nm: float | None) -> F
     if not shown:
         raise UsageError("a figure of predictions needs at least one example; got none.")
     chosen = [shown[-1], shown[0]] if len(shown) > 1 else [shown[0]]
-    height = 0.25 * PAGE_WIDTH_IN + 0.05
-    figure, grid = plt.subplots(len(chosen), 4, figsize=(PAGE_WIDTH_IN, height * len(chosen) + 0.5), squeeze=False)
+    size = (PAGE_WIDTH_IN, (0.25 * PAGE_WIDTH_IN + 0.05) * len(chosen) + 0.5)
+    figure, grid = plt.subplots(len(chosen), 4, figsize=size, squeeze=False)
     for ax, title in zip(grid[0], ("image", "truth", "probability", "errors"), strict=True):
         ax.set_title(title)
     for row, one, rank in zip(grid, chosen, ("best", "worst")[-len(chosen) :], strict=True):
@@ -309,26 +610,29 @@ def plot_predictions(shown: Sequence[Example], pixel_size_nm: float | None) -> F
 
 def worst_places(shown: Sequence[Example], *, n: int = 8, side: int = 96) -> tuple[Place, ...]:
     """Return the `n` non-overlapping windows with the largest fraction of wrong pixels that are not near."""
-    found = [place for one in shown for place in _places(one, side, n)]
+    found = []
+    for one in shown:
+        wrong = (one.codes == FALSE_POSITIVE) | (one.codes == FALSE_NEGATIVE)
+        found += [Place(one, *window) for window in most_wrong(wrong, side, n)]
     return tuple(sorted(found, key=lambda place: -place.share)[:n])
 
 
-def _places(one: Example, side: int, n: int) -> Iterator[Place]:
-    side = min(side, *one.codes.shape)
-    wrong = (one.codes == FALSE_POSITIVE) | (one.codes == FALSE_NEGATIVE)
+def most_wrong(wrong: Bool[np.ndarray, "row column"], side: int, n: int) -> Iterator[tuple[slice, slice, float]]:
+    """Yield rows, columns and fraction of wrong pixels of up to `n` windows that do not overlap, worst first."""
+    height, width = wrong.shape
+    side = min(side, height, width)
     shares = uniform_filter(wrong.astype(np.float64), side, mode="constant")
     before, after = side // 2, side - side // 2
-    height, width = wrong.shape
     # centres of windows that reach beyond the image, or into one already taken, get -1
     shares[:before], shares[height - after + 1 :] = -1, -1
     shares[:, :before], shares[:, width - after + 1 :] = -1, -1
     for _ in range(n):
         row, column = np.unravel_index(int(np.argmax(shares)), shares.shape)
         share = float(shares[row, column])
-        if share <= 0:
+        if share <= 1e-12:  # a running sum leaves rounding errors where nothing is wrong
             return
         top, left = int(row) - before, int(column) - before
-        yield Place(one, slice(top, top + side), slice(left, left + side), share)
+        yield slice(top, top + side), slice(left, left + side), share
         shares[max(0, top - after + 1) : top + side + before, max(0, left - after + 1) : left + side + before] = -1
 
 
@@ -385,17 +689,13 @@ def _joined(trained: TrainedNetwork, name: str) -> dict[str, list[float]]:
     return joined
 
 
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _shown(run: Run, name: str) -> Shown:
+def _shown(run: Run, name: str) -> str:
     metric = run.metrics.get(name)
     if metric is None:
-        return Shown("undefined")
+        return "undefined"
     text = format_number(metric.value) + ("" if metric.unit == "1" else f" {metric.unit}")
     if metric.spread is not None:
         text += f" ± {format_number(metric.spread, 2)}"
     if metric.interval is not None:
         text += f" ({format_number(metric.interval[0], 3)} to {format_number(metric.interval[1], 3)})"
-    return Shown(text)
+    return text

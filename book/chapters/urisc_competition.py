@@ -17,7 +17,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -26,15 +26,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from emseg.figures import COLOURS, PAGE_WIDTH_IN
-from emseg.reported import Reported, load_reported, select_reported
+from emseg.reported import DisplayTable, Reported, load_reported, select_reported, text_table
 from emseg.reported.competition import load_survey
-from emseg.reported.display import DisplayTable, Shown
 from emseg.runs.session import Run
 from emseg.wording import typeset
 
 CHAPTER = "urisc/urisc_baselines"
 ARCHITECTURES = {"unet": "U-Net", "linknet": "LinkNet", "casenet": "CASENet"}
-DATA_SETS = {
+DATA_SETS = {  # data and track, and what a table calls them; ISBI 2012 has no tracks
     ("synthetic", "track1"): "synthetic, Track 1",
     ("synthetic", "track2"): "synthetic, Track 2",
     ("synthetic", "isbi_like"): "synthetic, ISBI-like",
@@ -42,31 +41,27 @@ DATA_SETS = {
     ("urisc", "track1"): "U-RISC, Track 1",
     ("urisc", "track2"): "U-RISC, Track 2",
 }
-"""Data and track, and what a table calls them. ISBI 2012 has no tracks."""
-OF_DATA = {
+OF_DATA = {  # the data sets whose records a run on each kind of data gathers, so that no run mixes kinds
     "synthetic": (("synthetic", "isbi_like"), ("synthetic", "track1"), ("synthetic", "track2")),
     "isbi2012": (("isbi2012", ""),),
     "urisc": (("urisc", "track1"), ("urisc", "track2")),
 }
-"""The data sets whose records a run on each kind of data gathers, so that no run mixes kinds."""
 KINDS = {"synthetic": "synthetic", "isbi2012": "real", "urisc": "licensed"}
 ISBI, SPLITS = ("isbi2012", ""), ("block", "interleaved")
 TRACKS, NOT_RUN, NOT_FOUND = ("track1", "track2"), "not run", "not found"
 OF_NETWORK = ("network", "encoder", "encoder_depth", "base_channels", "attention", "reduction", "pretraining")
-LEFT_OUT = {
+LEFT_OUT = {  # parameters of the baseline chapter that are not part of an experiment
     *(*OF_NETWORK, "pretraining_steps", "pretraining_file", "pretraining_sha256", "data", "track", "learning_rate"),
     *("seed", "device", "n_devices", "n_workers", "n_resamples", "validate_every", "work_folder", "weights"),
 }
-"""Parameters of the baseline chapter that are not part of an experiment."""
 _OFF = ("", "0", "0.0", "False", "none", "None")
-_SHOWN = {
-    "test_membrane_f1": "Membrane F1",
-    "test_background_f1": "Background F1",
-    "test_tolerant_f1": "Tolerant F1",
-    "test_v_rand": "V-Rand",
-    "test_v_info": "V-Info",
-    "test_assd_nm": "ASSD, nm",
-}
+_SHOWN = {"test_membrane_f1": "Membrane F1", "test_background_f1": "Background F1", "test_tolerant_f1": "Tolerant F1"}
+_SHOWN |= {"test_v_rand": "V-Rand", "test_v_info": "V-Info", "test_assd_nm": "ASSD, nm"}
+_OF_TISSUE = (  # field of `Tissue`, unit, label of the metric, label in the table
+    ("side_um", "µm", "Side of an image", "images, side, µm"),
+    ("labelled_um2", "µm^2", "Labelled tissue to train on", "labelled tissue to train on, µm²"),
+    ("crop_um", "µm", "Side of a training crop", "a training crop, side, µm"),
+)
 _SIDE_TOLERANCE = 0.01
 _DATA_COLOURS = {"synthetic": "blue", "isbi2012": "vermilion", "urisc": "purple"}
 
@@ -157,18 +152,15 @@ def _row(record: Record) -> tuple[Any, ...]:
         value = str(of.get(name) or "none")
         return f"{value}, {word} {of[option]}" if value != "none" and of.get(option) else value
 
-    network = Network(
-        str(of["network"]),
-        str(of["encoder"]),
-        int(of.get("encoder_depth") or 0),
-        int(of.get("base_channels") or 0),
-        with_option("attention", "reduction", "reduction"),
-        with_option("pretraining", "pretraining_steps", "steps"),
-    )
+    architecture, encoder = str(of["network"]), str(of["encoder"])
+    depth, channels = (int(of.get(name) or 0) for name in ("encoder_depth", "base_channels"))
+    attention = with_option("attention", "reduction", "reduction")
+    pretraining = with_option("pretraining", "pretraining_steps", "steps")
+    network = Network(architecture, encoder, depth, channels, attention, pretraining)
     shared = {name: str(value) for name, value in of.items() if name not in LEFT_OUT and str(value) not in _OFF}
     track = "" if of["data"] in ("isbi2012", "folder") else str(of["track"])
-    data_set = (str(of["data"]), track)
-    return data_set, tuple(sorted(shared.items())), network, int(of["seed"]), str(record["finished"]), record
+    experiment = tuple(sorted(shared.items()))
+    return (str(of["data"]), track), experiment, network, int(of["seed"]), str(record["finished"]), record
 
 
 def metric_of(runs: pd.DataFrame, metric: str, part: str = "value") -> list[float]:
@@ -195,11 +187,8 @@ def main_experiment(runs: pd.DataFrame, data_set: DataSet) -> pd.DataFrame:
 
 def networks(runs: pd.DataFrame) -> list[Network]:
     """Return the networks that have runs, in the paper's order of architectures."""
-    order = list(ARCHITECTURES)
-    return sorted(
-        set(runs.network),
-        key=lambda one: (order.index(one.architecture) if one.architecture in order else len(order), one),
-    )
+    order = {name: place for place, name in enumerate(ARCHITECTURES)}
+    return sorted(set(runs.network), key=lambda one: (order.get(one.architecture, len(order)), one))
 
 
 def seed_score(runs: pd.DataFrame, network: Network, metric: str) -> SeedScore | None:
@@ -231,11 +220,7 @@ def best_run(runs: pd.DataFrame, data_set: DataSet, metric: str) -> tuple[pd.Dat
 
 
 def gathered(runs: pd.DataFrame, data: str) -> list[Record]:
-    """Return the records that a run on this kind of data rests on, each once.
-
-    These are the main experiments, the runs on the tracks and on ISBI's splits that are compared, and those of the best
-    networks.
-    """
+    """Return the records, each once, of main experiments, of compared tracks and splits, and of the best networks."""
     found = [main_experiment(runs, data_set) for data_set in OF_DATA[data]]
     found += compared_tracks(runs, data).runs
     if ISBI in OF_DATA[data]:
@@ -269,9 +254,9 @@ def tissue_of(record: Record) -> Tissue | None:
 
     of = record["parameters"]
     nm = next((use.get("pixel_size_nm") for use in record["data"]), None)
-    usual = {("urisc", "track1"): TRACK_1_SIDE, ("urisc", "track2"): TRACK_2_SIDE}
     data, track = of["data"], of["track"]
-    own = synthetic_track(track).size_px if data == "synthetic" else usual.get((data, track))
+    usual = {"track1": TRACK_1_SIDE, "track2": TRACK_2_SIDE}.get(track) if data == "urisc" else None
+    own = synthetic_track(track).size_px if data == "synthetic" else usual
     side_px = int(of.get("size_px") or 0) or own
     n_images = record["metrics"].get("n_training_images", {}).get("value")
     if nm is None or side_px is None or n_images is None:
@@ -301,62 +286,53 @@ def _paired(first: pd.DataFrame, second: pd.DataFrame) -> ComparedTracks:
     unequal = "" if settings[0] == settings[1] else "other settings"
     if one is None or other is None:
         unequal = "unknown tissue"
-    elif not math.isclose(one.side_um, other.side_um, rel_tol=_SIDE_TOLERANCE) or not math.isclose(
-        one.labelled_um2, other.labelled_um2, rel_tol=3 * _SIDE_TOLERANCE
+    elif not (
+        math.isclose(one.side_um, other.side_um, rel_tol=_SIDE_TOLERANCE)
+        and math.isclose(one.labelled_um2, other.labelled_um2, rel_tol=3 * _SIDE_TOLERANCE)
     ):
         unequal = "unequal tissue"
     if not unequal:
         keys = [list(zip(runs.network, runs.seed, strict=True)) for runs in (first, second)]
-        first, second = (
-            runs[[key in other_keys for key in own]]
-            for runs, own, other_keys in zip((first, second), keys, keys[::-1], strict=True)
-        )
+        first, second = first[[key in keys[1] for key in keys[0]]], second[[key in keys[0] for key in keys[1]]]
     return ComparedTracks((first, second), tissues, unequal)
 
 
 def report_records(run: Run, runs: pd.DataFrame, data: str) -> None:
     """Note the F1 of the three networks on each set of this kind of data, their mean, and drops between sets."""
     means: dict[str, float] = {}
+    three = len(ARCHITECTURES)
     for data_set, of in product(OF_DATA[data], ("membrane", "background")):
         key, main, metric = data_set[1] or "isbi", main_experiment(runs, data_set), f"test_{of}_f1"
         scores = {one: score for one in ARCHITECTURES if (score := best_of_architecture(main, one, metric))}
         for one, score in scores.items():
             label = f"{of.capitalize()} F1 of {ARCHITECTURES[one]} on {key}"
             run.metric(f"{key}_{one}_{of}_f1", score.mean, n=score.n, spread=score.over_seeds, label=label)
-        best = best_run(runs, data_set, metric)
-        if best is not None:
-            title = best[0].network.iloc[0].title
-            label = f"Highest {of} F1 of all runs on {key}, whatever their budget: {title}"
+        if best := best_run(runs, data_set, metric):
+            label = f"Highest {of} F1 of all runs on {key}, whatever their budget: {best[0].network.iloc[0].title}"
             run.metric(f"{key}_best_{of}_f1", best[1].mean, n=best[1].n, label=label)
             for n_parameters in metric_of(best[0].iloc[:1], "n_parameters"):
                 label = f"Parameters of the network with the highest {of} F1 on {key}"
                 run.metric(f"{key}_best_{of}_parameters", n_parameters, n=1, label=label)
-        if len(scores) == len(ARCHITECTURES) and of == "membrane":
+        if len(scores) == three and of == "membrane":
             means[key] = statistics.fmean(one.mean for one in scores.values())
-            n = sum(one.n for one in scores.values())
-            run.metric(f"{key}_mean_f1", means[key], n=n, label=f"Membrane F1 on {key}, mean of the three networks")
+            label, n = f"Membrane F1 on {key}, mean of the three networks", sum(one.n for one in scores.values())
+            run.metric(f"{key}_mean_f1", means[key], n=n, label=label)
     if "isbi_like" in means and "track1" in means:
         label = "Membrane F1 on ISBI-like minus Track 1, mean of the three networks"
-        run.metric("resolution_drop", means["isbi_like"] - means["track1"], n=len(ARCHITECTURES), label=label)
+        run.metric("resolution_drop", means["isbi_like"] - means["track1"], n=three, label=label)
     if ISBI in OF_DATA[data]:
         for split, alike in compared_splits(runs).items():
-            if len(alike):
-                values = metric_of(alike, "test_membrane_f1")
+            if values := metric_of(alike, "test_membrane_f1"):
                 label = f"Membrane F1 on ISBI 2012, split {split}, runs with both splits"
                 run.metric(f"isbi_{split}_membrane_f1", statistics.fmean(values), n=len(values), label=label)
         return
     compared = compared_tracks(runs, data)
-    for track, tissue in zip(TRACKS, compared.tissues, strict=True):
-        for name, unit, label in (
-            ("side_um", "µm", "Side of an image"),
-            ("labelled_um2", "µm^2", "Labelled tissue to train on"),
-            ("crop_um", "µm", "Side of a training crop"),
-        ):
-            if tissue is not None:
-                run.metric(f"{track}_{name}", getattr(tissue, name), unit=unit, n=1, label=f"{label}, {track}")
+    for (track, tissue), (name, unit, label, _) in product(zip(TRACKS, compared.tissues, strict=True), _OF_TISSUE):
+        if tissue is not None:
+            run.metric(f"{track}_{name}", getattr(tissue, name), unit=unit, n=1, label=f"{label}, {track}")
     if (drop := compared.drop()) is not None:
         label = "Membrane F1 on Track 1 minus Track 2, mean of the three networks, same seeds, same area of tissue"
-        run.metric("track_drop", drop, n=len(ARCHITECTURES), label=label)
+        run.metric("track_drop", drop, n=three, label=label)
 
 
 def published_scores(track: str) -> tuple[Reported, ...]:
@@ -370,24 +346,18 @@ def text_f1(**about: str) -> float:
     return next(row.value for row in rows if row.place == "Introduction" and row.value is not None)
 
 
-def make_table(
-    caption: str, header: Iterable[str], rows: Iterable[Iterable[str]], ids: str | Sequence[str]
-) -> DisplayTable:
-    """Return rows of text as a table; `ids` names the rows, one by one or by a prefix."""
-    shown = tuple(tuple(Shown(text) for text in row) for row in rows)
-    row_ids = tuple(f"{ids}-{place}" for place in range(len(shown))) if isinstance(ids, str) else tuple(ids)
-    return DisplayTable(caption, tuple(header), shown, "emseg-metrics", row_ids)
+def make_table(caption: str, header: Iterable[str], rows: Iterable[Iterable[str]], ids: str) -> DisplayTable:
+    """Return rows of text as a table whose rows are numbered after `ids`."""
+    return text_table(caption, header, {f"{ids}-{place}": row for place, row in enumerate(rows)})
 
 
 def leaderboard_table() -> DisplayTable:
     """Return the paper's Table 2, both tracks side by side, with a note on its misprint."""
     rows = []
     for place, pair in enumerate(zip(*map(published_scores, ("Track 1", "Track 2")), strict=True)):
-        cells = []
-        for row in pair:
-            misprint = " (printed twice; the text says 0.99)" * (row.status == "inconsistent")
-            cells += [row.about("entrant"), row.printed + misprint]
-        rows.append(("human" if place < 2 else str(place - 1), *cells))
+        misprint = " (printed twice; the text says 0.99)"
+        cells = ((row.about("entrant"), row.printed + misprint * (row.status == "inconsistent")) for row in pair)
+        rows.append(("human" if place < 2 else str(place - 1), *chain.from_iterable(cells)))
     caption = (
         "The paper's Table 2: F1 of membrane on the test images of U-RISC, mean ± standard deviation over images. No "
         "precision or recall was published. All numbers are the paper's."
@@ -422,31 +392,26 @@ def our_board(runs: pd.DataFrame) -> DisplayTable:
 def networks_table(runs: pd.DataFrame) -> DisplayTable:
     """Return the paper's Table 3, of which only bounds could be found, and our networks next to it."""
     sets = (("isbi2012", ""), ("synthetic", "isbi_like"), ("synthetic", "track1"), ("urisc", "track1"))
-    rows = []
+    rows = {}
     for architecture, name in ARCHITECTURES.items():
-        cells = []
+        cells = [name]
         for data_set in ("ISBI 2012", "U-RISC"):
-            found = [
-                row
-                for row in select_reported(load_reported("urisc"), "f1", dataset=data_set, entrant=name)
-                if row.value
-            ]
-            printed = next((row.printed for row in found if row.place == "Table 3"), "")
-            in_text = next((f"; {row.value:g} in the text" for row in found if row.place == "Introduction"), "")
-            cells.append(printed or NOT_FOUND + in_text)
+            about = select_reported(load_reported("urisc"), "f1", dataset=data_set, entrant=name)
+            found = {row.place: row for row in reversed(about) if row.value}
+            stated = f"; {found['Introduction'].value:g} in the text" if "Introduction" in found else ""
+            cells.append((found["Table 3"].printed if "Table 3" in found else "") or NOT_FOUND + stated)
         for one in sets:
             main = main_experiment(runs, one)
             pair = [best_of_architecture(main, architecture, f"test_{of}_f1") for of in ("membrane", "background")]
             texts = [NOT_RUN if score is None else f"{score.mean:.3f}" for score in pair]
             cells.append(" / ".join(texts) if any(pair) else NOT_RUN)
-        rows.append((name, *cells))
+        rows[f"networks-{architecture}"] = cells
     caption = (
         "The paper's Table 3 and ours: F1. The paper's table could not be found; of its text only bounds are known "
         "(over 0.97 on ISBI 2012, 0.57 to 0.61 on U-RISC), without saying of which class. Ours: membrane / background."
     )
     ours = (f"Ours, {DATA_SETS[one]} ({KINDS[one[0]]})" for one in sets)
-    header = ("Network", "Paper, ISBI 2012", "Paper, U-RISC", *ours)
-    return make_table(caption, header, rows, [f"networks-{name}" for name in ARCHITECTURES])
+    return text_table(caption, ("Network", "Paper, ISBI 2012", "Paper, U-RISC", *ours), rows)
 
 
 def survey_table() -> DisplayTable:
@@ -471,18 +436,14 @@ def tracks_table(runs: pd.DataFrame) -> DisplayTable:
         for architecture, name in ARCHITECTURES.items():
             scores = [None if score is None else score.mean for score in compared.scores(architecture)]
             rows.append(_tracks_row(f"ours: {name}, {kind}", scores, compared.unequal))
-        for label, attribute in (
-            ("images, side, µm", "side_um"),
-            ("labelled tissue to train on, µm²", "labelled_um2"),
-            ("a training crop, side, µm", "crop_um"),
-        ):
-            values = [None if one is None else getattr(one, attribute) for one in compared.tissues]
+        for attribute, _, _, label in _OF_TISSUE:
+            values = [getattr(one, attribute, None) for one in compared.tissues]  # None where the tissue is unknown
             known = [value for value in values if value is not None]
+            ratio = known[1] / known[0] if len(known) == 2 else math.nan
+            equal = "equal" if math.isclose(ratio, 1, rel_tol=3 * _SIDE_TOLERANCE) else f"Track 2: {ratio:.2g} times"
             if known:
-                ratio = known[1] / known[0] if len(known) == 2 else None
-                equal = ratio is not None and math.isclose(ratio, 1, rel_tol=3 * _SIDE_TOLERANCE)
-                times = "" if ratio is None else "equal" if equal else f"Track 2: {ratio:.2g} times"
-                rows.append((f"{kind}: {label}", *("" if one is None else f"{one:.3g}" for one in values), times))
+                shown = ("" if one is None else f"{one:.3g}" for one in values)
+                rows.append((f"{kind}: {label}", *shown, equal if len(known) == 2 else ""))
     caption = (
         "F1 of membrane on the two tracks, mean over test images and seeds. Leaders are two different teams. Ours are "
         "compared over the same seeds and only where the images of both tracks show the same area of tissue, which is "
@@ -522,9 +483,8 @@ def plot_board(runs: pd.DataFrame) -> Figure:
             ax.errorbar(value, place, xerr=sd, fmt="o", ms=4, color=colour, elinewidth=1.0, capsize=2)
     ax.axhline(n_paper - 0.5, color="black", lw=0.6)
     ax.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=7)
-    ax.set(
-        xlim=(0.4, 1.01), ylim=(len(rows) - 0.4, -0.6), xlabel="F1 of membrane, mean ± standard deviation over images"
-    )
+    ax.set(xlim=(0.4, 1.01), ylim=(len(rows) - 0.4, -0.6))
+    ax.set_xlabel("F1 of membrane, mean ± standard deviation over images")
     ax.grid(axis="x", color="#DDDDDD", lw=0.6)
     ax.set_axisbelow(True)
     kinds = {"synthetic": "synthetic", "isbi2012": "real (ISBI 2012)", "urisc": "licensed (U-RISC)"}
@@ -532,28 +492,4 @@ def plot_board(runs: pd.DataFrame) -> Figure:
     looks |= {f"ours, {kind}": COLOURS[_DATA_COLOURS[data]] for data, kind in kinds.items()}
     handles = [Line2D([], [], marker="o", ls="", color=colour, label=label) for label, colour in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
-    return figure
-
-
-def plot_roadmap() -> Figure:
-    """Draw what the text gives of Figure 1: ImageNet's beginning and end, U-RISC's levels."""
-    scores = {row.about("entrant"): row.value or math.nan for row in published_scores("Track 1")}
-    human, leader = scores["Human, 1st round"], scores["SCP173"]
-    survey = select_reported(load_survey(), "imagenet_accuracy")
-    imagenet = {row.about("item"): (row.value or math.nan) / 100 for row in survey}
-    blue, red, orange = (COLOURS[name] for name in ("blue", "vermilion", "orange"))
-    figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 3.0))
-    levels = (
-        (imagenet["human"], 0.008, "bottom", blue, "human, ImageNet"),
-        (human, -0.012, "top", red, "human, U-RISC, 1st round"),
-    )
-    for level, shift, side, colour, name in levels:
-        ax.axhline(level, color=colour, ls="-.", lw=1.2)
-        ax.text(2023.4, level + shift, name, color=colour, ha="right", va=side, fontsize=8)
-    curve = [imagenet["2010"], imagenet["human"]]
-    ax.plot([2010, 2018], curve, "o:", color=blue, label="ImageNet: what the text gives of the curve")
-    ax.plot([2022], [leader], "s", color=orange, label="U-RISC: leader of the competition, Track 1")
-    ax.plot([2022], [text_f1(entrant="U-Net-transfer")], "o", color=red, label="U-RISC: the paper's benchmark")
-    ax.set(xlim=(2009.5, 2023.6), ylim=(0.5, 1.0), xlabel="year", ylabel="accuracy, or F1")
-    ax.legend(loc="lower left")
     return figure

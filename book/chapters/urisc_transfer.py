@@ -11,6 +11,7 @@ Its own steps come on top of the budget; their time is reported. A gain is a dif
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -21,19 +22,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from chapters.membrane_experiment import train_and_score, with_label_fraction
+from chapters.urisc_baselines import train_and_score, with_label_fraction
 from emseg.errors import UsageError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
+from emseg.figures import COLOURS, PAGE_WIDTH_IN
 from emseg.files import find_root
 from emseg.intervals import SeedDifference, difference_over_seeds
-from emseg.membrane.dataset import MembraneSet, UnlabelledImage
+from emseg.membrane.dataset import MembraneSet
 from emseg.membrane.networks import NetworkDesign
 from emseg.membrane.pretraining import PretrainedEncoder, PretrainingPlan, pretrain_on_set, start_from_file
-from emseg.membrane.pretraining.moco import Views
 from emseg.membrane.pretraining.pretrain_encoder import MOCO, NONE
 from emseg.membrane.training import TrainingPlan
-from emseg.reported import Reported, load_reported, select_reported
-from emseg.reported.display import DisplayTable, Shown
+from emseg.reported import DisplayTable, Reported, load_reported, select_reported, text_table
 from emseg.runs.gathering import report_gathered
 from emseg.runs.session import Run
 from emseg.wording import typeset
@@ -118,24 +117,22 @@ def run_transfer(
     Finished trainings in `folder` are not repeated. A seed is completed before the next one begins.
     """
     if not fractions or n_seeds < 1:
-        raise UsageError(
-            f"a comparison needs a fraction of labels and a seed; got {list(fractions)} and {n_seeds} seeds."
-        )
+        given = f"got {list(fractions)} and {n_seeds} seeds."
+        raise UsageError(f"a comparison needs a fraction of labels and a seed; {given}")
     for fraction in fractions:
         with_label_fraction(membrane_set, fraction)  # refuses an impossible fraction before anything is trained
     place = Path(folder) if Path(folder).is_absolute() else find_root() / folder
     rows, pretrained = [], {}
     for seed in range(first_seed, first_seed + n_seeds):
-        made = pretrain_on_set(design, pretraining.changed(seed=seed), membrane_set, place, progress=False)
-        pretrained[seed] = made
+        pretrained[seed] = pretrain_on_set(design, pretraining.changed(seed=seed), membrane_set, place, progress=False)
+        moco = start_from_file(pretrained[seed].weights, name=MOCO)
         for fraction in fractions:
             labelled = with_label_fraction(membrane_set, fraction, seed=seed)
-            for name, start in {NONE: None, MOCO: start_from_file(made.weights, name=MOCO)}.items():
+            for name, start in {NONE: None, MOCO: moco}.items():
                 scored = train_and_score(design, plan.changed(seed=seed), labelled, place, start=start, progress=False)
                 images = pd.DataFrame([image.row() for image in scored.parts["test"].scores])
-                means = images[list(METRICS)].mean()
-                setting = {"pretraining": name, "label_fraction": fraction, "seed": seed}
-                rows.append({**setting, "n_labelled": len(labelled.train), "seconds": scored.trained.seconds, **means})
+                cost = (len(labelled.train), scored.trained.seconds)
+                rows.append([name, fraction, seed, *cost, *images[list(METRICS)].mean()])
     return Transfer(pd.DataFrame(rows, columns=_COLUMNS), pretrained)
 
 
@@ -149,14 +146,15 @@ def transfer_of_records(records: Iterable[Record], *, data: str) -> Transfer:
         if record["chapter"] == CHAPTER and record["parameters"]["data"] == data:
             fixed = {name: value for name, value in record["parameters"].items() if name not in FREE}
             groups.setdefault(repr(sorted(fixed.items())), []).append(record)
-    compared = [
-        Transfer(
-            pd.DataFrame(map(_row, group), columns=_COLUMNS).drop_duplicates(_SETTING, keep="last"),
-            records=tuple(group),
-        )
-        for group in groups.values()
-    ]
-    return max(compared, key=_n_pairs, default=Transfer())
+
+    def n_pairs(transfer: Transfer) -> int:
+        others = [name for name in transfer.pretrainings if name != NONE]
+        return sum(len(transfer.pairs(name, fraction)) for name in others for fraction in transfer.fractions)
+
+    tables = {key: pd.DataFrame(map(_row, group), columns=_COLUMNS) for key, group in groups.items()}
+    newest = {key: table.drop_duplicates(_SETTING, keep="last") for key, table in tables.items()}
+    compared = [Transfer(table, records=tuple(groups[key])) for key, table in newest.items()]
+    return max(compared, key=n_pairs, default=Transfer())
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -164,15 +162,6 @@ def _row(record: Record) -> dict[str, Any]:
     scores = {metric: values.get(f"test_{metric}", math.nan) for metric in METRICS}
     cost = {"n_labelled": values.get("n_training_images", 0), "seconds": values.get("training_seconds", math.nan)}
     return {**{name: record["parameters"][name] for name in _SETTING}, **cost, **scores}
-
-
-def _n_pairs(transfer: Transfer) -> int:
-    return sum(
-        len(transfer.pairs(name, fraction))
-        for name in transfer.pretrainings
-        for fraction in transfer.fractions
-        if name != NONE
-    )
 
 
 def report_transfer(run: Run, transfer: Transfer) -> None:
@@ -186,30 +175,20 @@ def report_transfer(run: Run, transfer: Transfer) -> None:
     for word, fraction in ends.items():
         n = transfer.n_labelled(fraction)
         run.metric(f"n_labelled_{word}", n, n=max(1, n), label=f"Labelled images, {word}")
-    for name in transfer.pretrainings:
+    for name, (metric, (short, words)) in product(transfer.pretrainings, METRICS.items()):
         label = _NAMES.get(name, name)
-        for metric, (short, words) in METRICS.items():
-            for word, fraction in ends.items():
-                values = list(transfer.scores(name, fraction, metric).values())
-                if values:
-                    sd = stdev(values) if len(values) > 1 else None
-                    text = f"{words}, {label}, labels: {word}"
-                    run.metric(f"{name}_{short}_{word}", fmean(values), n=len(values), spread=sd, label=text)
-            if name != NONE:
-                text = f"{words}: {label} minus random weights"
-                gains: dict[str, tuple[float | None, str]] = {"": (None, "mean over fractions of labels")}
-                gains |= {f"_{word}": (fraction, f"labels: {word}") for word, fraction in ends.items()}
-                for ending, (one, which) in gains.items():
-                    gain = transfer.gain(name, one, metric)
-                    _note_gain(run, f"{name}_gain_{short}{ending}", gain, f"{text}, {which}")
-
-
-def _note_gain(run: Run, name: str, gain: SeedDifference | None, label: str) -> None:
-    if gain is None:
-        return
-    run.metric(name, gain.value, n=gain.n, interval=gain.interval, label=label)
-    for end, word in zip(gain.interval or (), ("low", "high"), strict=False):
-        run.metric(f"{name}_{word}", end, n=gain.n, label=f"{label}, {word}er end of the 95 % interval")
+        for word, fraction in ends.items():
+            if values := list(transfer.scores(name, fraction, metric).values()):
+                sd, text = stdev(values) if len(values) > 1 else None, f"{words}, {label}, labels: {word}"
+                run.metric(f"{name}_{short}_{word}", fmean(values), n=len(values), spread=sd, label=text)
+        gains: dict[str, tuple[float | None, str]] = {"": (None, "mean over fractions of labels")}
+        gains |= {f"_{word}": (fraction, f"labels: {word}") for word, fraction in ends.items()}
+        for ending, (one, which) in gains.items() if name != NONE else ():
+            if gain := transfer.gain(name, one, metric):
+                key, text = f"{name}_gain_{short}{ending}", f"{words}: {label} minus random weights, {which}"
+                run.metric(key, gain.value, n=gain.n, interval=gain.interval, label=text)
+                for end, word in zip(gain.interval or (), ("low", "high"), strict=False):
+                    run.metric(f"{key}_{word}", end, n=gain.n, label=f"{text}, {word}er end of the 95 % interval")
 
 
 def report_pretraining(run: Run, transfer: Transfer) -> None:
@@ -220,17 +199,20 @@ def report_pretraining(run: Run, transfer: Transfer) -> None:
     n, plan = len(made), made[0].plan
     last = max(1, plan.n_steps // 10)
     late = {name: fmean(fmean(one.curves[name][-last:]) for one in made) for name in ("loss", "accuracy", "spread")}
-    run.metric("contrast_loss", late["loss"], n=n, label="Contrastive loss, mean over the last tenth of the steps")
-    run.metric("collapsed_loss", math.log(1 + plan.queue), n=1, label="Contrastive loss of collapsed embeddings")
-    run.metric("contrast_accuracy", late["accuracy"], n=n, label="Fraction of own keys found, last tenth of the steps")
-    run.metric("chance_accuracy", 1 / (1 + plan.queue), n=1, label="Fraction of own keys found by guessing")
-    run.metric("embedding_spread", late["spread"], n=n, label="Spread of embeddings, 0 collapsed, last tenth")
-    run.metric("n_pretraining_steps", plan.n_steps, n=1, label="Steps of a pretraining")
     seconds, of_training = fmean(one.seconds for one in made), transfer.networks["seconds"].dropna()
-    run.metric("pretraining_seconds", seconds, unit="s", n=n, label="Time of a pretraining")
-    run.metric("training_seconds", of_training.mean(), unit="s", n=len(of_training), label="Time of a training")
-    label = "Time of a pretraining over that of a training"
-    run.metric("pretraining_over_training", seconds / of_training.mean(), n=n, label=label)
+    ratio, chance = seconds / of_training.mean(), 1 / (1 + plan.queue)
+    for name, value, unit, n_values, label in (
+        ("contrast_loss", late["loss"], "1", n, "Contrastive loss, mean over the last tenth of the steps"),
+        ("collapsed_loss", math.log(1 + plan.queue), "1", 1, "Contrastive loss of collapsed embeddings"),
+        ("contrast_accuracy", late["accuracy"], "1", n, "Fraction of own keys found, last tenth of the steps"),
+        ("chance_accuracy", chance, "1", 1, "Fraction of own keys found by guessing"),
+        ("embedding_spread", late["spread"], "1", n, "Spread of embeddings, 0 collapsed, last tenth"),
+        ("n_pretraining_steps", plan.n_steps, "1", 1, "Steps of a pretraining"),
+        ("pretraining_seconds", seconds, "s", n, "Time of a pretraining"),
+        ("training_seconds", of_training.mean(), "s", len(of_training), "Time of a training"),
+        ("pretraining_over_training", ratio, "1", n, "Time of a pretraining over that of a training"),
+    ):
+        run.metric(name, value, unit=unit, n=n_values, label=label)
 
 
 def paper_f1(entrant: str) -> Reported:
@@ -262,14 +244,12 @@ def transfer_table(transfer: Transfer) -> DisplayTable:
         relative = typeset(f"{gap:+.3f} ({100 * gap / float(other.value or 1):+.0f} %)")
         cells = (f"The paper, U-RISC, CEM500K: against {label}", f"{other.value}", f"{pretrained.value}", relative)
         rows[f"transfer-paper-{entrant.lower()}"] = (*cells, "not stated", "1")
-    return DisplayTable(
-        caption="Membrane F1 on test images with and without pretraining, mean ± standard deviation over seeds. "
-        "Differences are paired by seed, with their 95 % interval (Student's t); the paper's are of single runs.",
-        header=("Comparison", "F1, random", "F1, pretrained", "Difference of F1", "Difference of V-Rand", "Seeds"),
-        rows=tuple(tuple(Shown(cell) for cell in row) for row in rows.values()),
-        css_class="emseg-metrics",
-        row_ids=tuple(rows),
+    caption = (
+        "Membrane F1 on test images with and without pretraining, mean ± standard deviation over seeds. "
+        "Differences are paired by seed, with their 95 % interval (Student's t); the paper's are of single runs."
     )
+    header = ("Comparison", "F1, random", "F1, pretrained", "Difference of F1", "Difference of V-Rand", "Seeds")
+    return text_table(caption, header, rows)
 
 
 def gain_text(gain: SeedDifference | None) -> str:
@@ -285,21 +265,6 @@ def _mean_text(scores: Mapping[int, float]) -> str:
     if not values:
         return NOT_RUN
     return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
-
-
-def plot_views(
-    images: Sequence[UnlabelledImage], plan: PretrainingPlan, *, pixel_size_nm: float | None, n: int = 5
-) -> Figure:
-    """Draw the first patches of a pretraining, and below each its two views."""
-    views = Views(images, plan)
-    figure, grid = plt.subplots(3, n, figsize=(PAGE_WIDTH_IN, 3 * PAGE_WIDTH_IN / n + 0.3), squeeze=False)
-    for draw, axes in enumerate(grid.T):
-        show_image(axes[0], views.patch(draw), pixel_size_nm if draw == 0 else None, grey_range=(0, 255))
-        for axis, view in zip(axes[1:], views.pair(draw).numpy()[:, 0], strict=True):
-            show_image(axis, view, grey_range=(-1, 1))
-    for axis, title in zip(grid[:, 0], ("patch", "one view", "another view"), strict=True):
-        axis.set_title(title, loc="left")
-    return figure
 
 
 def plot_pretraining(pretrained: Mapping[int, PretrainedEncoder]) -> Figure:
@@ -321,17 +286,10 @@ def plot_pretraining(pretrained: Mapping[int, PretrainedEncoder]) -> Figure:
         queue = next(iter(pretrained.values())).plan.queue
         level = {"loss": math.log(1 + queue), "accuracy": 1 / (1 + queue), "spread": 0.0}[name]
         axis.axhline(level, color=COLOURS["grey"], lw=1, ls="--")
-        axis.annotate(
-            "guessing" if name == "accuracy" else "collapsed",
-            (1, level),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, -9 if name == "accuracy" else 2),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            fontsize=7,
-            color=COLOURS["grey"],
-        )
+        text, shift = ("guessing", -9) if name == "accuracy" else ("collapsed", 2)
+        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        look: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": COLOURS["grey"]}
+        axis.annotate(text, (1, level), xytext=(0, shift), **place, **look)
         low, high = min(axis.get_ylim()[0], level), max(axis.get_ylim()[1], level)
         axis.set_ylim(low - 0.02 * (high - low), high + 0.12 * (high - low))
     if pretrained:

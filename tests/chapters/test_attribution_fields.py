@@ -155,24 +155,27 @@ def test_the_window_about_a_target_gives_it_the_score_of_the_whole_image(surveys
     assert float(whole) == pytest.approx(float(part), abs=1e-6)
 
 
+def test_the_attribution_within_a_radius_grows_to_all_of_it():
+    """A map with two equal pixels, 3 px apart; the first is the target."""
+    one = np.zeros((9, 9))
+    one[4, 4], one[4, 7] = 2.0, -2.0
+    within = figures.within_radii(one, np.array([4, 4]))
+    np.testing.assert_allclose(within[:5], [0.5, 0.5, 0.5, 1.0, 1.0])
+
+
 def test_figures_carry_units_and_both_conditions(surveys):
     comparing = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0)
     factors = comparing.definition_factors((0.01,))
     drawn = {
         "areas": figures.plot_areas(surveys, (0.01, 0.1), n_resamples=100, seed=0),
-        "radii": figures.plot_radii(surveys),
         "factors": plot_factors(factors, ("first", "second")),
         "examples": figures.plot_examples(surveys),
-        "path": figures.plot_path(surveys[0]),
     }
     labels = {
         name: " ".join(text for ax in figure.axes for text in (ax.get_xlabel(), ax.get_ylabel()))
         for name, figure in drawn.items()
     }
     assert "nm²" in labels["areas"]
-    assert "(nm)" in labels["radii"]
-    assert "(pixels)" in labels["radii"]
-    assert "logit" in labels["path"]
     assert len(drawn["areas"].legends[0].get_texts()) == 2
     shown = [text.get_text() for ax in drawn["examples"].axes for text in ax.texts]
     assert sum("nm" in text for text in shown) >= 6, "each picture has a scale bar"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
 
-from chapters.membrane_experiment import (
+from chapters.urisc_baselines import (
     make_design,
     make_plan,
     starting_point,

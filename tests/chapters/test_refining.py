@@ -7,8 +7,16 @@ import pytest
 import torch
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, same_weights, toy_set
 
-from chapters.membrane_experiment import train_and_score, with_steps, work_name
-from chapters.urisc_baselines import plot_training, report_cost, report_scores, report_training, scores_table
+from chapters.urisc_baselines import (
+    plot_training,
+    report_cost,
+    report_scores,
+    report_training,
+    scores_table,
+    train_and_score,
+    with_steps,
+    work_name,
+)
 from emseg.errors import UsageError
 from emseg.membrane.networks import RefinedNetwork, build_network, load_network
 from emseg.membrane.training import Start, train_network

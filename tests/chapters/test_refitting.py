@@ -5,8 +5,14 @@ from dataclasses import replace
 import pytest
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, same_weights, toy_set
 
-from chapters.membrane_experiment import train_and_score
-from chapters.urisc_baselines import plot_training, report_cost, report_scores, report_training, scores_table
+from chapters.urisc_baselines import (
+    plot_training,
+    report_cost,
+    report_scores,
+    report_training,
+    scores_table,
+    train_and_score,
+)
 from emseg.errors import UsageError
 from emseg.membrane.training import train_network
 from emseg.runs.session import Run

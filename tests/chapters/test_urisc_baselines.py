@@ -10,7 +10,6 @@ import pytest
 from membrane.pretraining.checkpoints import write_cem500k
 from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
 
-from chapters.membrane_experiment import starting_point, train_and_score
 from chapters.urisc_baselines import (
     Example,
     bootstrap_interval,
@@ -24,6 +23,8 @@ from chapters.urisc_baselines import (
     report_training,
     score_command,
     scores_table,
+    starting_point,
+    train_and_score,
     worst_places,
 )
 from emseg.cli import main

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from membrane.dataset.made_files import lossy, made_pair, save
 
-from chapters.urisc_rounds import (
+from chapters.urisc_dataset import (
     ERROR_KINDS,
     FIRST_ROUND,
     SECOND_ROUND,

@@ -13,7 +13,6 @@ from chapters.urisc_transfer import (
     paper_f1,
     plot_pretraining,
     plot_transfer,
-    plot_views,
     report_pretraining,
     report_transfer,
     run_transfer,
@@ -223,6 +222,4 @@ def test_figures_draw_what_there_is_and_say_what_was_not_run(trained):
     assert texts(plot_pretraining({})) == ["not run here"] * 3
     curves = plot_pretraining(transfer.pretrained)
     assert [list(line.get_xdata()) for line in curves.axes[0].lines[:2]] == [[2, 3], [2, 3]], "the queue is full"
-    views = plot_views(SET.train, SMALL_PRETRAINING, pixel_size_nm=4.0, n=3)
-    assert [axis.get_images()[0].get_array().shape for axis in views.axes] == [(24, 24)] * 3 + [(16, 16)] * 6
     plt.close("all")
