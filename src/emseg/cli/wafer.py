@@ -252,7 +252,7 @@ def run_config(arguments: argparse.Namespace) -> int:
     """Print the config."""
     from emseg.checks import require_one_of
     from emseg.wafer import SECTION_CLASSES, open_benchmark
-    from emseg.wafer.detector import PLANS, DetectorDesign, runner_config
+    from emseg.wafer.detector import PLANS, DetectorDesign, config_text, runner_config
 
     require_one_of("size", arguments.size, PLANS)
     benchmark = None if arguments.data is None else open_benchmark(arguments.data)
@@ -274,13 +274,7 @@ def run_config(arguments: argparse.Namespace) -> int:
     files = None if benchmark is None else benchmark.split(arguments.split)
     into, split = arguments.work_dir, arguments.split
     config = runner_config(design, plan, folder, split, into, files=files, class_names=class_names)
-    try:
-        from mmengine import Config
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f'a config is written by mmengine; {error.name} is not installed. Run: pip install "emseg[networks]"'
-        ) from None
-    print(Config(config).pretty_text, end="")
+    print(config_text(config), end="")
     return 0
 
 

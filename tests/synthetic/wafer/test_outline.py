@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from skimage.measure import find_contours
 
 from emseg.synthetic.wafer import wafer_kernels as kernels
+from emseg.synthetic.wafer.drawn_wafer import visible_sections
 from emseg.synthetic.wafer.layout import Placed
 from emseg.synthetic.wafer.section_shape import draw_shape
-from emseg.synthetic.wafer.drawn_wafer import visible_sections
 
 LENGTH = 100.0
 SMOOTH = np.zeros((64, 64), dtype=np.float32)

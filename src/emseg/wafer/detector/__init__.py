@@ -3,7 +3,7 @@ from emseg.wafer.detector.detector_design import BACKBONES, DETECTORS, SIZES, De
 from emseg.wafer.detector.detector_plan import PLANS, DetectorPlan
 from emseg.wafer.detector.detector_prediction import predict, predict_folder
 from emseg.wafer.detector.detector_trainer import TrainedDetector, train_detector
-from emseg.wafer.detector.mmdet_config import model_config, runner_config
+from emseg.wafer.detector.mmdet_config import config_text, model_config, runner_config
 
 __all__ = [
     "BACKBONES",
@@ -16,6 +16,7 @@ __all__ = [
     "TrainedDetector",
     "build_config",
     "build_design",
+    "config_text",
     "load_weights",
     "model_config",
     "predict",

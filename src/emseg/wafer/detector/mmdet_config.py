@@ -297,3 +297,14 @@ def _learning_rate(plan: DetectorPlan) -> list[Config]:
         length = span["end"] - span["begin"]
         parts.append(_part("CosineAnnealingLR", eta_min=COSINE_FLOOR * plan.learning_rate, **span, T_max=length))
     return parts
+
+
+def config_text(config: Config) -> str:
+    """Return a configuration as the Python file of mmdet's `tools/train.py`; without mmengine, raise UsageError."""
+    try:
+        from mmengine import Config as MmengineConfig
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f'a config is written by mmengine; {error.name} is not installed. Run: pip install "emseg[networks]"'
+        ) from None
+    return str(MmengineConfig(config).pretty_text)
