@@ -170,8 +170,11 @@ def main() -> None:
                     "highest": max(ratios),
                 }
                 rows.append(row)
-                print(f"{name:<20} here {row['here_s']:8.4f} s   revision {row['revision_s']:8.4f} s   "
-                      f"ratio {row['ratio']:.3f} ({row['lowest']:.3f} to {row['highest']:.3f})", flush=True)  # fmt: skip
+                times = f"here {row['here_s']:8.4f} s   revision {row['revision_s']:8.4f} s"
+                print(
+                    f"{name:<20} {times}   ratio {row['ratio']:.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
+                    flush=True,
+                )
         finally:
             subprocess.run([*git, "remove", "--force", str(other)], check=True)
     finish(arguments, rows, [SLOWER.judge(row["ratio"], row["work"]) for row in rows])
