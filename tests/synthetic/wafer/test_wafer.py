@@ -7,7 +7,7 @@ import shapely
 from scipy import ndimage
 
 from emseg.synthetic.wafer import WAFER_GENERATOR_VERSION, SyntheticWafer, WaferDesign, synthesize_wafer
-from emseg.synthetic.wafer import wafer as module
+from emseg.synthetic.wafer import drawn_wafer as module
 from emseg.wafer import SECTION_CLASSES
 
 DESIGNS = {
