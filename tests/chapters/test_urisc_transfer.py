@@ -68,7 +68,7 @@ def test_every_share_and_seed_is_trained_both_ways(trained):
 def test_a_comparison_is_not_trained_twice(trained, monkeypatch):
     transfer, folder = trained
     monkeypatch.setattr("emseg.membrane.training.membrane_trainer.MembraneTask", None)
-    monkeypatch.setattr("emseg.membrane.pretraining.pretrain_encoder._run", None)
+    monkeypatch.setattr("emseg.membrane.pretraining.pretrain_encoder.MomentumContrast", None)
     again = run_transfer(SMALL_DESIGN, PLAN, SMALL_PRETRAINING, SET, folder, fractions=[0.5, 1.0], n_seeds=2)
     pd.testing.assert_frame_equal(again.networks, transfer.networks)
 

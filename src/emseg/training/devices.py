@@ -1,8 +1,4 @@
-"""The device that a training runs on, and its precision.
-
-bf16 is faster only where the processor has instructions for it (on a CPU: AMX or AVX512-BF16); elsewhere it is
-emulated. Precision "auto" therefore asks the device.
-"""
+"""The device that a training runs on, and its precision; bf16 is emulated, and slow, where instructions are lacking."""
 
 import os
 from typing import Literal

@@ -66,9 +66,8 @@ def read_checkpoint(work_dir: Path) -> dict[str, Any] | None:
         kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         missing = {"step", "seconds", "network", "optimizer"} - set(kept)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is no checkpoint of a training ({type(error).__name__}). Remove it to start again."
-        ) from None
+        what = type(error).__name__
+        raise InputError(f"{path} is no checkpoint of a training ({what}). Remove it to start again.") from None
     if missing:
         raise InputError(f"{path} is no checkpoint of a training: it lacks {', '.join(sorted(missing))}. Remove it.")
     return kept

@@ -141,9 +141,8 @@ def pair_files(images: Path, labels: Path | None) -> tuple[FilePair, ...]:
     """
     image_files = _list_images(images)
     label_files = image_files if labels is None else _list_images(labels)
-    missing = [name for name in image_files if name not in label_files]
     extra = [name for name in label_files if name not in image_files]
-    if missing:
+    if missing := [name for name in image_files if name not in label_files]:
         raise InputError(
             f"every image must have a label of its name; {image_files[missing[0]].name} has none in {labels} "
             f"({len(missing)} such images).{suggest(missing[0], extra)} Add it, or move the image away."
@@ -162,10 +161,8 @@ def _list_images(folder: Path) -> dict[str, Path]:
         raise InputError(f"{folder} must be a folder of {', '.join(SUFFIXES)} files; there is none.")
     found: dict[str, Path] = {}
     for path in find_images([str(folder)])[0]:
-        if path.suffix.lower() in SUFFIXES and found.setdefault(path.stem, path) != path:
-            raise InputError(
-                f"each name must occur once; {folder} has {found[path.stem].name} and {path.name}. Remove one."
-            )
+        if path.suffix.lower() in SUFFIXES and (other := found.setdefault(path.stem, path)) != path:
+            raise InputError(f"each name must occur once; {folder} has {other.name} and {path.name}. Remove one.")
     if not found:
         raise InputError(f"{folder} must contain {', '.join(SUFFIXES)} files; it has none.")
     return found

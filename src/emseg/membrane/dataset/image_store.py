@@ -75,9 +75,7 @@ def find_file(path: Path, dark: bool | None) -> StoredArray | None:
 
 
 def store_file(path: Path, dark: bool | None) -> StoredArray:
-    """Return the entry of an image file (`dark` None) or of a label, in which membrane is dark or bright, made if
-    needed; raises InputError for a file that cannot be used.
-    """
+    """Return the entry of an image file or label, made if needed; raises InputError for a file that cannot be used."""
     if (found := find_file(path, dark)) is not None:
         return found
     array = read_gray(path, memory_map=True) if dark is None else read_label(path, dark=dark)
@@ -87,10 +85,7 @@ def store_file(path: Path, dark: bool | None) -> StoredArray:
 def store_drawn(
     name: str, draw: Callable[[], tuple[NDArray[np.uint8], NDArray[np.bool_]]], shape: tuple[int, int]
 ) -> tuple[StoredArray, StoredArray]:
-    """Return a drawn image and its membrane mask, from the store if `name` is there, else drawn now.
-
-    `name` must contain everything the drawing depends on.
-    """
+    """Return a drawn image and its mask, from the store if it has `name`, which has all that the drawing depends on."""
     places = [_entry(f"{name}\0{kind}", "") for kind in ("image", "mask")]
     image, mask = (_find(place) for place in places)
     if image is None or mask is None:

@@ -73,9 +73,8 @@ def require_refinable(first: MembraneNetwork, second_channels: int) -> None:
         )
     if second_channels != REFINING_CHANNELS:
         raise UsageError(
-            "the second network of a refinement sees the image and the first one's probability of membrane, "
-            f"in_channels={REFINING_CHANNELS}; got {second_channels}. Use replace(design, "
-            f"in_channels={REFINING_CHANNELS})."
+            f"the second network of a refinement sees image and first output, in_channels={REFINING_CHANNELS};"
+            f" got {second_channels}. Use replace(design, in_channels={REFINING_CHANNELS})."
         )
     if isinstance(first, RefinedNetwork):
         raise UsageError("the first network of a refinement must be a single one; got a refined network.")

@@ -96,10 +96,8 @@ class PretrainingPlan(Plan):
                 f"batch_size={self.batch_size}. Use fewer groups or a larger batch."
             )
         if self.warm_up_steps >= self.n_steps:
-            raise UsageError(
-                f"the warm-up must end before the pretraining; got warm_up_steps={self.warm_up_steps}, "
-                f"n_steps={self.n_steps}."
-            )
+            got = f"warm_up_steps={self.warm_up_steps}, n_steps={self.n_steps}"
+            raise UsageError(f"the warm-up must end before the pretraining; got {got}.")
 
     @property
     def patch_size(self) -> int:

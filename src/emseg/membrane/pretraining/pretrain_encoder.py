@@ -87,11 +87,8 @@ def pretrain(
     starts anew. Raises `UsageError` for settings that do not fit the device or the work folder, or a loss that is not
     finite, or too little memory; `InputError` for files and images that cannot be used.
     """
-    if design.in_channels != 1:
-        raise UsageError(
-            f"pretraining sees the image alone; got a design with in_channels={design.in_channels}. Pretrain with "
-            "in_channels=1."
-        )
+    if (n := design.in_channels) != 1:
+        raise UsageError(f"pretraining sees the image alone; got a design with in_channels={n}. Use in_channels=1.")
     work_dir = Path(work_dir)
     device = require_device(plan.device, 1, plan.precision)
     precision = chosen_precision(plan.precision, device)
@@ -193,8 +190,7 @@ def start_from_file(path: Path, *, name: str = "", sha256: str = "") -> Start:
     """
     if not path.is_file():
         raise InputError(
-            f"`pretraining` must be none, moco, cem500k or the path of an encoder's file; there is no {path}. "
-            "Check the path."
+            f"`pretraining` must be none, moco, cem500k or the path of an encoder's file; there is no {path}. Check it."
         )
     digest = checked_digest(path, sha256)
     return Start(name or path.name, digest, lambda network: load_pretrained(network, path, sha256=digest))

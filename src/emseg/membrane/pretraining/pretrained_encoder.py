@@ -113,14 +113,14 @@ def load_encoder(
     *,
     normalization: Normalization | None = None,
     sha256: str | None = None,
-    required_format: str | None = None,
+    only_cem500k: bool = False,
 ) -> LoadReport:
     """Load the encoder in a file into `encoder`, and report what was loaded.
 
     `normalization` is that of the file's grey images where the file does not give it. The file must have the digest
-    `sha256`, if given, which is checked before it is parsed, and the `required_format`. It is read with torch's
-    `weights_only=True`: a pickle may hold any program, and none is run. Raises `InputError` for a file that cannot be
-    read, has another digest or does not fit; the encoder is then unchanged.
+    `sha256`, if given, which is checked before it is parsed; `only_cem500k` refuses other formats. The file is read
+    with torch's `weights_only=True`: a pickle may hold any program, and none is run. Raises `InputError` for a file
+    that cannot be read, has another digest or does not fit; the encoder is then unchanged.
     """
     path = Path(path)
     if not path.is_file():
@@ -128,7 +128,7 @@ def load_encoder(
     digest = checked_digest(path, sha256)
     content = read_tensors(path)[0] if path.suffix == SAFETENSORS else _read_torch(path)
     kind, state, norms = _recognized(path, content)
-    if required_format not in (None, kind):
+    if only_cem500k and kind != "cem500k":
         raise InputError(
             f"{path} must be the CEM500K checkpoint, with `norms` beside a `state_dict` of module.encoder_q.*; it has "
             f"the format {kind}. Load it with load_encoder."
@@ -164,7 +164,7 @@ def load_cem500k(encoder: nn.Module, path: Path | str, *, sha256: str | None = N
             f"there is no {path}. Get {CEM500K_FILE} from {CEM500K_RECORD} (EMPIAR-10592) and give its path, or "
             "pretrain on your own images with pretraining='moco'."
         )
-    return load_encoder(encoder, path, sha256=sha256, required_format="cem500k")
+    return load_encoder(encoder, path, sha256=sha256, only_cem500k=True)
 
 
 def load_pretrained(network: nn.Module, path: Path | str, *, sha256: str | None = None) -> LoadReport:

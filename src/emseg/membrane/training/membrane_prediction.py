@@ -2,13 +2,11 @@
 
     p = sigmoid(network(x)),  x = (g / 255 - 0.5) / 0.5 for grey values g
 
-An image of at most `tile` pixels a side is predicted whole. A larger one is cut into overlapping tiles, see
-`emseg.tiling`: each tile's outer `halo` pixels, where the network lacks context, are discarded. `predict_membrane`
-returns an array; `predict_to_png` writes levels round(255 p) to a file and resumes where it was interrupted.
+An image of at most `tile` pixels a side is predicted whole, a larger one in overlapping tiles (`emseg.tiling`), whose
+outer `halo` pixels are discarded. Test-time augmentation takes the mean of p over the eight rotations and reflections
+of a square.
 
-Test-time augmentation takes the mean of p over the eight rotations and reflections of a square.
-
-The threshold is the one with the highest mean F1 over the validation images. Two histograms of the levels of an image,
+The threshold has the highest mean F1 over the validation images. Two histograms of the levels round(255 p) of an image,
 one over membrane and one over background, give the counts at all 255 thresholds at once:
 
     TP(t) = membrane pixels of level >= t,   FP(t) = background pixels of level >= t,   F1 = 2 TP / (P + TP + FP)
@@ -106,9 +104,9 @@ def predict_to_png(
 ) -> None:
     """Write the levels of membrane, 255 for a probability of 1, to a PNG file that `emseg score` reads.
 
-    An image larger than a tile is read window by window and predicted to disk, one row of tiles at a time, in a folder
-    beside the PNG: memory grows with the image's width and not with its height, and a call after an interruption
-    resumes there, to the same bits. Other arguments as `predict_membrane`; `progress` receives the tiles done and all.
+    An image larger than a tile is read window by window and predicted to disk in a folder beside the PNG: memory grows
+    with the image's width and not with its height, and an interrupted prediction resumes to the same bits. Other
+    arguments as `predict_membrane`; `progress` receives the tiles done and all.
     """
     path, options = Path(path), dict[str, Any](tta=tta, precision=precision, progress=progress)
     grid = grid_for(network, (image.height, image.width), tile=tile, halo=None)
@@ -135,19 +133,11 @@ def write_png(levels: UInt8[np.ndarray, "row column"], path: Path) -> None:
         Image.fromarray(levels).save(new, format="PNG")
 
 
-@dataclass(frozen=True)
 class _Pixels:
     """An image as an array of which only the requested windows are read."""
 
-    image: MembraneImage
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.image.height, self.image.width
-
-    @property
-    def dtype(self) -> np.dtype[np.uint8]:
-        return np.dtype(np.uint8)
+    def __init__(self, image: MembraneImage) -> None:
+        self.image, self.shape, self.dtype = image, (image.height, image.width), np.dtype(np.uint8)
 
     def __getitem__(self, window: Any) -> NDArray[np.uint8]:
         return self.image.read(window)

@@ -123,9 +123,8 @@ def train_network(
     input channels, and `first` stays as it is.
 
     With `resume` a training resumes from the work folder's checkpoint, and a finished one is returned at once; without
-    it the training begins anew. `progress` shows a progress bar on a terminal. Raises `UsageError` for settings that do
-    not fit each other, the data, the device or the work folder, for a loss that is not finite, and when memory does not
-    suffice; `InputError` for files that cannot be used.
+    it the training begins anew. Raises `UsageError` for settings that do not fit each other, the data, the device or
+    the work folder, for a loss that is not finite or too little memory; `InputError` for files that cannot be used.
     """
     work_dir = Path(work_dir)
     device = require_device(plan.device, plan.n_devices, plan.precision)
