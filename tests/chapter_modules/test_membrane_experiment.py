@@ -18,6 +18,7 @@ from chapters.urisc_baselines import (
 )
 from emseg.errors import UsageError
 from emseg.images import read_gray
+from emseg.membrane.dataset import ArrayImage
 from emseg.membrane.networks import NetworkDesign
 from emseg.membrane.scoring import ScoreSettings, score_image
 from emseg.membrane.training import predict_membrane
@@ -32,7 +33,7 @@ def outcome(tmp_path_factory):
 
 def test_the_threshold_is_the_best_on_validation_and_knows_nothing_of_the_test_images(outcome, tmp_path):
     assert outcome.threshold == outcome.parts["validation"].curve.best_threshold
-    other = replace(toy_set(), test=tuple(replace(image, membrane=~image.membrane) for image in toy_set().test))
+    other = replace(toy_set(), test=tuple(ArrayImage(one.name, one.image, ~one.membrane) for one in toy_set().test))
     again = train_and_score(TINY_DESIGN, PLAN, other, tmp_path, progress=False)
     assert again.threshold == outcome.threshold
     assert again.v_rand_threshold == outcome.v_rand_threshold
