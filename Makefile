@@ -41,7 +41,7 @@ test: lint tests  ## lint, tests, every chapter at profile smoke, strict book, e
 	@EMSEG_HTML=_build/html/smoke $(PYTEST) -n $(WORKERS) --dist loadgroup tests/book/test_pages.py
 
 tests: setup  ## the tests alone, in WORKERS processes of THREADS threads
-	@$(PYTEST) -n $(WORKERS) --dist loadfile tests --ignore tests/book/test_pages.py
+	@$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore tests/book/test_pages.py
 
 lab: setup  ## open the book in JupyterLab
 	@$(VENV_PYTHON) -m jupyter lab --notebook-dir=. book
