@@ -16,7 +16,14 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OURS = {"emseg", "chapters", "emseg_book", "reference", "_results"}  # the oracles in tests/; what the benchmarks share
+OURS = {
+    "emseg",
+    "chapters",
+    "emseg_book",
+    "reference",
+    "_results",
+    "_works",
+}  # the oracles in tests/; what the benchmarks share
 OPTIONAL = {"networks", "book", "dev"}
 
 
