@@ -24,7 +24,7 @@ SLOWER = Target("processor time of this checkout / the revision", 1.05, "x")
 
 
 def in_checkout(checkout: Path, name: str, seconds: float) -> float:
-    """Return what `measure` finds with the library of `checkout`, in a process of its own."""
+    """Return what `measure` finds with the library of `checkout`, in a separate process."""
     paths = os.pathsep.join([str(checkout / "src"), str(checkout / "book")])
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "benchmarks" / "_works.py"), name, str(seconds)]

@@ -117,7 +117,7 @@ def measure(found: dict[str, tuple[Path, Read]], image: np.ndarray, n_crops: int
 
 
 def conversion(path: Path, cache: Path) -> dict[str, float]:
-    """Return the seconds that storing a file takes, and the memory in MB, in a process of its own."""
+    """Return the seconds that storing a file takes, and the memory in MB, in a separate process."""
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", CONVERT, str(path)],

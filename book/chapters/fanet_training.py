@@ -80,7 +80,7 @@ class TrainingData:
     def truth(self, part: str) -> Path:
         """Return the COCO file of "train", "validation" or "fresh"."""
         if part == "fresh" and self.fresh is None:
-            raise UsageError(f"there are no fresh wafers of {self.source}: only synthetic ones can be drawn again.")
+            raise UsageError(f"fresh wafers are drawn, which only synthetic data allow; got {self.source}.")
         benchmark, split = self.of_part(part)
         return benchmark.split(split).train if part == TRAIN else benchmark.split(split).validation
 

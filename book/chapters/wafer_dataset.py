@@ -181,7 +181,7 @@ _MEASURES: tuple[tuple[str, Callable[[TileStatistics], str]], ...] = (
 
 
 def statistics_table(sets: Mapping[str, TileStatistics]) -> DisplayTable:
-    """Return the statistics of named sets of tiles, a column each, beside what the paper states of its own."""
+    """Return the statistics of named sets of tiles, one column each, next to the figures that the paper states."""
     reported = load_reported("fanet")
     paper = [
         f"{next(row.value for row in select_reported(reported, name) if row.place == 'Section 4.1'):,.0f}"
