@@ -52,10 +52,11 @@ from emseg.membrane.scoring.pixels import COLOURS as ERROR_COLOURS
 from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, TRUE_POSITIVE
 from emseg.membrane.training import PLANS, Augmentation, Start, TrainedNetwork, TrainingPlan, train_network
 from emseg.membrane.training import membrane_prediction as prediction
-from emseg.membrane.training.membrane_trainer import state_digest, training_settings
+from emseg.membrane.training.membrane_trainer import training_settings
 from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
 from emseg.source_code import code_digest
+from emseg.tiling.resume import digest_of_weights
 from emseg.wording import format_number
 
 if TYPE_CHECKING:
@@ -331,7 +332,7 @@ def work_name(
     digest = digest_of(code_digest(*_TRAINING_CODE), json.dumps(settings, sort_keys=True), torch.__version__)
     attention = "" if design.attention == "none" else f"-{design.attention}"
     data = re.sub(r"[^A-Za-z0-9]+", "_", membrane_set.name)
-    refines = "" if first is None else f"-refines-{state_digest(first.network)[:10]}"
+    refines = "" if first is None else f"-refines-{digest_of_weights(first.network)[:10]}"
     return f"{design.architecture}-{design.encoder}{attention}-{data}-seed{plan.seed}{refines}-{digest[:10]}"
 
 

@@ -25,7 +25,7 @@ KEPT = [("synthetic", "track1"), ("synthetic", "isbi_like")]
 def weights(tmp_path_factory):
     design = NetworkDesign(encoder="plain", base_channels=4, encoder_depth=2)
     path = tmp_path_factory.mktemp("trained") / "weights.safetensors"
-    save_network(build_network(design, seed=0), design, path)
+    save_network(build_network(design, seed=0), path)
     return path
 
 

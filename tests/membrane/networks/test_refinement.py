@@ -180,7 +180,7 @@ def test_a_refined_network_comes_back_from_its_file(tmp_path: Path, design: Netw
     network = refined(design)
     network.train()(images())
     path = tmp_path / "refined.safetensors"
-    save_network(network, network.design, path, notes={"run": "a"})
+    save_network(network, path, notes={"run": "a"})
     again = load_network(path)
     assert isinstance(again, RefinedNetwork)
     assert (again.design, again.first.design) == (design, FIRST)
@@ -192,7 +192,7 @@ def test_a_refined_network_comes_back_from_its_file(tmp_path: Path, design: Netw
 
 def test_files_of_a_refined_network_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     network, path = refined(), tmp_path / "refined.safetensors"
-    save_network(network, network.design, path)
+    save_network(network, path)
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -213,7 +213,7 @@ def test_files_of_a_refined_network_that_do_not_fit_are_refused(tmp_path: Path) 
     with pytest.raises(InputError, match=r"first\.more"):
         load_network(tmp_path / "more.safetensors")
     with pytest.raises(UsageError, match="`notes` must not hold 'first_design'"):
-        save_network(network, network.design, path, notes={"first_design": "x"})
+        save_network(network, path, notes={"first_design": "x"})
 
 
 def test_designs_that_cannot_refine_are_named() -> None:

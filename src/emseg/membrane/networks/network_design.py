@@ -67,7 +67,7 @@ class NetworkDesign:
     to fine; None mirrors a plain encoder, and scales smp's 256, 128, 64, 32, 16 with the width of a ResNet.
     `encoder_weights` names weights that smp can fetch for a ResNet of standard width, for example "imagenet"; None
     starts from random ones. `in_channels` is 1, the image, or 2 for a network that refines another one's output
-    (`emseg.membrane.networks.refinement`). Raises `UsageError` for what cannot be built.
+    (`emseg.membrane.networks.membrane_network`). Raises `UsageError` for what cannot be built.
     """
 
     architecture: Architecture = "unet"

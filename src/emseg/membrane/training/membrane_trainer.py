@@ -4,7 +4,6 @@ One step: crops (`crop_sampling`), their loss (`MembraneTask`), one update (`ems
 interrupted training resumes, on a CPU and with the same number of threads to the same bits.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from emseg.errors import UsageError
 from emseg.membrane.dataset import MembraneImage, MembraneSet
@@ -31,6 +30,7 @@ from emseg.membrane.networks import (
 from emseg.membrane.training.crop_sampling import CropBatch, StepBatches, augmented
 from emseg.membrane.training.membrane_plan import TrainingPlan
 from emseg.membrane.training.membrane_prediction import validate
+from emseg.tiling.resume import digest_of_weights
 from emseg.training import work_folder
 from emseg.training.devices import chosen_precision, device_name, require_device
 from emseg.training.memory_use import clear_memory_error
@@ -119,7 +119,7 @@ def train_network(
 ) -> TrainedNetwork:
     """Train a network of this design by this plan on the set's training images.
 
-    With `first` the network refines that one's prediction (`emseg.membrane.networks.refinement`): its design has two
+    With `first` the network refines that one's prediction (`emseg.membrane.networks.membrane_network`): its design has two
     input channels, and `first` stays as it is.
 
     With `resume` a training resumes from the work folder's checkpoint, and a finished one is returned at once; without
@@ -207,16 +207,9 @@ def training_settings(
         "plan": plan.settings(),
         "data": {"fingerprint": membrane_set.fingerprint, "train": [image.name for image in membrane_set.train]},
         "start": {} if start is None else {"name": start.name, "digest": start.digest},
-        "first": {} if first is None else {"design": first.design.to_dict(), "digest": state_digest(first.network)},
+        "first": {}
+        if first is None
+        else {"design": first.design.to_dict(), "digest": digest_of_weights(first.network)},
     }
     kept: dict[str, dict[str, Any]] = json.loads(json.dumps(settings))
     return kept
-
-
-def state_digest(module: nn.Module) -> str:
-    """Return a digest of a module's weights, for `Start` and for the first stage of a refinement."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
