@@ -31,8 +31,8 @@ supervision open: here all sides and the fusion are supervised, as in Yu et al.'
 the mean of the sides (Xie and Tu 2015, HED). Deviation: the backbone keeps its strides (2 to 32), so that encoders and
 weights are shared; Yu et al. use strides 1 to 8 and dilation.
 
-Sources: Ronneberger et al. 2015; He et al. 2016; Chaurasia and Culurciello 2017; Yu et al. 2017 (CASENet), section 3; Shi et al. 2022
-(U-RISC), Segmentation Networks; segmentation-models-pytorch.
+Sources: Ronneberger et al. 2015; He et al. 2016; Chaurasia and Culurciello 2017; Yu et al. 2017 (CASENet), section 3;
+Shi et al. 2022 (U-RISC), Segmentation Networks; segmentation-models-pytorch.
 """
 
 from collections.abc import Sequence
