@@ -20,7 +20,7 @@ from emseg.frequency import (
     build_attention,
     dct_pool,
 )
-from emseg.frequency.attention import adaptive_kernel_size, gate_layers
+from emseg.frequency.attention import adaptive_kernel_size, gate_layers, require_image_size, smallest_image
 
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -230,3 +230,29 @@ def test_the_hidden_layer_is_narrower_by_the_reduction() -> None:
 def test_wrong_layers_are_refused_when_they_are_made(make: object, message: str, without_type_checks: None) -> None:
     with pytest.raises(UsageError, match=message):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("options", "stride", "least"),
+    [
+        ({}, 32, (193, 193)),
+        ({"indexing": "scaled"}, 32, (193, 193)),
+        ({"frequencies": [(0, 0), (2, 9)]}, 8, (17, 73)),
+        ({"frequencies": [(0, 0)]}, 16, (1, 1)),
+    ],
+)
+def test_the_smallest_image_is_the_smallest_that_fanet_reads(
+    options: dict[str, object], stride: int, least: tuple[int, int]
+) -> None:
+    """Maps of ceil(size / stride) pixels are read at that size, and refused one row or one column below it."""
+    assert smallest_image("fanet", options, stride) == least
+    layer = FanetAttention(16, **options)  # type: ignore[arg-type]
+    layer(torch.zeros(1, 16, *(-(-n // stride) for n in least)))
+    for smaller in ((least[0] - 1, least[1]), (least[0], least[1] - 1)):
+        if min(smaller) > 0:
+            with pytest.raises(UsageError):
+                layer(torch.zeros(1, 16, *(-(-n // stride) for n in smaller)))
+            with pytest.raises(UsageError, match=f"`crop_size` must be at least {least[0]} x {least[1]} pixels"):
+                require_image_size("crop_size", smaller, "fanet", options, stride)
+    require_image_size("crop_size", least, "fanet", options, stride)
+    require_image_size("crop_size", (1, 1), "fca", {}, stride)

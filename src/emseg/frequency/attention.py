@@ -43,7 +43,7 @@ from torch.nn import functional
 
 from emseg.checks import require_count, require_one_of
 from emseg.errors import UsageError, suggest
-from emseg.frequency.dct import TOP16, Indexing, Normalization, forward_weight, resolve_frequencies
+from emseg.frequency.dct import PARTS, TOP16, Indexing, Normalization, forward_weight, resolve_frequencies
 from emseg.frequency.pooling import dct_pool, require_groups
 from emseg.frequency.projection import Maps, Sums
 
@@ -229,6 +229,30 @@ def block_attention(name: str, options: Mapping[str, Any]) -> BlockAttention:
         return _CLASSES[name](channels, *pooled_size, **options)
 
     return make
+
+
+def smallest_image(name: str, options: Mapping[str, Any], stride: int) -> tuple[int, int]:
+    """Return the fewest rows and columns of an image whose maps at `stride`, rounded up, hold all frequencies.
+
+    FANet reads frequency k from maps of more than k pixels: Table 1 at stride 32 needs 193. The others read any map.
+    """
+    if name != "fanet":
+        return 1, 1
+    pairs = options.get("frequencies", TOP16)
+    scaled = options.get("indexing", "raw") == "scaled"
+    rows, columns = (PARTS if scaled else 1 + max(axis) for axis in zip(*pairs, strict=True))
+    return stride * (rows - 1) + 1, stride * (columns - 1) + 1
+
+
+def require_image_size(argument: str, shape: Sequence[int], name: str, options: Mapping[str, Any], stride: int) -> None:
+    """Raise `UsageError` where images of `shape` (rows, columns), the value of `argument`, are too small for FANet."""
+    least = smallest_image(name, options, stride)
+    if shape[0] < least[0] or shape[1] < least[1]:
+        raise UsageError(
+            f"`{argument}` must be at least {least[0]} x {least[1]} pixels (rows x columns), or maps at stride {stride} "
+            f"are smaller than the highest frequency of the attention {name!r}; got {shape[0]} x {shape[1]}. "
+            "Use larger images, fewer stages with attention, or lower `frequencies`."
+        )
 
 
 def require_options(name: str, options: Mapping[str, Any], known: tuple[str, ...]) -> None:
