@@ -45,6 +45,7 @@ from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.files import digest_of, find_root, write_atomically
 from emseg.images import read_gray
+from emseg.intervals import percentile_interval
 from emseg.membrane import scoring
 from emseg.membrane.dataset import MembraneImage, MembraneSet
 from emseg.membrane.networks import REFINING_CHANNELS, NetworkDesign, RefinedNetwork, attention_options
@@ -365,16 +366,13 @@ _ERROR_LABELS = {
 }
 
 
-def bootstrap_interval(
-    values: Sequence[float], *, n_resamples: int, seed: int, level: float = 0.95
-) -> tuple[float, float] | None:
-    """Return the interval of the mean over images resampled from `values`; None for fewer than two."""
+def bootstrap_interval(values: Sequence[float], *, n_resamples: int, seed: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of the mean over images resampled from `values`; None for fewer than two."""
     known = np.array([value for value in values if not math.isnan(value)])
     if len(known) < 2:
         return None
     places = np.random.default_rng(seed).integers(len(known), size=(n_resamples, len(known)))
-    low, high = np.quantile(known[places].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return percentile_interval(known[places].mean(axis=1))
 
 
 def report_start(run: Run, start: "FileStart | None") -> str:
