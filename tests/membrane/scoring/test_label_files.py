@@ -58,8 +58,12 @@ LEFT_TO_READ_GRAY = {
     "16-bit TIFF": tiff(GREY.astype(np.uint16)),
     "float TIFF": tiff(GREY.astype(np.float32)),
     "colour PNG": encoded(Image.fromarray(np.stack([GREY] * 3, -1)), "PNG"),
-    "colour palette PNG": encoded(palette(BRIGHT.astype(np.uint8) + THIRD, [(0, 0, 0), (255, 0, 0), (0, 99, 0)]), "PNG"),
-    "colour palette TIFF": encoded(palette(BRIGHT.astype(np.uint8) + THIRD, [(0, 0, 0), (255, 0, 0), (0, 99, 0)]), "TIFF"),
+    "colour palette PNG": encoded(
+        palette(BRIGHT.astype(np.uint8) + THIRD, [(0, 0, 0), (255, 0, 0), (0, 99, 0)]), "PNG"
+    ),
+    "colour palette TIFF": encoded(
+        palette(BRIGHT.astype(np.uint8) + THIRD, [(0, 0, 0), (255, 0, 0), (0, 99, 0)]), "TIFF"
+    ),
     "transparent palette PNG": encoded(BLACK_WHITE, "PNG", transparency=0),
     "text": b"no image at all, only text",
     "nothing": b"",

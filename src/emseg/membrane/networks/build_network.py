@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from emseg.checks import changed, require_count, require_one_of
 from emseg.errors import InputError
 from emseg.frequency.resnet import initialize
-from emseg.membrane.networks.membrane_network import MembraneNetwork, RefinedNetwork, require_refinable
+from emseg.membrane.networks.membrane_network import MembraneNetwork, RefinedNetwork
 from emseg.membrane.networks.network_design import MIN_BASE_CHANNELS, NetworkDesign, encoder_attention
 from emseg.tiling.receptive_field import GLOBAL_FIELD, ReceptiveField, theoretical_receptive_field
 
@@ -43,7 +43,6 @@ def build_refined(first: MembraneNetwork, design: NetworkDesign, *, seed: int) -
 
     `design` has `in_channels` 2; its other weights are drawn from `seed`. Raises `UsageError` for other designs.
     """
-    require_refinable(first, design.in_channels)
     second = build_network(design, seed=seed)
     nn.init.zeros_(second.last_convolution.weight)
     if second.last_convolution.bias is not None:

@@ -100,7 +100,12 @@ class RefinedNetwork(MembraneNetwork):
 
     def __init__(self, first: MembraneNetwork, second: MembraneNetwork) -> None:
         nn.Module.__init__(self)  # it has no encoder besides those of the two networks
-        require_refinable(first, second.in_channels)
+        if first.in_channels != 1 or second.in_channels != REFINING_CHANNELS or isinstance(first, RefinedNetwork):
+            raise UsageError(
+                "a refinement needs a single first network of in_channels=1, which sees the image alone, and a second "
+                f"of in_channels={REFINING_CHANNELS}, which sees image and first output; got "
+                f"{type(first).__name__} of {first.in_channels} and {second.in_channels}."
+            )
         self.design = second.design
         self.first = first.requires_grad_(False)
         self.second = second
@@ -130,18 +135,3 @@ class RefinedNetwork(MembraneNetwork):
             logits = self.first.outputs(x)[-1]
         corrections = self.second.outputs(torch.cat([x, torch.tanh(logits / 2)], dim=1))
         return tuple(logits + correction for correction in corrections)
-
-
-def require_refinable(first: MembraneNetwork, second_channels: int) -> None:
-    """Raise `UsageError` unless `first` is a single network and the second sees its output."""
-    if first.in_channels != 1:
-        raise UsageError(
-            f"the first network of a refinement sees the image alone, in_channels=1; got {first.in_channels}."
-        )
-    if second_channels != REFINING_CHANNELS:
-        raise UsageError(
-            f"the second network of a refinement sees image and first output, in_channels={REFINING_CHANNELS};"
-            f" got {second_channels}. Use replace(design, in_channels={REFINING_CHANNELS})."
-        )
-    if isinstance(first, RefinedNetwork):
-        raise UsageError("the first network of a refinement must be a single one; got a refined network.")
