@@ -165,7 +165,10 @@ def test_every_file_that_cannot_be_scored_is_named_and_the_others_are_scored(fol
     mask = membrane(1)
     wrong = {
         "size": (label(mask[:-1]), "size.png must have the size of its truth; it is 63 x 80"),
-        "colour": (np.stack([label(mask)] * 3, -1), "colour.png must be grey; it is a colour image"),
+        "colour": (
+            np.stack([label(mask), *2 * [label(mask) // 2 + 7]], -1),
+            "colour.png must be grey; it is a colour image",
+        ),
         "deep": (label(mask).astype(np.uint16) * 257, "deep.png must be 8-bit or float in 0 to 1; it is 16-bit"),
         "inverted": (255 - label(mask), "inverted.png looks inverted"),
         "zero_one": (label(mask) // 255, "zero_one.png must use the greys 0 to 255; it holds 0 and 1 only"),
