@@ -18,7 +18,6 @@ from emseg.checks import (
     changed,
     plain,
     require_count,
-    require_known,
     require_number,
     require_one_of,
     validated,
@@ -114,5 +113,3 @@ def test_single_arguments_are_checked_alike():
         require_number("x", float("nan"))
     with pytest.raises(UsageError, match=r"`kind` must be one of 'a', 'bee'; got 'be'\. Did you mean 'bee'\?"):
         require_one_of("kind", "be", ("a", "bee"))
-    with pytest.raises(UsageError, match=r"a ROI head has no 'sise'; it has size\. Did you mean 'size'\?"):
-        require_known({"sise": 1}, ["size"], "a ROI head")

@@ -123,7 +123,7 @@ def test_an_image_larger_than_pillows_limit_is_read(tmp_path):
     assert read_gray(tmp_path / "wafer.png").shape == (14_000, 13_000)
 
 
-COLOUR = Image.fromarray(np.stack([GRAY8] * 3, axis=2))
+COLOUR = Image.fromarray(np.stack([GRAY8, GRAY8, 255 - GRAY8], axis=2))
 NAN = np.where(GRAY8 > 250, np.nan, GRAY8).astype(np.float32)
 INFINITE = np.where(GRAY8 > 250, np.inf, GRAY8).astype(np.float64)
 
@@ -148,7 +148,7 @@ BAD_FILES = {
     "colour.tif": (tiff(np.asarray(COLOUR), photometric="rgb"), r"colour image \(3 samples a pixel\)"),
     "palette.png": (encoded(COLOUR.quantize(16), "PNG"), "it has a colour palette"),
     "palette.tif": (encoded(COLOUR.quantize(16), "TIFF"), "it has a colour palette"),
-    "alpha.png": (encoded(Image.fromarray(GRAY8).convert("LA"), "PNG"), "it has an alpha channel"),
+    "alpha.png": (encoded(Image.merge("LA", [Image.fromarray(GRAY8)] * 2), "PNG"), "it has an alpha channel"),
     "one bit.png": (encoded(Image.fromarray(GRAY8).convert("1"), "PNG"), "it is a 1-bit image"),
     "one bit.tif": (encoded(Image.fromarray(GRAY8).convert("1"), "TIFF"), "it is a 1-bit image"),
     "one bit.pbm": (encoded(Image.fromarray(GRAY8).convert("1"), "PPM"), "it is a 1-bit image"),
@@ -208,7 +208,7 @@ def test_access_rights_are_respected(tmp_path):
 @pytest.mark.parametrize(("content", "page"), [(tiff(np.stack([GRAY8, GRAY8])), 2), (tiff(GRAY8), -1)])
 def test_a_page_that_is_not_there_is_a_wrong_request(tmp_path, content, page):
     (tmp_path / "stack.tif").write_bytes(content)
-    with pytest.raises(UsageError, match="page must lie in 0 to"):
+    with pytest.raises(UsageError, match=r"page must (lie in 0 to|be 0)"):
         read_gray(tmp_path / "stack.tif", page=page)
     (tmp_path / "image.png").write_bytes(encoded(Image.fromarray(GRAY8), "PNG"))
     with pytest.raises(UsageError, match="page must be 0"):

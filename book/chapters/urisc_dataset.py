@@ -412,7 +412,8 @@ def file_rounds(folder: Path, settings: ScoreSettings, n_images: int = 0) -> lis
     rounds = []
     for name in ("1st", "2nd"):
         pairs = pair_files(place / name, place / "final")[: n_images or None]
-        masks = ((read_label(pair.image), read_label(pair.label)) for pair in pairs if pair.label is not None)
+        files = ((pair.image, pair.label or pair.image, pair.page) for pair in pairs)
+        masks = ((read_label(image, page=page), read_label(label, page=page)) for image, label, page in files)
         rounds.append(score_round(f"{name} round", masks, settings))
     return rounds
 

@@ -158,14 +158,6 @@ def require_one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     return str(value)
 
 
-def require_known(values: Mapping[str, Any], known: Iterable[str], owner: str) -> None:
-    """Refuse a name in `values` that `owner` ("a design", "the configuration of a ROI head") does not have."""
-    known = tuple(known)
-    for name in values:
-        if name not in known:
-            raise UsageError(f"{owner} has no {name!r}; it has {', '.join(known)}.{suggest(name, known)}")
-
-
 def changes_between(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return "name was x and is now y" for every setting that differs or that only one of the two has."""
     pairs = {name: (then.get(name, "not given"), now.get(name, "not given")) for name in [*then, *now]}

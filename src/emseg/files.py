@@ -15,11 +15,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emseg.errors import InputError
+from emseg.errors import InputError, UsageError
 
 ROOT_VARIABLE = "EMSEG_PROJECT"
 _ROOT_MARKS = ("_toc.yml", "book")
 DIGEST_LENGTH = 16
+_TEXTS = ("JSON", "INI", "YAML")
+_LONGEST_REASON = 200  # characters of a decoder's own words
 _REPAIR = "Free some space or choose another folder."
 
 
@@ -61,17 +63,37 @@ def write_json(path: str | Path, value: Any, *, repair: str = _REPAIR) -> None:
     write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", repair=repair)
 
 
-def read_json(path: str | Path) -> Any:
-    """Return the content of a JSON file; raises InputError if it is missing, unreadable or not JSON."""
-    path = Path(path)
+@contextmanager
+def decoding(path: str | Path, kind: str, *, repair: str = "Copy it again from its source.") -> Iterator[None]:
+    """Turn whatever opening and decoding the file `path` raises into one InputError that names it.
+
+    `kind`: "JSON", "TIFF", "checkpoint" ... Decoders raise almost any exception on damaged files, so none is listed.
+    Errors of this library pass as they are.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        yield
+    except (InputError, UsageError):
+        raise
     except FileNotFoundError:
         raise InputError(f"{path} does not exist. Check the name and the folder.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}). Restore it or make it again.") from None
+    except PermissionError:
+        raise InputError(f"{path} must be readable; permission was denied. Change its access rights.") from None
+    except ImportError as error:
+        raise InputError(f"reading {path} needs the package {error.name}. pip install {error.name}") from error
+    except MemoryError as error:
+        raise InputError(f"{path} asks for more memory than is free, or is a damaged {kind} file. {repair}") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        reason = " ".join(str(error).split()).rstrip(".")[:_LONGEST_REASON] or type(error).__name__
+        fault = f"is not valid {kind}" if kind in _TEXTS else f"is a truncated or damaged {kind} file"
+        raise InputError(f"{path} {fault} ({reason}). {repair}") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Return the content of a JSON file; raises InputError if it is missing, unreadable or not JSON."""
+    with decoding(path, "JSON", repair="Restore it or make it again."):
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
 
 
 def digest_of(*parts: str | bytes) -> str:

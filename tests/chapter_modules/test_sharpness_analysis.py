@@ -7,6 +7,7 @@ import pytest
 
 from chapters.sharpness_analysis import (
     CROP,
+    INDEX_NAMES,
     Resampling,
     Response,
     blur,
@@ -26,7 +27,7 @@ from chapters.sharpness_analysis import (
 from emseg.errors import UsageError
 from emseg.reported import load_claims
 from emseg.runs.session import Run
-from emseg.sharpness import INDEX_NAMES, RESAMPLING_KERNELS
+from emseg.sharpness import RESAMPLING_KERNELS
 
 CHAPTER = "urisc/sharpness_analysis"
 N_INDICES = len(INDEX_NAMES)

@@ -57,7 +57,7 @@ def test_the_table_is_aligned_and_says_its_unit(folder, capsys, per, values):
     assert len(lines) == 6
     assert len({len(line) for line in lines[:4]}) == 1
     expected = getattr(sharpness(image(1), 4.0), values)()
-    assert lines[1].split()[-6:] == [f"{value:.5g}" for value in expected.values()]
+    assert lines[1].split()[-7:] == [f"{value:.5g}" for value in expected.values()]
     assert "squared grey levels" in lines[-1]
 
 

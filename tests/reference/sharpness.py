@@ -25,6 +25,7 @@ def textbook_indices(image: NDArray[Any]) -> dict[str, float]:
         "variance": sum((f[y][x] - mu) ** 2 for y in rows for x in columns),
         "vollath": products - n_pixels * mu * mu,
         "vollath_centred": sum((f[y][x] - mu) * (f[y][x + 1] - mu) for y in rows for x in range(width - 1)),
+        "vollath_f4": products - sum(f[y][x] * f[y][x + 2] for y in rows for x in range(width - 2)),
     }
 
 
@@ -39,4 +40,5 @@ def numpy_indices(image: NDArray[Any]) -> dict[str, float]:
         "variance": float(((f - mu) ** 2).sum()),
         "vollath": float((f[:, :-1] * f[:, 1:]).sum() - f.size * mu * mu),
         "vollath_centred": float(((f[:, :-1] - mu) * (f[:, 1:] - mu)).sum()),
+        "vollath_f4": float((f[:, :-1] * f[:, 1:]).sum() - (f[:, :-2] * f[:, 2:]).sum()),
     }

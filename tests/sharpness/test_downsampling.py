@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from emseg.errors import InputError, UsageError
-from emseg.sharpness import RESAMPLING_KERNELS, TRACK_FACTOR, downsample, reduced_shape
+from emseg.sharpness import RESAMPLING_KERNELS, downsample, reduced_shape
 
+TRACK_FACTOR = 9958 / 1024
 POINT_SAMPLING = ("nearest", "bilinear", "bicubic")
 AVERAGING = ("area", "bilinear_antialiased", "lanczos")
 

@@ -138,6 +138,7 @@ def test_a_flat_image_has_no_sharpness_but_vollath_keeps_its_edge(dtype):
     for name in ("brenner_gap1", "brenner_gap2", "smd2", "variance", "vollath_centred"):
         assert getattr(flat, name) == 0
     assert flat.vollath == pytest.approx(-40 * 100**2, rel=1e-14)
+    assert flat.vollath_f4 == pytest.approx(40 * 100**2, rel=1e-14)  # of the one product more
 
 
 @pytest.mark.parametrize("seed", range(5))

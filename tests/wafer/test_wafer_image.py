@@ -66,7 +66,7 @@ def test_greys_beyond_the_range_are_cut_off_and_the_others_spread_evenly() -> No
     [("RGB", "must be grey; it is a colour image"), ("1", "it is a 1-bit image"), ("P", "has a colour palette")],
 )
 def test_colour_and_1_bit_images_are_refused(mode: str, message: str, tmp_path: Path) -> None:
-    Image.fromarray(GREY).convert(mode).save(tmp_path / "wafer.png")
+    Image.fromarray(np.stack([GREY, GREY, 255 - GREY], -1)).convert(mode).save(tmp_path / "wafer.png")
     with pytest.raises(InputError, match=message):
         read_wafer_image(tmp_path / "wafer.png")
 

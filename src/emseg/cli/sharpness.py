@@ -26,8 +26,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "sharpness",
         help="measure the sharpness of images and folders",
-        description="Measure Brenner (gap 1 and 2), SMD2, Variance and Vollath of grey images. Indices compare images "
-        "of one pixel size, contrast and dose; see the book's chapter on sharpness for where they mislead.",
+        description="Measure Brenner (gap 1 and 2), SMD2, Variance and Vollath (F5 as in the paper, and F4) of grey "
+        "images. Indices compare images of one pixel size, contrast and dose; see the book's chapter on sharpness for "
+        "where they mislead.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -110,7 +111,7 @@ def _writer(arguments: argparse.Namespace, name_width: int) -> Iterator[Callable
         if arguments.json:
             print("\n]" if n_written else "[]")
     if n_written and not (arguments.json or arguments.csv):
-        print(f"\n{_UNITS[arguments.per]}, in squared grey levels; vollath*: centred, without the edge term")
+        print(f"\n{_UNITS[arguments.per]}, in squared grey levels; vollath is F5, vollath* F5 without its edge term")
 
 
 def _row(measurement: "Measurement") -> dict[str, object]:

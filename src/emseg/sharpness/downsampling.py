@@ -28,11 +28,6 @@ KERNEL_LABELS: dict[str, str] = {
     "bilinear_antialiased": "bilinear, antialiased",
     "lanczos": "Lanczos, antialiased",
 }
-TRACK_1_SHAPE = (9958, 9959)
-TRACK_2_SHAPE = (1024, 1024)
-TRACK_FACTOR = TRACK_1_SHAPE[0] / TRACK_2_SHAPE[0]
-"""Source pixels for each new pixel, along one axis."""
-
 _OPENCV = {
     "nearest": cv2.INTER_NEAREST_EXACT,
     "bilinear": cv2.INTER_LINEAR,

@@ -1,13 +1,14 @@
-"""Four sharpness ("image definition") indices of a micrograph, as raw sums, per pixel and per square micrometre.
+"""Five sharpness ("image definition") indices of a micrograph, as raw sums, per pixel and per square micrometre.
 
 For an image f of M x N pixels with mean mu (Shi et al. 2022, "Image Definition Criteria"; as commonly written)
 
     Brenner    sum (f(x+k, y) - f(x, y))^2                      k = 2; the paper's "adjacent" also allows k = 1
     SMD2       sum |f(x, y) - f(x+1, y)| |f(x, y) - f(x, y+1)|
     Variance   sum (f - mu)^2
-    Vollath    sum f(x, y) f(x+1, y) - M N mu^2
-    centred    sum (f(x, y) - mu)(f(x+1, y) - mu)               Vollath's index without its edge term: its sum has M - 1
-                                                                terms a line and subtracts M
+    Vollath F5 sum f(x, y) f(x+1, y) - M N mu^2                 the paper's
+    centred    sum (f(x, y) - mu)(f(x+1, y) - mu)               F5 without its edge term: its sum has M - 1 terms a line
+                                                                and subtracts M
+    Vollath F4 sum f(x, y) f(x+1, y) - sum f(x, y) f(x+2, y)
 
 x is the column: differences run along the rows, or down the columns with `axis="y"`; comparing the two shows a blur
 that has a direction. A sum has a term wherever its neighbours lie in the image. "Per pixel" divides by the number of
@@ -22,16 +23,16 @@ line,
     Brenner, gap k   = 2 sum f f - sum of squares of the first k and the last k pixels of every line - 2 sum f(x) f(x+k)
     Variance         = sum f f - (sum f)^2 / (M N)
     Vollath, centred = sum f(x) f(x+1) - mu (2 sum f - F - L) + (M - 1) N mu^2
-    Vollath          = centred + N mu^2 - mu (F + L)
+    F5               = centred + N mu^2 - mu (F + L)
+    F4               = (Brenner, gap 2, - Brenner, gap 1, + sum of squares of the second and the last but one) / 2
 
 Floating-point images would lose digits in these differences; their sums are taken about the mean of each tile and
 merged by the parallel-axis theorem (Chan, Golub and LeVeque 1983).
 """
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,8 +52,9 @@ INDEX_LABELS = {
     "brenner_gap2": "Brenner, gap 2",
     "smd2": "SMD2",
     "variance": "Variance",
-    "vollath": "Vollath",
-    "vollath_centred": "Vollath, centred",
+    "vollath": "Vollath F5",
+    "vollath_centred": "Vollath F5, centred",
+    "vollath_f4": "Vollath F4",
 }
 INDEX_NAMES = tuple(INDEX_LABELS)
 BAND_PIXELS = 1 << 20
@@ -74,9 +76,7 @@ class Sharpness:
     variance: float
     vollath: float
     vollath_centred: float
-
-    def __post_init__(self) -> None:
-        _require_pixel_size(self.pixel_size_nm)
+    vollath_f4: float
 
     @property
     def n_pixels(self) -> int:
@@ -132,7 +132,8 @@ def sharpness(
     require_one_of("axis", axis, ("x", "y"))
     if n_threads is not None:
         require_count("n_threads", n_threads)
-    _require_pixel_size(pixel_size_nm)
+    if pixel_size_nm is not None:
+        require_number("pixel_size_nm", pixel_size_nm, above=0, unit="nm")
     image = require_gray(image, check_finite=False)
     height, width = image.shape
     along, across = (width, height) if axis == "x" else (height, width)
@@ -174,15 +175,11 @@ def survey(
             yield from _measure_pages(path, pixel_size_nm, axis, None)
             on_file()
         return
-    waiting: deque[Future[list[Measurement]]] = deque()
     pool = ThreadPoolExecutor(n_workers)
     try:
-        for following in [*paths, *[None] * n_workers]:  # at the end, what still waits
-            if following is not None:
-                waiting.append(pool.submit(lambda p: list(_measure_pages(p, pixel_size_nm, axis, 1)), following))
-            if waiting and (following is None or len(waiting) == n_workers):
-                yield from waiting.popleft().result()
-                on_file()
+        for measured in pool.map(lambda path: list(_measure_pages(path, pixel_size_nm, axis, 1)), paths):
+            yield from measured
+            on_file()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -259,6 +256,7 @@ def _exact(image: NDArray[Any], bands: Iterator[NDArray[Any]], axis: int) -> dic
         "variance": (n_pixels * ff - total * total) / n_pixels,
         "vollath": (n_pixels * fg - total * total) / n_pixels,
         "vollath_centred": centred / (n_pixels * n_pixels),
+        "vollath_f4": float(fg - fh),
     }
 
 
@@ -274,9 +272,7 @@ def _merged(image: NDArray[Any], tiles: NDArray[np.float64], axis: int) -> dict[
         **{name: float(np.sum(values)) for name, values in sums.items()},
         "vollath": float(centred - image.shape[1 - axis] * mean * mean - mean * ends),
         "vollath_centred": centred,
+        "vollath_f4": float(
+            (np.sum(gap2) - np.sum(gap1) + sum(np.sum(_lines(image, axis, i) ** 2) for i in (1, -2))) / 2
+        ),
     }
-
-
-def _require_pixel_size(pixel_size_nm: float | None) -> None:
-    if pixel_size_nm is not None:
-        require_number("pixel_size_nm", pixel_size_nm, above=0, unit="nm")

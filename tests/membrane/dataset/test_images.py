@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from emseg.errors import InputError, UsageError
-from emseg.membrane.dataset import ArrayImage, CroppedImage, MembraneSet
-from emseg.membrane.dataset.membrane_set import central_crop
+from emseg.membrane.dataset import ArrayImage, MembraneSet
 
 GREY = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 MASK = GREY % 7 == 0
@@ -47,20 +46,20 @@ def test_a_window_that_leaves_the_image_is_refused(window: Any):
 
 
 def test_a_crop_of_a_crop_is_the_right_place():
-    crop = CroppedImage(CroppedImage(IMAGE, (slice(2, 11), slice(4, 18))), (slice(1, 7), slice(3, 9)))
+    crop = ArrayImage("one", GREY, MASK, window=(slice(2, 11), slice(4, 18))).central_crop(6)
     assert (crop.height, crop.width, crop.name, crop.labelled) == (6, 6, "one", True)
     inner = (slice(1, 4), slice(2, 6))
-    np.testing.assert_array_equal(crop.read(inner), GREY[4:7, 9:13])
-    np.testing.assert_array_equal(crop.read_membrane(inner), MASK[4:7, 9:13])
+    np.testing.assert_array_equal(crop.read(inner), GREY[4:7, 10:14])
+    np.testing.assert_array_equal(crop.read_membrane(inner), MASK[4:7, 10:14])
     with pytest.raises(UsageError, match="must lie within"):
         crop.read((slice(0, 7), slice(0, 6)))
 
 
 def test_the_central_crop_leaves_equal_margins():
-    np.testing.assert_array_equal(central_crop(IMAGE, 8).read(), GREY[2:10, 6:14])
-    assert central_crop(IMAGE, 0) is IMAGE
+    np.testing.assert_array_equal(IMAGE.central_crop(8).read(), GREY[2:10, 6:14])
+    assert IMAGE.central_crop(0) is IMAGE
     with pytest.raises(UsageError, match="must not exceed the images; got 13, and one has 12 x 20"):
-        central_crop(IMAGE, 13)
+        IMAGE.central_crop(13)
 
 
 def test_asking_for_a_label_that_is_not_there_says_so():
@@ -83,7 +82,7 @@ def test_other_arrays_are_refused(image: Any, membrane: Any, message: str):
 
 
 def test_an_image_goes_to_another_process():
-    again = pickle.loads(pickle.dumps(CroppedImage(IMAGE, (slice(0, 4), slice(0, 4)))))
+    again = pickle.loads(pickle.dumps(ArrayImage("one", GREY, window=(slice(0, 4), slice(0, 4)))))
     np.testing.assert_array_equal(again.read(), GREY[:4, :4])
 
 

@@ -101,11 +101,11 @@ def resize_label(folder: Path) -> None:
 
 
 def colour_image(folder: Path) -> None:
-    save(image_of(folder), np.zeros((48, 56, 3), np.uint8))
+    save(image_of(folder), np.full((48, 56, 3), (9, 8, 9), np.uint8))
 
 
 def colour_label(folder: Path) -> None:
-    save(label_of(folder), np.zeros((48, 56, 3), np.uint8))
+    save(label_of(folder), np.random.default_rng(0).integers(0, 256, (48, 56, 3), np.uint8))
 
 
 def deep_image(folder: Path) -> None:
@@ -115,7 +115,7 @@ def deep_image(folder: Path) -> None:
 def float_label(folder: Path) -> None:
     path = label_of(folder)
     path.unlink()
-    save(path.with_suffix(".tif"), made_pair(0)[1].astype(np.float32))
+    save(path.with_suffix(".tif"), np.arange(48 * 56, dtype=np.float32).reshape(48, 56))
 
 
 def invert_label(folder: Path) -> None:
@@ -126,8 +126,8 @@ def image_as_label(folder: Path) -> None:
     save(label_of(folder), made_pair(0)[0])
 
 
-def ones_as_label(folder: Path) -> None:
-    save(label_of(folder), made_pair(0)[1] // 255)
+def cells_as_label(folder: Path) -> None:
+    save(label_of(folder), np.arange(48 * 56).reshape(48, 56).astype(np.uint8) % 7)
 
 
 def cut_image(folder: Path) -> None:
@@ -162,15 +162,15 @@ def empty_part(folder: Path) -> None:
         (resize_label, r"must have its image's size; .*1\.png has 40 x 56, .* has 48 x 56"),
         (colour_image, r"imgs/Track1/train/1\.png must be grey; it is a colour image"),
         (colour_label, r"label/Track1/train/1\.png must be grey; it is a colour image"),
-        (deep_image, r"1\.png must be 8-bit; it is 16-bit"),
-        (float_label, r"1\.tif must be 8-bit grey, in a PNG or TIFF file; it holds float32"),
+        (deep_image, r"1\.png must be 8-bit grey; it holds uint16, \d+ to \d+\. .*np\.interp"),
+        (float_label, r"1\.tif must be a label, of two values .* from 0 to 2687 \(float32\)"),
         (invert_label, r"label/Track1/train/1\.png looks inverted: dark pixels are \d+%"),
-        (image_as_label, "must be a label; most of its pixels are grey"),
-        (ones_as_label, "it holds 0 and 1 only. Multiply it by 255"),
+        (image_as_label, r"must be a label, of two values .* Is it the image or a probability map\?"),
+        (cells_as_label, r"from 0 to 6 \(uint8\).*If its values number cells, .*find_boundaries"),
         (cut_image, r"1\.png is a truncated or damaged PNG"),
         (cut_tiff, r"1\.tiff is a truncated TIFF"),
         (text_as_image, r"1\.png must hold an image"),
-        (empty_part, r"test must contain \.png, \.tif, \.tiff files; it has none"),
+        (empty_part, r"test must contain images \(\.png, .*\); it has none"),
     ],
 )
 def test_what_is_wrong_is_said_by_name(damage: Callable[[Path], None], message: str, tmp_path: Path):

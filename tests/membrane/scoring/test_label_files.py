@@ -15,7 +15,6 @@ from emseg.membrane.scoring.score_files import read_prediction
 
 BRIGHT = np.random.default_rng(0).random((37, 45)) < 0.8
 GREY = np.where(BRIGHT, 255, 0).astype(np.uint8)
-THIRD = BRIGHT & (np.arange(45) < 9)
 
 
 def palette(indices: np.ndarray, colours: list[tuple[int, int, int]]) -> Image.Image:
@@ -25,6 +24,7 @@ def palette(indices: np.ndarray, colours: list[tuple[int, int, int]]) -> Image.I
     return image
 
 
+THREE = np.random.default_rng(2).integers(0, 3, BRIGHT.shape)
 ONE_BIT = Image.fromarray(BRIGHT)
 BLACK_WHITE = palette(BRIGHT, [(0, 0, 0), (255, 255, 255)])
 WHITE_BLACK = palette(~BRIGHT, [(255, 255, 255), (0, 0, 0), (200, 0, 0)])  # the red does not occur
@@ -37,6 +37,8 @@ ACCEPTED = {
     "1-bit TIFF, LZW": encoded(ONE_BIT, "TIFF", compression="tiff_lzw"),
     "1-bit TIFF by tifffile": tiff(BRIGHT),
     "1-bit TIFF, 0 is white": tiff(~BRIGHT, photometric="miniswhite"),
+    "palette of two colours PNG": encoded(palette(BRIGHT, [(60, 0, 0), (0, 255, 0)]), "PNG"),
+    "palette of two colours TIFF": encoded(palette(~BRIGHT, [(0, 255, 0), (60, 0, 0)]), "TIFF"),
     "grey palette PNG": encoded(BLACK_WHITE, "PNG"),
     "grey palette PNG, turned": encoded(WHITE_BLACK, "PNG"),
     "grey palette PNG, 1-bit": encoded(BLACK_WHITE, "PNG", bits=1),
@@ -58,12 +60,8 @@ LEFT_TO_READ_GRAY = {
     "16-bit TIFF": tiff(GREY.astype(np.uint16)),
     "float TIFF": tiff(GREY.astype(np.float32)),
     "colour PNG": encoded(Image.fromarray(np.stack([GREY] * 3, -1)), "PNG"),
-    "colour palette PNG": encoded(
-        palette(BRIGHT.astype(np.uint8) + THIRD, [(0, 0, 0), (255, 0, 0), (0, 99, 0)]), "PNG"
-    ),
-    "colour palette TIFF": encoded(
-        palette(BRIGHT.astype(np.uint8) + THIRD, [(0, 0, 0), (255, 0, 0), (0, 99, 0)]), "TIFF"
-    ),
+    "colour palette PNG": encoded(palette(THREE, [(0, 0, 0), (255, 0, 0), (0, 255, 0)]), "PNG"),
+    "colour palette TIFF": encoded(palette(THREE, [(0, 0, 0), (255, 0, 0), (0, 255, 0)]), "TIFF"),
     "transparent palette PNG": encoded(BLACK_WHITE, "PNG", transparency=0),
     "text": b"no image at all, only text",
     "nothing": b"",
@@ -147,7 +145,7 @@ def test_a_file_that_was_cut_short_is_named(tmp_path, name):
     ("name", "said"),
     [
         ("colour palette PNG", "it has a colour palette"),
-        ("transparent palette PNG", "must be grey"),
+        ("transparent palette PNG", "it has an alpha channel"),
         ("text", "it holds text"),
         ("nothing", "the file is empty"),
     ],

@@ -1,13 +1,13 @@
 """Images and labels in files: how they are paired, divided and opened, and a user's own folder as a set.
 
     FOLDER/{train,validation,test}/{image,label}    divided by the user; test/label may be missing
-    FOLDER/image, FOLDER/label                      one series, divided as requested:
+    FOLDER/image, FOLDER/label                      one series, of files or of one stack each, divided as requested:
 
     block        test = the last third, one contiguous stretch of tissue
     interleaved  test = every third section; its neighbours on both sides are training images
 
-Every fifth of the rest is for validation. A label has the name of its image. FOLDER/set.json is optional, as is each of
-its entries:
+Every fifth of the rest is for validation. A label has the name of its image, and a stack a page for each of its pages;
+where there is one file of each, they pair whatever their names. FOLDER/set.json is optional, as is each of its entries:
 
     {"name": "my cortex", "pixel_size_nm": 4.0, "kind": "real", "membrane": "dark"}
 
@@ -15,27 +15,23 @@ its entries:
 """
 
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from PIL import Image
 from pydantic import Field
 from tqdm import tqdm
 
-from emseg.checks import require_known, require_one_of, validated
+from emseg.checks import require_one_of, validated
 from emseg.errors import InputError, UsageError, suggest
-from emseg.files import digest_of, digest_of_file, read_json
-from emseg.images import find_images, read_gray
+from emseg.files import digest_of, read_json
+from emseg.images import IMAGE_SUFFIXES, count_pages, find_images, image_size
 from emseg.membrane.dataset import image_store
 from emseg.membrane.dataset.labels import read_label
-from emseg.membrane.dataset.membrane_set import PARTS, ArrayImage, MembraneImage, MembraneSet, central_crop
+from emseg.membrane.dataset.membrane_set import PARTS, ArrayImage, MembraneSet
 
-SUFFIXES = (".png", ".tif", ".tiff")
 BLOCK, INTERLEAVED = "block", "interleaved"
 SPLITS = (BLOCK, INTERLEAVED)
 TEST_EVERY, VALIDATION_EVERY = 3, 5  # one in three; of the rest one in five
@@ -50,11 +46,12 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class FilePair:
-    """An image's file, and its label's if it has one."""
+    """An image's file, its label's if it has one, and the page of both if they are stacks."""
 
     name: str
     image: Path
     label: Path | None
+    page: int | None = None
 
 
 @validated
@@ -102,7 +99,7 @@ def set_of_files(
     """
     parts, digest = open_files({part: choose(pairs[part], counts[part], part) for part in PARTS}, dark=dark)
     cropped: dict[str, Any] = {
-        part: tuple(central_crop(one, size_px) for one in images) for part, images in parts.items()
+        part: tuple(one.central_crop(size_px) for one in images) for part, images in parts.items()
     }
     return MembraneSet(**cropped, **described, fingerprint=f"{origin}:{digest}" + (f":{size_px}" if size_px else ""))
 
@@ -116,7 +113,6 @@ def read_statement(folder: Path) -> FolderStatement:
     if not isinstance(stated, dict):
         raise InputError(f"{path} must be an object with some of {', '.join(allowed)}; got {stated!r}.")
     try:
-        require_known(stated, allowed, "the statement of a folder")
         return FolderStatement(**{"name": folder.name, **stated})
     except UsageError as error:
         raise InputError(f"{path}: {error}") from None
@@ -136,11 +132,13 @@ def _part(folder: Path, part: str) -> tuple[FilePair, ...]:
 def pair_files(images: Path, labels: Path | None) -> tuple[FilePair, ...]:
     """Return images with their labels in natural order (2 before 10); `labels` None: there are none.
 
-    Raises `InputError` for a folder that is missing or empty, for an image without a label and for a label without an
-    image, naming the first of them.
+    Every page of a stack is an image. Raises `InputError` for a folder that is missing or empty, for an image without a
+    label, a label without an image, and for stacks of different length.
     """
     image_files = _list_images(images)
     label_files = image_files if labels is None else _list_images(labels)
+    if len(image_files) == len(label_files) == 1:
+        label_files = dict(zip(image_files, label_files.values(), strict=True))
     extra = [name for name in label_files if name not in image_files]
     if missing := [name for name in image_files if name not in label_files]:
         raise InputError(
@@ -152,19 +150,25 @@ def pair_files(images: Path, labels: Path | None) -> tuple[FilePair, ...]:
             f"every label must have an image of its name; {label_files[extra[0]].name} in {labels} has none in "
             f"{images} ({len(extra)} such labels). Add it, or move the label away."
         )
-    return tuple(FilePair(name, path, label_files[name] if labels else None) for name, path in image_files.items())
+    pairs: list[FilePair] = []
+    for name, path in image_files.items():
+        label, n = label_files[name] if labels else None, count_pages(path)
+        if label is not None and (n_labels := count_pages(label)) != n:
+            raise InputError(f"{label} must have a page for each image of {path}; it has {n_labels}, not {n}.")
+        pairs += [FilePair(f"{name}#{k}", path, label, k) for k in range(n)] if n > 1 else [FilePair(name, path, label)]
+    return tuple(pairs)
 
 
 def _list_images(folder: Path) -> dict[str, Path]:
-    """Return the PNG and TIFF files of a folder by name without suffix, in natural order."""
+    """Return the image files of a folder by name without suffix, in natural order."""
     if not folder.is_dir():
-        raise InputError(f"{folder} must be a folder of {', '.join(SUFFIXES)} files; there is none.")
+        raise InputError(f"{folder} must be a folder of images; there is none.")
     found: dict[str, Path] = {}
     for path in find_images([str(folder)])[0]:
-        if path.suffix.lower() in SUFFIXES and (other := found.setdefault(path.stem, path)) != path:
+        if (other := found.setdefault(path.stem, path)) != path:
             raise InputError(f"each name must occur once; {folder} has {other.name} and {path.name}. Remove one.")
     if not found:
-        raise InputError(f"{folder} must contain {', '.join(SUFFIXES)} files; it has none.")
+        raise InputError(f"{folder} must contain images ({', '.join(IMAGE_SUFFIXES)}); it has none.")
     return found
 
 
@@ -189,34 +193,38 @@ def choose(items: Sequence[_Item], n: int, part: str) -> tuple[_Item, ...]:
 
 def open_files(
     parts: Mapping[str, Sequence[FilePair]], *, dark: bool = True
-) -> tuple[dict[str, tuple[MembraneImage, ...]], str]:
+) -> tuple[dict[str, tuple[ArrayImage, ...]], str]:
     """Return the images of each part, small ones in memory, large ones from the store, and a digest of all files.
 
     All sizes are checked before any file is decoded. Large files are converted here, once, with a progress bar. Raises
     `InputError` for the first file that cannot be used.
     """
-    sizes = {pair.image: _checked_size(pair) for pairs in parts.values() for pair in pairs}
+    pairs = [(part, pair) for part, chosen in parts.items() for pair in chosen]
     large, left = set(), MEMORY_PX
-    for path, (height, width) in sizes.items():
-        if height * width > min(LARGEST_IN_MEMORY_PX, left):
-            large.add(path)
-        else:
+    files: dict[tuple[Path, bool | None, int | None], float] = {}  # to convert, with their bytes in the store
+    for _, pair in pairs:
+        height, width = image_size(pair.image, page=pair.page)
+        if pair.label is not None and (own := image_size(pair.label, page=pair.page)) != (height, width):
+            raise InputError(
+                f"a label must have its image's size; {pair.label} has {own[0]} x {own[1]}, "
+                f"{pair.image} has {height} x {width}. Is it the label of another track?"
+            )
+        if height * width <= min(LARGEST_IN_MEMORY_PX, left):
             left -= height * width
-    files = [
-        (path, kind, sizes[pair.image])
-        for pairs in parts.values()
-        for pair in pairs
-        for path, kind in ((pair.image, None), (pair.label, dark))
-        if pair.image in large and path is not None and image_store.find_file(path, kind) is None
-    ]
-    if files:
-        image_store.require_room(sum(height * width / (1 if kind is None else 8) for _, kind, (height, width) in files))
-        for path, kind, _ in tqdm(files, unit="file", desc="converting", file=sys.stderr, disable=None):
-            image_store.store_file(path, kind)
-    opened: dict[str, tuple[MembraneImage, ...]] = dict.fromkeys(parts, ())
+            continue
+        large.add(pair)
+        files[pair.image, None, pair.page] = height * width
+        if pair.label is not None:
+            files[pair.label, dark, pair.page] = height * width / 8
+    missing = {file: n_bytes for file, n_bytes in files.items() if image_store.find_file(*file) is None}
+    if missing:
+        image_store.require_room(sum(missing.values()))
+        for file in tqdm(missing, unit="file", desc="converting", file=sys.stderr, disable=None):
+            image_store.store_file(*file)
+    opened: dict[str, tuple[ArrayImage, ...]] = dict.fromkeys(parts, ())
     lines = ""
-    for part, pair in [(part, pair) for part, pairs in parts.items() for pair in pairs]:
-        image, sha256 = _open(pair, dark, pair.image in large)
+    for part, pair in pairs:
+        image, sha256 = _open(pair, dark, pair in large)
         lines += f"{part}\0{image.name}\0{sha256}\n"
         opened[part] += (image,)
     return opened, digest_of(lines)
@@ -226,34 +234,10 @@ def _open(pair: FilePair, dark: bool, large: bool) -> tuple[ArrayImage, str]:
     """Return an image with its label, and the SHA-256 of its files."""
     paths = [pair.image] if pair.label is None else [pair.image, pair.label]
     if large:
-        stored = [image_store.store_file(path, kind) for path, kind in zip(paths, (None, dark), strict=False)]
+        stored = [
+            image_store.store_file(path, kind, pair.page) for path, kind in zip(paths, (None, dark), strict=False)
+        ]
         return ArrayImage(pair.name, *stored), " ".join(one.sha256 for one in stored)
-    label = None if pair.label is None else read_label(pair.label, dark=dark)
-    return ArrayImage(pair.name, read_gray(pair.image), label), " ".join(map(digest_of_file, paths))
-
-
-def _checked_size(pair: FilePair) -> tuple[int, int]:
-    size = _size(pair.image)
-    if pair.label is not None and (own := _size(pair.label, as_label=True)) != size:
-        raise InputError(
-            f"a label must have its image's size; {pair.label} has {own[0]} x {own[1]}, "
-            f"{pair.image} has {size[0]} x {size[1]}. Is it the label of another track?"
-        )
-    return size
-
-
-def _size(path: Path, *, as_label: bool = False) -> tuple[int, int]:
-    """Return height and width that an 8-bit grey file announces; raises `InputError` for any other file."""
-    # Whatever Pillow makes of a damaged or very large file: reading it says what is wrong.
-    with suppress(Exception), warnings.catch_warnings(action="ignore"), Image.open(path) as header:
-        if header.mode == "L" and getattr(header, "n_frames", 1) == 1:
-            return header.height, header.width
-    image = read_gray(path, as_label=as_label)
-    if image.dtype == np.uint8:
-        return image.shape[0], image.shape[1]
-    if image.dtype == np.uint16:
-        raise InputError(
-            f"{path} must be 8-bit; it is 16-bit, which leaves open what white means. "
-            "Convert it, for example by (image // 257).astype(np.uint8) where white is 65535."
-        )
-    raise InputError(f"{path} must be 8-bit grey, in a PNG or TIFF file; it holds {image.dtype}. Convert it.")
+    label = None if pair.label is None else read_label(pair.label, dark=dark, page=pair.page)
+    image = image_store.read_micrograph(pair.image, pair.page)
+    return ArrayImage(pair.name, np.ascontiguousarray(image), label), " ".join(map(image_store.sha256_of, paths))

@@ -13,6 +13,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,39 @@ def store_root() -> Path:
     return cache_root().parent / "membrane"
 
 
-def find_file(path: Path, dark: bool | None) -> StoredArray | None:
+def read_micrograph(path: Path, page: int | None = None) -> NDArray[np.uint8]:
+    """Return a grey image of 8 bits, mapped where possible; raises InputError for any other."""
+    image = read_gray(path, page=page, memory_map=True)
+    if image.dtype != np.uint8:
+        low, high = image.min(), image.max()
+        raise InputError(
+            f"{path} must be 8-bit grey; it holds {image.dtype}, {low:g} to {high:g}. Convert all images with the same "
+            f"black and white, for example by np.interp(image, ({low:g}, {high:g}), (0, 255)).astype(np.uint8)."
+        )
+    return image
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, computed once for all pages of a stack."""
+    return _sha256(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _sha256(path: Path, _changed: int) -> str:
+    return digest_of_file(path)
+
+
+def find_file(path: Path, dark: bool | None, page: int | None = None) -> StoredArray | None:
     """Return the entry of an image file (`dark` None) or of a label if there is one and the file has not changed."""
-    return _find(_place_of_file(path, dark))
+    return _find(_place_of_file(path, dark, page))
 
 
-def store_file(path: Path, dark: bool | None) -> StoredArray:
+def store_file(path: Path, dark: bool | None, page: int | None = None) -> StoredArray:
     """Return the entry of an image file or label, made if needed; raises InputError for a file that cannot be used."""
-    if (found := find_file(path, dark)) is not None:
+    if (found := find_file(path, dark, page)) is not None:
         return found
-    array = read_gray(path, memory_map=True) if dark is None else read_label(path, dark=dark)
-    return _make(_place_of_file(path, dark), array, digest_of_file(path))
+    array = read_micrograph(path, page) if dark is None else read_label(path, dark=dark, page=page)
+    return _make(_place_of_file(path, dark, page), array, sha256_of(path))
 
 
 def store_drawn(
@@ -110,9 +133,10 @@ def _entry(place: str, state: str) -> Path:
     return store_root() / f"{digest_of(place)}-{digest_of(str(VERSION), state)}"
 
 
-def _place_of_file(path: Path, dark: bool | None) -> Path:
+def _place_of_file(path: Path, dark: bool | None, page: int | None) -> Path:
     status = path.stat()
-    return _entry(f"{path.resolve()}\0{dark}", f"{status.st_size}:{status.st_mtime_ns}")
+    place = f"{path.resolve()}\0{dark}" + ("" if page is None else f"\0{page}")
+    return _entry(place, f"{status.st_size}:{status.st_mtime_ns}")
 
 
 def _find(place: Path) -> StoredArray | None:

@@ -43,7 +43,7 @@ from emseg.files import digest_of
 from emseg.membrane.dataset.folder_set import BLOCK, SPLITS, choose, divide, folder_set, pair_files, set_of_files
 from emseg.membrane.dataset.image_store import store_drawn
 from emseg.membrane.dataset.labels import TRACK_2_FACTOR, downsampled_pair
-from emseg.membrane.dataset.membrane_set import PARTS, ArrayImage, MembraneImage, MembraneSet, central_crop
+from emseg.membrane.dataset.membrane_set import PARTS, ArrayImage, MembraneSet
 
 if TYPE_CHECKING:
     from emseg.synthetic.tissue import Imaging, Tissue
@@ -116,8 +116,8 @@ def open_membrane_set(
 
 def isbi_set(split: str, counts: Mapping[str, int], size_px: int) -> MembraneSet:
     """Return ISBI 2012; a count other than 0 takes that many of a part, a size the centre of every section."""
-    sections: list[MembraneImage] = [
-        central_crop(ArrayImage(f"section_{number:02d}", image, label != BACKGROUND), size_px)
+    sections = [
+        ArrayImage(f"section_{number:02d}", image, label != BACKGROUND).central_crop(size_px)
         for number, (image, label) in enumerate(zip(*load_isbi2012("train"), strict=True))
     ]
     division = divide(len(sections), split)
@@ -206,7 +206,7 @@ def _drawn(track: str, counts: tuple[int, ...], size_px: int, seed: int) -> Memb
     wanted = synthetic_track(track)
     side = round(size_px * wanted.reduction)
     nm, tissue, imaging = wanted.source_pixel_size_nm, wanted.tissue, wanted.imaging
-    parts: dict[str, tuple[MembraneImage, ...]] = dict.fromkeys(PARTS, ())
+    parts: dict[str, tuple[ArrayImage, ...]] = dict.fromkeys(PARTS, ())
     names = [f"{VERSION}:{track}:{size_px}"]
     for part, place in [(part, place) for part, n in zip(PARTS, counts, strict=True) for place in range(n)]:
         own = tissue_seed(seed, part, place)

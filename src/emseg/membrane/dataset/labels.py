@@ -8,6 +8,7 @@ the four lies on them. Nothing is inverted unasked: a label that would be mostly
 """
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ TRACK_1_SIDE, TRACK_2_SIDE = 9958, 1024
 TRACK_2_FACTOR = TRACK_1_SIDE / TRACK_2_SIDE
 LOSSY_RANGE = 8
 MOST_MEMBRANE = MOST_GREY = 0.5
+_BAND_ROWS = 512
 
 
 def membrane_of_grey(grey: NDArray[np.uint8], *, dark: bool = True) -> NDArray[np.bool_]:
@@ -47,23 +49,53 @@ def downsampled_pair(
     return grey, membrane_of_grey(label)
 
 
-def read_label(path: Path, *, dark: bool = True) -> NDArray[np.bool_]:
-    """Return the membrane mask of a label file; raises InputError for a file that is no label or looks inverted."""
-    grey = read_gray(path, as_label=True)
-    if grey.dtype != np.uint8:
-        raise InputError(f"{path} must be 8-bit; it holds {grey.dtype}. Convert it.")
-    counts = np.zeros(256, np.int64)
-    for start in range(0, len(grey), 512):  # in rows: bincount makes 8 bytes of each pixel
-        counts += np.bincount(grey[start : start + 512].reshape(-1), minlength=256)
-    if counts[1] and not counts[2:].any():
-        raise InputError(f"{path} must use the greys 0 to 255; it holds 0 and 1 only. Multiply it by 255.")
-    if counts[LOSSY_RANGE + 1 : 255 - LOSSY_RANGE].sum() > MOST_GREY * grey.size:
-        raise InputError(f"{path} must be a label; most of its pixels are grey. Is it the image or a probability map?")
-    fraction = counts[membrane_of_grey(np.arange(256, dtype=np.uint8), dark=dark)].sum() / grey.size
+def two_values(grey: NDArray[Any]) -> tuple[Any, Any] | None:
+    """Return the lower and the higher value of an image that has exactly two, else None."""
+    low, high = grey.min(), grey.max()
+    bands = (grey[start : start + _BAND_ROWS] for start in range(0, len(grey), _BAND_ROWS))
+    return (low, high) if low < high and all(((band == low) | (band == high)).all() for band in bands) else None
+
+
+def read_label(path: Path, *, dark: bool = True, page: int | None = None) -> NDArray[np.bool_]:
+    """Return the membrane mask [row, column] of a label file, whatever its two values and type.
+
+    Two values are two classes in their order, one value is the dark class if it is 0. Labels that are lossy or resized
+    are cut at 122 of 255. Raises InputError for a file that is no label, or whose membrane would be the larger class.
+    """
+    grey = read_gray(path, page=page, as_label=True)
+    values = two_values(grey)
+    if values is None and grey.min() == grey.max():
+        values = (0, max(1, grey.max()))
+    membrane = membrane_of_grey(_lossy(path, grey), dark=dark) if values is None else grey == values[0 if dark else 1]
+    fraction = np.count_nonzero(membrane) / membrane.size
     if fraction > MOST_MEMBRANE:
         asked, other = ("dark", "bright") if dark else ("bright", "dark")
         raise InputError(
             f"{path} looks inverted: {asked} pixels are {fraction:.0%} of this label, and membrane is the smaller "
-            f"class. Invert it (255 - label); in a folder of your own, set.json may declare membranes {other}."
+            f"class. If its membranes are {other}, say so: --truth-membrane {other} for `emseg score`, "
+            f'"membrane": "{other}" in set.json for a folder of your own.'
         )
-    return membrane_of_grey(grey, dark=dark)
+    return np.asarray(membrane, np.bool_)
+
+
+def _lossy(path: Path, grey: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return a label of more than two values in the greys 0 to 255; most of its pixels must be near either end."""
+    low, high, kind = grey.min(), grey.max(), grey.dtype.newbyteorder("=")
+    if grey.dtype.kind == "f" and low >= 0 and high <= 1:
+        grey = np.rint(grey * 255)
+    elif kind == np.uint16 and high > 255:
+        grey = grey // 257
+    if low >= 0 and grey.max() <= 255:
+        counts = np.zeros(256, np.int64)
+        for start in range(0, len(grey), _BAND_ROWS):  # bincount makes 8 bytes of each pixel
+            counts += np.bincount(grey[start : start + _BAND_ROWS].astype(np.uint8).reshape(-1), minlength=256)
+        if (
+            counts[LOSSY_RANGE + 1 : 255 - LOSSY_RANGE].sum() <= MOST_GREY * grey.size
+            and counts[255 - LOSSY_RANGE :].any()
+        ):
+            return grey.astype(np.uint8)
+    raise InputError(
+        f"{path} must be a label, of two values or of greys near 0 and 255; it holds many from {low:g} to {high:g} "
+        f"({kind}). Is it the image or a probability map? If its values number cells, make boundaries of them, for "
+        "example by ~skimage.segmentation.find_boundaries(label)."
+    )

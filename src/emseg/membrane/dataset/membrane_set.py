@@ -46,10 +46,18 @@ class MembraneImage(UnlabelledImage, Protocol):
 
 
 class ArrayImage:
-    """An image in memory or in the store: `image` uint8 [height, width], `membrane` bool of the same shape, or None."""
+    """An image in memory or in the store: `image` uint8 [height, width], `membrane` bool of the same shape, or None.
+
+    `window` makes an image of a part of the arrays, which are not copied.
+    """
 
     def __init__(
-        self, name: str, image: NDArray[Any] | StoredArray, membrane: NDArray[Any] | StoredArray | None = None
+        self,
+        name: str,
+        image: NDArray[Any] | StoredArray,
+        membrane: NDArray[Any] | StoredArray | None = None,
+        *,
+        window: Window | None = None,
     ) -> None:
         if image.ndim != 2 or image.dtype != np.uint8 or image.size == 0:
             raise InputError(f"{name} must be a grey image, uint8 (row, column); got {image.dtype} {image.shape}.")
@@ -61,75 +69,59 @@ class ArrayImage:
         if membrane is not None and membrane.shape != image.shape:
             raise InputError(f"the label of {name} must have the image's size, {image.shape}; got {membrane.shape}.")
         self.name, self.image, self.membrane, self.labelled = name, image, membrane, membrane is not None
-        self.height, self.width = (int(length) for length in image.shape)
+        self._origin, self.height, self.width = (0, 0), int(image.shape[0]), int(image.shape[1])
+        rows, columns = self._in_arrays(window)
+        self._origin, self.height, self.width = (
+            (rows.start, columns.start),
+            *(w.stop - w.start for w in (rows, columns)),
+        )
 
     def read(self, window: Window | None = None) -> NDArray[np.uint8]:
         """Return the grey values [row, column] of a window, by default of the whole image."""
-        return np.array(self.image[require_window(self, window)])
+        return np.array(self.image[self._in_arrays(window)])
 
     def read_membrane(self, window: Window | None = None) -> NDArray[np.bool_]:
         """Return the membrane mask [row, column] of a window; raises `InputError` if the image has no label."""
         if self.membrane is None:
             raise InputError(f"{self.name} has no label, which training and scoring need. Use labelled images.")
-        return np.array(self.membrane[require_window(self, window)])
+        return np.array(self.membrane[self._in_arrays(window)])
 
+    def central_crop(self, size_px: int) -> "ArrayImage":
+        """Return the central `size_px` x `size_px`; the image itself if it has that size or `size_px` is 0."""
+        if size_px == 0 or (self.height, self.width) == (size_px, size_px):
+            return self
+        if size_px > min(self.height, self.width):
+            has = f"{self.name} has {self.height} x {self.width}"
+            raise UsageError(f"`size_px` must not exceed the images; got {size_px}, and {has}.")
+        top, left = (self.height - size_px) // 2, (self.width - size_px) // 2
+        window = self._in_arrays((slice(top, top + size_px), slice(left, left + size_px)))
+        return ArrayImage(self.name, self.image, self.membrane, window=window)
 
-class CroppedImage:
-    """The window of another image, as an image itself."""
-
-    def __init__(self, whole: MembraneImage, window: Window) -> None:
-        self.whole, self.window = whole, require_window(whole, window)
-        self.name, self.labelled = whole.name, whole.labelled
-        self.height, self.width = (one.stop - one.start for one in self.window)
-
-    def read(self, window: Window | None = None) -> NDArray[np.uint8]:
-        """Return the grey values [row, column] of a window, by default of the whole crop."""
-        return self.whole.read(self._in_whole(window))
-
-    def read_membrane(self, window: Window | None = None) -> NDArray[np.bool_]:
-        """Return the membrane mask [row, column] of a window; raises `InputError` if the image has no label."""
-        return self.whole.read_membrane(self._in_whole(window))
-
-    def _in_whole(self, window: Window | None) -> Window:
-        (top, left), (rows, columns) = (one.start for one in self.window), require_window(self, window)
-        return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
-
-
-def central_crop(image: MembraneImage, size_px: int) -> MembraneImage:
-    """Return the central `size_px` x `size_px` of an image; the image itself if it has that size or `size_px` is 0."""
-    if size_px == 0 or (image.height, image.width) == (size_px, size_px):
-        return image
-    if size_px > min(image.height, image.width):
-        raise UsageError(
-            f"`size_px` must not exceed the images; got {size_px}, and {image.name} has {image.height} x {image.width}."
-        )
-    top, left = (image.height - size_px) // 2, (image.width - size_px) // 2
-    return CroppedImage(image, (slice(top, top + size_px), slice(left, left + size_px)))
-
-
-def require_window(image: UnlabelledImage, window: Any) -> Window:
-    """Return the window with plain bounds, the whole image for None; raises `UsageError` if it leaves the image."""
-    if window is None:
-        return slice(0, image.height), slice(0, image.width)
-    if not (isinstance(window, tuple) and len(window) == 2 and all(isinstance(one, slice) for one in window)):
-        raise UsageError(f"`window` must be (slice of rows, slice of columns); got {window!r}.")
-    bounds = []
-    for one, length in zip(window, (image.height, image.width), strict=True):
-        start, stop = (0 if one.start is None else int(one.start)), (length if one.stop is None else int(one.stop))
-        if one.step not in (None, 1) or not 0 <= start < stop <= length:
-            raise UsageError(
-                f"`window` must lie within {image.name} ({image.height} x {image.width}) and step by 1; got {window!r}."
-            )
-        bounds.append(slice(start, stop))
-    return bounds[0], bounds[1]
+    def _in_arrays(self, window: Any) -> Window:
+        """Return a window of the image in the arrays' places; raises `UsageError` if it leaves the image."""
+        sides = (self.height, self.width)
+        if window is None:
+            window = tuple(slice(0, side) for side in sides)
+        if not (isinstance(window, tuple) and len(window) == 2 and all(isinstance(one, slice) for one in window)):
+            raise UsageError(f"`window` must be (slice of rows, slice of columns); got {window!r}.")
+        bounds = [
+            (one.start or 0, side if one.stop is None else one.stop) for one, side in zip(window, sides, strict=True)
+        ]
+        inside = all(0 <= start < stop <= side for (start, stop), side in zip(bounds, sides, strict=True))
+        if not inside or any(one.step not in (None, 1) for one in window):
+            within = f"{self.name} ({self.height} x {self.width})"
+            raise UsageError(f"`window` must lie within {within} and step by 1; got {window!r}.")
+        (top, bottom), (left, right) = bounds
+        row, column = self._origin
+        return slice(row + top, row + bottom), slice(column + left, column + right)
 
 
 @dataclass(frozen=True, eq=False)
 class MembraneSet:
-    """A data set in three parts: training, validation and held-out test images.
+    """A data set in three parts: training, validation and held-out test images, of which the last need no labels.
 
     `kind`: "synthetic", "real" or "licensed". `pixel_size_nm`: None where unknown. `fingerprint`: identifies the
-    content of all parts and their division. `notes`: for readers of a result. Test images need no labels.
+    content of all parts and their division. `notes`: for readers of a result.
     """
 
     name: str
