@@ -43,8 +43,6 @@ ACCEPTED = {
     "grey palette PNG, turned": encoded(WHITE_BLACK, "PNG"),
     "grey palette PNG, 1-bit": encoded(BLACK_WHITE, "PNG", bits=1),
     "grey palette TIFF": encoded(WHITE_BLACK, "TIFF"),
-    "palette of two colours, PNG": encoded(palette(BRIGHT, [(0, 0, 0), (255, 0, 0)]), "PNG"),
-    "palette of two colours, TIFF": encoded(palette(BRIGHT, [(0, 0, 0), (255, 0, 0)]), "TIFF"),
     "16-bit TIFF, 0 and 255": tiff(GREY.astype(np.uint16)),
     "float TIFF, 0 and 255": tiff(GREY.astype(np.float32)),
     "int32 TIFF, 0 and 1": tiff(BRIGHT.astype(np.int32)),

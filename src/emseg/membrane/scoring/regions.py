@@ -176,7 +176,8 @@ def overlaps(truth: LabelImage, prediction: LabelImage) -> Overlaps:
     """Return the pixel counts of all pairs of labels that meet, in the truth's foreground."""
     inside = truth > 0
     pairs, n_pixels = np.unique(np.stack([truth[inside], prediction[inside]]), axis=1, return_counts=True)
-    return Overlaps(*pairs.astype(np.int64), n_pixels)
+    first, second = pairs.astype(np.int64)
+    return Overlaps(first, second, n_pixels)
 
 
 def patch_overlaps(truth: Patches, prediction: LabelImage, n_cells: int) -> Overlaps:

@@ -121,8 +121,8 @@ def competition_scores(predicted: Mask, truth: Mask, path: Path, polarity: Polar
     else:
         weights = 255 - stored if polarity == "dark" else stored
     found, total = (int(np.sum(weights, dtype=np.int64, where=where)) for where in (predicted, True))
-    n_correct = np.count_nonzero(predicted & (weights > 0))
-    return class_scores(n_correct, np.count_nonzero(predicted), found, total)
+    n_correct, n_predicted = (int(np.count_nonzero(mask)) for mask in (predicted & (weights > 0), predicted))
+    return class_scores(n_correct, n_predicted, found, total)
 
 
 def require_upright(prediction: Mask, truth: Mask, path: Path, polarity: str) -> None:
