@@ -160,7 +160,7 @@ def test_imods_unsigned_bytes_are_no_negative_greys(tmp_path):
 
 
 def stored(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Return what a camera stores that a viewer turns into `image`: EXIF's table, by the side that row 0 is shown at."""
+    """Return what a camera stores that a viewer turns into `image`, by the table of EXIF."""
     return {
         1: image,
         2: image[:, ::-1],
@@ -219,17 +219,17 @@ def test_an_image_larger_than_the_free_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     for name, content in {"a.png": encoded(Image.fromarray(GREY), "PNG"), "a.tif": tiff(GREY)}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match="of memory to decode, .* Save it as an uncompressed TIFF"):
+        with pytest.raises(InputError, match=r"of memory to decode, .* Save it as an uncompressed TIFF"):
             read_gray(tmp_path / name)
     np.testing.assert_array_equal(read_gray(tmp_path / "a.tif", memory_map=True), GREY)
 
 
 def test_containers_are_named_with_the_remedy(tmp_path):
     (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(300))
-    with pytest.raises(InputError, match="it holds an HDF5 file. Save its images as TIFF"):
+    with pytest.raises(InputError, match=r"it holds an HDF5 file\. Save its images as TIFF"):
         read_gray(tmp_path / "a.h5")
     (tmp_path / "b.n5").mkdir()
-    with pytest.raises(InputError, match="it is an N5 container. Save its images as TIFF"):
+    with pytest.raises(InputError, match=r"it is an N5 container\. Save its images as TIFF"):
         read_gray(tmp_path / "b.n5")
     assert "Save the images of its .h5 and .n5 files as TIFF" in find_images([str(tmp_path)])[1][0]
 

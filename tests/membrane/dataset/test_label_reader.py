@@ -59,7 +59,7 @@ def test_a_label_of_one_class_is_background_and_never_all_membrane(tmp_path: Pat
             path.write_bytes(tiff(np.full((8, 9), value, dtype)))
             assert not read_label(path, dark=dark).any()
         path.write_bytes(tiff(np.zeros((8, 9), dtype)))
-        with pytest.raises(InputError, match="looks inverted: dark pixels are 100% .*--truth-membrane bright"):
+        with pytest.raises(InputError, match=r"looks inverted: dark pixels are 100% .*--truth-membrane bright"):
             read_label(path)
 
 
