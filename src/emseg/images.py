@@ -62,7 +62,7 @@ _FINITE_BLOCK_PIXELS = 1 << 20
 # Deflate packs at most 1,032 bytes into one, LZW 1,365; other codecs are bounded by no more than a constant image is.
 _BYTES_PER_BYTE, _UNBOUNDED = 2_000, 1_000_000
 _BOUNDED = ("PNG", "JPEG", "BMP", "PPM", "NONE", "LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS")
-_GREY_OR_RGB = ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR")
+_PHOTOMETRICS = ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR", "PALETTE")
 _COPY_AGAIN = "Copy it again from its source."
 _TO_GRAY = 'Convert it to grey first, for example PIL.Image.open(name).convert("L").'
 
@@ -282,6 +282,16 @@ def _grey_of_samples(path: Path, pixels: NDArray[Any], what: str, *, alpha: bool
     return np.ascontiguousarray(colours[..., 0])
 
 
+def _grey_of_palette(path: Path, colours: NDArray[Any], as_label: bool) -> NDArray[Any]:
+    """Return the greys of (row, column, RGB) pixels; of two colours of a label, 255 for the brighter and 0."""
+    if as_label:
+        brightness = colours @ np.array([299, 587, 114], np.uint32)
+        low, high = brightness.min(), brightness.max()
+        if low < high and ((brightness == low) | (brightness == high)).all():
+            return np.where(brightness == high, np.uint8(255), np.uint8(0))
+    return _grey_of_samples(path, colours, "it has a colour palette", alpha=False)
+
+
 def _turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Return a view of stored pixels as a viewer shows them; `orientation` as in EXIF and TIFF, 1 to 8."""
     if orientation in (5, 6, 7, 8):
@@ -322,14 +332,12 @@ def _opened_by_pillow(path: Path, kind: str) -> Iterator[Image.Image]:
         yield image
 
 
-def _read_by_pillow(path: Path, kind: str, as_label: bool, frame: int = 0) -> NDArray[Any]:
+def _read_by_pillow(path: Path, kind: str, as_label: bool) -> NDArray[Any]:
     with _opened_by_pillow(path, kind) as image:
-        image.seek(frame)
-        mode = image.mode
+        mode, turn = image.mode, _orientation(image)
         if mode == "1" and not as_label:
-            raise InputError(f"{path} must hold grey values; it is a 1-bit image. {_TO_GRAY}")
+            raise _one_bit(path)
         image.load()
-        turn = _orientation(image)  # 1 for a TIFF, which `load` has turned
         if mode in _GRAY_MODES or mode == "1":
             pixels = np.asarray(image.convert("L") if mode == "1" else image)
             return _turned(pixels.astype(_GRAY_MODES.get(mode, np.uint8), copy=False), turn)
@@ -337,33 +345,31 @@ def _read_by_pillow(path: Path, kind: str, as_label: bool, frame: int = 0) -> ND
             return np.asarray(image).astype(np.uint16)
         if mode not in ("RGB", "RGBA", "LA", "P", "PA"):
             raise InputError(f"{path} must be grey; it is a colour image ({mode}). {_TO_GRAY}")
-        if mode == "LA":
-            return _turned(_grey_of_samples(path, np.asarray(image), "", alpha=True), turn)
-        alpha = mode in ("RGBA", "PA") or "transparency" in image.info
-        colours = image.convert("RGBA" if alpha else "RGB")
-        if as_label and mode == "P" and not alpha and len(colours.getcolors(2) or ()) == 2:
-            grey = np.asarray(colours.convert("L"))
-            return _turned(np.where(grey == grey.max(), np.uint8(255), np.uint8(0)), turn)
-        what = "it has a colour palette" if mode in ("P", "PA") else f"it is a colour image ({mode})"
-        pixels = np.asarray(colours)
-        if kind == "PNG" and mode in ("RGB", "RGBA"):
-            wide = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # Pillow keeps 8 of 16 bits
-            pixels = wide if wide is not None and wide.dtype == np.uint16 else pixels
-        return _turned(_grey_of_samples(path, pixels, what, alpha=alpha), turn)
+        alpha = mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        pixels = np.asarray(image if mode == "LA" else image.convert("RGBA" if alpha else "RGB"))
+    if mode == "P" and not alpha:
+        return _turned(_grey_of_palette(path, pixels, as_label), turn)
+    if kind == "PNG" and mode in ("RGB", "RGBA"):
+        wide = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # Pillow keeps 8 of 16 bits
+        pixels = wide if wide is not None and wide.dtype == np.uint16 else pixels
+    return _turned(_grey_of_samples(path, pixels, f"it is a colour image ({mode})", alpha=alpha), turn)
+
+
+def _one_bit(path: Path) -> InputError:
+    return InputError(f"{path} must hold grey values; it is a 1-bit image. {_TO_GRAY}")
 
 
 def _read_tiff(path: Path, page: int | None, memory_map: bool, as_label: bool) -> NDArray[Any]:
     with tifffile.TiffFile(path) as tiff:
         chosen, place = _choose_frame(path, tiff, page, mapped=memory_map)
         photometric, turn = getattr(chosen.photometric, "name", "unknown"), _tiff_orientation(chosen)
-        if chosen.bitspersample == 1 or photometric == "PALETTE":
-            return _read_by_pillow(path, "TIFF", as_label, chosen.index)
-        colour = f"it is a colour image ({chosen.samplesperpixel} samples a pixel)"
         raw_colour = photometric == "YCBCR" and getattr(chosen.compression, "name", "") != "JPEG"
-        if photometric not in _GREY_OR_RGB or raw_colour:
+        if photometric not in _PHOTOMETRICS or raw_colour:
             raise InputError(f"{path} must be grey; its pixels are {photometric}. {_TO_GRAY}")
         if len(chosen.shape) != 2 + (chosen.samplesperpixel > 1):
             raise InputError(f"{path} must hold a two-dimensional image; it holds {_extent(chosen.shape)} pixels.")
+        if chosen.bitspersample == 1 and not as_label:
+            raise _one_bit(path)
         inverted, single = photometric == "MINISWHITE", chosen.samplesperpixel == 1
         if chosen.is_memmappable and single and (place or (memory_map and not inverted)):
             dtype = np.dtype(chosen.dtype).newbyteorder(tiff.byteorder)
@@ -374,9 +380,13 @@ def _read_tiff(path: Path, page: int | None, memory_map: bool, as_label: bool) -
             pixels = np.asarray(chosen.asarray())
         if not single:
             pixels = np.moveaxis(pixels, chosen.axes.index("S"), -1)
-            pixels = _grey_of_samples(path, pixels, colour, alpha=any(chosen.extrasamples))
+            what = f"it is a colour image ({chosen.samplesperpixel} samples a pixel)"
+            pixels = _grey_of_samples(path, pixels, what, alpha=any(chosen.extrasamples))
+        if photometric == "PALETTE":
+            colours = (chosen.colormap.T >> 8).astype(np.uint8)
+            pixels = _grey_of_palette(path, colours[pixels], as_label)
     if inverted:
-        pixels = ~pixels if np.issubdtype(pixels.dtype, np.unsignedinteger) else -pixels
+        pixels = ~pixels if pixels.dtype.kind in "bu" else -pixels
     return _turned(pixels, turn)
 
 
