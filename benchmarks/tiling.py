@@ -94,7 +94,7 @@ def measure_time(size: int, batch_size: int, rounds: int, folder: Path) -> dict[
     np.save(folder / "image.npy", np.random.default_rng(0).integers(0, 256, (size, size), dtype=np.uint8))
     image = np.load(folder / "image.npy", mmap_mode="r")
     hard = TileGrid(size, size, tile=TILE, halo=HALO, multiple=STRIDE)
-    soft = TileGrid(size, size, tile=TILE, halo=0, overlap=GAUSSIAN_OVERLAP, blending="gaussian", multiple=STRIDE)
+    soft = TileGrid(size, size, tile=TILE, halo=0, overlap=GAUSSIAN_OVERLAP, multiple=STRIDE)
     calls: dict[str, Call] = {}
     pairs: list[tuple[str, str]] = []
     for name, grid in {"halo": hard, "gaussian": soft}.items():
@@ -166,7 +166,7 @@ def predict_track_1(blending: str, folder: Path) -> None:
         network(torch.zeros(1, 1, TILE, TILE))
     before = peak_memory_mb()
     overlap = 0 if blending == "none" else GAUSSIAN_OVERLAP
-    grid = TileGrid(height, width, tile=TILE, halo=HALO, overlap=overlap, blending=blending)  # type: ignore[arg-type]
+    grid = TileGrid(height, width, tile=TILE, halo=HALO, overlap=overlap)
     out = open_output(folder / f"track_1_{blending}.npy", grid, 1)
     started = time.perf_counter()
     checkpoint = folder / f"track_1_{blending}.json"

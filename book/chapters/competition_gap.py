@@ -22,7 +22,6 @@ Errors are shown for a trained network: the given one, else the one that the boo
 else for dark ridges: membrane is where the largest eigenvalue of the Hessian of the smoothed image is large.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -39,10 +38,10 @@ from numpy.typing import NDArray
 
 from chapters import urisc_competition as board
 from chapters.urisc_baselines import most_wrong
-from emseg.checks import require_number, require_one_of
-from emseg.errors import InputError, UsageError
+from emseg.checks import require_one_of
+from emseg.errors import InputError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar, show_image
-from emseg.files import digest_of_file, find_root, write_atomically, write_json
+from emseg.files import digest_of_file, find_root, read_json
 from emseg.membrane import scoring
 from emseg.membrane.dataset.labels import TRACK_2_FACTOR, downsampled_pair, grey_of_membrane
 from emseg.membrane.scoring.pixels import COLOURS as ERROR_COLOURS
@@ -54,8 +53,6 @@ SHIFTS_PX = (1, 2, 3)
 COVERAGES = tuple(round(0.05 * k, 2) for k in range(1, 20))
 MEMBRANE_NM = 30.0
 FOLDER = Path("book") / "weights" / "urisc"
-LARGEST_BYTES = 5_000_000
-_NEEDED = ("cell", "parameters", "data", "threshold", "sha256")
 
 Mask = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
@@ -70,7 +67,7 @@ class ErrorRates:
 
     def f1(self, fraction: float) -> float:
         """Return the membrane's F1 of these rates where membrane is this fraction of the image."""
-        found, false = self.recall * _fraction(fraction, "fraction"), self.false_alarms * (1 - fraction)
+        found, false = self.recall * fraction, self.false_alarms * (1 - fraction)
         return 2 * found / (found + false + fraction)
 
 
@@ -165,22 +162,17 @@ class Example:
 
 def rates_of_scores(precision: float, recall: float, fraction: float) -> ErrorRates:
     """Return the error rates of a prediction from its precision and recall at a membrane fraction."""
-    found = _fraction(recall, "recall") * _fraction(fraction, "fraction")
-    return ErrorRates(recall, found * (1 - precision) / _fraction(precision, "precision") / (1 - fraction))
+    return ErrorRates(recall, recall * fraction * (1 - precision) / precision / (1 - fraction))
 
 
 def pixel_error(f1: float, fraction: float) -> float:
     """Return the fraction of wrong pixels, half missed and half false, at which a class of this `fraction` has `f1`."""
-    return 2 * (1 - _fraction(f1, "f1")) * _fraction(fraction, "fraction")
+    return 2 * (1 - f1) * fraction
 
 
 def f1_at_pixel_error(error: float, fraction: float) -> float:
     """Return the F1 of a class of this `fraction` where this fraction of pixels is wrong, half each way."""
-    return max(1 - error / (2 * _fraction(fraction, "fraction")), 0.0)
-
-
-def _fraction(value: float, name: str) -> float:
-    return require_number(name, value, above=0, most=1)
+    return max(1 - error / (2 * fraction), 0.0)
 
 
 def paper_fraction(data_set: str) -> float:
@@ -331,55 +323,15 @@ def find_network(data: str, track: str, *, architecture: str = "unet", root: Pat
 
     Raises `InputError` where the weights are not those that the JSON next to them describes.
     """
-    weights = _place(root or find_root(), data, track, architecture)
-    beside = weights.with_suffix(".json")
-    if not weights.is_file() and not beside.is_file():
+    name = "_".join(part for part in (data, track, architecture) if part)
+    weights = (root or find_root()) / FOLDER / f"{name}.safetensors"
+    if not weights.is_file():
         return None
-    try:
-        about = json.loads(beside.read_text(encoding="utf-8"))
-        threshold = float(about["threshold"])
-        missing = [name for name in _NEEDED if name not in about]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        must = f"must be a JSON file that says where {weights.name} comes from, with a threshold"
-        raise InputError(f"{beside.name} {must}; got {error}. Restore both files.") from None
-    if missing or not 0 <= threshold <= 1:
-        must = f"must hold {', '.join(_NEEDED)}, the threshold from 0 to 1"
-        found = f"lacks {', '.join(missing) or 'nothing'} and has a threshold of {threshold:g}"
-        raise InputError(f"{beside.name} {must}; it {found}. Restore both files.")
-    if not weights.is_file() or digest_of_file(weights) != about["sha256"]:
-        must = f"must be the file that {beside.name} describes, by its SHA-256"
-        found = f"is {'another' if weights.is_file() else 'missing'}"
-        raise InputError(f"{weights.name} {must}; it {found}. Restore both files, or keep the network again.")
-    return KeptNetwork(weights, str(about["cell"]), threshold, about)
-
-
-def keep_network(record: Mapping[str, Any], weights: Path, cell: str, *, root: Path | None = None) -> KeptNetwork:
-    """Copy a trained network to the book, with what the `record` of its run in the baseline chapter says about it.
-
-    `cell` is the name of the matrix cell. Raises `UsageError` for a network of images that are not synthetic, because
-    weights may hold traces of them, and for one of more than 5 MB.
-    """
-    kinds = sorted({use["kind"] for use in record["data"]})
-    if kinds != ["synthetic"]:
-        raise UsageError(f"a kept network must have learned from synthetic images alone; got {', '.join(kinds)}.")
-    content = weights.read_bytes()
-    if len(content) > LARGEST_BYTES:
-        most = f"at most {LARGEST_BYTES:,} bytes"
-        raise UsageError(f"a kept network must have {most}; {weights.name} has {len(content):,}.")
-    of = record["parameters"]
-    place = _place(root or find_root(), of["data"], of["track"], of["network"])
-    write_atomically(place, content)
-    metrics = {name: record["metrics"][name]["value"] for name in ("threshold", "test_membrane_f1", "n_parameters")}
-    about = {"cell": cell, "chapter": record["chapter"], "profile": record["profile"], **metrics}
-    about |= {"data": list(record["data"]), "sha256": digest_of_file(place), "parameters": dict(of)}
-    write_json(place.with_suffix(".json"), about)
-    found = find_network(of["data"], of["track"], architecture=of["network"], root=root)
-    assert found is not None
-    return found
-
-
-def _place(root: Path, data: str, track: str, architecture: str) -> Path:
-    return root / FOLDER / f"{'_'.join(part for part in (data, track, architecture) if part)}.safetensors"
+    about = read_json(weights.with_suffix(".json"))
+    if digest_of_file(weights) != about["sha256"]:
+        must = f"must be the file that {name}.json describes, by its SHA-256"
+        raise InputError(f"{weights.name} {must}; it is another. Restore both files.")
+    return KeptNetwork(weights, str(about["cell"]), float(about["threshold"]), about)
 
 
 def ridge_strength(image: Bytes, pixel_size_nm: float) -> NDArray[np.float32]:

@@ -45,6 +45,7 @@ from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.files import digest_of, find_root, write_atomically
 from emseg.images import read_gray
+from emseg.intervals import percentile_interval
 from emseg.membrane import scoring
 from emseg.membrane.dataset import MembraneImage, MembraneSet
 from emseg.membrane.networks import REFINING_CHANNELS, NetworkDesign, RefinedNetwork, attention_options
@@ -52,10 +53,11 @@ from emseg.membrane.scoring.pixels import COLOURS as ERROR_COLOURS
 from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, TRUE_POSITIVE
 from emseg.membrane.training import PLANS, Augmentation, Start, TrainedNetwork, TrainingPlan, train_network
 from emseg.membrane.training import membrane_prediction as prediction
-from emseg.membrane.training.membrane_trainer import state_digest, training_settings
+from emseg.membrane.training.membrane_trainer import training_settings
 from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
 from emseg.source_code import code_digest
+from emseg.tiling.resume import digest_of_weights
 from emseg.wording import format_number
 
 if TYPE_CHECKING:
@@ -331,7 +333,7 @@ def work_name(
     digest = digest_of(code_digest(*_TRAINING_CODE), json.dumps(settings, sort_keys=True), torch.__version__)
     attention = "" if design.attention == "none" else f"-{design.attention}"
     data = re.sub(r"[^A-Za-z0-9]+", "_", membrane_set.name)
-    refines = "" if first is None else f"-refines-{state_digest(first.network)[:10]}"
+    refines = "" if first is None else f"-refines-{digest_of_weights(first.network)[:10]}"
     return f"{design.architecture}-{design.encoder}{attention}-{data}-seed{plan.seed}{refines}-{digest[:10]}"
 
 
@@ -364,16 +366,13 @@ _ERROR_LABELS = {
 }
 
 
-def bootstrap_interval(
-    values: Sequence[float], *, n_resamples: int, seed: int, level: float = 0.95
-) -> tuple[float, float] | None:
-    """Return the interval of the mean over images resampled from `values`; None for fewer than two."""
+def bootstrap_interval(values: Sequence[float], *, n_resamples: int, seed: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of the mean over images resampled from `values`; None for fewer than two."""
     known = np.array([value for value in values if not math.isnan(value)])
     if len(known) < 2:
         return None
     places = np.random.default_rng(seed).integers(len(known), size=(n_resamples, len(known)))
-    low, high = np.quantile(known[places].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return percentile_interval(known[places].mean(axis=1))
 
 
 def report_start(run: Run, start: "FileStart | None") -> str:

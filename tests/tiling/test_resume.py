@@ -17,7 +17,7 @@ from emseg.tiling import TileGrid, open_output, predict_tiled
 
 IMAGE = np.random.default_rng(2).integers(0, 256, (100, 50), dtype=np.uint8)
 HARD = TileGrid(100, 50, tile=24, halo=2)
-SOFT = TileGrid(100, 50, tile=24, halo=2, overlap=13, blending="gaussian")
+SOFT = TileGrid(100, 50, tile=24, halo=2, overlap=13)
 
 
 class StopError(Exception):
@@ -104,11 +104,8 @@ def begun(folder: Path, **settings: object) -> dict:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"grid": TileGrid(100, 50, tile=28, halo=2, overlap=13, blending="gaussian")}, "tile was 24 and is now 28"),
-        (
-            {"grid": TileGrid(100, 50, tile=24, halo=2, overlap=12, blending="linear")},
-            "overlap was 13 and is now 12; blending was gaussian and is now linear",
-        ),
+        ({"grid": TileGrid(100, 50, tile=28, halo=2, overlap=13)}, "tile was 24 and is now 28"),
+        ({"grid": TileGrid(100, 50, tile=24, halo=2, overlap=12)}, "overlap was 13 and is now 12"),
         ({"image": IMAGE + np.uint8(1)}, "image pixels was [0-9a-f]{16} and is now [0-9a-f]{16}"),
         ({"image": IMAGE[None]}, r"image shape was \(100, 50\) and is now \(1, 100, 50\)"),
         ({"network": convolutions(1, n_classes=2, seed=1)}, "network was [0-9a-f]{16} and is now"),

@@ -14,10 +14,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emseg.membrane.scoring import ScoreSettings
+    from emseg.membrane.scoring import ImageScores, ScoreSettings
+    from emseg.membrane.scoring.image_scores import BestThreshold, Spread
     from emseg.membrane.scoring.score_files import Result
 
-_NAME_WIDTH = 20
+_NAME_WIDTH, _WIDTH = 20, 11
+_CELLS = {
+    "v_rand": "V-Rand",
+    "v_rand_split": "  split score",
+    "v_rand_merge": "  merge score",
+    "v_info": "V-Info",
+    "v_info_split": "  split score",
+    "v_info_merge": "  merge score",
+    "adapted_rand_error": "adapted Rand error (0 is best)",
+    "voi_split": "VOI split, bits (0 is best)",
+    "voi_merge": "VOI merge, bits (0 is best)",
+}
+_CLASSES = ("membrane", "background")
+_COUNTS = ("missed_stretches", "broken_membranes", "false_stretches", "spurious_membranes")
+_IMAGE_COLUMNS = {
+    "membrane_f1": "membrane",
+    "background_f1": "background",
+    "membrane_tolerant_f1": "tolerant",
+    "v_rand": "V-Rand",
+    "v_info": "V-Info",
+    "assd_px": "ASSD px",
+    "broken_membranes": "broken",
+    "spurious_membranes": "spurious",
+}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -35,7 +59,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add = parser.add_argument
     add("prediction", metavar="PRED", type=Path, help="labels, or probability maps: 8-bit grey, or float in 0 to 1")
-    add("truth", metavar="TRUTH", type=Path, help="labels, 8-bit or 1-bit")
+    add("truth", metavar="TRUTH", type=Path, help="labels of two values")
     looks: dict[str, Any] = {"choices": ("dark", "bright"), "default": "dark"}
     how = "how membranes look in PRED (default: %(default)s, 0 = membrane); inverted files are reported, not inverted"
     add("--membrane", **looks, help=how)
@@ -48,9 +72,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     how = "do not search eleven thresholds for the best V-Rand and V-Info of probability maps"
     add("--no-best-threshold", action="store_true", help=how)
     how = (
-        "refuse predictions that the U-RISC competition's script refuses: not binary, or more than a pixel of membrane "
+        "also give the F1 of the U-RISC competition's program, which counts the greys of a lossy truth as weights, and "
+        "refuse what it refuses: predictions that are not binary or are membrane for more than a sixth"
     )
-    add("--as-competition", action="store_true", help=f"{how}per five of background")
+    add("--as-competition", action="store_true", help=how)
     add("--per-image", action="store_true", help="also write a line for each image")
     add("--json", action="store_true", help="write everything as JSON, single images too")
     how = "write a picture of the errors of each image: false positives red, false negatives blue"
@@ -66,7 +91,6 @@ def run(arguments: argparse.Namespace) -> int:
     from emseg.errors import InputError
     from emseg.membrane.scoring.pixels import write_error_picture
     from emseg.membrane.scoring.score_files import find_pairs, score_pairs, why_no_pair
-    from emseg.membrane.scoring.score_table import image_heading, image_line
 
     settings = _settings(arguments)
     pairs, problems = find_pairs(arguments.prediction, arguments.truth)
@@ -78,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines = arguments.per_image and not arguments.json
     width = max(_NAME_WIDTH, *(len(pair.name) + 2 for pair in pairs))
     if lines:
-        print(image_heading(width))
+        print(f"{'image':<{width}}" + "".join(f"{title:>{_WIDTH}}" for title in _IMAGE_COLUMNS.values()))
     scored: list[Result] = []
     looks = {"polarity": arguments.membrane, "truth_polarity": arguments.truth_membrane}
     results = score_pairs(pairs, settings, as_competition=arguments.as_competition, **looks)
@@ -92,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
                 if maps:
                     write_error_picture(result.comparison.codes, maps / f"{result.pair.name}_errors.png")
                 if lines:
-                    print(image_line(result.pair.name, width, result.comparison.scores), flush=True)
+                    print(_image_line(result.pair.name, width, result.comparison.scores), flush=True)
                 without_map = replace(result.comparison, codes=np.zeros((0, 0), np.uint8))  # as large as the image
                 scored.append(replace(result, comparison=without_map))
     finally:
@@ -104,11 +128,15 @@ def _finish(
     arguments: argparse.Namespace, settings: "ScoreSettings", scored: "list[Result]", problems: list[str]
 ) -> None:
     from emseg.checks import plain
-    from emseg.membrane.scoring import best_thresholds, summarize
-    from emseg.membrane.scoring.score_table import summary_lines
+    from emseg.membrane.scoring import best_thresholds, spread, summarize
 
     scores = [result.comparison.scores for result in scored if result.comparison]
     summary, best = summarize(scores), best_thresholds(scores)
+    if arguments.as_competition:
+        rows = [asdict(one.competition) for one in scored if one.competition]
+        summary |= {
+            f"competition_{name}": spread([row[name] for row in rows]) for name in ("f1", "precision", "recall")
+        }
     notes = _notes(arguments, scored)
     if arguments.json:
         document = {
@@ -128,28 +156,40 @@ def _finish(
             print()
         size = settings.pixel_size_nm
         tolerance = f"{settings.tolerance_px:g} px" + (f" ({settings.tolerance_px * size:g} nm)" if size else "")
-        print("\n".join(summary_lines(summary, best, tolerance=tolerance, threshold=settings.threshold)))
+        print("\n".join(_summary_lines(summary, best, tolerance=tolerance, threshold=settings.threshold)))
 
 
 def _notes(arguments: argparse.Namespace, scored: "list[Result]") -> list[str]:
+    """Return a sentence for all that might mislead: what was made of files, and what is probably not what was meant."""
     from emseg.membrane.scoring.score_files import inversion_note, some
 
     n, scores = len(scored), [result.comparison.scores for result in scored if result.comparison]
     note = inversion_note([result.pair.name for result in scored], scores, arguments.membrane)
+    threshold = f"thresholded at {arguments.threshold:g}"
+    made = {
+        "probability map": f"are probability maps (%s), {threshold}.",
+        "lossy label": "are lossy labels (%s), made binary.",
+        "constant image": f"are constant (%s), {threshold}: one class only.",
+    }
+    found: list[tuple[str, list[bool]]] = [
+        (f"predictions {text}", [result.kind == kind for result in scored]) for kind, text in made.items()
+    ]
+    text = "predictions may be the image itself instead of a probability of membrane (%s): most of it is middle grey."
+    found.append((text, [result.looks_raw for result in scored]))
+    text = "truths have no membrane (%s): their recall is 1, whatever the prediction."
+    found.append((text, [not one.true_fraction for one in scores]))
+    text = "predictions are the truth's own file (%s): PRED and TRUTH are the same."
+    found.append((text, [result.pair.prediction.samefile(result.pair.truth) for result in scored]))
+    if not arguments.as_competition:
+        text = "predictions would be refused by the U-RISC competition's program (%s): fewer than five pixels of "
+        text += "background per pixel of membrane. The scores do not depend on it."
+        found.append((text, [not one.competition_accepts for one in scores]))
     notes = [note] if note else []
-    for kind in ("probability map", "lossy label"):
-        names = [result.pair.name for result in scored if result.kind == kind]
-        if names:
-            made = f"thresholded at {arguments.threshold:g}" if kind == "probability map" else "made binary"
-            notes.append(f"{len(names)} of {n} predictions are {kind}s ({some(names)}), {made}.")
+    for text, which in found:
+        if names := [result.pair.name for result, yes in zip(scored, which, strict=True) if yes]:
+            notes.append(f"{len(names)} of {n} {text % some(names)}")
     if len({result.kind == "probability map" for result in scored}) == 2:
         notes.append("labels and probability maps are mixed, so that no best threshold is given.")
-    n_refused = sum(not one.competition_accepts for one in scores)
-    if n_refused and not arguments.as_competition:
-        notes.append(
-            f"the U-RISC competition's script would refuse {n_refused} of {n} predictions: fewer than five pixels of "
-            "background per pixel of membrane. The scores do not depend on it."
-        )
     return notes
 
 
@@ -198,6 +238,9 @@ def _image(result: "Result") -> dict[str, object]:
         **{name: getattr(scores, name) for name in same},
         "may_be_inverted": may_be_inverted(scores),
         **scores.row(),
+        **(
+            {} if result.competition is None else {f"competition_{k}": v for k, v in asdict(result.competition).items()}
+        ),
         "at_thresholds": [{"threshold": one[0], "v_rand": one[1], "v_info": one[2]} for one in scores.at_thresholds],
     }
 
@@ -213,3 +256,48 @@ def _without_nan(value: Any) -> Any:
 
 def _report(problem: str) -> None:
     print(f"emseg: {problem}", file=sys.stderr)
+
+
+def _summary_lines(
+    summary: "dict[str, Spread]", best: "dict[str, BestThreshold]", *, tolerance: str, threshold: float
+) -> list[str]:
+    """Return the table of a set: a line per score with mean, standard deviation, range and number of images."""
+    scores = {"f1": "F1", "precision": "precision", "recall": "recall"}
+    pixels = [(f"{name} {label}", f"{name}%s_{score}") for name in _CLASSES for score, label in scores.items()]
+    chosen = [(f"{_CELLS[name]} at threshold {one.threshold:g}", one.spread) for name, one in best.items()]
+    surfaces = [("ASSD px", summary["assd_px"]), ("ASSD nm", summary["assd_nm"])]
+    competition = [(f"membrane {label}", summary.get(f"competition_{name}")) for name, label in scores.items()]
+    tables = {
+        "Pixels, strict": [(label, summary[name % ""]) for label, name in pixels],
+        "Pixels, by the competition's program": [(label, one) for label, one in competition if one],
+        f"Pixels, within {tolerance}": [(label, summary[name % "_tolerant"]) for label, name in pixels],
+        f"Cells at threshold {threshold:g}" if best else "Cells": [(_CELLS[name], summary[name]) for name in _CELLS],
+        "Cells at the best threshold, chosen on these images": chosen,
+        "Surfaces (0 is best)": surfaces if summary["assd_nm"].n else surfaces[:1],
+        "Errors as objects, an image (0 is best)": [(name.replace("_", " "), summary[name]) for name in _COUNTS],
+    }
+    lines = [f"{'':<32}{'mean':>{_WIDTH}}  {'sd':<{_WIDTH}}{'lowest':>{_WIDTH}}{'highest':>{_WIDTH}}{'images':>8}"]
+    for title, rows in tables.items():
+        lines += [title, *(_spread_line(label, one) for label, one in rows)] if rows else []
+    return lines
+
+
+def _image_line(name: str, name_width: int, scores: "ImageScores") -> str:
+    """Return the main scores of one image; F1 for pixels."""
+    row = scores.row()
+    return f"{name:<{name_width}}" + "".join(f"{_number(name, row[name]):>{_WIDTH}}" for name in _IMAGE_COLUMNS)
+
+
+def _spread_line(label: str, one: "Spread") -> str:
+    name = label.replace(" ", "_")
+    mean, sd, lowest, highest = (_number(name, value) for value in (one.mean, one.sd, one.lowest, one.highest))
+    deviation = "" if math.isnan(one.sd) else f"± {sd}"
+    return f"  {label:<30}{mean:>{_WIDTH}}  {deviation:<{_WIDTH}}{lowest:>{_WIDTH}}{highest:>{_WIDTH}}{one.n:>8}"
+
+
+def _number(name: str, value: float) -> str:
+    if math.isnan(value):
+        return "undefined"
+    if name in _COUNTS:
+        return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.1f}"

@@ -1,8 +1,7 @@
 """Image and mosaic as arrays in memory or on disk: rows of tiles are read from one, finished rows go to the other.
 
 An image has `shape`, `dtype` and slices (NumPy, memory map, zarr), as (row, column) or (channel, row, column). A whole
-row of tiles is read at a time, so that a stored chunk is decoded once or twice and not for every tile. Beyond the image
-it is mirrored: pixel -1 is pixel 1, pixel `length` is pixel `length - 2`, as often as needed.
+row of tiles is read at a time, so that a stored chunk is decoded once or twice. Beyond the image it is mirrored.
 
 The mosaic is [class, row, column], or [row, column] for one class, with assignment to slices. It holds float32 or
 float16 values as they are, and as uint8 probabilities p in [0, 1] as round(255 p). Rows are written once each, from the
@@ -51,7 +50,10 @@ class OutputArray(ImageArray, Protocol):
 
 
 def mirrored(origin: int, n: int, length: int) -> Int64[np.ndarray, " place"]:
-    """Return the places of the `n` pixels from `origin` on an axis of `length` pixels that ends in mirrors."""
+    """Return the places of the `n` pixels from `origin` on an axis of `length` pixels that ends in mirrors.
+
+    Pixel -1 is pixel 1, pixel `length` is pixel `length - 2`, as often as needed.
+    """
     period = max(2 * (length - 1), 1)
     places = np.arange(origin, origin + n, dtype=np.int64) % period
     return np.minimum(places, (period - places) % period)
@@ -75,14 +77,10 @@ def require_image(image: ImageArray, grid: TileGrid) -> None:
 
 
 def read_band(image: ImageArray, grid: TileGrid, row: int) -> Band:
-    """Return the pixels of one row of tiles, from the first tile's left to the last tile's right.
-
-    They are uint8 where the image is uint8, float32 otherwise.
-    """
+    """Return the pixels of one row of tiles, uint8 where the image is uint8, float32 otherwise."""
     height, width = grid.tile_shape
-    first, last = grid.columns[0].origin, grid.columns[-1].origin
     rows = mirrored(grid.rows[row].origin, height, grid.height)
-    columns = mirrored(first, last - first + width, grid.width)
+    columns = mirrored(0, grid.columns[-1].origin + width, grid.width)
     top, bottom = int(rows.min()), int(rows.max()) + 1
     flat = len(image.shape) == 2
     pixels = image[top:bottom, :] if flat else image[:, top:bottom, :]
@@ -90,14 +88,13 @@ def read_band(image: ImageArray, grid: TileGrid, row: int) -> Band:
     band = np.array(pixels, dtype=dtype).reshape(-1, bottom - top, grid.width)  # a copy, in memory
     if len(rows) != bottom - top or rows[0] != top:
         band = band[:, rows - top]
-    return band if len(columns) == grid.width and columns[0] == 0 else band[:, :, columns]
+    return band if len(columns) == grid.width else band[:, :, columns]
 
 
 def cut_tiles(band: Band, grid: TileGrid, first: int, stop: int) -> TileBatch:
     """Return the tiles `first` to `stop - 1` of a row of tiles."""
-    width, left = grid.tile_shape[1], grid.columns[0].origin
-    starts = [column.origin - left for column in grid.columns[first:stop]]
-    return np.stack([band[:, :, start : start + width] for start in starts])
+    width = grid.tile_shape[1]
+    return np.stack([band[:, :, one.origin : one.origin + width] for one in grid.columns[first:stop]])
 
 
 def open_output(path: str | Path, grid: TileGrid, n_classes: int, dtype: str = "float16") -> np.memmap[Any, Any]:

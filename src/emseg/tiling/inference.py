@@ -168,7 +168,7 @@ class _Prediction:
                             f"`out` must have one plane for each class of the network, that is {n_classes}; "
                             f"got shape {tuple(out.shape)}."
                         )
-                    dtype = self.stored if grid.blending == "none" else "float32"
+                    dtype = self.stored if not grid.overlap else "float32"
                     band = np.zeros((n_classes, tile.stop - tile.start, grid.width), dtype=dtype)
                     if carried is not None:
                         band[:, : carried.shape[1]] = carried
@@ -177,7 +177,7 @@ class _Prediction:
             assert out is not None
             bottom = grid.rows[row + 1].start if row + 1 < len(grid.rows) else grid.height
             rows, carried = np.split(band, [bottom - tile.start], axis=1)
-            if grid.blending != "none":
+            if grid.overlap:
                 rows = to_stored(torch.from_numpy(rows), self.stored).numpy()
             if writing is not None:
                 writing.result()
@@ -213,7 +213,7 @@ class _Prediction:
             return _require_shape(self.network(x), tiles.shape)
 
     def _collect(self, output: Tiles, row: int, first: int) -> _Outputs:
-        """Start weighting and copying the kept outputs of a batch, with blending "none" in the type that is stored.
+        """Start weighting and copying the kept outputs of a batch, without blending in the type that is stored.
 
         On a GPU the copy overlaps with the next batch. The smallest and the largest value travel along: one comparison
         finds NaN, infinity and values that the output cannot hold.
@@ -257,11 +257,11 @@ class _Prediction:
 
     def _refuse_tile(self, outputs: _Outputs, low: float, high: float) -> None:
         """Raise for the first tile whose kept pixels do not fit; what is discarded may hold anything."""
-        top = max(0, self.grid.rows[outputs.row].origin)
+        top = self.grid.rows[outputs.row].origin
         for place, raw in enumerate(outputs.raw, start=outputs.first):
             column = self.grid.columns[place]
-            kept, left = raw[..., column.inside], max(0, column.origin)
-            where = f"tile ({outputs.row}, {place}), which begins at row {top}, column {left} of the image"
+            kept = raw[..., column.inside]
+            where = f"tile ({outputs.row}, {place}), which begins at row {top}, column {column.origin} of the image"
             n_bad = int((~torch.isfinite(kept)).sum())
             if n_bad:
                 raise InputError(

@@ -42,11 +42,6 @@ class ReceptiveField:
     right: int | None
 
     @property
-    def is_global(self) -> bool:
-        """Whether the network sees the whole image, however large."""
-        return self.reach is None
-
-    @property
     def height(self) -> int | None:
         """Rows of the field, its own included; None where it has no end."""
         return None if self.up is None or self.down is None else self.up + 1 + self.down
@@ -87,7 +82,7 @@ class Dependence:
         return sides[0], sides[1], sides[2], sides[3]
 
 
-def theoretical_receptive_field(network: Network, *, stride: int = 32, n_channels: int = 1) -> ReceptiveField:
+def theoretical_receptive_field(network: Network, *, stride: int = 32) -> ReceptiveField:
     """Return the receptive field of an output pixel, the largest over all places within `stride`.
 
     `stride` must be a multiple of the network's own (32 suits encoders of five halvings). The network's weights play no
@@ -99,7 +94,7 @@ def theoretical_receptive_field(network: Network, *, stride: int = 32, n_channel
     for axis in (2, 3):
         found, length = None, -(-max(_FIRST_PX, 8 * stride) // stride) * stride
         while found is None and length <= max(LONGEST_PX, 8 * stride):
-            found = _distances(network, axis, length, stride, range(stride), n_channels)
+            found = _distances(network, axis, length, stride, range(stride))
             length *= 2
         sides += found or [None, None]
     return ReceptiveField(*sides)
@@ -112,7 +107,7 @@ def measure_dependence(network: Network, longest_px: int) -> Dependence | None:
         for axis in (2, 3):
             found = None
             while found is None and length <= max(longest_px, _FIRST_PX):
-                found = _distances(network, axis, length, _ALIGNED_PX, (0,), 1)
+                found = _distances(network, axis, length, _ALIGNED_PX, (0,))
                 length = 2 * length if found is None else length
             if found is None:
                 return None
@@ -124,15 +119,13 @@ def measure_dependence(network: Network, longest_px: int) -> Dependence | None:
     return None if stride is None else Dependence((before[0], before[1]), (after[0], after[1]), stride)
 
 
-def _distances(
-    network: Network, axis: int, length: int, side: int, offsets: Sequence[int], n_channels: int
-) -> list[int] | None:
+def _distances(network: Network, axis: int, length: int, side: int, offsets: Sequence[int]) -> list[int] | None:
     """Return `left` and `right` of the top of this file, the largest over offsets; None where nothing stays finite."""
     edge = -(-_NAN_PX // side) * side
     largest = [0, 0]
     for start in range(0, len(offsets), _AT_ONCE):
         group = offsets[start : start + _AT_ONCE]
-        shape = [len(group), n_channels, side, side]
+        shape = [len(group), 1, side, side]
         shape[axis] = length
         strips = torch.zeros(shape)
         for strip, offset in zip(strips, group, strict=True):

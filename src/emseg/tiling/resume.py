@@ -1,13 +1,12 @@
 """Resuming a prediction: a small file that records which rows of tiles are finished.
 
 After each row of tiles its rows of the mosaic are on disk; then the rows that are still open are written to a file of
-their own, and then the checkpoint is replaced in one step. Whenever a process is killed, the checkpoint is therefore
-true, at most the current row of tiles is lost, and the resumed result is the same, bit by bit. The checkpoint refuses
-other settings by name; a checksum of the rows that were finished last detects an output that was recreated.
+their own, and then the checkpoint is replaced in one step. So whenever a process is killed, at most the current row of
+tiles is lost, and the resumed result has the same bits. A checksum of the rows that were finished last detects an
+output that was recreated.
 """
 
 import hashlib
-import json
 import zlib
 from collections.abc import Mapping
 from glob import escape
@@ -20,7 +19,7 @@ from torch import nn
 
 from emseg.checks import changes_between, plain
 from emseg.errors import InputError, UsageError
-from emseg.files import DIGEST_LENGTH, digest_of, write_atomically, write_json
+from emseg.files import DIGEST_LENGTH, digest_of, read_json, write_atomically, write_json
 from emseg.tiling.arrays import ImageArray, OutputArray, Rows, read_band, read_rows
 from emseg.tiling.grid import TileGrid
 
@@ -41,15 +40,14 @@ def describe_prediction(
         **calling,
         "image shape": str(tuple(image.shape)),
         "image pixels": digest_of(middle.tobytes()),
-        "network": _digest_of_weights(network),
+        "network": digest_of_weights(network) if isinstance(network, nn.Module) else "a function",
         "output": f"{np.dtype(out.dtype)} of shape {tuple(out.shape)}",
         **{f"depends_on[{name!r}]": value for name, value in depends_on.items()},
     }
 
 
-def _digest_of_weights(network: Any) -> str:
-    if not isinstance(network, nn.Module):
-        return "a function"
+def digest_of_weights(network: nn.Module) -> str:
+    """Return a short digest of a module's parameters and buffers, with their names, types and shapes."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -74,7 +72,7 @@ class Checkpoint:
         if not self.path.exists():
             return 0, None
         try:
-            state = json.loads(self.path.read_text(encoding="utf-8"))
+            state = read_json(self.path)
             n_rows, settings, checksum = state["finished"], dict(state["settings"]), state["crc32"]
             top, bottom = state["last_rows"]
             carried: Rows = np.load(self._carried_file(n_rows))

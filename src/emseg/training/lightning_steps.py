@@ -21,7 +21,6 @@ from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -42,7 +41,7 @@ _RAISED = re.compile(rf"^(?:emseg\.errors|torch)\.({'|'.join(_ERRORS)}): (.*)", 
 
 
 class StepTask(Protocol):
-    """What is trained: the batches of the steps, and the loss of one."""
+    """What is trained."""
 
     def batches(self, process: int, n_processes: int) -> Dataset[Any]:
         """Return a data set whose index is the number of a step; this process's part of each batch."""
@@ -147,7 +146,6 @@ class Steps(Callback):
         if first and self.look is not None and (last or step % self.look_every == 0):
             row = {work_folder.STEP: step, **self.look(module.network)}
             work_folder.append_rows(self.work_dir / work_folder.VALIDATION, [row])
-            _log(trainer, row)
         now = time.perf_counter()
         seconds = self.seconds_before + now - self._began
         full = self._curves.note(step, seconds, module.plan.rate_at(step - 1), outputs)
@@ -155,8 +153,7 @@ class Steps(Callback):
             self._bar.update()
         due = last or now - self._saved >= module.plan.checkpoint_seconds
         if due or full:
-            for curve_row in self._curves.write():
-                _log(trainer, {name: curve_row[name] for name in curve_row if name != work_folder.SECONDS})
+            self._curves.write()
         if first and due:
             self._saved = now
             checkpoint = {
@@ -175,11 +172,6 @@ class Steps(Callback):
             self._bar.close()
 
 
-def _log(trainer: Trainer, row: Mapping[str, float]) -> None:
-    for logger in trainer.loggers:
-        logger.log_metrics({name: row[name] for name in row if name != work_folder.STEP}, int(row[work_folder.STEP]))
-
-
 def run_steps(
     network: nn.Module,
     plan: Any,
@@ -192,7 +184,6 @@ def run_steps(
     gradient_clip: float = 0.0,
     look: Callable[[Any], Mapping[str, float]] | None = None,
     look_every: int = 0,
-    tensorboard: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Run the remaining steps of a plan (see `StepModule`) and return the last checkpoint: "network", "seconds", ...
@@ -225,13 +216,12 @@ def run_steps(
             max_epochs=1,
             gradient_clip_val=gradient_clip or None,
             callbacks=[Steps(work_dir, seconds, look if look_every else None, look_every, progress)],
-            logger=TensorBoardLogger(work_dir, name="", version="tensorboard") if tensorboard else False,
+            logger=False,
             default_root_dir=work_dir,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
-            log_every_n_steps=10**9,
         )
         if kept is not None:
             trainer.precision_plugin.load_state_dict(kept.get("precision", {}))

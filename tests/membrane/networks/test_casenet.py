@@ -7,7 +7,7 @@ from reference import casenet as reference
 from torch import nn
 
 from emseg.membrane.networks import NetworkDesign, build_network
-from emseg.membrane.networks.architectures import SideFusion, sliced_concatenation
+from emseg.membrane.networks.architectures import SideFusion
 
 
 def _maps(channels: tuple[int, ...], size: tuple[int, int]) -> list[torch.Tensor]:
@@ -19,12 +19,11 @@ def _maps(channels: tuple[int, ...], size: tuple[int, int]) -> list[torch.Tensor
     ]
 
 
-@pytest.mark.parametrize("n_classes", [1, 2, 3])
-def test_sides_and_fusion_are_the_textbooks_for_m_classes(n_classes: int) -> None:
+def test_sides_and_fusion_are_the_textbooks() -> None:
     channels, size = (4, 3, 5, 6), (32, 48)
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(0)
-        fusion = SideFusion(channels, n_classes).double()
+        fusion = SideFusion(channels).double()
         for parameter in fusion.parameters():
             nn.init.normal_(parameter)
     maps = _maps(channels, size)
@@ -40,13 +39,6 @@ def test_sides_and_fusion_are_the_textbooks_for_m_classes(n_classes: int) -> Non
             np.testing.assert_allclose(side[image], activation, atol=1e-12)
         weight, bias = fusion.fusion.weight[:, :, 0, 0].detach().numpy(), fusion.fusion.bias.detach().numpy()
         np.testing.assert_allclose(fused[image], reference.fuse(expected, weight, bias), atol=1e-12)
-
-
-def test_slicing_orders_by_class_and_plain_concatenation_would_not() -> None:
-    sides = [torch.tensor([10.0 * side, 10.0 * side + 1, 10.0 * side + 2]).reshape(1, 3, 1, 1) for side in range(5)]
-    sliced = sliced_concatenation(sides).flatten().tolist()
-    assert sliced == [0, 10, 20, 30, 40, 1, 11, 21, 31, 41, 2, 12, 22, 32, 42]
-    assert sliced != torch.cat(sides, dim=1).flatten().tolist()
 
 
 def test_the_papers_casenet_has_five_sides_after_the_blocks_of_a_resnet152() -> None:

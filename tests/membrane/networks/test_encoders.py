@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from emseg.frequency.resnet import ResNet
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
-from emseg.membrane.networks.encoders import DoubleConvolution
+from emseg.membrane.networks.architectures import DoubleConvolution
 
 ENCODER_ATTENTIONS = ("se", "eca", "fca", "fanet")
 

@@ -79,9 +79,9 @@ def test_a_tile_with_this_halo_gives_the_answer_of_the_whole_image() -> None:
 
 
 def test_attention_over_the_whole_map_is_told() -> None:
-    assert not receptive_field(NetworkDesign("unet", "plain", 2)).is_global
+    assert receptive_field(NetworkDesign("unet", "plain", 2)).reach is not None
     for attention in ("scse", "se", "eca", "fca", "fanet"):
-        assert receptive_field(NetworkDesign("unet", "plain", 2, attention=attention)).is_global
+        assert receptive_field(NetworkDesign("unet", "plain", 2, attention=attention)).reach is None
 
 
 def test_a_built_network_has_the_field_of_its_design_and_keeps_its_weights() -> None:

@@ -180,7 +180,7 @@ def test_a_refined_network_comes_back_from_its_file(tmp_path: Path, design: Netw
     network = refined(design)
     network.train()(images())
     path = tmp_path / "refined.safetensors"
-    save_network(network, network.design, path, notes={"run": "a"})
+    save_network(network, path, notes={"run": "a"})
     again = load_network(path)
     assert isinstance(again, RefinedNetwork)
     assert (again.design, again.first.design) == (design, FIRST)
@@ -192,7 +192,7 @@ def test_a_refined_network_comes_back_from_its_file(tmp_path: Path, design: Netw
 
 def test_files_of_a_refined_network_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     network, path = refined(), tmp_path / "refined.safetensors"
-    save_network(network, network.design, path)
+    save_network(network, path)
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -201,9 +201,9 @@ def test_files_of_a_refined_network_that_do_not_fit_are_refused(tmp_path: Path) 
         (
             "one_channel",
             {**header, "design": header["first_design"]},
-            "does not know: the second .*in_channels=2; got 1",
+            "does not know: a refinement needs .* of 1 and 1",
         ),
-        ("wider", {**header, "first_design": header["design"]}, "does not know: the first .*in_channels=1; got 2"),
+        ("wider", {**header, "first_design": header["design"]}, "does not know: a refinement needs .* of 2 and 2"),
         ("no_design", {**header, "first_design": '{"encoder": "resnet9000"}'}, "`encoder` must be one of"),
     ):
         save_file(weights, tmp_path / f"{name}.safetensors", metadata=changed)
@@ -213,14 +213,17 @@ def test_files_of_a_refined_network_that_do_not_fit_are_refused(tmp_path: Path) 
     with pytest.raises(InputError, match=r"first\.more"):
         load_network(tmp_path / "more.safetensors")
     with pytest.raises(UsageError, match="`notes` must not hold 'first_design'"):
-        save_network(network, network.design, path, notes={"first_design": "x"})
+        save_network(network, path, notes={"first_design": "x"})
 
 
 def test_designs_that_cannot_refine_are_named() -> None:
     for channels in (1, 3):
-        with pytest.raises(UsageError, match=rf"in_channels=2; got {channels}. Use replace\(design, in_channels=2\)"):
+        with pytest.raises(
+            UsageError,
+            match=rf"in_channels=2, which sees image and first output; got DecodedNetwork of 1 and {channels}",
+        ):
             build_refined(trained_first(), replace(FIRST, in_channels=channels), seed=0)
-    with pytest.raises(UsageError, match="sees the image alone, in_channels=1; got 2"):
+    with pytest.raises(UsageError, match=r"in_channels=1, which sees the image alone, .* of 2 and 2"):
         build_refined(build_network(SECONDS["unet"], seed=0), SECONDS["unet"], seed=0)
-    with pytest.raises(UsageError, match="must be a single one; got a refined network"):
+    with pytest.raises(UsageError, match="got RefinedNetwork of 1 and 2"):
         build_refined(refined(), SECONDS["unet"], seed=0)

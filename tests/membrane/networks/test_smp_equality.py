@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
-from emseg.membrane.networks.encoders import ResNetEncoder
+from emseg.membrane.networks.architectures import ResNetEncoder
 from emseg.membrane.networks.network_design import RESNETS, encoder_attention
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}

@@ -1,8 +1,10 @@
 """Pretrained encoders: what is loaded is what the file says, all of it, or nothing."""
 
+import argparse
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from membrane.pretraining.checkpoints import (
@@ -15,7 +17,7 @@ from membrane.pretraining.checkpoints import (
 from safetensors.torch import save_file
 from torch import nn
 
-from emseg.errors import InputError, UsageError
+from emseg.errors import InputError
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.pretraining import (
     IMAGENET,
@@ -23,7 +25,6 @@ from emseg.membrane.pretraining import (
     Normalization,
     load_cem500k,
     load_encoder,
-    load_pretrained,
 )
 
 SMALL = NetworkDesign(encoder="resnet18", base_channels=8)
@@ -63,7 +64,7 @@ def test_a_resnet50_in_cem500ks_format_is_loaded_whole(tmp_path):
     perturbed(authors)
     path = write_cem500k(tmp_path / "cem500k_mocov2_resnet50_200ep.pth.tar", authors.state_dict())
     network = build_network(NetworkDesign(encoder="resnet50", decoder_channels=(8, 8, 8, 8, 8)), seed=0)
-    report = load_pretrained(network, path)
+    report = load_encoder(network.encoder, path)
     loaded, given = network.encoder.state_dict(), authors.state_dict()
     assert report.format == "cem500k"
     assert report.n_loaded == report.n_tensors == len(given) == len(loaded)
@@ -200,9 +201,14 @@ REFUSED = {
         lambda: donor(WIDER),
         r"\d+ of the \d+ tensors .* conv1.weight \(16, 1, 7, 7\) for \(8, 1, 7, 7\)",
     ),
-    "too shallow": (DEEPER, donor, r"it lacks whole blocks, \d+ tensors in all: layer1.2.conv1.weight"),
-    "too deep": (SMALL, lambda: donor(DEEPER), r"it has additional whole blocks, \d+ tensors in all: layer1.2"),
-    "fewer stages": (SMALL, lambda: donor(SHALLOW), r"it lacks whole blocks, \d+ tensors in all: layer4.0"),
+    "too shallow": (DEEPER, donor, r"it lacks \d+ tensors: layer1.2.conv1.weight"),
+    "too deep": (SMALL, lambda: donor(DEEPER), r"it has additional blocks, \d+ tensors: layer1.2"),
+    "fewer stages": (SMALL, lambda: donor(SHALLOW), r"it lacks \d+ tensors: layer4.0"),
+    "one tensor less": (
+        SMALL,
+        lambda: {n: t for n, t in donor().items() if n != "layer3.0.conv2.weight"},
+        "it lacks 1 tensors: layer3.0.conv2.weight",
+    ),
     "not finite": (SMALL, not_finite, "layer1.0.conv1.weight hold NaN"),
     "no bn1": (
         SMALL,
@@ -222,7 +228,10 @@ def test_a_file_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, desig
     assert same(snapshot(encoder), before)
 
 
-@pytest.mark.parametrize("norms", [[0.5], [0.5, 0.0], ["a", "b"], None, [float("nan"), 0.1], {"mean": 0.5}])
+@pytest.mark.parametrize(
+    "norms",
+    [[0.5], [0.5, 0.0], ["a", "b"], None, [146.08, 32.49], [-0.5, 0.1], [0.5, 1.5], [float("nan"), 0.1], {"mean": 0.5}],
+)
 def test_norms_that_are_none_are_refused(tmp_path, norms):
     with pytest.raises(InputError, match=r"must hold `norms` as \[mean, std\]"):
         load_encoder(encoder_of(SMALL), write_cem500k(tmp_path / "c.pth.tar", donor(), norms=norms))
@@ -278,9 +287,14 @@ def test_another_format_is_not_taken_for_cem500k(tmp_path):
         load_cem500k(encoder_of(SMALL), tmp_path / "moco.pth.tar")
 
 
-def test_a_network_without_an_encoder_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="Linear has none"):
-        load_pretrained(nn.Linear(1, 1), tmp_path / "c.pth.tar")
+@pytest.mark.parametrize("old_format", [False, True], ids=["zip", "legacy"])
+def test_metadata_beside_the_weights_is_skipped_and_numpys_numbers_are_read(tmp_path, old_format):
+    path = tmp_path / "c.pth.tar"
+    metadata = {"args": argparse.Namespace(lr=0.03), "root": Path("images"), "best": np.float32(0.5), "epoch": 200}
+    content = {"state_dict": momentum_contrast_state(donor()), "norms": [np.float64(0.25), np.float64(0.125)]}
+    torch.save(content | metadata, path, _use_new_zipfile_serialization=not old_format)
+    report = load_cem500k(encoder_of(SMALL), path)
+    assert (report.folded, report.epoch, report.n_loaded) == (Normalization((0.25,), (0.125,)), 200, report.n_tensors)
 
 
 # --- programs in pickles

@@ -14,7 +14,7 @@ from membrane.pretraining.small_pretraining import SMALL_PRETRAINING
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import ArrayImage
 from emseg.membrane.networks import NetworkDesign, build_network
-from emseg.membrane.pretraining import SHORT, PretrainingPlan, load_pretrained, pretrain
+from emseg.membrane.pretraining import SHORT, PretrainingPlan, load_encoder, pretrain
 from emseg.membrane.pretraining.moco import (
     Embedder,
     MomentumContrast,
@@ -199,7 +199,7 @@ def test_a_finished_pretraining_is_returned_and_its_encoder_loads(tmp_path):
     assert again.curves == made.curves
     assert not (tmp_path / "checkpoint.pt").exists()
     network = build_network(DESIGN, seed=3)
-    report = load_pretrained(network, made.weights)
+    report = load_encoder(network.encoder, made.weights)
     assert (report.format, report.n_loaded, report.folded) == ("network", report.n_tensors, None)
     assert report.sha256 == made.sha256
 
@@ -208,7 +208,7 @@ def test_the_encoder_moves_away_from_its_initial_weights(tmp_path):
     made = pretrain(DESIGN, PLAN, IMAGES, tmp_path, progress=False)
     network = build_network(DESIGN, seed=PLAN.seed)
     before = network.encoder.conv1.weight.clone()
-    load_pretrained(network, made.weights)
+    load_encoder(network.encoder, made.weights)
     assert (network.encoder.conv1.weight - before).abs().max() > 1e-4
 
 

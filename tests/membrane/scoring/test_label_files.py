@@ -10,7 +10,8 @@ from PIL import Image
 
 from emseg.errors import InputError
 from emseg.images import read_gray
-from emseg.membrane.scoring.score_files import read_prediction, read_truth
+from emseg.membrane.dataset.labels import read_label
+from emseg.membrane.scoring.score_files import read_prediction
 
 BRIGHT = np.random.default_rng(0).random((37, 45)) < 0.8
 GREY = np.where(BRIGHT, 255, 0).astype(np.uint8)
@@ -42,6 +43,8 @@ ACCEPTED = {
     "grey palette PNG, turned": encoded(WHITE_BLACK, "PNG"),
     "grey palette PNG, 1-bit": encoded(BLACK_WHITE, "PNG", bits=1),
     "grey palette TIFF": encoded(WHITE_BLACK, "TIFF"),
+    "16-bit TIFF, 0 and 255": tiff(GREY.astype(np.uint16)),
+    "float TIFF, 0 and 255": tiff(GREY.astype(np.float32)),
     "int32 TIFF, 0 and 1": tiff(BRIGHT.astype(np.int32)),
     "int32 TIFF, 0 and 255": tiff(GREY.astype(np.int32)),
     "uint32 TIFF, 0 and 255": tiff(GREY.astype(np.uint32)),
@@ -74,11 +77,11 @@ def put(folder: Path, content: bytes) -> Path:
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_every_form_of_a_label_is_the_same_label(tmp_path, name):
     path = put(tmp_path, ACCEPTED[name])
-    np.testing.assert_array_equal(read_truth(path, "dark"), ~BRIGHT)
+    np.testing.assert_array_equal(read_label(path), ~BRIGHT)
     prediction = read_prediction(path, "dark")
-    np.testing.assert_array_equal(prediction.probability, 255 - GREY)
-    assert (prediction.kind, prediction.probability.dtype) == ("label", np.uint8)
-    np.testing.assert_array_equal(read_prediction(path, "bright").probability, GREY)
+    np.testing.assert_array_equal(prediction.probability, ~BRIGHT)
+    assert (prediction.kind, prediction.probability.dtype) == ("label", np.bool_)
+    np.testing.assert_array_equal(read_prediction(path, "bright").probability, BRIGHT)
 
 
 @pytest.mark.parametrize("name", LEFT_TO_READ_GRAY)
@@ -109,31 +112,31 @@ def test_a_page_of_several_is_the_one_asked_for(tmp_path, make):
     for page, mask in enumerate(masks):
         np.testing.assert_array_equal(read_gray(path, page=page, as_label=True), np.where(mask, 255, 0))
     with pytest.raises(InputError, match="it holds 3 pages"):
-        read_truth(path, "dark")
+        read_label(path)
 
 
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (np.arange(12, dtype=np.int32).reshape(3, 4), r"integers \(int32\); they lie in 0 to 11. Save a mask"),
-        (np.array([[0, 7, 255]], np.uint32), r"integers \(uint32\); they lie in 0 to 255"),
-        (np.array([[-1, 0]], np.int8), r"integers \(int8\); they lie in -1 to 0"),
-        (np.array([[0, 1, 255]], np.int64), r"integers \(int64\); they lie in 0 to 255"),
+        (
+            np.arange(12, dtype=np.int32).reshape(3, 4),
+            r"integers \(int32\).*; they lie in 0 to 11. Divide by the value",
+        ),
+        (np.array([[0, 7, 255]], np.uint32), r"integers \(uint32\).*; they lie in 0 to 255"),
+        (np.array([[0, 700, 4095]], np.uint16), r"integers \(uint16\).*; they lie in 0 to 4095"),
     ],
 )
-def test_integers_that_are_no_label_are_not_told_to_apply_the_sigmoid(tmp_path, image, said):
-    path = put(tmp_path, tiff(image))
-    for read in (read_truth, read_prediction):
-        with pytest.raises(InputError, match=said) as caught:
-            read(path, "dark")
-        assert "sigmoid" not in str(caught.value)
+def test_integers_that_are_no_mask_are_not_told_to_apply_the_sigmoid(tmp_path, image, said):
+    with pytest.raises(InputError, match=said) as caught:
+        read_prediction(put(tmp_path, tiff(image)), "dark")
+    assert "sigmoid" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["1-bit PNG", "1-bit TIFF", "1-bit BMP", "grey palette PNG"])
 def test_a_file_that_was_cut_short_is_named(tmp_path, name):
     path = put(tmp_path, ACCEPTED[name][: int(0.7 * len(ACCEPTED[name]))])
     with pytest.raises(InputError, match=r"damaged|truncated"):
-        read_truth(path, "dark")
+        read_label(path)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,6 @@ def test_a_file_that_was_cut_short_is_named(tmp_path, name):
     [
         ("colour palette PNG", "it has a colour palette"),
         ("transparent palette PNG", "it has an alpha channel"),
-        ("16-bit TIFF", "it is 16-bit"),
         ("text", "it holds text"),
         ("nothing", "the file is empty"),
     ],

@@ -33,7 +33,6 @@ from emseg.membrane.scoring import (
     membrane_at,
     overlaps,
     score_image,
-    score_shifted,
     shifted_pair,
     spread,
     summarize,
@@ -309,8 +308,8 @@ def test_a_shifted_truth_is_compared_where_both_lie():
     moved, still = shifted_pair(mask, 2, -3)
     np.testing.assert_array_equal(moved, np.roll(mask, (2, -3), (0, 1))[2:, :-3])
     np.testing.assert_array_equal(still, mask[2:, :-3])
-    assert score_shifted(mask, 0, 0).membrane.f1 == 1.0
-    f1 = [score_shifted(mask, 0, columns).membrane.f1 for columns in range(4)]
+    assert score_image(*shifted_pair(mask, 0, 0)).membrane.f1 == 1.0
+    f1 = [score_image(*shifted_pair(mask, 0, columns)).membrane.f1 for columns in range(4)]
     assert f1 == sorted(f1, reverse=True)
     with pytest.raises(UsageError, match="smaller than the image"):
         shifted_pair(mask, 60, 0)
@@ -364,6 +363,7 @@ def test_moving_an_isbi_label_by_a_pixel_costs_what_was_measured(real_data):
     _, labels = load_isbi2012()
     truths = [label == 0 for label in labels]
     no_map = ScoreSettings(thresholds=())
-    f1 = [np.mean([score_shifted(t, 0, columns, no_map).membrane.f1 for t in truths]) for columns in (1, 3)]
+    pairs = [[shifted_pair(truth, 0, columns) for truth in truths] for columns in (1, 3)]
+    f1 = [np.mean([score_image(*pair, no_map).membrane.f1 for pair in moved]) for moved in pairs]
     assert f1 == pytest.approx([0.912, 0.742], abs=0.001)
     assert not any(competition_accepts(truth) for truth in truths)

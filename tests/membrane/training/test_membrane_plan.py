@@ -16,7 +16,7 @@ def test_the_papers_plan_is_adam_with_focal_and_dice():
 
 def test_settings_leave_out_what_cannot_change_a_weight():
     small = PLANS["small"]
-    faster = small.changed(n_workers=4, checkpoint_seconds=1.0, validate_every=7, tensorboard=True)
+    faster = small.changed(n_workers=4, checkpoint_seconds=1.0, validate_every=7)
     assert faster.settings() == small.settings()
     assert small.changed(seed=1).settings() != small.settings()
     assert not set(TrainingPlan.without_effect) & set(small.settings())
@@ -37,7 +37,6 @@ def test_settings_leave_out_what_cannot_change_a_weight():
         ({"n_devices": 3}, "`batch_size` must divide evenly among devices; got batch_size=4, n_devices=3"),
         ({"dice_weight": -1}, "`dice_weight` must be at least 0"),
         ({"augmentation": {}}, "`augmentation` must be .*; got {}"),
-        ({"tensorboard": "yes"}, "`tensorboard` must be true or false"),
         ({"learning_rte": 1}, "a training plan has no 'learning_rte'. Did you mean 'learning_rate'"),
     ],
 )

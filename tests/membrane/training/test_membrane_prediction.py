@@ -8,7 +8,7 @@ from membrane.training.toy_membranes import TINY_DESIGN, toy_image
 from emseg.errors import InputError, UsageError
 from emseg.membrane.networks import NetworkDesign, build_network, receptive_field
 from emseg.membrane.training import predict_membrane
-from emseg.membrane.training.membrane_prediction import LARGEST_HALO, dihedral_views, grid_for
+from emseg.membrane.training.membrane_prediction import LARGEST_HALO, dihedral, dihedral_inverse, grid_for
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,10 @@ def test_attention_that_looks_at_the_whole_image_has_the_largest_halo():
 
 def test_views_are_eight_different_ones_and_are_undone():
     x = torch.arange(12.0).reshape(1, 1, 3, 4)
-    seen = [view(x) for view, _ in dihedral_views(8)]
+    seen = [dihedral(x, k) for k in range(8)]
     assert len({tuple(one.flatten().tolist()) + tuple(one.shape) for one in seen}) == 8
-    for view, back in dihedral_views(8):
-        assert torch.equal(back(view(x)), x)
+    for k in range(8):
+        assert torch.equal(dihedral_inverse(dihedral(x, k), k), x)
 
 
 def test_augmented_prediction_turns_with_the_image(network):

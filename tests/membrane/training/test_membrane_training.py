@@ -13,7 +13,8 @@ from membrane.training.toy_membranes import TINY_DESIGN, TINY_PLAN, toy_set
 from emseg.errors import InputError, UsageError
 from emseg.membrane.networks import NetworkDesign, build_network, load_network
 from emseg.membrane.training import Start, train_network
-from emseg.membrane.training.membrane_trainer import MembraneTask, state_digest
+from emseg.membrane.training.membrane_trainer import MembraneTask
+from emseg.tiling.resume import digest_of_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -134,13 +135,13 @@ def test_without_resume_a_folder_is_used_anew(tmp_path):
 
 def test_a_network_starts_from_what_it_is_given(tmp_path):
     source = build_network(TINY_DESIGN, seed=99)
-    start = Start("other", state_digest(source), lambda network: network.load_state_dict(source.state_dict()))
+    start = Start("other", digest_of_weights(source), lambda network: network.load_state_dict(source.state_dict()))
     tiny = TINY_PLAN.changed(n_steps=1, warm_up_steps=0, learning_rate=1e-12, validate_every=0)
     trained = train_network(TINY_DESIGN, tiny, toy_set(), tmp_path, start=start)
     kernel = "encoder.levels.0.0.weight"
     name = kernel if kernel in source.state_dict() else next(iter(source.state_dict()))
     torch.testing.assert_close(trained.network.state_dict()[name], source.state_dict()[name], atol=1e-9, rtol=0)
-    assert state_digest(build_network(TINY_DESIGN, seed=98)) != start.digest
+    assert digest_of_weights(build_network(TINY_DESIGN, seed=98)) != start.digest
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path):

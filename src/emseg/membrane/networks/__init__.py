@@ -1,8 +1,7 @@
 from emseg.membrane.networks.build_network import build_network, build_refined, receptive_field
-from emseg.membrane.networks.membrane_network import MembraneNetwork
+from emseg.membrane.networks.membrane_network import REFINING_CHANNELS, MembraneNetwork, RefinedNetwork
 from emseg.membrane.networks.network_design import ARCHITECTURES, ENCODERS, NetworkDesign, attention_options
 from emseg.membrane.networks.network_files import load_network, load_network_weights, network_header, save_network
-from emseg.membrane.networks.refinement import REFINING_CHANNELS, RefinedNetwork
 
 __all__ = [
     "ARCHITECTURES",

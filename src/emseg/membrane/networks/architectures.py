@@ -1,11 +1,19 @@
-"""U-Net, LinkNet and CASENet: three ways from an encoder's maps to the logits of membrane.
+"""Encoders, and U-Net, LinkNet and CASENet: three ways from an encoder's maps to the logits of membrane.
+
+    plain    level 0   two 3 x 3 convolutions at full resolution, `base_channels` wide
+             level l   2 x 2 maximum, then two 3 x 3 convolutions, `base_channels` 2^l wide, stride 2^l
+    resnet   the first convolution at stride 2, the stages at strides 4, 8, 16, 32
+
+An encoder, with an attention in every block or none, returns the image and its maps, fine to coarse, as smp's decoders
+expect (they drop the image); `out_channels` has their numbers of channels. At `base_channels` = 64 and without
+attention the ResNets are smp's encoders, key for key. The plain encoder is the contracting path of the original U-Net.
+Deviation: its convolutions are padded and each is followed by batch normalisation.
 
     unet     x_l = convolutions(concat(nearest(x_{l+1}), map l)),   logits = conv3x3(x_0)
     linknet  x_l = block(x_{l+1}) + map l,   block = 1 x 1 to a quarter of the width, transposed 4 x 4, 1 x 1
-    casenet  A_s = bilinear(conv1x1_s(map s));   slice = concat over m of (A_1m, ..., A_Sm);   fused = conv1x1(slice)
+    casenet  A_s = bilinear(conv1x1_s(map s));   fused = conv1x1(concat(A_1, ..., A_S))
 
-    A_s, fused   [batch, M, height, width] logits of S = 5 stages of a ResNet (first convolution, four stages); M = 1
-    slice        sliced concatenation, S M channels, class by class; the fusion has M groups
+    A_s, fused   [batch, 1, height, width] logits of S = 5 stages of a ResNet (first convolution, four stages)
 
 The first two are smp's decoders, unchanged: with a ResNet of standard width its `Unet` and `Linknet`, key for key.
 
@@ -16,14 +24,15 @@ instead of learned 2 x 2 transposed convolutions; padded convolutions.
 LinkNet. Deviation: smp joins four maps, the original three; transposed convolutions are 4 x 4 instead of 3 x 3; it ends
 in one more block and a 1 x 1 convolution instead of two transposed convolutions around a 3 x 3 one.
 
-CASENet as U-RISC describes it (Methods): five class maps, 5 M channels, a fusion of M groups. Deviation of U-RISC from
-Yu et al. 2017, followed here: there sides 1 to 3 give one *feature* map each, side 4 none, and the slice has 4 M
-channels. U-RISC leaves the supervision open: here all sides and the fusion are supervised, as in Yu et al.'s baseline
-DSN, and the fusion starts as the mean of the sides (Xie and Tu 2015, HED). Deviation: the backbone keeps its strides (2
-to 32), so that encoders and weights are shared; Yu et al. use strides 1 to 8 and dilation.
+CASENet as U-RISC describes it (Methods): five class maps of M classes, their sliced concatenation of 5 M channels
+(class by class: for M = 1 the plain one), a fusion of M groups. Deviation of U-RISC from Yu et al. 2017, followed here:
+there sides 1 to 3 give one *feature* map each, side 4 none, and the slice has 4 M channels. U-RISC leaves the
+supervision open: here all sides and the fusion are supervised, as in Yu et al.'s baseline DSN, and the fusion starts as
+the mean of the sides (Xie and Tu 2015, HED). Deviation: the backbone keeps its strides (2 to 32), so that encoders and
+weights are shared; Yu et al. use strides 1 to 8 and dilation.
 
-Sources: Ronneberger et al. 2015; Chaurasia and Culurciello 2017; Yu et al. 2017 (CASENet), section 3; Shi et al. 2022
-(U-RISC), Segmentation Networks; segmentation-models-pytorch.
+Sources: Ronneberger et al. 2015; He et al. 2016; Chaurasia and Culurciello 2017; Yu et al. 2017 (CASENet), section 3;
+Shi et al. 2022 (U-RISC), Segmentation Networks; segmentation-models-pytorch.
 """
 
 from collections.abc import Sequence
@@ -41,8 +50,65 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder  # typ
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emseg.frequency.attention import BlockAttention
+from emseg.frequency.resnet import ResNet, ResNetDesign
 from emseg.membrane.networks.membrane_network import MembraneNetwork
 from emseg.membrane.networks.network_design import SCSE_REDUCTION, NetworkDesign
+
+
+class DoubleConvolution(nn.Sequential):
+    """Two 3 x 3 convolutions, each normalised and rectified, and the attention."""
+
+    def __init__(self, in_channels: int, channels: int, attention: nn.Module) -> None:
+        super().__init__()
+        for number, width in enumerate((in_channels, channels), start=1):
+            self.add_module(f"conv{number}", nn.Conv2d(width, channels, 3, padding=1, bias=False))
+            self.add_module(f"bn{number}", nn.BatchNorm2d(channels))
+            self.add_module(f"relu{number}", nn.ReLU(inplace=True))
+        self.add_module("attention", attention)
+
+
+class PlainEncoder(nn.Module):
+    """The encoder of `depth` halvings."""
+
+    def __init__(self, base_channels: int, depth: int, attention: BlockAttention, in_channels: int = 1) -> None:
+        super().__init__()
+        channels = [base_channels * 2**level for level in range(depth + 1)]
+        self.out_channels = [in_channels, *channels]
+        self.maxpool = nn.MaxPool2d(2)
+        self.levels = nn.ModuleList(
+            DoubleConvolution(before, width, attention(width, 2**level))
+            for level, (before, width) in enumerate(zip([in_channels, *channels], channels, strict=False))
+        )
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> list[Tensor]:
+        """Return the image and the maps of all levels."""
+        maps = [x, self.levels[0](x)]
+        for level in self.levels[1:]:
+            maps.append(level(self.maxpool(maps[-1])))
+        return maps
+
+
+class ResNetEncoder(ResNet):
+    """The encoder of a residual network, without its classifier."""
+
+    def __init__(
+        self, design: ResNetDesign, attention: BlockAttention, *, generator: torch.Generator | None = None
+    ) -> None:
+        # the first stage has stride 4
+        super().__init__(design, lambda channels, stage: attention(channels, 2 ** (stage + 1)), generator=generator)
+        del self.fc
+        self.out_channels = [design.in_channels, design.base_channels, *design.out_channels]
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> list[Tensor]:  # type: ignore[override]
+        """Return the image, the map of the first convolution and those of the stages."""
+        first = self.bn1(self.conv1(x)).relu_()
+        maps = [x, first]
+        x = self.maxpool(first)
+        for stage in range(1, len(self.design.depths) + 1):
+            x = self.get_submodule(f"layer{stage}")(x)
+            maps.append(x)
+        return maps
 
 
 class DecodedNetwork(MembraneNetwork):
@@ -102,17 +168,16 @@ class CaseNet(MembraneNetwork):
 
 
 class SideFusion(nn.Module):
-    """One classifier for each of the maps, which have `channels` each, and the fusion of their `n_classes` maps."""
+    """One classifier for each of the maps, which have `channels` each, and the fusion of their outputs."""
 
-    def __init__(self, channels: Sequence[int], n_classes: int = 1) -> None:
+    def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        sides = [nn.Conv2d(width, n_classes, 1) for width in channels]
-        self.fusion = nn.Conv2d(len(channels) * n_classes, n_classes, 1, groups=n_classes)
+        sides = [nn.Conv2d(width, 1, 1) for width in channels]
+        self.fusion = nn.Conv2d(len(channels), 1, 1)
         for side in sides:
             initialize_head(side)
         nn.init.constant_(self.fusion.weight, 1 / len(channels))
-        if self.fusion.bias is not None:
-            nn.init.zeros_(self.fusion.bias)
+        nn.init.zeros_(self.fusion.bias)  # type: ignore[arg-type]
         self.sides = nn.ModuleList(sides)
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -121,11 +186,4 @@ class SideFusion(nn.Module):
             functional.interpolate(side(x), size=size, mode="bilinear", align_corners=False)
             for side, x in zip(self.sides, maps, strict=True)
         ]
-        return (*sides, self.fusion(sliced_concatenation(sides)))
-
-
-def sliced_concatenation(
-    sides: Sequence[Float[Tensor, "batch m height width"]],
-) -> Float[Tensor, "batch sm height width"]:
-    """Return the maps of all sides ordered by class: those of class 0 from every side, those of class 1, ..."""
-    return torch.stack(list(sides), dim=2).flatten(1, 2)
+        return (*sides, self.fusion(torch.cat(sides, dim=1)))

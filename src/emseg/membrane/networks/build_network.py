@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from emseg.checks import changed, require_count, require_one_of
 from emseg.errors import InputError
 from emseg.frequency.resnet import initialize
-from emseg.membrane.networks.membrane_network import MembraneNetwork
+from emseg.membrane.networks.membrane_network import MembraneNetwork, RefinedNetwork
 from emseg.membrane.networks.network_design import MIN_BASE_CHANNELS, NetworkDesign, encoder_attention
-from emseg.membrane.networks.refinement import RefinedNetwork, require_refinable
 from emseg.tiling.receptive_field import GLOBAL_FIELD, ReceptiveField, theoretical_receptive_field
 
 # Separates the decoder's random stream from the encoder's.
@@ -44,7 +43,6 @@ def build_refined(first: MembraneNetwork, design: NetworkDesign, *, seed: int) -
 
     `design` has `in_channels` 2; its other weights are drawn from `seed`. Raises `UsageError` for other designs.
     """
-    require_refinable(first, design.in_channels)
     second = build_network(design, seed=seed)
     nn.init.zeros_(second.last_convolution.weight)
     if second.last_convolution.bias is not None:
@@ -76,8 +74,7 @@ def _field_of_twin(design: NetworkDesign) -> ReceptiveField:
 
 def _random_network(design: NetworkDesign, seed: int) -> MembraneNetwork:
     # smp takes seconds to import; a design alone must not wait for it.
-    from emseg.membrane.networks.architectures import CaseNet, DecodedNetwork
-    from emseg.membrane.networks.encoders import PlainEncoder, ResNetEncoder
+    from emseg.membrane.networks.architectures import CaseNet, DecodedNetwork, PlainEncoder, ResNetEncoder
 
     attention = encoder_attention(design.attention, design.attention_options)
     generator = torch.Generator().manual_seed(seed)

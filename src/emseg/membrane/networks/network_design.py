@@ -67,7 +67,7 @@ class NetworkDesign:
     to fine; None mirrors a plain encoder, and scales smp's 256, 128, 64, 32, 16 with the width of a ResNet.
     `encoder_weights` names weights that smp can fetch for a ResNet of standard width, for example "imagenet"; None
     starts from random ones. `in_channels` is 1, the image, or 2 for a network that refines another one's output
-    (`emseg.membrane.networks.refinement`). Raises `UsageError` for what cannot be built.
+    (`emseg.membrane.networks.membrane_network`). Raises `UsageError` for what cannot be built.
     """
 
     architecture: Architecture = "unet"
@@ -88,15 +88,10 @@ class NetworkDesign:
                 f"got {self.encoder_depth}."
             )
         depth, channels = self.encoder_depth, self.decoder_channels
-        if channels is not None and self.architecture != "unet":
+        if channels is not None and (self.architecture != "unet" or len(channels) != depth):
             raise UsageError(
-                f"`decoder_channels` belong to the U-Net; got {channels!r} with architecture={self.architecture!r}. "
-                "Leave them out."
-            )
-        if channels is not None and len(channels) != depth:
-            raise UsageError(
-                f"`decoder_channels` must have one entry for each of the {depth} halvings of the encoder; got "
-                f"{len(channels)}: {channels}. Use encoder_depth={len(channels)}, or {depth} entries."
+                f"`decoder_channels` belong to the U-Net, one entry for each of {depth} halvings of its encoder; got "
+                f"{len(channels)} with architecture={self.architecture!r}. Leave them out, or give {depth}."
             )
         object.__setattr__(self, "attention_options", {k: _tuples(v) for k, v in self.attention_options.items()})
         first = 0 if self.resnet is None else 1  # the first convolution of a ResNet is no block

@@ -19,9 +19,8 @@ from torch import Tensor
 from emseg.errors import InputError, UsageError
 from emseg.files import write_atomically
 from emseg.membrane.networks.build_network import build_network
-from emseg.membrane.networks.membrane_network import MembraneNetwork
+from emseg.membrane.networks.membrane_network import MembraneNetwork, RefinedNetwork
 from emseg.membrane.networks.network_design import NetworkDesign
-from emseg.membrane.networks.refinement import RefinedNetwork
 
 SAFETENSORS = ".safetensors"
 FORMAT = "emseg membrane network 1"
@@ -30,13 +29,12 @@ _RESERVED = {"design", "first_design", "format"}
 
 def save_network(
     network: MembraneNetwork,
-    design: NetworkDesign,
     path: Path | str,
     *,
     dtype: torch.dtype | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the weights of `network`, built from `design`, to a .safetensors file, with `notes` in its header.
+    """Write the weights of `network` to a .safetensors file, with its design and `notes` in the header.
 
     `dtype` rounds floating-point weights: torch.float16 halves the file and keeps 11 significant bits.
     """
@@ -44,11 +42,6 @@ def save_network(
 
     if Path(path).suffix != SAFETENSORS:
         raise UsageError(f"networks are written as {SAFETENSORS}; got {Path(path).name!r}. Change the name.")
-    if network.design != design:
-        raise UsageError(
-            "`design` must be the one that the network was built from, or the file could not be read again; got "
-            f"{design} for a network of {network.design}. Use network.design."
-        )
     reserved = sorted(_RESERVED & set(notes or {}))
     if reserved:
         raise UsageError(f"`notes` must not hold {reserved[0]!r}, a name that the file reserves; rename that note.")

@@ -15,7 +15,6 @@ from emseg.membrane.pretraining.pretrained_encoder import (
     Normalization,
     load_cem500k,
     load_encoder,
-    load_pretrained,
 )
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
     "PretrainingPlan",
     "load_cem500k",
     "load_encoder",
-    "load_pretrained",
     "pretrain",
     "pretrain_on_set",
     "pretrained_start",

@@ -3,11 +3,11 @@
     "none"      random weights                                                  no `Start`
     "moco"      `pretrain` on the training images of the set, without labels    in a folder named by its settings
     "cem500k"   the CEM500K checkpoint, a file of the user's                    as it is
-    a path      any other file that `load_pretrained` reads                     as it is
+    a path      any other file that `load_encoder` reads                        as it is
 
 The work folder is that of any training. An interrupted pretraining resumes, on a CPU with the same number of threads to
 the same bits: the checkpoint includes queue and momentum network. The weights are named `encoder.*`, so that
-`load_pretrained` reads them like those of a whole network.
+`load_encoder` reads them like those of a whole network.
 
 Validation and test images are never pretrained on: that would leak the test set. The pretraining uses all training
 images, also where only some of their labels are used afterwards.
@@ -32,7 +32,7 @@ from emseg.membrane.pretraining.pretrained_encoder import (
     LoadReport,
     checked_digest,
     load_cem500k,
-    load_pretrained,
+    load_encoder,
 )
 from emseg.membrane.training import Start
 from emseg.source_code import code_digest
@@ -166,18 +166,18 @@ def pretrained_start(
     if pretraining == NONE:
         return None
     if pretraining == MOCO:
-        made = pretrain_on_set(design, plan, membrane_set, folder, progress=progress)
-        start = start_from_file(made.weights, name=MOCO)
+        name, sha256 = MOCO, ""
+        file = pretrain_on_set(design, plan, membrane_set, folder, progress=progress).weights
     elif pretraining != CEM500K_NAME:
-        start = start_from_file(Path(pretraining), sha256=sha256)
-    elif Path(file) == Path():
+        name, file = "", pretraining
+    elif Path(file) != Path():
+        name = CEM500K_NAME
+    else:
         raise UsageError(
             "`pretraining_file` must name the CEM500K checkpoint where pretraining is cem500k; got none. Get "
             f"{CEM500K_FILE} from {CEM500K_RECORD} and give its path, or use pretraining='moco'."
         )
-    else:
-        digest = checked_digest(Path(file), sha256) if Path(file).is_file() else ""  # loading reports a missing file
-        start = Start(CEM500K_NAME, digest, lambda network: load_cem500k(network.encoder, file, sha256=digest or None))
+    start = start_from_file(Path(file), name=name, sha256=sha256)
     report = start.load(build_network(design, seed=0))
     assert isinstance(report, LoadReport)
     return FileStart(start.name, report.sha256, start.load, report)
@@ -186,11 +186,12 @@ def pretrained_start(
 def start_from_file(path: Path, *, name: str = "", sha256: str = "") -> Start:
     """Return the start of a training from a file of a pretrained encoder, which must have the digest, if given.
 
-    The later loading refuses a file that has changed by then.
+    The later loading refuses a file that has changed by then. Named "cem500k", it must be that checkpoint.
     """
-    if not path.is_file():
+    load = load_cem500k if name == CEM500K_NAME else load_encoder
+    if not path.is_file() and name != CEM500K_NAME:
         raise InputError(
             f"`pretraining` must be none, moco, cem500k or the path of an encoder's file; there is no {path}. Check it."
         )
-    digest = checked_digest(path, sha256)
-    return Start(name or path.name, digest, lambda network: load_pretrained(network, path, sha256=digest))
+    digest = checked_digest(path, sha256) if path.is_file() else ""  # loading reports a missing file
+    return Start(name or path.name, digest, lambda network: load(network.encoder, path, sha256=digest or None))

@@ -8,8 +8,8 @@
 
 Nothing is loaded partially without a report, unlike by torch's `load_state_dict(strict=False)`, with which the public
 code of the U-RISC paper loads CEM500K and matches no tensor. Every tensor that file and encoder share has one shape;
-every block of the encoder (`conv1`, `layer3.5`, ...) gets tensors, and others of it, such as an attention's, are left
-and reported; the file has no other blocks, except whole stages that the encoder lacks.
+every tensor of the encoder comes from the file, except those of an attention, which a plain ResNet lacks: they are left
+and reported. The file has no other blocks (`conv1`, `layer3.5`, ...), except whole stages that the encoder lacks.
 
 Other normalisations (g - m_c) / s_c of grey g are folded into the first convolution w, which is fed x = (g - m) / s:
 
@@ -21,7 +21,6 @@ The last term is subtracted from the running mean of the batch normalisation tha
 channel from three (a colour network sees grey as three equal channels), except within the zero padding of the border.
 """
 
-import pickle
 import re
 import warnings
 from collections.abc import Collection, Mapping
@@ -29,11 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from emseg.checks import Items, Positive, validated
+from emseg.checks import Fraction, Items, validated
 from emseg.errors import InputError, UsageError
 from emseg.files import digest_of_file
 from emseg.membrane.networks.network_files import SAFETENSORS, read_tensors
@@ -42,11 +42,10 @@ CEM500K_FILE = "cem500k_mocov2_resnet50_200ep.pth.tar"
 CEM500K_RECORD = "Zenodo record 6453140"
 STEM, _STEM_MEAN = "conv1.weight", "bn1.running_mean"
 _QUERY = re.compile(r"(?:module\.)?encoder_q\.")
+_OPTIONAL = re.compile(r"\.attention\.|\.num_batches_tracked$")  # what a plain ResNet, or an older torch, lacks
 _HEAD = re.compile(r"fc(\.|$)")
 _BLOCK = re.compile(r"layer\d+\.\d+|[^.]+")
-_UNREADABLE = (
-    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError),
-)
+_METADATA = ("argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath", "datetime.datetime")
 _N_SHOWN = 3
 _REPAIR = "Use the encoder (depth, width, one channel) that the file was made with."
 
@@ -55,8 +54,8 @@ _REPAIR = "Use the encoder (depth, width, one channel) that the file was made wi
 class Normalization:
     """Mean and standard deviation of grey from 0 to 1, one of each per channel."""
 
-    mean: Items[Annotated[float, Field(allow_inf_nan=False)]]
-    std: Items[Positive]
+    mean: Items[Fraction]
+    std: Items[Annotated[float, Field(gt=0, le=1)]]
 
     def __post_init__(self) -> None:
         if not self.mean or len(self.mean) != len(self.std):
@@ -167,14 +166,6 @@ def load_cem500k(encoder: nn.Module, path: Path | str, *, sha256: str | None = N
     return load_encoder(encoder, path, sha256=sha256, only_cem500k=True)
 
 
-def load_pretrained(network: nn.Module, path: Path | str, *, sha256: str | None = None) -> LoadReport:
-    """Load a file into the encoder of a network, `network.encoder`; see `load_encoder`."""
-    encoder = getattr(network, "encoder", None)
-    if not isinstance(encoder, nn.Module):
-        raise UsageError(f"a network to load an encoder into has `.encoder`; {type(network).__name__} has none.")
-    return load_encoder(encoder, path, sha256=sha256)
-
-
 def checked_digest(path: Path, sha256: str | None) -> str:
     """Return a file's SHA-256; raises `InputError` where `sha256` is another one, `UsageError` where it is none."""
     digest = digest_of_file(path)
@@ -189,11 +180,24 @@ def checked_digest(path: Path, sha256: str | None) -> str:
     return digest
 
 
+class _Skipped:
+    """Stands for a harmless object of a checkpoint: the unpickler makes this in its place and runs nothing."""
+
+    def __new__(cls, *_: object) -> "_Skipped":
+        return object.__new__(cls)
+
+    def __setstate__(self, state: object) -> None: ...
+
+
 def _read_torch(path: Path) -> Mapping[str, Any]:
+    """Return what torch reads with weights_only=True, with NumPy's scalars and `_Skipped` for harmless metadata."""
+    scalars: list[Any] = [np.dtype, *(type(np.dtype(code)) for code in "?bhilqBHILQefd")]
+    scalars += [(np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    allowed = [*scalars, *((_Skipped, name) for name in _METADATA)]
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that are only partly supported
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
+    except Exception as error:  # what a damaged pickle raises has no end
         raise InputError(
             f"{path} must be a file that torch can load with weights_only=True, which runs no program; it cannot be "
             f"read ({type(error).__name__}). It may be truncated, or hold more than tensors and plain values: save its "
@@ -280,14 +284,14 @@ def _require_match(path: Path, own: Mapping[str, Tensor], given: Mapping[str, Te
             f"{len(differing)} of the {len(matched)} tensors that {path} and the encoder share have other shapes: "
             f"{_some(shapes)}. {_REPAIR}"
         )
-    own_stages, filled = {name.partition(".")[0] for name in own}, {_block(name) for name in matched}
-    lacking = [name for name in own if _block(name) not in filled]
-    extra = [name for name in given if _block(name) not in filled and name.partition(".")[0] in own_stages]
-    for problem, names in (("lacks", lacking), ("has additional", extra)):
+    own_stages, own_blocks = {name.partition(".")[0] for name in own}, {_block(name) for name in own}
+    lacking = [name for name in own if name not in given and not _OPTIONAL.search(name)]
+    extra = [name for name in given if _block(name) not in own_blocks and name.partition(".")[0] in own_stages]
+    for problem, names in (("lacks", lacking), ("has additional blocks,", extra)):
         if names:
             raise InputError(
-                f"{path} must be of an encoder of the same depth; it {problem} whole blocks, {len(names)} tensors in "
-                f"all: {_some(names)}. {_REPAIR}"
+                f"{path} must be of an encoder of the same depth, and whole; it {problem} {len(names)} tensors: "
+                f"{_some(names)}. {_REPAIR}"
             )
     broken = [name for name in matched if not torch.isfinite(given[name].float()).all()]
     if broken:

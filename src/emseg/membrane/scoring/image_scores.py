@@ -192,11 +192,6 @@ def shifted_pair(mask: Mask, rows: int, columns: int) -> tuple[Bool[np.ndarray, 
     return moved, still
 
 
-def score_shifted(truth: Mask, rows: int, columns: int, settings: ScoreSettings | None = None) -> ImageScores:
-    """Return the scores of a truth moved by (rows, columns) against itself: the cost of a displaced annotation."""
-    return score_image(*shifted_pair(truth, rows, columns), settings)
-
-
 def spread(values: Sequence[float]) -> Spread:
     """Return mean, deviation and range of the values that are defined."""
     known = [value for value in values if not math.isnan(value)]

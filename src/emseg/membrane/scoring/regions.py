@@ -174,14 +174,10 @@ def transpose(image: Shaped[np.ndarray, "row column"]) -> Shaped[np.ndarray, "co
 
 def overlaps(truth: LabelImage, prediction: LabelImage) -> Overlaps:
     """Return the pixel counts of all pairs of labels that meet, in the truth's foreground."""
-    line = truth.reshape(1, -1)
-    edges = np.flatnonzero(np.diff(line[0], prepend=-1, append=-1)).astype(np.int32)  # where one label follows another
-    labels = line[0, edges[:-1]]
-    inside = labels > 0
-    runs = (np.array([0, inside.sum()]), edges[:-1][inside], edges[1:][inside], labels[inside])
-    return patch_overlaps(
-        Patches(line.shape, *runs, int(labels.max())), prediction.reshape(1, -1), int(prediction.max())
-    )
+    inside = truth > 0
+    pairs, n_pixels = np.unique(np.stack([truth[inside], prediction[inside]]), axis=1, return_counts=True)
+    first, second = pairs.astype(np.int64)
+    return Overlaps(first, second, n_pixels)
 
 
 def patch_overlaps(truth: Patches, prediction: LabelImage, n_cells: int) -> Overlaps:

@@ -1,16 +1,23 @@
 """Scoring files: folders are matched by name, and every file that cannot be scored is reported with the reason.
 
-Names are matched without their extension. A TIFF of several pages is scored page by page with a truth of as many pages.
+Names are matched without their extension; two folders of one file each are a pair whatever the names. A stack (a TIFF
+of several pages, .npy, .mrc ...) is scored image by image with a truth of as many.
 
-A label is 8-bit grey with two values, a 1-bit image, a palette of greys, or an integer TIFF of 0 and 255 only or 0 and
-1 only. Membrane is dark in the labels of U-RISC and ISBI 2012 (0, and 255 for the rest); `polarity` declares it, and
-nothing is inverted without being asked. U-RISC's labels are partly lossy (greys 0 to 8 and 248 to 255) and partly
-resized, and are made binary at 122. A prediction may also be a probability map: 8-bit grey, or float in [0, 1].
+A label has two values, whatever they are, or greys near 0 and 255 (`emseg.membrane.dataset.labels`). Membrane is dark
+in the labels of U-RISC and ISBI 2012; `polarity` declares it, and nothing is inverted without being asked. A prediction
+may also be a probability map: 8-bit grey, or float in 0 to 1.
 
 A prediction whose correlation with the truth (Matthews) is below `INVERTED_BELOW` is refused as inverted. Where
 membrane is rare an inverted poor prediction correlates weakly either way; so it is only reported if more than half of
 it is membrane and the inverted one would have the higher membrane F1, 2 (T - TP) / (n - P + T) with n pixels, T true
 and P predicted membrane pixels and TP both.
+
+The competition's number. Its program inverts both images, so that membrane is 255, and sums the truth t as it is
+stored: greys of a lossy label count as a little membrane. With the predicted mask p, which must be two-valued,
+
+    precision = sum(p [t > 0]) / sum(p)        recall = sum(t p) / sum(t)        F1 of both, then the mean over images
+
+Source: Shi et al., Front. Comput. Neurosci. 16:842760 (2022), its script (U-RISC-Data-Code, eval.py).
 """
 
 import difflib
@@ -18,34 +25,33 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, UInt8
 
 from emseg.checks import changed
 from emseg.errors import InputError, UsageError, suggest
 from emseg.images import count_pages, find_images, read_gray
+from emseg.membrane.dataset.labels import LOSSY_RANGE, read_label, two_values
 from emseg.membrane.scoring import distance_kernels
 from emseg.membrane.scoring.image_scores import Comparison, ImageScores, ScoreSettings, compare
-from emseg.membrane.scoring.pixels import COMPETITION_RATIO, Mask, class_scores, membrane_at
+from emseg.membrane.scoring.pixels import COMPETITION_RATIO, ClassScores, Mask, class_scores, membrane_at
 
 Polarity = Literal["dark", "bright"]
-Kind = Literal["label", "lossy label", "probability map"]
-LABEL_THRESHOLD = 122
-MAX_FRACTION = 0.5  # of membrane in a truth or an unsuspicious prediction, of grey pixels in a label
+Kind = Literal["label", "lossy label", "probability map", "constant image"]
+MAX_FRACTION = 0.5  # of membrane in an unsuspicious prediction, of middle greys in a probability map
 INVERTED_BELOW = -0.3
-_LOSSY_RANGE = 8
-_GREYS = slice(_LOSSY_RANGE + 1, 255 - _LOSSY_RANGE)
+_ROUNDING = 1e-5  # a probability may exceed 0 to 1 by this much
 _BAND_ROWS = 256
 
 
 class Prediction(NamedTuple):
-    """`probability`: large on membrane; `kind`: what the file holds."""
+    """`probability` of membrane, or its mask; `kind`: what the file holds; `middle`: fraction between 1/4 and 3/4."""
 
-    probability: UInt8[np.ndarray, "row column"] | Float[np.ndarray, "row column"]
+    probability: Bool[np.ndarray, "row column"] | UInt8[np.ndarray, "row column"] | Float[np.ndarray, "row column"]
     kind: Kind
+    middle: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,82 +70,59 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One pair: its scores and error map, or the sentence that says why it has none."""
+    """One pair: its scores and error map, or the sentence that says why it has none.
+
+    `competition`: the scores of the competition's program. `looks_raw`: the prediction may be the image itself.
+    """
 
     pair: Pair
-    kind: Kind | None
-    comparison: Comparison | None
-    problem: str | None
-
-
-def read_truth(path: Path, polarity: Polarity, page: int | None = None) -> Mask:
-    """Return the membrane mask of a label; raises `InputError` for anything else, an inverted label too."""
-    grey = _read(path, page)
-    if grey.dtype.kind == "f":
-        lowest, highest = grey.min(), grey.max()
-        if not 0 <= lowest <= highest <= 1:
-            found = f"it is float, {lowest:g} to {highest:g}"
-            raise InputError(f"{path} must be an 8-bit label; {found}. Save it as 0 and 255.")
-        grey = (grey * 255).astype(np.uint8)
-    if _counts(grey, path)[_GREYS].sum() > MAX_FRACTION * grey.size:
-        raise InputError(f"{path} must be a label; most of its pixels are grey. Is it the image or a probability map?")
-    membrane: Mask = grey <= LABEL_THRESHOLD if polarity == "dark" else grey >= 255 - LABEL_THRESHOLD
-    fraction = np.count_nonzero(membrane) / membrane.size
-    if fraction > MAX_FRACTION:
-        raise InputError(
-            f"{path} looks inverted: {polarity} pixels are {fraction:.0%} of this truth, and membrane is the smaller "
-            f"class. {_invert(polarity, '--truth-membrane')}"
-        )
-    return membrane
+    kind: Kind | None = None
+    comparison: Comparison | None = None
+    problem: str | None = None
+    competition: ClassScores | None = None
+    looks_raw: bool = False
 
 
 def read_prediction(path: Path, polarity: Polarity, page: int | None = None) -> Prediction:
-    """Return a prediction as probability of membrane, and what the file holds; raises `InputError` otherwise."""
-    image = _read(path, page)
-    if image.dtype.kind == "f":
-        lowest, highest = float(image.min()), float(image.max())
-        if not 0 <= lowest <= highest <= 1:
-            raise InputError(
-                f"{path} must hold probabilities in 0 to 1; it holds {lowest:g} to {highest:g}. "
-                "Apply the sigmoid, or divide by 255."
-            )
-        margin = _LOSSY_RANGE / 255
-        binary = bool(np.logical_or(image <= margin, image >= 1 - margin).all())
-        probability = np.subtract(1, image, dtype=image.dtype) if polarity == "dark" else image
-        return Prediction(probability, "label" if binary else "probability map")
-    counts = _counts(image, path)
-    lossy: Kind = "lossy label" if counts[1:255].any() else "label"
-    kind: Kind = "probability map" if counts[_GREYS].any() else lossy
-    if polarity == "dark":
-        image = np.subtract(255, image, out=image if image.flags.writeable else None)
-    return Prediction(image, kind)
-
-
-def _read(path: Path, page: int | None) -> NDArray[Any]:
-    image = read_gray(path, page=page, as_label=True)
-    if image.dtype == np.uint16:
+    """Return a prediction as probability or mask of membrane, and what the file holds, or raise `InputError`."""
+    image, dark = read_gray(path, page=page, as_label=True), polarity == "dark"
+    if values := two_values(image):
+        return Prediction(image == values[0 if dark else 1], "label")
+    low, high = float(image.min()), float(image.max())
+    kind: Kind = "constant image" if low == high else "probability map"
+    if image.dtype == np.uint8:
+        counts = np.zeros(256, np.int64)
+        distance_kernels.count_values(image, counts)
+        if kind == "probability map" and not counts[LOSSY_RANGE + 1 : 255 - LOSSY_RANGE].any():
+            kind = "lossy label"
+        probability = np.subtract(255, image, out=image if image.flags.writeable else None) if dark else image
+        return Prediction(np.ascontiguousarray(probability), kind, float(counts[64:192].sum() / image.size))
+    if image.dtype.kind != "f":
         raise InputError(
-            f"{path} must be 8-bit or float in 0 to 1; it is 16-bit, which does not say what white means. "
-            "Convert it, for example by (image // 257).astype(np.uint8) where white is 65535."
+            f"{path} must be 8-bit or float in 0 to 1, because its pixels are integers ({image.dtype.name}) that do "
+            f"not state what white means; they lie in {low:g} to {high:g}. Divide by the value that means 1 and save "
+            "as float, or save a mask of two values."
         )
-    if image.dtype.kind in "iu" and image.dtype != np.uint8:
-        lowest, highest, kind = int(image.min()), int(image.max()), image.dtype.newbyteorder("=")
-        if highest not in (0, 1, 255) or not np.logical_or(image == 0, image == highest).all():
-            raise InputError(
-                f"{path} must be 0 and 255 only, or 0 and 1 only, because its pixels are integers ({kind}); "
-                f"they lie in {lowest} to {highest}. "
-                "Save a mask of the membranes as 8-bit, or their probability as float in 0 to 1."
-            )
-        return np.multiply(image > 0, 255, dtype=np.uint8)
-    return np.ascontiguousarray(image)
+    if not -_ROUNDING <= low <= high <= 1 + _ROUNDING:
+        raise InputError(
+            f"{path} must hold probabilities in 0 to 1; it holds {low:g} to {high:g}. "
+            "Apply the sigmoid, or divide by 255."
+        )
+    image = np.clip(image, 0, 1, dtype=image.dtype.newbyteorder("="))
+    middle = np.count_nonzero(np.abs(image - 0.5) < 0.25) / image.size
+    return Prediction(np.subtract(1, image, dtype=image.dtype) if dark else image, kind, middle)
 
 
-def _counts(grey: UInt8[np.ndarray, "row column"], path: Path) -> NDArray[np.int64]:
-    counts = np.zeros(256, np.int64)
-    distance_kernels.count_values(grey, counts)
-    if counts[1] and not counts[2:].any():
-        raise InputError(f"{path} must use the greys 0 to 255; it holds 0 and 1 only. Multiply it by 255.")
-    return counts
+def competition_scores(predicted: Mask, truth: Mask, path: Path, polarity: Polarity, page: int | None) -> ClassScores:
+    """Return the scores of the competition's program; `path`, the truth's file, gives its stored greys."""
+    stored = read_gray(path, page=page, as_label=True)
+    if stored.dtype != np.uint8 or two_values(stored):  # the program was made for 8-bit labels of 0 and 255
+        weights = np.multiply(truth, 255, dtype=np.uint8)
+    else:
+        weights = 255 - stored if polarity == "dark" else stored
+    found, total = (int(np.sum(weights, dtype=np.int64, where=where)) for where in (predicted, True))
+    n_correct, n_predicted = (int(np.count_nonzero(mask)) for mask in (predicted & (weights > 0), predicted))
+    return class_scores(n_correct, n_predicted, found, total)
 
 
 def require_upright(prediction: Mask, truth: Mask, path: Path, polarity: str) -> None:
@@ -155,9 +138,9 @@ def require_upright(prediction: Mask, truth: Mask, path: Path, polarity: str) ->
         raise InputError(f"{path} looks inverted: {found}. {_invert(polarity)}")
 
 
-def _invert(polarity: str, option: str = "--membrane", whose: str = "its") -> str:
+def _invert(polarity: str, whose: str = "its") -> str:
     other = "bright" if polarity == "dark" else "dark"
-    return f"If {whose} membranes are {other}, use {option} {other}."
+    return f"If {whose} membranes are {other}, use --membrane {other}."
 
 
 def inverted_membrane_f1(scores: ImageScores) -> float:
@@ -203,14 +186,21 @@ def find_pairs(prediction: Path, truth: Path) -> tuple[list[Pair], list[str]]:
     if not prediction.is_dir():
         return _pages(prediction, truth)
     problems: list[str] = []
-    pairs: list[Pair] = []
     predictions, truths = _by_stem(prediction, problems), _by_stem(truth, problems)
-    unpredicted = [stem for stem in truths if stem not in predictions]
-    problems += [f"{truths[stem]} has no prediction; name it {prediction}/{stem}.png." for stem in unpredicted]
-    problems += [f"{predictions[stem]} has no truth in {truth}." for stem in predictions if stem not in truths]
-    for stem in [stem for stem in predictions if stem in truths]:
+    if len(predictions) == len(truths) == 1:
+        couples = list(zip(predictions.values(), truths.values(), strict=True))
+    else:
+        problems += [
+            f"{truths[one]} has no prediction; name it {prediction}/{one}.png."
+            for one in truths
+            if one not in predictions
+        ]
+        problems += [f"{predictions[one]} has no truth in {truth}." for one in predictions if one not in truths]
+        couples = [(predictions[one], truths[one]) for one in predictions if one in truths]
+    pairs: list[Pair] = []
+    for couple in couples:
         try:
-            found, trouble = _pages(predictions[stem], truths[stem])
+            found, trouble = _pages(*couple)
         except InputError as error:
             found, trouble = [], [str(error)]
         pairs += found
@@ -220,13 +210,13 @@ def find_pairs(prediction: Path, truth: Path) -> tuple[list[Pair], list[str]]:
 
 def why_no_pair(prediction: Path, truth: Path) -> str:
     """Return a sentence for two files or folders that have no pair: where names differ, with one of each."""
-    if not (prediction.is_dir() and truth.is_dir()):
+    if not prediction.is_dir():
         return f"{prediction} and {truth} are no pair."
     predictions, truths = _by_stem(prediction, []), _by_stem(truth, [])
     empty = [str(folder) for folder, found in ((prediction, predictions), (truth, truths)) if not found]
     if empty:
         return f"there is no image in {' and '.join(empty)}."
-    if predictions.keys() & truths.keys():
+    if predictions.keys() & truths.keys() or len(predictions) == len(truths) == 1:
         return f"no file in {prediction} is a pair with the file of its name in {truth}."
     stem, path = next(iter(predictions.items()))
     nearest = difflib.get_close_matches(stem, truths, n=1, cutoff=0.0)[0]
@@ -246,16 +236,16 @@ def score_pairs(
 ) -> Iterator[Result]:
     """Yield the result of each pair, in order.
 
-    `as_competition` refuses what the competition's script refuses: predictions that are not binary, and those with
-    fewer than five pixels of background per pixel of membrane.
+    `as_competition` adds the scores of the competition's program and refuses what it refuses: predictions that are not
+    binary, and those with fewer than five pixels of background per pixel of membrane.
     """
     for pair in pairs:
         kind = None
         try:
             with ThreadPoolExecutor(1) as pool:
                 reading = pool.submit(read_prediction, pair.prediction, polarity, pair.page)
-                truth = read_truth(pair.truth, truth_polarity, pair.page)
-                predicted, kind = reading.result()
+                truth = read_label(pair.truth, dark=truth_polarity == "dark", page=pair.page)
+                predicted, kind, middle = reading.result()
             if predicted.shape != truth.shape:
                 sizes = [f"{shape[0]} x {shape[1]}" for shape in (predicted.shape, truth.shape)]
                 raise InputError(
@@ -264,18 +254,23 @@ def score_pairs(
                 )
             own_settings = settings
             if kind != "probability map":
-                predicted, own_settings = membrane_at(predicted, 0.5), changed(settings, thresholds=())
-            require_upright(membrane_at(predicted, settings.threshold), truth, pair.prediction, polarity)
+                threshold = 0.5 if kind == "lossy label" else settings.threshold
+                predicted, own_settings = membrane_at(predicted, threshold), changed(settings, thresholds=())
+            mask = membrane_at(predicted, settings.threshold)
+            require_upright(mask, truth, pair.prediction, polarity)
             comparison = compare(predicted, truth, own_settings)
-            if as_competition and (kind != "label" or not comparison.scores.competition_accepts):
-                reason = f"it is a {kind}, not two grey levels"
-                if kind == "label":
-                    reason = f"it has under {COMPETITION_RATIO:g} pixels of background per pixel of membrane"
-                raise InputError(f"{pair.prediction} would be refused by the competition: {reason}.")
+            competition = None
+            if as_competition:
+                if kind != "label" or not comparison.scores.competition_accepts:
+                    reason = f"it is a {kind}, not two grey levels"
+                    if kind == "label":
+                        reason = f"it has under {COMPETITION_RATIO:g} pixels of background per pixel of membrane"
+                    raise InputError(f"{pair.prediction} would be refused by the competition: {reason}.")
+                competition = competition_scores(mask, truth, pair.truth, truth_polarity, pair.page)
+            raw = kind == "probability map" and middle > MAX_FRACTION
+            yield Result(pair, kind, comparison, competition=competition, looks_raw=raw)
         except InputError as error:
-            yield Result(pair, kind, None, str(error))
-        else:
-            yield Result(pair, kind, comparison, None)
+            yield Result(pair, kind, problem=str(error))
 
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:

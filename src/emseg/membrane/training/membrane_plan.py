@@ -69,9 +69,7 @@ class TrainingPlan(Plan):
     between two validations, 0 for none, in the central `validation_size` pixels of each image.
     """
 
-    without_effect: ClassVar[tuple[str, ...]] = (
-        *("n_workers", "checkpoint_seconds", "validate_every", "validation_size", "tensorboard"),
-    )
+    without_effect: ClassVar[tuple[str, ...]] = ("n_workers", "checkpoint_seconds", "validate_every", "validation_size")
 
     n_steps: Count = 10_000
     batch_size: Count = 4
@@ -91,7 +89,6 @@ class TrainingPlan(Plan):
     validate_every: CountOrZero = 1000
     validation_size: Side = 1024
     checkpoint_seconds: NotNegative = 60.0
-    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.warm_up_steps >= self.n_steps:

@@ -13,7 +13,7 @@ one over membrane and one over background, give the counts at all 255 thresholds
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,23 +49,19 @@ class MembraneProbability(nn.Module):
 
     def forward(self, x: Float[Tensor, "tile channel row column"]) -> Float[Tensor, "tile 1 row column"]:
         """Return the mean probability over the views."""
-        views = dihedral_views(self.n_views)
-        each = (inverse(torch.sigmoid(self.network(view(x)).float())) for view, inverse in views)
+        each = (dihedral_inverse(torch.sigmoid(self.network(dihedral(x, k)).float()), k) for k in range(self.n_views))
         return sum(each, torch.zeros(())) / self.n_views
 
 
-def dihedral_views(n_views: int) -> Iterator[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
-    """Yield pairs of functions: a rotation or reflection of an image, and its inverse."""
-    for number in range(n_views):
+def dihedral(x: Tensor, number: int) -> Tensor:
+    """Return an image rotated by `number` quarter turns, mirrored before from 4 on."""
+    return torch.rot90(x.flip(-1) if number >= 4 else x, number % 4, (-2, -1))
 
-        def view(x: Tensor, number: int = number) -> Tensor:
-            return torch.rot90(x.flip(-1) if number >= 4 else x, number % 4, (-2, -1))
 
-        def inverse(x: Tensor, number: int = number) -> Tensor:
-            turned = torch.rot90(x, -(number % 4), (-2, -1))
-            return turned.flip(-1) if number >= 4 else turned
-
-        yield view, inverse
+def dihedral_inverse(x: Tensor, number: int) -> Tensor:
+    """Undo `dihedral`."""
+    rotated = torch.rot90(x, -(number % 4), (-2, -1))
+    return rotated.flip(-1) if number >= 4 else rotated
 
 
 def predict_membrane(

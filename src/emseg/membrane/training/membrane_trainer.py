@@ -4,8 +4,6 @@ One step: crops (`crop_sampling`), their loss (`MembraneTask`), one update (`ems
 interrupted training resumes, on a CPU and with the same number of threads to the same bits.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +12,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from emseg.errors import UsageError
 from emseg.membrane.dataset import MembraneImage, MembraneSet
@@ -31,6 +29,7 @@ from emseg.membrane.networks import (
 from emseg.membrane.training.crop_sampling import CropBatch, StepBatches, augmented
 from emseg.membrane.training.membrane_plan import TrainingPlan
 from emseg.membrane.training.membrane_prediction import validate
+from emseg.tiling.resume import digest_of_weights
 from emseg.training import work_folder
 from emseg.training.devices import chosen_precision, device_name, require_device
 from emseg.training.memory_use import clear_memory_error
@@ -119,8 +118,8 @@ def train_network(
 ) -> TrainedNetwork:
     """Train a network of this design by this plan on the set's training images.
 
-    With `first` the network refines that one's prediction (`emseg.membrane.networks.refinement`): its design has two
-    input channels, and `first` stays as it is.
+    With `first` the network refines that one's prediction (`RefinedNetwork`): its design has two input channels, and
+    `first` stays as it is.
 
     With `resume` a training resumes from the work folder's checkpoint, and a finished one is returned at once; without
     it the training begins anew. Raises `UsageError` for settings that do not fit each other, the data, the device or
@@ -160,7 +159,6 @@ def train_network(
                     gradient_clip=plan.gradient_clip,
                     look=partial(validate, images=validation, size=plan.validation_size, precision=precision),
                     look_every=plan.validate_every if validation else 0,
-                    tensorboard=plan.tensorboard,
                     progress=progress,
                 )
             took = {
@@ -194,7 +192,7 @@ def training_settings(
     start: Start | None,
     first: TrainedNetwork | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return what determines the weights, as JSON returns it; raise `UsageError` for a design of other channels."""
+    """Return what determines the weights; raise `UsageError` for a design of other channels."""
     channels = 1 if first is None else REFINING_CHANNELS
     if design.in_channels != channels:
         raise UsageError(
@@ -202,21 +200,11 @@ def training_settings(
             f"network also sees that one's probability of membrane; got in_channels={design.in_channels}. "
             f"Use replace(design, in_channels={channels})."
         )
-    settings = {
+    stage = {} if first is None else {"design": first.design.to_dict(), "digest": digest_of_weights(first.network)}
+    return {
         "design": design.to_dict(),
         "plan": plan.settings(),
         "data": {"fingerprint": membrane_set.fingerprint, "train": [image.name for image in membrane_set.train]},
         "start": {} if start is None else {"name": start.name, "digest": start.digest},
-        "first": {} if first is None else {"design": first.design.to_dict(), "digest": state_digest(first.network)},
+        "first": stage,
     }
-    kept: dict[str, dict[str, Any]] = json.loads(json.dumps(settings))
-    return kept
-
-
-def state_digest(module: nn.Module) -> str:
-    """Return a digest of a module's weights, for `Start` and for the first stage of a refinement."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
