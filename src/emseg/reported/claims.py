@@ -146,7 +146,7 @@ def read_claims(table: Table) -> tuple[Claim, ...]:
     return read_rows(
         table,
         columns,
-        lambda texts: Claim(**texts | {column: as_number(texts[column]) for column in numbers}),  # type: ignore[arg-type]
+        lambda texts: Claim(**texts | {column: as_number(texts[column]) for column in numbers}),
         {
             "id": lambda claim: claim.id,
             "metric": lambda claim: (claim.chapter, claim.metric, claim.relation, claim.value, claim.upper),
