@@ -45,7 +45,7 @@ def test_a_wrong_request_is_exit_code_2_and_one_sentence(project, capsys, argume
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[1, 2]", "must hold a mapping"), ("a: [", "is not valid YAML"), (None, "no such file")],
+    [("[1, 2]", "must hold a mapping"), ("a: [", "is not valid YAML"), (None, "mine.yaml does not exist")],
 )
 def test_a_bad_parameter_file_is_exit_code_1(project, capsys, content, message):
     if content is not None:

@@ -277,5 +277,5 @@ def test_impossible_patience_is_refused(wrong: dict[str, float]) -> None:
 
 
 def test_no_worker_at_all_is_refused() -> None:
-    with pytest.raises(UsageError, match="`n_parallel` must be at least 1; got 0"):
+    with pytest.raises(UsageError, match="`n_parallel` must be a whole number of at least 1; got 0"):
         fetch("isbi2012", n_parallel=0)

@@ -8,7 +8,7 @@ import pytest
 
 from emseg.errors import InputError, UsageError
 from emseg.reported import load_claims, read_claims
-from emseg.reported.claims import COLUMNS, QUOTATION_WORDS, RELATIONS
+from emseg.reported.claims import QUOTATION_WORDS, RELATIONS
 
 BOOK = Path(__file__).parents[2] / "book"
 CHAPTERS_WITH_CLAIMS = ("fanet/dct_derivation", "fanet/channel_attention", "urisc/sharpness_analysis")
@@ -30,6 +30,7 @@ GOOD = {
     "declared": "before",
     "note": "",
 }
+COLUMNS = list(GOOD)
 
 
 def table(folder: Path, *rows: dict[str, str]) -> Path:
@@ -92,33 +93,37 @@ def test_a_good_row_is_read_as_it_stands(tmp_path):
         ("id", "Raw Brenner", "must look like eq3-lowest-frequency-is-gap; got 'Raw Brenner'"),
         ("chapter", "sharpness", "must look like fanet/dct_derivation; got 'sharpness'"),
         ("metric", "brenner ratio", "must look like round_trip_error; got 'brenner ratio'"),
-        ("quotation", "", "the cell must not be empty"),
+        ("quotation", "", "must not be empty"),
         ("quotation", "word " * QUOTATION_WORDS + "word", "must hold at most 25 words; got 26"),
-        ("statement", "", "the cell must not be empty"),
+        ("statement", "", "must not be empty"),
         ("relation", "bellow", "must be one of .*got 'bellow'. Did you mean 'below'"),
-        ("value", "", "must be a finite number; got ''"),
-        ("value", "inf", "must be a finite number; got 'inf'"),
-        ("match_tolerance", "", "must be a finite number; got ''"),
-        ("close_tolerance", "", "must be a finite number; got ''"),
-        ("match_tolerance", "-0.1", "must not be negative"),
+        ("value", "", "must be a number; got None"),
+        ("value", "inf", "must be finite; got inf"),
+        ("match_tolerance", "", "must be a number; got None"),
+        ("close_tolerance", "", "must be a number; got None"),
+        ("match_tolerance", "-0.1", "must be at least 0; got -0.1"),
         ("match_tolerance", "0.1", None),
-        ("upper", "2", "must be given for the relation between, and for no other"),
+        ("upper", "2", "belongs to the relation `between` alone"),
         ("relation", "between", None),
-        ("unit", "", "the cell must not be empty"),
-        ("data", "licenced", "must be one of any, synthetic, real, licensed; got 'licenced'. Did you mean 'licensed'"),
+        ("unit", "", "must not be empty"),
+        (
+            "data",
+            "licenced",
+            "must be one of 'any', .*'licensed'; got 'licenced'. Did you mean 'licensed'",
+        ),
     ],
 )
 def test_a_broken_cell_is_refused_with_file_line_and_column(tmp_path, column, text, message):
     named = {"0.1": "close_tolerance", "between": "upper"}.get(text, column)
-    message = message or {"close_tolerance": "must not be below", "upper": "must be given for the relation"}[named]
+    message = message or {"close_tolerance": "must not be below", "upper": "belongs to the relation"}[named]
     path = table(tmp_path, GOOD | {"id": "first", "metric": "first"}, GOOD | {column: text})
-    with pytest.raises(InputError, match=f"small.csv, line 3, column `{named}`: {message}"):
+    with pytest.raises(InputError, match=f"small.csv, line 3, column `{named}` {message}"):
         read_claims(path)
 
 
 def test_a_range_must_run_upwards(tmp_path):
     path = table(tmp_path, GOOD | {"relation": "between", "value": "1.7", "upper": "1.3"})
-    with pytest.raises(InputError, match="line 2, column `upper`: must not be below `value`"):
+    with pytest.raises(InputError, match="line 2, column `upper` must not be below `value`"):
         read_claims(path)
 
 
@@ -131,7 +136,7 @@ def test_two_rows_may_share_neither_an_id_nor_one_test_of_one_metric(tmp_path):
 
 
 def test_an_empty_table_of_claims_is_refused(tmp_path):
-    with pytest.raises(InputError, match="line 2: the table must hold at least one claim"):
+    with pytest.raises(InputError, match="line 2: the table must hold at least one row"):
         read_claims(table(tmp_path))
 
 
@@ -141,7 +146,7 @@ def test_a_claim_made_in_code_is_checked_like_a_row(tmp_path, relation):
     row = GOOD | {"relation": relation, "upper": "2" if relation == "between" else ""}
     (claim,) = read_claims(table(tmp_path, row))
     fields = vars(claim)
-    with pytest.raises(UsageError, match=r"0 <= match_tolerance <= close_tolerance; got 0.1 and 0.05"):
+    with pytest.raises(UsageError, match="`close_tolerance` must not be below `match_tolerance`"):
         type(claim)(**(fields | {"match_tolerance": 0.1}))
     with pytest.raises(UsageError, match="`upper` belongs to the relation `between` alone"):
         type(claim)(**(fields | {"upper": None if relation == "between" else 2.0}))

@@ -37,10 +37,8 @@ def make_notebook(path: Path, chapter: str, *, parameters: str = PARAMETERS, bod
     nbformat.write(notebook, path)
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with the chapters part/first and part/second and a profile `smoke`; the working directory is in it."""
-    root = tmp_path / "project"
+def make_project(root: Path) -> Path:
+    """Write a project with the chapters part/first and part/second and the profiles `smoke` and `laptop`."""
     for name in ("part/first", "part/second"):
         make_notebook(root / "book" / f"{name}.ipynb", name)
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
@@ -50,6 +48,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "purpose: tests\nchapters:\n  part/first:\n    expected_minutes: 0.1\n    parameters: {scale: 2.0}\n"
     )
     (profiles / "laptop.yaml").write_text("purpose: default\nchapters: {}\n")
+    return root
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small project (`make_project`); the working directory is in it."""
+    root = make_project(tmp_path / "project")
     monkeypatch.chdir(root)
     monkeypatch.delenv("EMSEG_PROJECT", raising=False)
     return root

@@ -7,6 +7,7 @@ copied to book/results/CHAPTER/PROFILE/RUN.json.
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,19 +59,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Check everything that can be checked, then run the chapter."""
     from emseg.files import find_root
-    from emseg.runs.parameters import resolve
-    from emseg.runs.project import find_chapter, load_mapping, load_profile
+    from emseg.runs.parameters import load_mapping, resolve
+    from emseg.runs.project import find_chapter, load_profile
 
     root = find_root()
     chapter = find_chapter(root, arguments.chapter)
     profile = load_profile(root, arguments.profile)
     overrides = [(f"profile {profile.name}, chapter {chapter.name}", profile.of(chapter.name).parameters)]
-    overrides += [(path.name, load_mapping(path)) for path in arguments.file]
-    texts = [(name, value) for name, value in arguments.parameter]
+    texts = [(path.name, load_mapping(path, as_written=True)) for path in arguments.file]
+    texts.append(("", dict(arguments.parameter)))
     parameters = resolve(chapter.parameters(), overrides=overrides, texts=texts)
-    name = arguments.name
-    if name is not None and (not name or name.startswith(".") or "/" in name):
-        raise UsageError(f"--name must be a plain file name without a suffix; got {name!r}.")
+    name = None if arguments.name is None else _file_name(arguments.name, "--name")
     if arguments.dry_run:
         import yaml
 
@@ -163,20 +162,30 @@ def keep_records(arguments: argparse.Namespace) -> int:
 
     if arguments.name and len(arguments.files) > 1:
         raise UsageError(f"--as names one record; got {len(arguments.files)} files. Keep them one by one.")
-    records = [read_record(path) for path in arguments.files]
-    for path, record in zip(arguments.files, records, strict=True):
+    targets = {}
+    for path in arguments.files:
+        record = read_record(path)
         if not record["code"]["tree_clean"] and not arguments.dirty:
             raise InputError(
                 f"{path.name} was made from uncommitted code and cannot be reproduced. "
                 "Commit, run the chapter again, and keep that record (or say --dirty)."
             )
-    for path, record in zip(arguments.files, records, strict=True):
+        profile = _file_name(record["profile"], f"the profile in {path.name}")
         of_matrix = MATRIX_FOLDER.name in path.resolve().parts
-        name = arguments.name or (f"{record['profile']}/{path.stem}" if of_matrix else record["profile"])
-        target = find_root() / RESULTS_FOLDER / record["chapter"] / f"{name}.json"
+        name = f"{profile}/{path.stem}" if of_matrix else profile
+        name = name if arguments.name is None else _file_name(arguments.name, "--as")
+        targets[find_root() / RESULTS_FOLDER / record["chapter"] / f"{name}.json"] = record
+    for target, record in targets.items():
         write_record(target, record)
         print(target)
     return 0
+
+
+def _file_name(name: str, source: str) -> str:
+    """Return a name that becomes a file's; anything that could lead out of its folder is refused."""
+    if not re.fullmatch(r"[^./\\:\x00-\x1f][^/\\:\x00-\x1f]{0,199}", name):
+        raise UsageError(f"{source} must be a plain file name without a suffix; got {name!r}.")
+    return name
 
 
 def _short(path: Path) -> Path:

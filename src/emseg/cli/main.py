@@ -6,8 +6,12 @@ A subcommand is a module in this package with `add_parser(subparsers)`, which se
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from emseg import __version__
 from emseg.cli import book, data, score, sharpness, wafer
@@ -15,7 +19,7 @@ from emseg.errors import InputError, UsageError
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+EXIT_SIGNAL = 128  # plus the signal's number, as shells have it
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.remove("--debug")
         return _handler(arguments)
     try:
-        return _handler(arguments)
+        with _stopping_signals():
+            return _handler(arguments)
     except UsageError as error:
         return _complain(error, EXIT_USAGE)
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone; that is no error of ours
@@ -48,14 +53,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     except (InputError, OSError) as error:
         return _complain(error, EXIT_FAILURE)
-    except KeyboardInterrupt:
-        return _complain("interrupted; finished results are kept", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        number = signal.Signals(stop.args[0] if stop.args else signal.SIGINT)
+        cause = "" if number == signal.SIGINT else f" by {number.name}"
+        return _complain(f"interrupted{cause}; finished results are kept", EXIT_SIGNAL + number)
     except Exception as error:
         return _complain(f"{type(error).__name__}: {error} (run again with --debug to see where)", EXIT_FAILURE)
 
 
+@contextmanager
+def _stopping_signals() -> Iterator[None]:
+    """Let SIGTERM (`scancel`, `kill`) and SIGHUP (a closed terminal) stop a command like Ctrl-C, and each only once."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) != signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+
+    def stop(number: int, frame: Any) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)  # cleaning up takes seconds and is not to be interrupted
+        raise KeyboardInterrupt(number)
+
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _handler(arguments: list[str]) -> int:
-    namespace = build_parser().parse_args(arguments)
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    namespace = parser.parse_args(arguments)
     return int(namespace.handler(namespace))
 
 

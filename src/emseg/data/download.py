@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from emseg import __version__
+from emseg.checks import Count, NotNegative, Positive, require_count, validated
 from emseg.data.registry import (
     DataFile,
     Dataset,
@@ -34,7 +35,7 @@ from emseg.data.registry import (
     folder_of,
     summarize,
 )
-from emseg.errors import InputError, UsageError
+from emseg.errors import InputError
 
 if TYPE_CHECKING:
     import requests
@@ -49,29 +50,21 @@ _HEADERS = {
 }
 
 
-@dataclass(frozen=True)
+@validated
 class Patience:
     """How long to wait and how often to try. Pauses double from `pause_s`; a server's Retry-After is respected."""
 
-    n_attempts: int = 3
-    pause_s: float = 0.5
-    connect_timeout_s: float = 10.0
-    read_timeout_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        if self.n_attempts < 1 or self.pause_s < 0 or self.connect_timeout_s <= 0 or self.read_timeout_s <= 0:
-            raise ValueError(f"`n_attempts` must be at least 1, times must be positive; got {self}")
+    n_attempts: Count = 3
+    pause_s: NotNegative = 0.5
+    connect_timeout_s: Positive = 10.0
+    read_timeout_s: Positive = 30.0
 
 
-class FileRefusedError(Exception):
-    """What the server sent is not the file of the registry."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
+class _RefusedError(Exception):
+    """What the server sent is not the file of the registry; the argument is the `Problem`."""
 
 
-class TransferStoppedError(Exception):
+class _StoppedError(Exception):
     """Another file failed, or the user interrupted."""
 
 
@@ -80,21 +73,7 @@ class _NotThereError(Exception):
 
 
 class _TransientError(Exception):
-    """It may work in a moment."""
-
-    def __init__(self, reason: str, pause_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.pause_s = pause_s
-
-
-@dataclass(frozen=True)
-class _Line:
-    """What the transfers of one fetch share: connections, patience, the signal to stop, and the counter of bytes."""
-
-    session: "requests.Session"
-    patience: Patience
-    stop: threading.Event
-    count: Callable[[int], None]
+    """It may work in a moment: the reason, and the pause in seconds that the server asked for."""
 
 
 def fetch(
@@ -110,8 +89,7 @@ def fetch(
     downloaded: the set there is verified. Raises `InputError`, with what to do: no network, the server has no such
     file, it sends other bytes than the registry's, or the cache cannot be written.
     """
-    if n_parallel < 1:
-        raise UsageError(f"`n_parallel` must be at least 1; got {n_parallel}")
+    require_count("n_parallel", n_parallel)
     wanted = dataset(name)
     if data_root() is not None:
         return dataset_path(wanted)
@@ -154,32 +132,32 @@ def _fetch_files(
         registry={file.path: f"sha256:{file.sha256}" for file in files},
         urls={file.path: wanted.urls(file)[0] for file in files},
     )
-
-    def fetch_one(file: DataFile, line: _Line) -> Problem | None:
-        transfer = _Transfer(wanted, file, line)
-        try:
-            keeper.fetch(file.path, downloader=transfer)
-        except FileRefusedError as error:
-            return error.problem
-        except InputError:
-            raise
-        except ValueError:  # pooch compared the SHA-256 and kept nothing
-            transfer.undo()
-            return Problem(file.path, "altered", f"at {transfer.url} its SHA-256 is another")
-        return None
-
+    stop = threading.Event()
     with (
         _progress_bar(wanted.name, files, progress) as count,
         requests.Session() as session,  # one for all threads: connections are reused
         ThreadPoolExecutor(n_parallel, thread_name_prefix="emseg-fetch") as executor,
     ):
         pooch.get_logger().setLevel(logging.WARNING)  # the bar replaces its line for each file
-        line = _Line(session, patience, threading.Event(), count)
-        futures = [executor.submit(fetch_one, file, line) for file in files]
+
+        def fetch_one(file: DataFile) -> Problem | None:
+            transfer = _Transfer(wanted, file, session, patience, stop, count)
+            try:
+                keeper.fetch(file.path, downloader=transfer)
+            except _RefusedError as error:
+                return error.args[0]  # type: ignore[no-any-return]
+            except InputError:
+                raise
+            except ValueError:  # pooch compared the SHA-256 and kept nothing
+                transfer.undo()
+                return Problem(file.path, "altered", f"at {transfer.url} its SHA-256 is another")
+            return None
+
+        futures = [executor.submit(fetch_one, file) for file in files]
         try:
             return [problem for future in as_completed(futures) if (problem := future.result()) is not None]
         except BaseException:
-            line.stop.set()
+            stop.set()
             executor.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -201,25 +179,30 @@ def _progress_bar(name: str, files: Sequence[DataFile], progress: bool | None) -
         yield count
 
 
+@dataclass
 class _Transfer:
-    """A pooch downloader for one file; called as `transfer(url, output_file, pooch)`."""
+    """A pooch downloader for one file; `session`, `stop` and `count` are shared by all files of one fetch."""
 
-    def __init__(self, wanted: Dataset, file: DataFile, line: _Line) -> None:
-        self.wanted, self.file, self.line = wanted, file, line
-        self.url = ""
-        self.n_received = 0
+    wanted: Dataset
+    file: DataFile
+    session: "requests.Session"
+    patience: Patience
+    stop: threading.Event
+    count: Callable[[int], None]
+    url: str = ""
+    n_received: int = 0
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
         """Write the file's bytes to `output_file`, from the first source that has it."""
         target = Path(output_file)
         target.unlink()  # pooch made it readable to its owner alone; a shared cache wants the user's own permissions
         refusals = []
-        for source_url in self.wanted.urls(self.file):
-            self.url = source_url
+        for address in self.wanted.urls(self.file):
+            self.url = address
             try:
                 return self._insist(target)
             except _NotThereError as error:
-                refusals.append(f"{source_url} answered {error}")
+                refusals.append(f"{self.url} answered {error}")
         raise InputError(
             f"{self.wanted.name} cannot be fetched, for {self.file.path} is not where the registry says: "
             f"{'; '.join(refusals)}; set EMSEG_DATA to a folder that holds {self.wanted.name}/; "
@@ -228,26 +211,25 @@ class _Transfer:
 
     def undo(self) -> None:
         """Take back what was counted of this file."""
-        self.line.count(-self.n_received)
+        self.count(-self.n_received)
         self.n_received = 0
 
     def _insist(self, target: Path) -> None:
         """Receive from `self.url`, again after what may pass; give up after `n_attempts`."""
-        for attempt in range(self.line.patience.n_attempts):
+        for attempt in range(1, self.patience.n_attempts + 1):
             try:
                 return self._receive(target)
             except _TransientError as error:
                 self.undo()
-                reason, asked_pause_s = str(error), error.pause_s
+                reason, asked_pause_s = error.args
             except BaseException:
                 self.undo()
                 raise
-            if attempt + 1 < self.line.patience.n_attempts:
-                pause_s = min(max(self.line.patience.pause_s * 2**attempt, asked_pause_s), _LONGEST_PAUSE_S)
-                if self.line.stop.wait(pause_s):
-                    raise TransferStoppedError
+            pause_s = min(max(self.patience.pause_s * 2 ** (attempt - 1), asked_pause_s), _LONGEST_PAUSE_S)
+            if attempt < self.patience.n_attempts and self.stop.wait(pause_s):
+                raise _StoppedError
         raise InputError(
-            f"{self.wanted.name} was not fetched whole: {self.file.path} failed {self.line.patience.n_attempts} times "
+            f"{self.wanted.name} was not fetched whole: {self.file.path} failed {self.patience.n_attempts} times "
             f"({reason}, from {self.url}); the files that came whole are kept, so run "
             f"`emseg data fetch {self.wanted.name}` again to go on."
         )
@@ -257,17 +239,25 @@ class _Transfer:
         import requests
         from urllib3.exceptions import ReadTimeoutError
 
-        timeout = (self.line.patience.connect_timeout_s, self.line.patience.read_timeout_s)
+        cut = f"truncated: the connection was cut before all {self.file.n_bytes:,} bytes were here"
+        timeout = (self.patience.connect_timeout_s, self.patience.read_timeout_s)
         try:
-            with self.line.session.get(self.url, headers=_HEADERS, stream=True, timeout=timeout) as reply:
-                _require_ok(reply)
+            with self.session.get(self.url, headers=_HEADERS, stream=True, timeout=timeout) as reply:
+                answer = f"{reply.status_code} {reply.reason}"
+                if reply.status_code in _TRANSIENT_STATUS:
+                    pause_s = 0.0
+                    with suppress(ValueError):  # a date, which few servers send
+                        pause_s = float(reply.headers.get("Retry-After", "0"))
+                    raise _TransientError(f"the server answered {answer}", pause_s)
+                if reply.status_code != 200:
+                    raise _NotThereError(answer)
                 announced = reply.raw.length_remaining  # of the body, as the header says; None if it does not
                 with target.open("wb") as stream:
                     for chunk in reply.iter_content(_CHUNK_BYTES):
-                        if self.line.stop.is_set():
-                            raise TransferStoppedError
+                        if self.stop.is_set():
+                            raise _StoppedError
                         stream.write(chunk)
-                        self.line.count(len(chunk))
+                        self.count(len(chunk))
                         self.n_received += len(chunk)
                         if self.n_received > self.file.n_bytes:
                             break
@@ -280,29 +270,13 @@ class _Transfer:
                 ) from error
             inner = error.args[0] if error.args else None
             silent = isinstance(error, requests.Timeout) or isinstance(inner, ReadTimeoutError)
-            reason = f"no byte for {self.line.patience.read_timeout_s:g} s" if silent else self._cut()
-            raise _TransientError(reason) from error
+            raise _TransientError(f"no byte for {timeout[1]:g} s" if silent else cut, 0.0) from error
+        if self.n_received < (self.file.n_bytes if announced is None else min(announced, self.file.n_bytes)):
+            raise _TransientError(cut, 0.0)
         if self.n_received != self.file.n_bytes:
-            if self.n_received < (self.file.n_bytes if announced is None else announced):
-                raise _TransientError(self._cut())
             came = "more" if self.n_received > self.file.n_bytes else f"{self.n_received:,}"
             detail = f"at {self.url} it has {came} bytes instead of {self.file.n_bytes:,}"
-            raise FileRefusedError(Problem(self.file.path, "altered", detail))
-
-    def _cut(self) -> str:
-        return f"truncated: the connection was cut before all {self.file.n_bytes:,} bytes were here"
-
-
-def _require_ok(reply: "requests.Response") -> None:
-    """Raise `_TransientError` or `_NotThereError` unless the reply has status 200."""
-    answer = f"{reply.status_code} {reply.reason}"
-    if reply.status_code in _TRANSIENT_STATUS:
-        pause_s = 0.0
-        with suppress(ValueError):  # a date, which few servers send
-            pause_s = float(reply.headers.get("Retry-After", "0"))
-        raise _TransientError(f"the server answered {answer}", pause_s)
-    if reply.status_code != 200:
-        raise _NotThereError(answer)
+            raise _RefusedError(Problem(self.file.path, "altered", detail))
 
 
 def _unreachable(error: "requests.RequestException") -> str | None:

@@ -14,46 +14,42 @@ the user's cache folder of the operating system.
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, Field
+
+from emseg.checks import Count, validated
 from emseg.errors import InputError, UsageError, suggest
 
 ABSENT = "absent"
 DATA_KINDS = ("synthetic", "real", "licensed")
 """What images may be: the kind decides how results on them may be read."""
 _FACTS = ("title", "kind", "terms", "citation", "pixel_size_nm", "section_nm", "stand_in", "stand_in_note")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True)
+def _inside(path: str) -> str:
+    if not path or path.startswith("/") or ".." in path.split("/") or "\\" in path:
+        raise UsageError(f"a path of the registry must stay inside its folder; got {path!r}.")
+    return path
+
+
+@validated
 class DataFile:
     """One file of a data set: its path in the set's folder, its path at the source, its size and its SHA-256."""
 
-    path: str
-    upstream: str
-    n_bytes: int
-    sha256: str
-
-    def __post_init__(self) -> None:
-        for path in (self.path, self.upstream):
-            parts = PurePosixPath(path)
-            if not path or parts.is_absolute() or ".." in parts.parts or "\\" in path:
-                raise ValueError(f"a path of the registry must stay inside its folder; got {path!r}")
-        if self.n_bytes <= 0 or not _SHA256.fullmatch(self.sha256):
-            raise ValueError(
-                f"{self.path}: `n_bytes` must be positive and `sha256` 64 hexadecimal digits; "
-                f"got {self.n_bytes}, {self.sha256!r}"
-            )
+    path: Annotated[str, AfterValidator(_inside)]
+    upstream: Annotated[str, AfterValidator(_inside)]
+    n_bytes: Count
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-@dataclass(frozen=True)
+@validated
 class Dataset:
     """What the registry says of one data set; nothing about this machine.
 
@@ -61,33 +57,17 @@ class Dataset:
     key of the book's bibliography; `stand_in` is the dotted name of a generator of synthetic images, or None.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]  # it names a folder
     title: str
-    kind: str
+    kind: Literal["real", "licensed"]
     terms: str
     citation: str
     pixel_size_nm: float | None
     section_nm: float | None
     stand_in: str | None
     stand_in_note: str
-    sources: tuple[str, ...]
-    files: tuple[DataFile, ...]
-
-    def __post_init__(self) -> None:
-        for good, invariant in (
-            (re.fullmatch(r"[a-z][a-z0-9_]*", self.name), "`name` must be a lower-case word: it names a folder"),
-            (self.kind in ("real", "licensed"), f"`kind` must be 'real' or 'licensed'; got {self.kind!r}"),
-            (
-                self.sources and all(source.endswith("/") for source in self.sources),
-                f"`sources` must be URLs that end with '/'; got {self.sources}",
-            ),
-            (
-                self.files and len({file.path for file in self.files}) == len(self.files),
-                "`files` must list each path once, and one at least; make it with `python tools/registry.py DIR`",
-            ),
-        ):
-            if not good:
-                raise ValueError(f"{self.name}: {invariant}")
+    sources: Annotated[tuple[Annotated[str, Field(pattern="/$")], ...], Field(min_length=1)]
+    files: Annotated[tuple[DataFile, ...], Field(min_length=1)]
 
     @property
     def n_bytes(self) -> int:

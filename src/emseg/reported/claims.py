@@ -27,25 +27,27 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
+from emseg.checks import NotNegative, validated
 from emseg.errors import InputError, UsageError, suggest
-from emseg.reported.tables import Cell, Table, read_cells
+from emseg.reported.tables import Finite, Table, as_number, read_rows, require_words
 
 Relation = Literal["equals", "at_most", "at_least", "below", "above", "between"]
-Declared = Literal["before", "after"]
 ClaimData = Literal["any", "synthetic", "real", "licensed"]
 Verdict = Literal["match", "close", "differs", "not run"]
 
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 QUOTATION_WORDS = 25  # a short quotation; more is the paper's text, not a reference to it
-_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_CHAPTER = re.compile(r"[a-z]+/[a-z0-9_]+")
-_METRIC = re.compile(r"[a-z][a-z0-9_]*")
+_LOOKS = {
+    "id": (r"[a-z0-9]+(-[a-z0-9]+)*", "eq3-lowest-frequency-is-gap"),
+    "chapter": (r"[a-z]+/[a-z0-9_]+", "fanet/dct_derivation"),
+    "metric": (r"[a-z][a-z0-9_]*", "round_trip_error"),
+}
 
 
-@dataclass(frozen=True)
+@validated
 class Claim:
     """One checkable statement; see the module for what the fields mean."""
 
@@ -57,26 +59,32 @@ class Claim:
     chapter: str
     metric: str
     relation: Relation
-    value: float
-    upper: float | None
-    match_tolerance: float
-    close_tolerance: float
+    value: Finite
+    upper: Finite | None
+    match_tolerance: NotNegative
+    close_tolerance: NotNegative
     unit: str
     data: ClaimData
-    declared: Declared = "before"
+    declared: Literal["before", "after"] = "before"
     note: str = ""
 
     def __post_init__(self) -> None:
+        for column, (pattern, example) in _LOOKS.items():
+            if not re.fullmatch(pattern, getattr(self, column)):
+                raise UsageError(f"`{column}` must look like {example}; got {getattr(self, column)!r}. Rename it.")
+        require_words(self, "paper", "place", "quotation", "statement", "unit")
+        if (n_words := len(self.quotation.split())) > QUOTATION_WORDS:
+            raise UsageError(f"`quotation` must hold at most {QUOTATION_WORDS} words; got {n_words}. Quote less.")
         if (self.upper is not None) != (self.relation == "between"):
             raise UsageError(
                 f"`upper` belongs to the relation `between` alone; got {self.relation} with {self.upper}. Change one."
             )
         if self.upper is not None and self.upper < self.value:
             raise UsageError(f"`upper` must not be below `value`; got {self.value:g} to {self.upper:g}. Swap them.")
-        if not 0 <= self.match_tolerance <= self.close_tolerance:
+        if self.match_tolerance > self.close_tolerance:
             raise UsageError(
-                "tolerances must satisfy 0 <= match_tolerance <= close_tolerance; "
-                f"got {self.match_tolerance:g} and {self.close_tolerance:g}."
+                "`close_tolerance` must not be below `match_tolerance`; "
+                f"got {self.close_tolerance:g} and {self.match_tolerance:g}. What matches is close, too."
             )
 
 
@@ -108,9 +116,6 @@ class Judged:
         return self.measured is not None and self.claim.data != "any" and self.measured.data_kinds != (self.claim.data,)
 
 
-COLUMNS = tuple(field.name for field in fields(Claim))
-
-
 @cache
 def load_claims(chapter: str | None = None) -> tuple[Claim, ...]:
     """Return the claims of one chapter, such as "urisc/sharpness_analysis", or of all, in the file's order.
@@ -136,19 +141,17 @@ def read_claims(table: Table) -> tuple[Claim, ...]:
     Raises `InputError`, naming file, line and column, for anything outside the schema: a tolerance that was not
     declared, a quotation of more than `QUOTATION_WORDS` words, two claims with one id or with one test of one metric.
     """
-    claims: list[Claim] = []
-    first_line: dict[tuple[object, ...], int] = {}
-    for cells in read_cells(table, COLUMNS):
-        claim = _claim(cells)
-        decides = (claim.chapter, claim.metric, claim.relation, claim.value, claim.upper)
-        for column, key in (("id", ("id", claim.id)), ("metric", decides)):
-            if key in first_line:
-                raise cells[column].refusal(f"line {first_line[key]} has the same. Give each claim its own.")
-            first_line[key] = cells[column].line
-        claims.append(claim)
-    if not claims:
-        raise InputError(f"{table.name}, line 2: the table must hold at least one claim. Add it.")
-    return tuple(claims)
+    columns = [field.name for field in fields(Claim)]
+    numbers = ("value", "upper", "match_tolerance", "close_tolerance")
+    return read_rows(
+        table,
+        columns,
+        lambda texts: Claim(**texts | {column: as_number(texts[column]) for column in numbers}),
+        {
+            "id": lambda claim: claim.id,
+            "metric": lambda claim: (claim.chapter, claim.metric, claim.relation, claim.value, claim.upper),
+        },
+    )
 
 
 def judge(claim: Claim, measured: float | None) -> Verdict:
@@ -174,15 +177,8 @@ def verdicts_of_run(claims: Iterable[Claim], run: Any) -> tuple[Judged, ...]:
     A metric that the run lacks leaves its claim not run.
     """
     kinds = tuple(sorted(set(run.data_kinds)))
-    judged = []
-    for claim in claims:
-        metric = run.metrics.get(claim.metric)
-        measured = None
-        if metric is not None:
-            interval = None if metric.interval is None else (metric.interval[0], metric.interval[1])
-            measured = Measured(metric.value, metric.unit, metric.n, metric.spread, interval, kinds)
-        judged.append(_judged(claim, measured))
-    return tuple(judged)
+    found = {name: vars(metric) for name, metric in run.metrics.items()}
+    return tuple(_judged(claim, _measured(found.get(claim.metric), data_kinds=kinds)) for claim in claims)
 
 
 def verdicts_from_records(claims: Iterable[Claim], records: Iterable[Mapping[str, Any]]) -> tuple[Judged, ...]:
@@ -196,14 +192,13 @@ def verdicts_from_records(claims: Iterable[Claim], records: Iterable[Mapping[str
     records = tuple(records)
     judged: list[Judged] = []
     for claim in claims:
-        newest: dict[tuple[str, ...], Measured] = {}
+        newest: dict[tuple[str, ...], Measured | None] = {}
         for record in records:
             if record["chapter"] == claim.chapter and claim.metric in record["metrics"]:
-                measured = _measured(record, claim.metric)
-                newest[measured.data_kinds] = measured
-        judged.extend(_judged(claim, newest[kinds]) for kinds in sorted(newest))
-        if not newest:
-            judged.append(_judged(claim, None))
+                kinds = tuple(sorted({data["kind"] for data in record["data"]}))
+                origin = {"run_id": record["run_id"], "profile": record["profile"]}
+                newest[kinds] = _measured(record["metrics"][claim.metric], data_kinds=kinds, **origin)
+        judged += [_judged(claim, newest[kinds]) for kinds in sorted(newest)] or [_judged(claim, None)]
     return tuple(judged)
 
 
@@ -211,49 +206,6 @@ def count_verdicts(judged: Iterable[Judged]) -> dict[Verdict, int]:
     """Return how often each verdict occurs, in the order of `VERDICTS`, the absent ones as 0."""
     counts = Counter(row.verdict for row in judged)
     return {verdict: counts[verdict] for verdict in VERDICTS}
-
-
-def _claim(cells: Mapping[str, Cell]) -> Claim:
-    """Turn the cells of one line into a claim; raises `InputError` at the cell that breaks the schema."""
-    for column, pattern, example in (
-        ("id", _ID, "eq3-lowest-frequency-is-gap"),
-        ("chapter", _CHAPTER, "fanet/dct_derivation"),
-        ("metric", _METRIC, "round_trip_error"),
-    ):
-        if not pattern.fullmatch(cells[column].text):
-            raise cells[column].refusal(f"must look like {example}; got {cells[column].text!r}. Rename it.")
-    n_words = len(cells["quotation"].words().split())
-    if n_words > QUOTATION_WORDS:
-        raise cells["quotation"].refusal(f"must hold at most {QUOTATION_WORDS} words; got {n_words}. Quote less.")
-    numbers = {column: cells[column].number() for column in ("value", "match_tolerance", "close_tolerance")}
-    if numbers["match_tolerance"] < 0:
-        raise cells["match_tolerance"].refusal("must not be negative. Write how far the number may lie outside.")
-    if numbers["close_tolerance"] < numbers["match_tolerance"]:
-        raise cells["close_tolerance"].refusal("must not be below `match_tolerance`. What matches is close, too.")
-    relation = cast(Relation, cells["relation"].choice(RELATIONS))
-    upper = cells["upper"].number_or_none()
-    if (upper is not None) != (relation == "between"):
-        raise cells["upper"].refusal("must be given for the relation between, and for no other. Fill it or empty it.")
-    if upper is not None and upper < numbers["value"]:
-        raise cells["upper"].refusal("must not be below `value`. Swap them.")
-    return Claim(
-        id=cells["id"].text,
-        paper=cells["paper"].words(),
-        place=cells["place"].words(),
-        quotation=cells["quotation"].text,
-        statement=cells["statement"].words(),
-        chapter=cells["chapter"].text,
-        metric=cells["metric"].text,
-        relation=relation,
-        value=numbers["value"],
-        upper=upper,
-        match_tolerance=numbers["match_tolerance"],
-        close_tolerance=numbers["close_tolerance"],
-        unit=cells["unit"].words(),
-        data=cast(ClaimData, cells["data"].choice(get_args(ClaimData))),
-        declared=cast(Declared, cells["declared"].choice(get_args(Declared))),
-        note=cells["note"].text,
-    )
 
 
 def _holds(claim: Claim, measured: float, tolerance: float) -> bool:
@@ -288,17 +240,16 @@ def _judged(claim: Claim, measured: Measured | None) -> Judged:
     return Judged(claim, measured, judge(claim, None if measured is None else measured.value))
 
 
-def _measured(record: Mapping[str, Any], metric: str) -> Measured:
-    """Return one metric of a run record with what it rests on."""
-    entry = record["metrics"][metric]
-    interval = entry.get("interval")
+def _measured(metric: Mapping[str, Any] | None, **origin: Any) -> Measured | None:
+    """Return a metric of a run or record with what it rests on."""
+    if metric is None:
+        return None
+    interval = metric.get("interval")
     return Measured(
-        value=entry["value"],
-        unit=entry["unit"],
-        n=entry.get("n"),
-        spread=entry.get("spread"),
-        interval=None if interval is None else (interval[0], interval[1]),
-        data_kinds=tuple(sorted({data["kind"] for data in record["data"]})),
-        run_id=record["run_id"],
-        profile=record["profile"],
+        metric["value"],
+        metric["unit"],
+        metric.get("n"),
+        metric.get("spread"),
+        None if interval is None else (interval[0], interval[1]),
+        **origin,
     )

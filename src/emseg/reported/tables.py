@@ -21,71 +21,35 @@ of the slip: "claims.csv, line 7, column `relation`: ...". No cell may contain a
 """
 
 import csv
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, cast, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
+from pydantic import Field
+
+from emseg.checks import validated
 from emseg.errors import InputError, UsageError, suggest
 
 Table = Path | Traversable  # a file of the package or one that a caller made
 Status = Literal["printed", "prose", "not_found", "not_stated", "inconsistent"]
+Unit = Literal[
+    "", "1", "%", "px", "nm/px", "nm", "nm^2", "mm", "GB", "images", "iterations", "epochs", "persons", "hours"
+]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+T = TypeVar("T")
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 SUBJECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"fanet": ("detector", "backbone", "attention", "item"), "urisc": ("dataset", "track", "entrant", "item")}
 )
-UNITS = ("1", "%", "px", "nm/px", "nm", "nm^2", "mm", "GB", "images", "iterations", "epochs", "persons", "hours")
 _COMMON = ("paper", "place", "quantity", "printed", "value", "sd", "unit", "status", "note")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """The text of one cell and its place."""
-
-    file: str
-    line: int
-    column: str
-    text: str
-
-    def refusal(self, reason: str) -> InputError:
-        """Return the error that says what is wrong with this cell; `reason` ends with the repair."""
-        return InputError(f"{self.file}, line {self.line}, column `{self.column}`: {reason}")
-
-    def words(self) -> str:
-        """Return the text, which must not be empty."""
-        if not self.text:
-            raise self.refusal("the cell must not be empty. Fill it in.")
-        return self.text
-
-    def choice(self, allowed: Collection[str]) -> str:
-        """Return the text, which must be one of `allowed`."""
-        if self.text not in allowed:
-            hint = suggest(self.text, allowed)
-            raise self.refusal(f"must be one of {', '.join(allowed)}; got {self.text!r}.{hint}")
-        return self.text
-
-    def number(self) -> float:
-        """Return the text as a finite number."""
-        try:
-            value = float(self.text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise self.refusal(f"must be a finite number; got {self.text!r}. Write it like 0.57 or 1e-12.")
-        return value
-
-    def number_or_none(self) -> float | None:
-        """Return the text as a finite number, or None for an empty cell."""
-        return self.number() if self.text else None
-
-
-@dataclass(frozen=True)
+@validated
 class Reported:
     """One reported number, or one setting in words; `value` is None when it is no number or was not found."""
 
@@ -94,11 +58,26 @@ class Reported:
     quantity: str
     subject: tuple[tuple[str, str], ...]  # (column, text) pairs, the empty ones left out
     printed: str
-    value: float | None
-    sd: float | None
-    unit: str
+    value: Finite | None
+    sd: Annotated[float, Field(ge=0)] | None
+    unit: Unit
     status: Status
     note: str
+
+    def __post_init__(self) -> None:
+        require_words(self, "paper", "place", "quantity")
+        if self.status in ("not_found", "not_stated"):
+            for column in ("printed", "value", "sd"):
+                if getattr(self, column) not in ("", None):
+                    raise UsageError(f"`{column}` must be empty where `status` is {self.status}. Change one of them.")
+        else:
+            require_words(self, "printed")
+        if self.status not in ("printed", "prose"):
+            require_words(self, "note")
+        if self.value is None and self.sd is not None:
+            raise UsageError("`sd`, a spread, needs the `value` it belongs to. Fill in the value.")
+        if self.value is not None:
+            require_words(self, "unit")
 
     def about(self, column: str) -> str:
         """Return what this row says it is about in `column`, or an empty string."""
@@ -120,19 +99,14 @@ def read_reported(table: Table, subjects: tuple[str, ...]) -> tuple[Reported, ..
     value without what was printed, a row marked as not found that has a value, a remark that is due and missing, two
     rows about the same thing.
     """
-    rows: list[Reported] = []
-    first_line: dict[tuple[object, ...], int] = {}
-    for cells in read_cells(table, (*_COMMON, *subjects)):
-        row = _row(cells, subjects)
-        key = (row.paper, row.place, row.quantity, row.subject)
-        where = cells["quantity"]
-        if key in first_line:
-            raise where.refusal(f"line {first_line[key]} is about the same thing. Tell them apart or remove one.")
-        first_line[key] = where.line
-        rows.append(row)
-    if not rows:
-        raise InputError(f"{table.name}, line 2: the table must hold at least one row. Add it.")
-    return tuple(rows)
+
+    def make(texts: dict[str, str]) -> Reported:
+        numbers = {column: as_number(texts.pop(column)) for column in ("value", "sd")}
+        subject = tuple((column, text) for column in subjects if (text := texts.pop(column)))
+        return Reported(subject=subject, **numbers, **texts)  # type: ignore[arg-type]
+
+    same = {"quantity": lambda row: (row.paper, row.place, row.quantity, row.subject)}
+    return read_rows(table, (*_COMMON, *subjects), make, same)
 
 
 def select_reported(rows: Iterable[Reported], quantity: str, **subject: str) -> tuple[Reported, ...]:
@@ -154,53 +128,64 @@ def select_reported(rows: Iterable[Reported], quantity: str, **subject: str) -> 
     return found
 
 
-def _row(cells: Mapping[str, Cell], subjects: tuple[str, ...]) -> Reported:
-    """Turn the cells of one line into a row; raises `InputError` at the cell that breaks the schema."""
-    status = cast(Status, cells["status"].choice(STATUSES))
-    value, sd = cells["value"].number_or_none(), cells["sd"].number_or_none()
-    if status in ("not_found", "not_stated"):
-        for column in ("printed", "value", "sd"):
-            if cells[column].text:
-                raise cells[column].refusal(f"must be empty where `status` is {status}. Empty it or change the status.")
-    else:
-        cells["printed"].words()
-    if status not in ("printed", "prose"):
-        cells["note"].words()
-    if value is None and sd is not None:
-        raise cells["sd"].refusal("a spread needs the `value` it belongs to. Fill in the value.")
-    if sd is not None and sd < 0:
-        raise cells["sd"].refusal(f"must not be negative; got {sd:g}. Write the spread without a sign.")
-    if value is not None or cells["unit"].text:
-        cells["unit"].choice(UNITS)
-    return Reported(
-        paper=cells["paper"].words(),
-        place=cells["place"].words(),
-        quantity=cells["quantity"].words(),
-        subject=tuple((column, cells[column].text) for column in subjects if cells[column].text),
-        printed=cells["printed"].text,
-        value=value,
-        sd=sd,
-        unit=cells["unit"].text,
-        status=status,
-        note=cells["note"].text,
-    )
+def read_rows(
+    table: Table,
+    columns: Collection[str],
+    make: Callable[[dict[str, str]], T],
+    different: Mapping[str, Callable[[T], Any]],
+) -> tuple[T, ...]:
+    """Return what `make` makes of each line's texts by column; the header must hold exactly `columns`, in any order.
 
-
-def read_cells(table: Table, columns: Collection[str]) -> Iterator[dict[str, Cell]]:
-    """Yield each line of a CSV file as cells by column name; the header must hold exactly `columns`, in any order.
-
-    Raises `InputError` for bytes that are not UTF-8, an unknown, missing or repeated column, a line with too few or too
-    many cells, a cell with a line break, and text with blanks at either end.
+    `different` gives by column what no two rows may share. Raises `InputError` with file, line and column for what
+    `make` refuses with a UsageError, and for whatever is no such table.
     """
+    rows: list[T] = []
+    first_line: dict[tuple[str, Any], int] = {}
+    for line, texts in _lines(table, columns):
+        where = f"{table.name}, line {line}"
+        try:
+            row = make(texts)
+        except UsageError as error:
+            raise InputError(f"{where}, {'column ' if str(error).startswith('`') else ''}{error}") from None
+        for column, key_of in different.items():
+            key = column, key_of(row)
+            if first_line.setdefault(key, line) != line:
+                raise InputError(f"{where}, column `{column}`: line {first_line[key]} has the same. Remove one.")
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{table.name}, line 2: the table must hold at least one row. Add it.")
+    return tuple(rows)
+
+
+def require_words(row: Any, *columns: str) -> None:
+    """Refuse an empty text in one of the `columns`."""
+    for column in columns:
+        if not getattr(row, column):
+            raise UsageError(f"`{column}` must not be empty. Fill it in.")
+
+
+def as_number(text: str) -> Any:
+    """Return a cell's number, None for an empty cell, and any other text as it is, for the row to refuse."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
+
+
+def _lines(table: Table, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         lines = table.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         broken_line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"{table.name}, line {broken_line}: must be UTF-8 text. Save the file as UTF-8.") from error
-    if lines == [""]:
-        raise InputError(f"{table.name}, line 1: the file is empty. Give it the header {','.join(columns)}.")
-    header = next(csv.reader([lines[0]]))
-    _check_header(table.name, header, columns)
+    header = next(csv.reader([lines[0]]), [])
+    for column in (*header, *columns):
+        if header.count(column) != (column in columns):
+            fault = "is there more than once" if column in columns and column in header else "no such column"
+            raise InputError(
+                f"{table.name}, line 1, column `{column}`: {fault if column in header else 'is missing'}. "
+                f"The header must hold {','.join(columns)}.{suggest(column, columns)}"
+            )
     for number, line in enumerate(lines[1:], start=2):
         try:
             texts = next(csv.reader([line], strict=True), [])
@@ -214,23 +199,10 @@ def read_cells(table: Table, columns: Collection[str]) -> Iterator[dict[str, Cel
                 f"{table.name}, line {number}, column `{near}`: a line must hold {len(header)} cells; "
                 f"got {len(texts)}. Add the missing comma, or quote the text that holds one."
             )
-        cells = {column: Cell(table.name, number, column, text) for column, text in zip(header, texts, strict=True)}
-        for cell in cells.values():
-            if cell.text != cell.text.strip():
-                raise cell.refusal(f"text must not begin or end with a blank; got {cell.text!r}. Remove it.")
-        yield cells
-
-
-def _check_header(file: str, header: list[str], columns: Collection[str]) -> None:
-    """Refuse a header that does not hold each of `columns` once and nothing else."""
-    for column in header:
-        if column not in columns:
-            raise InputError(
-                f"{file}, line 1, column `{column}`: no such column. Use {', '.join(columns)}."
-                + suggest(column, columns)
-            )
-        if header.count(column) > 1:
-            raise InputError(f"{file}, line 1, column `{column}`: is there more than once. Keep one.")
-    for column in columns:
-        if column not in header:
-            raise InputError(f"{file}, line 1, column `{column}`: is missing. Add it to the header and to each line.")
+        for column, text in zip(header, texts, strict=True):
+            if text != text.strip():
+                raise InputError(
+                    f"{table.name}, line {number}, column `{column}`: text must not begin or end with a blank; "
+                    f"got {text!r}. Remove it."
+                )
+        yield number, dict(zip(header, texts, strict=True))

@@ -9,6 +9,8 @@ import ast
 import csv
 import importlib.util
 import io
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 
 from emseg.errors import InputError
 from emseg.files import digest_of
-from emseg.runs.project import Chapter, MatrixRun
+from emseg.runs.project import Chapter, MatrixRun, find_chapter
 from emseg.source_code import PACKAGE_ROOT, code_lines, code_tree
 
 DATA_PARAMETER = "data"
@@ -34,6 +36,33 @@ def code_digests(chapter: Chapter) -> dict[str, str]:
     """Return the digests of a chapter's notebook and library, as its run record holds them."""
     notebook = chapter.read()
     return {"notebook": notebook_digest(notebook), "library": library_digest(notebook, chapter.name)}
+
+
+def process_facts(root: Path, chapter: str) -> dict[str, Any]:
+    """Return what this process would run a chapter with: interpreter and library (digests of their places), code."""
+    return {
+        "interpreter": digest_of(sys.executable),
+        "emseg": digest_of(str(PACKAGE_ROOT)),
+        **code_digests(find_chapter(root, chapter)),
+        "commit": git_state(root)["commit"],
+    }
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    """Return the commit of the checkout at `root` and whether its tracked files are unchanged; None where unknown."""
+    commit = _git(root, "rev-parse", "HEAD")
+    clean = None if commit is None else _git(root, "status", "--porcelain", "--untracked-files=no") == ""
+    return {"commit": commit, "tree_clean": clean}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 def data_state(parameters: Mapping[str, Any]) -> str:
@@ -106,11 +135,8 @@ def library_digest(notebook: Any, chapter: str, roots: Mapping[str, Path] | None
     chapter tests makes no result of this one old. `roots` are the packages' folders by name.
     """
     roots = package_roots() if roots is None else roots
-    modules = imported_modules([cell.source for cell in code_cells(notebook)], roots)
-    files = {module: _module_file(module, roots) for module in modules}
-    parts = []
-    for module, path in files.items():
-        parts += [module, _module_tree(_stamped(path))]
+    files = imported_modules([cell.source for cell in code_cells(notebook)], roots)
+    parts = [text for name, path in files.items() for text in (name, _read_module(path, path.stat().st_mtime_ns)[0])]
     for folder in sorted({path.parent for path in files.values()} - set(roots.values())):
         for file in sorted(folder.iterdir()):
             if file.suffix in _DATA_SUFFIXES:
@@ -118,21 +144,20 @@ def library_digest(notebook: Any, chapter: str, roots: Mapping[str, Path] | None
     return digest_of(*parts)
 
 
-def imported_modules(sources: Iterable[str], roots: Mapping[str, Path] | None = None) -> list[str]:
-    """Return the names of all modules of `emseg` and `chapters` that the `sources` import, transitively, sorted.
+def imported_modules(sources: Iterable[str], roots: Mapping[str, Path] | None = None) -> dict[str, Path]:
+    """Return the files of all modules of `emseg` and `chapters` that the `sources` import, transitively, by name.
 
     A package counts with its parents, as Python imports them; imports inside functions count as well.
     """
     roots = package_roots() if roots is None else roots
     waiting = [name for source in sources for name in _imports(code_lines(source))]
-    found: set[str] = set()
+    found: dict[str, Path | None] = {}
     while waiting:
         name = waiting.pop()
-        if name in found or not _exists(name, roots):
-            continue
-        found.add(name)
-        waiting += _module_imports(_stamped(_module_file(name, roots)))
-    return sorted(found)
+        if name not in found:
+            found[name] = path = _module_file(name, roots)
+            waiting += [] if path is None else _read_module(path, path.stat().st_mtime_ns)[1]
+    return {name: path for name, path in sorted(found.items()) if path is not None}
 
 
 def code_cells(notebook: Any) -> Iterator[Any]:
@@ -165,32 +190,16 @@ def _imports(source: str) -> list[str]:
     return sorted({".".join(name[:length]) for name in parts for length in range(1, len(name) + 1)})
 
 
-def _exists(name: str, roots: Mapping[str, Path]) -> bool:
-    if name.split(".")[0] not in roots:
-        return False
-    path = _place(name, roots)
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
-
-
-def _module_file(name: str, roots: Mapping[str, Path]) -> Path:
-    path = _place(name, roots)
-    return path / "__init__.py" if (path / "__init__.py").is_file() else path.with_suffix(".py")
-
-
-def _place(name: str, roots: Mapping[str, Path]) -> Path:
+def _module_file(name: str, roots: Mapping[str, Path]) -> Path | None:
     package, *rest = name.split(".")
-    return roots[package].joinpath(*rest)
-
-
-def _stamped(path: Path) -> tuple[Path, int]:
-    return path, path.stat().st_mtime_ns
-
-
-@cache
-def _module_tree(stamped: tuple[Path, int]) -> str:
-    return code_tree(stamped[0].read_text(encoding="utf-8"))
+    if package not in roots:
+        return None
+    place = roots[package].joinpath(*rest)
+    return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
 
 
 @cache
-def _module_imports(stamped: tuple[Path, int]) -> list[str]:
-    return _imports(stamped[0].read_text(encoding="utf-8"))
+def _read_module(path: Path, _changed_ns: int) -> tuple[str, list[str]]:
+    """Return the syntax tree and the imports of a module, read again when it was written to."""
+    source = path.read_text(encoding="utf-8")
+    return code_tree(source), _imports(source)

@@ -1,15 +1,20 @@
 """Running one chapter: parameters in, an executed notebook and a run record out.
 
-Papermill runs the notebook; this module adds what it lacks. Parameters are checked before a kernel starts. A failed
-cell or a killed kernel is distinguished from success by what was executed, not by the notebook's own metadata
-(papermill 2.7 leaves "completed" there when the kernel is killed). The record is written last, atomically, so that it
-exists only for a run that succeeded.
+Papermill runs the notebook; this module adds what it lacks. Parameters are checked before a kernel starts. The kernel
+is this very interpreter (no kernelspec is searched) and reports what code it ran; where that is not what the command
+saw, there is no record. A failed cell or a killed kernel is distinguished from success by what was executed, not by the
+notebook's own metadata (papermill 2.7 leaves "completed" there when the kernel is killed). The record is written last,
+atomically, so that it exists only for a run that succeeded.
 """
 
 import contextlib
+import importlib.util
 import os
+import platform
 import secrets
-import subprocess
+import shutil
+import sys
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,21 +23,30 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 
 from emseg.errors import InputError
-from emseg.files import write_atomically
-from emseg.runs.digest import OWN_FILES, OWN_FOLDER, code_digests
+from emseg.files import ROOT_VARIABLE, digest_of, write_atomically
+from emseg.runs.digest import OWN_FILES, OWN_FOLDER, git_state, process_facts
 from emseg.runs.gathering import SCHEMA_VERSION, write_record
 from emseg.runs.project import Chapter
 from emseg.runs.session import METADATA_KEY
 
-KERNEL = "python3"
-_FOLDER_VARIABLES = ("EMSEG_DATA", "EMSEG_CACHE", "EMSEG_PROJECT")
-_WARNINGS_VARIABLE = "PYTHONWARNINGS"
+_FOLDER_VARIABLES = ("EMSEG_DATA", "EMSEG_CACHE")
+_WARNINGS_VARIABLE, _PATH = "PYTHONWARNINGS", "PYTHONPATH"
 # What tqdm says when a library imports its bars for notebooks: a page can hold no such bar.
 _NO_WIDGETS = "ignore:IProgress not found"
 # Kernels announce on stderr that they talk over local TCP; the build's progress should not drown in that.
-_KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=50"]
+_KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=50"]
+_SPACE_MB = 200  # an executed notebook with its figures takes a few
+_STALE_S = 60
+_ANOTHER = {
+    "interpreter": "another Python than this command's",
+    "emseg": "an `emseg` from another folder than this command's",
+    "notebook": "another notebook than this command's",
+    "library": "another version of `emseg` or `chapters` than this command's",
+    "commit": "another commit than this command's",
+}
 
 
 class ChapterFailedError(InputError):
@@ -71,44 +85,37 @@ def run_chapter(
     started = datetime.now(UTC)
     run_id = f"{chapter.name.replace('/', '-')}-{profile}-{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     files = run_files(out, chapter, name or run_id)
-    prepare_folder(files.record.parent)
-    digests, code = code_digests(chapter), git_state(root)
-
-    working = files.notebook.with_name(f".{run_id}.running.ipynb")
     failed = files.notebook.with_suffix(".failed.ipynb")
-    try:
-        reason = _execute(chapter, parameters, working, progress)
+    prepare_folder(files.record.parent)
+    code, before = git_state(root), process_facts(root, chapter.name)
+    with _work_folder(files.record.parent, run_id) as work:
+        working = work / "notebook.ipynb"
+        reason = _execute(chapter, parameters, working, root, progress)
         executed = nbformat.read(working, as_version=4) if working.exists() else None
         reason = reason or what_is_missing(executed)
+        payload = {} if reason else find_payload(executed, chapter.name)
+        reason = reason or _what_differs(before, payload.pop("process", None), process_facts(root, chapter.name))
         if reason:
             if executed is not None:
                 write_atomically(failed, nbformat.writes(_cleaned(executed)))
             kept = f" What it did until then is in {failed}." if executed is not None else ""
             raise ChapterFailedError(f"chapter {chapter.name} failed: {reason}. No record was written.{kept}")
-        payload = find_payload(executed, chapter.name)
         finished = datetime.now(UTC)
         record = {
             "schema": SCHEMA_VERSION,
             "run_id": run_id,
-            "chapter": chapter.name,
+            **payload,
             "profile": profile,
             "parameters": parameters,
-            "seeds": payload["seeds"],
-            "data": payload["data"],
-            "digests": digests,
+            "digests": {name: before[name] for name in ("notebook", "library")},
             "code": code,
-            "environment": payload["environment"],
             "started": timestamp(started),
             "finished": timestamp(finished),
             "wall_s": round((finished - started).total_seconds(), 2),
-            "peak_memory": payload["peak_memory"],
-            "metrics": payload["metrics"],
         }
         write_atomically(files.notebook, nbformat.writes(_cleaned(executed)))
         write_record(files.record, record)
         failed.unlink(missing_ok=True)
-    finally:
-        working.unlink(missing_ok=True)
     return files
 
 
@@ -122,24 +129,11 @@ def prepare_folder(folder: Path) -> None:
         raise InputError(f"{folder} cannot be made: {error.strerror}. Choose another --out.") from error
     if not os.access(folder, os.W_OK):
         raise InputError(f"{folder} is not writable. Choose another --out, or mend its permissions.")
-
-
-def git_state(root: Path) -> dict[str, Any]:
-    """Return the commit of the checkout at `root` and whether its tracked files are unchanged; None where unknown."""
-    commit = _git(root, "rev-parse", "HEAD")
-    if commit is None:
-        return {"commit": None, "tree_clean": None}
-    return {"commit": commit, "tree_clean": _git(root, "status", "--porcelain", "--untracked-files=no") == ""}
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30, check=True
+    if (free := shutil.disk_usage(folder).free / 1e6) < _SPACE_MB:
+        raise InputError(
+            f"{folder} needs {_SPACE_MB} MB of free space for a run; {free:.0f} MB are free. "
+            "Free some space or choose another --out."
         )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def timestamp(moment: datetime) -> str:
@@ -151,15 +145,14 @@ def what_is_missing(notebook: Any) -> str | None:
     """Return why an executed notebook did not run through, or None when every code cell did, without an error."""
     if notebook is None:
         return "it stopped before its first cell"
-    for position, cell in enumerate(notebook.cells, start=1):
+    for cell in notebook.cells:
         if cell.cell_type != "code" or not cell.source.strip():
             continue
-        where = f"cell {position} ({cell.get('id', 'no id')})"
         for output in cell.outputs:
             if output.output_type == "error":
-                return f"{where} raised {output.ename}: {_one_line(output.evalue)}"
+                return f"cell {cell.get('id')} raised {output.ename}: {_one_line(output.evalue)}"
         if cell.execution_count is None:
-            return f"{where} was not executed, for the kernel died or was killed before it"
+            return f"cell {cell.get('id')} was not executed, for the kernel died or was killed before it"
     return None
 
 
@@ -171,35 +164,82 @@ def find_payload(notebook: Any, chapter: str) -> dict[str, Any]:
             if payload:
                 if payload["chapter"] != chapter:
                     raise InputError(f"chapter {chapter} calls itself {payload['chapter']!r}; mend its `Run(...)`.")
-                return dict(payload)
+                return payload  # type: ignore[no-any-return]
     raise InputError(f"chapter {chapter} published no numbers; its last code cell must end with its `Run`.")
 
 
-def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progress: bool) -> str | None:
-    """Run the notebook into `working`; return why it stopped, or None when papermill saw nothing wrong."""
+def _what_differs(before: dict[str, Any], kernel: dict[str, Any] | None, after: dict[str, Any]) -> str | None:
+    """Return why a record of this command would not describe what the kernel ran, or None when it would."""
+    if any(before[name] != after[name] for name in ("notebook", "library")):
+        return "its source was edited during the run. Run it again, and leave book/ and src/ alone until it ends"
+    for name, words in _ANOTHER.items():
+        if (kernel or {}).get(name) != after[name]:
+            return f"its kernel ran {words}. Look for a PYTHONPATH, a `sys.path` or an installation that hides it"
+    return None
+
+
+@contextlib.contextmanager
+def _work_folder(folder: Path, run_id: str) -> Iterator[Path]:
+    """Yield a folder for the files of a run in progress; what killed runs of this machine left there is removed."""
+    machine = digest_of(platform.node())[:6]  # another one may share the file system
+    for left in folder.glob(f".*.*-{machine}.running"):
+        if not psutil.pid_exists(int(left.name.split(".")[-2].split("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    for left in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE_S:
+                left.unlink()
+    work = folder / f".{run_id}.{os.getpid()}-{machine}.running"
+    try:
+        work.mkdir()
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, root: Path, progress: bool) -> str | None:
+    """Run the notebook into `working`; return why it could not run, or None: `what_is_missing` finds failed cells."""
+    if importlib.util.find_spec("ipykernel") is None:
+        raise InputError('running a chapter needs the package ipykernel. pip install "emseg[book]"')
     import papermill
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    with warnings.catch_warnings(), _kernel_environment():
+    class ThisPython(KernelSpecManager):
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            return KernelSpec(argv=_KERNEL, display_name=kernel_name, language="python")
+
+    class Kernel(AsyncKernelManager):
+        def __init__(self, **options: Any) -> None:
+            file = str(working.with_name("connection"))
+            super().__init__(connection_file=file, kernel_spec_manager=ThisPython(), **options)
+
+    with warnings.catch_warnings(), _kernel_environment(root):
         warnings.simplefilter("ignore")  # those of papermill's imports; a chapter's own show in its notebook
         try:
             papermill.execute_notebook(
                 str(chapter.path),
                 str(working),
                 parameters=_for_the_kernel(parameters),
-                kernel_name=KERNEL,
+                kernel_name="python3",
                 progress_bar=progress,
                 cwd=str(chapter.path.parent),
                 log_output=False,
-                extra_arguments=_KERNEL_ARGUMENTS,
+                kernel_manager_class=Kernel,
             )
-        except PapermillExecutionError as error:
-            return f"cell {error.cell_index + 1} raised {error.ename}: {_one_line(error.evalue)}"
+        except PapermillExecutionError:
+            return None
         except DeadKernelError:
             return "its kernel died or was killed (often for want of memory)"
         except RuntimeError as error:
             return f"its kernel could not run: {_one_line(str(error))}"
+        except OSError as error:
+            raise InputError(
+                f"{working.parent.parent} could not be written: {error.strerror or error}. "
+                "Free some space or choose another --out, then run again."
+            ) from error
     return None
 
 
@@ -210,11 +250,14 @@ def _for_the_kernel(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _kernel_environment() -> Iterator[None]:
+def _kernel_environment(root: Path) -> Iterator[None]:
     """Give the kernel absolute folders, for it starts in the notebook's and not in ours, and no wish for widgets."""
-    before = {name: os.environ.get(name) for name in (*_FOLDER_VARIABLES, _WARNINGS_VARIABLE)}
+    before = {name: os.environ.get(name) for name in (*_FOLDER_VARIABLES, _WARNINGS_VARIABLE, _PATH, ROOT_VARIABLE)}
     os.environ.update({name: str(Path(value).resolve()) for name in _FOLDER_VARIABLES if (value := before[name])})
+    if path := before[_PATH]:
+        os.environ[_PATH] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
     os.environ[_WARNINGS_VARIABLE] = ",".join(filter(None, [before[_WARNINGS_VARIABLE], _NO_WIDGETS]))
+    os.environ[ROOT_VARIABLE] = str(root.resolve())
     try:
         yield
     finally:

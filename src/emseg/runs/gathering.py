@@ -10,6 +10,7 @@ the first would count twice once they are committed, the second only show that t
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
@@ -20,7 +21,7 @@ from emseg.errors import InputError
 from emseg.files import find_root, read_json, write_atomically
 from emseg.runs.digest import code_digests, data_state
 from emseg.runs.project import Chapter, list_chapters
-from emseg.runs.session import Run
+from emseg.runs.session import DataUse, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,8 +48,19 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def read_records(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records below `folder`, in the order of their paths; a missing folder has none."""
-    return (read_record(path) for path in sorted(folder.rglob("*.json")))
+    """Yield the records below `folder`, in the order of their paths; a missing folder has none.
+
+    Below `_build` a file that is no record, half of one or of another program, is reported on stderr and skipped.
+    """
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            record = read_record(path)
+        except InputError as error:
+            if MATRIX_FOLDER.parts[0] not in path.parts:
+                raise
+            print(f"emseg: skipped {error}", file=sys.stderr)
+        else:
+            yield record
 
 
 def validate_record(record: Any, source: str = "the run record") -> None:
@@ -99,8 +111,9 @@ def records_frame(records: str | Iterable[Mapping[str, Any]], root: Path | None 
     chapters = {record["chapter"] for record in gathered}
     today = {chapter.name: code_digests(chapter) for chapter in list_chapters(root) if chapter.name in chapters}
     rows = {record["run_id"]: _row(record, today.get(record["chapter"])) for record in gathered}
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    values = {column: [row.get(column, math.nan) for row in rows.values()] for column in sorted(columns, key=_by_level)}
+    found = dict.fromkeys(column for row in rows.values() for column in row)
+    columns = sorted(found, key=lambda column: ("run", "parameters", "metrics").index(column[0]))
+    values = {column: [row.get(column, math.nan) for row in rows.values()] for column in columns}
     return pd.DataFrame(values, index=list(rows), columns=pd.MultiIndex.from_tuples(values) if values else None)
 
 
@@ -108,23 +121,14 @@ def report_gathered(run: Run, records: Iterable[Mapping[str, Any]]) -> None:
     """Note the data sets of the gathered records in a run, each once, and how many records there are."""
     gathered = list(records)
     uses = {(use["name"], use["fingerprint"]): use for record in gathered for use in record["data"]}
-    for use in uses.values():
-        run.uses(
-            use["name"],
-            kind=use["kind"],
-            fingerprint=use["fingerprint"],
-            n_images=use.get("n_images"),
-            pixel_size_nm=use.get("pixel_size_nm"),
-        )
+    run.data += [DataUse(**use) for use in uses.values()]
     run.metric("n_runs", len(gathered), n=max(1, len(gathered)), label="Run records gathered")
 
 
 def _row(record: Mapping[str, Any], today: Mapping[str, str] | None) -> dict[tuple[str, str], Any]:
     kinds = sorted({use["kind"] for use in record["data"]})
     of_run = {
-        "chapter": record["chapter"],
-        "profile": record["profile"],
-        "finished": record["finished"],
+        **{name: record[name] for name in ("chapter", "profile", "finished")},
         "seed": record["seeds"][0] if record["seeds"] else None,
         "data": "+".join(use["name"] for use in record["data"]) or "none",
         "data_kind": "+".join(kinds) or "none",
@@ -132,12 +136,8 @@ def _row(record: Mapping[str, Any], today: Mapping[str, str] | None) -> dict[tup
         "record": record,
     }
     metrics = {name: metric["value"] for name, metric in record["metrics"].items()}
-    levels = (("run", of_run), ("parameters", record["parameters"]), ("metrics", metrics))
-    return {(level, name): value for level, values in levels for name, value in values.items()}
-
-
-def _by_level(column: tuple[str, str]) -> int:
-    return ("run", "parameters", "metrics").index(column[0])
+    levels = {"run": of_run, "parameters": record["parameters"], "metrics": metrics}
+    return {(level, name): value for level, values in levels.items() for name, value in values.items()}
 
 
 @cache

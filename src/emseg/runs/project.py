@@ -24,20 +24,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import nbformat
-import yaml
+from pydantic import Field
 
+from emseg.checks import Count, Items, validated
 from emseg.errors import InputError, UsageError, suggest
-from emseg.runs.parameters import Parameter, read_parameters_of, resolve
+from emseg.files import decoding
+from emseg.runs.parameters import Parameter, load_mapping, read_parameters_of, resolve
 
-DEFAULT_PROFILE = "laptop"
 SEED = "seed"
 _PROFILES = ("smoke", "laptop", "lab", "gpu", "paper")  # by cost
-_PROFILE_KEYS = {"purpose", "chapters", "matrices"}
-_CHAPTER_KEYS = {"parameters", "expected_minutes"}
-_MATRIX_KEYS = {"chapter", "seeds", "parameters", "blocks"}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,8 @@ class Chapter:
 
     def read(self) -> Any:
         """Return the notebook (nbformat version 4); raises `InputError` for a file that is not one."""
-        try:
+        with decoding(self.path, "notebook", repair=f"Restore book/{self.name}.ipynb."):
             return nbformat.read(self.path, as_version=4)
-        except (ValueError, OSError) as error:
-            raise InputError(
-                f"the notebook of chapter {self.name} cannot be read ({error}). Restore book/{self.name}.ipynb."
-            ) from None
 
     def parameters(self) -> dict[str, Parameter]:
         """Return the declared parameters, in order; raises `InputError` where the notebook declares them wrongly."""
@@ -91,7 +86,7 @@ def find_chapter(root: Path, name: str) -> Chapter:
     raise UsageError(f"unknown chapter {name!r}; the chapters are: {', '.join(chapters)}.{suggest(wanted, chapters)}")
 
 
-@dataclass(frozen=True)
+@validated
 class ChapterProfile:
     """What one profile says of one chapter; `expected_minutes` is on two cores, or one GPU for gpu and paper."""
 
@@ -109,20 +104,18 @@ class MatrixRun:
     parameters: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@validated
 class Matrix:
     """One chapter, to be run for every combination of the values in each block, at several seeds."""
 
     name: str
     chapter: str
-    blocks: tuple[Mapping[str, tuple[Any, ...]], ...]
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    seeds: int = 1
+    blocks: Annotated[Items[dict[str, Annotated[list[Any], Field(min_length=1)]]], Field(min_length=1)]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    seeds: Count = 1
 
     def with_seeds(self, seeds: int) -> "Matrix":
         """Return the same matrix with another number of seeds."""
-        if seeds < 1:
-            raise UsageError(f"a matrix needs at least one seed; got seeds={seeds}.")
         return replace(self, seeds=seeds)
 
     def runs(self, root: Path, profile_parameters: Mapping[str, Any]) -> list[MatrixRun]:
@@ -156,15 +149,6 @@ class Profile:
     chapters: dict[str, ChapterProfile]
     matrices: dict[str, Matrix] = field(default_factory=dict)
 
-    def matrix(self, name: str) -> Matrix:
-        """Return the matrix called `name`; an unknown name is a `UsageError`."""
-        if name not in self.matrices:
-            known = ", ".join(self.matrices) or "none"
-            raise UsageError(
-                f"profile {self.name} has no matrix {name!r}; it has: {known}.{suggest(name, self.matrices)}"
-            )
-        return self.matrices[name]
-
     def of(self, chapter: str) -> ChapterProfile:
         """Return what the profile says of `chapter`, empty if nothing."""
         return self.chapters.get(chapter, ChapterProfile())
@@ -187,58 +171,26 @@ def load_profile(root: Path, name: str) -> Profile:
     if name not in names:
         raise UsageError(f"unknown profile {name!r}; the profiles are: {', '.join(names)}.{suggest(name, names)}")
     content = load_mapping(root / "book" / "profiles" / f"{name}.yaml")
-    _refuse_unknown(content, _PROFILE_KEYS, f"profile {name}")
-    chapters = {}
-    for chapter, entry in (content.get("chapters") or {}).items():
-        _refuse_unknown(entry, _CHAPTER_KEYS, f"profile {name}, chapter {chapter}")
-        chapters[str(chapter)] = ChapterProfile(dict(entry.get("parameters") or {}), entry.get("expected_minutes"))
-    matrices = {
-        str(matrix): parse_matrix(str(matrix), entry, f"profile {name}")
-        for matrix, entry in (content.get("matrices") or {}).items()
-    }
-    return Profile(name, str(content.get("purpose", "")), chapters, matrices)
+    if unknown := content.keys() - {"purpose", "chapters", "matrices"}:
+        raise InputError(f"profile {name} has the unknown key {min(unknown)!r}; allowed: purpose, chapters, matrices.")
+    chapters, matrices = (content.get(key) or {} for key in ("chapters", "matrices"))
+    return Profile(
+        name,
+        str(content.get("purpose", "")),
+        {key: _build(ChapterProfile, entry, f"profile {name}, chapter {key}") for key, entry in chapters.items()},
+        {key: parse_matrix(key, entry, f"profile {name}") for key, entry in matrices.items()},
+    )
 
 
 def parse_matrix(name: str, content: Any, where: str) -> Matrix:
     """Return the matrix that a profile's entry describes; raises `InputError` for anything else."""
-    where = f"{where}, matrix {name}"
-    if not isinstance(content, dict) or not set(content) <= _MATRIX_KEYS or not (content.keys() >= {"chapter"}):
-        content = {}
-    if not content.get("chapter") or not content.get("blocks"):
-        raise InputError(
-            f"{where} must be a mapping with the keys chapter and blocks, and perhaps seeds and parameters."
-        )
-    for block in content["blocks"]:
-        if not isinstance(block, dict) or not all(isinstance(values, list) and values for values in block.values()):
-            raise InputError(f"{where}: a block gives each parameter a list of values; got {block!r}.")
-    seeds = content.get("seeds", 1)
-    if not isinstance(seeds, int) or seeds < 1:
-        raise InputError(f"{where}: seeds must be a number from 1; got {seeds!r}.")
-    blocks = tuple({str(key): tuple(values) for key, values in block.items()} for block in content["blocks"])
-    return Matrix(name, str(content["chapter"]), blocks, dict(content.get("parameters") or {}), seeds)
+    return _build(Matrix, content, f"{where}, matrix {name}", name=name)
 
 
-def load_mapping(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; anything else raises `InputError` with the file's name."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"no such file: {path}.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a directory; a YAML file is needed.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(content, dict | None):
-        raise InputError(f"{path.name} must hold a mapping of names to values; got a {type(content).__name__}.")
-    return content or {}
-
-
-def _refuse_unknown(content: Any, allowed: set[str], where: str) -> None:
+def _build(kind: type[T], content: Any, where: str, **more: Any) -> T:
     if not isinstance(content, dict):
-        raise InputError(f"{where} must be a mapping with the keys {', '.join(sorted(allowed))}; got {content!r}.")
-    for key in content:
-        if key not in allowed:
-            raise InputError(
-                f"{where} has the unknown key {key!r}; allowed: {', '.join(sorted(allowed))}."
-                + suggest(str(key), allowed)
-            )
+        raise InputError(f"{where} must be a mapping of names to values; got {content!r}.")
+    try:
+        return kind(**content, **more)
+    except (UsageError, TypeError) as error:
+        raise InputError(f"{where}: {error}") from None

@@ -3,7 +3,7 @@
 A notebook makes one `Run`, reports each data set and each metric to it, and ends with the run as its last expression.
 That shows the numbers as a table, and carries them in the output's metadata (`METADATA_KEY`) into the executed
 notebook, where `emseg run` finds them and writes the run record. The numbers therefore survive plain papermill, too,
-and no notebook writes a file itself.
+and no notebook writes a file itself. Making a `Run` checks the notebook's parameters, whoever set them.
 """
 
 import html
@@ -14,13 +14,15 @@ import platform
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emseg.checks import require_one_of
+from emseg.checks import plain, require_one_of
 from emseg.data import DATA_KINDS
 from emseg.errors import UsageError
+from emseg.files import find_root
 from emseg.training.memory_use import gpu_peak_memory_mib, host_peak_memory_mib
 from emseg.wording import as_html, format_number
 
@@ -75,6 +77,7 @@ class Run:
     """
 
     def __init__(self, chapter: str, *, seed: int | Sequence[int]) -> None:
+        _check_parameters()
         self.chapter = chapter
         self.seeds = [int(seed)] if isinstance(seed, int) else [int(one) for one in seed]
         self.data: list[DataUse] = []
@@ -109,9 +112,8 @@ class Run:
         if name in self.metrics:
             raise UsageError(f"each metric is reported once; {name!r} came twice. Give the second its own name.")
         bounds = None if interval is None else (float(interval[0]), float(interval[1]))
-        self.metrics[name] = Metric(
-            float(value), unit, int(n), label, None if spread is None else float(spread), bounds
-        )
+        sd = None if spread is None else float(spread)
+        self.metrics[name] = Metric(float(value), unit, int(n), label, sd, bounds)
 
     @property
     def data_kinds(self) -> list[str]:
@@ -122,9 +124,10 @@ class Run:
         """Return what the run record takes from the notebook, as JSON-ready values."""
         return {
             "chapter": self.chapter,
+            "process": _process(self.chapter),
             "seeds": self.seeds,
             "data": [asdict(use) for use in self.data],
-            "metrics": {name: _plain(metric) for name, metric in self.metrics.items()},
+            "metrics": {name: plain(metric) for name, metric in self.metrics.items()},
             "environment": describe_environment(),
             "peak_memory": peak_memory_mib(),
         }
@@ -146,7 +149,7 @@ def describe_environment() -> dict[str, Any]:
         "cuda": torch.version.cuda if torch else None,
         "device": torch.cuda.get_device_name() if torch else cpu_name(),
         "device_kind": "cuda" if torch else "cpu",
-        "cores": available_cores(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,  # allowed
     }
 
 
@@ -154,13 +157,6 @@ def peak_memory_mib() -> dict[str, float | None]:
     """Return the largest resident memory of this process and the largest allocation on its GPU, in MiB."""
     gpu = gpu_peak_memory_mib()
     return {"host": round(host_peak_memory_mib(), 1), "gpu": None if gpu is None else round(gpu, 1)}
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use (not how many the machine has)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cpu_name() -> str:
@@ -173,6 +169,25 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def _check_parameters() -> None:
+    """Refuse, inside IPython, values of the notebook's parameters that their declarations do not allow."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        from emseg.runs.parameters import check_namespace
+
+        check_namespace(shell.user_ns.get("In", ()), shell.user_ns)
+
+
+def _process(chapter: str) -> dict[str, Any] | None:
+    """Return the facts by which `emseg run` recognizes this process; None for a notebook that is not in a book."""
+    from emseg.runs.digest import process_facts
+
+    try:
+        return process_facts(find_root(), chapter)
+    except ValueError:
+        return None
+
+
 def _torch_with_gpu() -> Any:
     torch = sys.modules.get("torch")
     return torch if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None
@@ -181,17 +196,9 @@ def _torch_with_gpu() -> Any:
 def _versions() -> dict[str, str]:
     found = {}
     for name in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
-
-
-def _plain(metric: Metric) -> dict[str, Any]:
-    plain = asdict(metric)
-    plain["interval"] = None if metric.interval is None else list(metric.interval)
-    return plain
 
 
 def _uncertainty(metric: Metric) -> str:
@@ -201,14 +208,10 @@ def _uncertainty(metric: Metric) -> str:
 
 
 def _rows(run: Run) -> list[tuple[str, str, str, str]]:
+    unit = {name: "" if one.unit == "1" else f" {one.unit}" for name, one in run.metrics.items()}
     return [
-        (
-            metric.label,
-            format_number(metric.value) + ("" if metric.unit == "1" else f" {metric.unit}"),
-            _uncertainty(metric),
-            str(metric.n),
-        )
-        for metric in run.metrics.values()
+        (one.label, format_number(one.value) + unit[name], _uncertainty(one), str(one.n))
+        for name, one in run.metrics.items()
     ]
 
 
@@ -227,11 +230,10 @@ def _as_html(run: Run) -> str:
         f"<td>{as_html(uncertainty)}</td><td>{n}</td></tr>"
         for label, value, uncertainty, n in _rows(run)
     )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Quantity", "Value", "Spread or interval", "n"))
     return (
         f'<details class="emseg-numbers"><summary>All {len(run.metrics)} numbers of this run</summary>'
         '<div class="emseg-table" tabindex="0"><table class="emseg-metrics">'
         f"<caption>Data: {html.escape(_data_sentence(run))}.</caption>"
-        '<thead><tr><th scope="col">Quantity</th><th scope="col">Value</th>'
-        '<th scope="col">Spread or interval</th><th scope="col">n</th></tr></thead>'
-        f"<tbody>{body}</tbody></table></div></details>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></details>"
     )

@@ -18,8 +18,8 @@ import nbformat
 
 from emseg.errors import InputError
 from emseg.files import write_atomically, write_json
-from emseg.runs.digest import library_digest
-from emseg.runs.execute import RunFiles, git_state, timestamp
+from emseg.runs.digest import git_state, library_digest
+from emseg.runs.execute import RunFiles, timestamp
 from emseg.runs.gathering import RESULTS_FOLDER, read_record
 from emseg.runs.parameters import PARAMETERS_TAG
 from emseg.runs.project import Chapter, find_chapter, list_chapters
