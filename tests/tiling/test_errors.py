@@ -1,5 +1,7 @@
 """What cannot be done is refused in one sentence, before long work or at the first tile that does not fit."""
 
+import resource
+
 import numpy as np
 import pytest
 import torch
@@ -172,3 +174,14 @@ def test_an_output_file_is_opened_again_and_never_overwritten(tmp_path) -> None:
 
 def _unreached(tiles: torch.Tensor) -> torch.Tensor:
     raise AssertionError("the network was called")
+
+
+def test_an_output_that_the_disk_cannot_hold_is_told_before_anything_is_predicted(tmp_path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"out\.npy could not be written: .*\. Free some space or choose another"):
+            open_output(tmp_path / "out.npy", GRID, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())

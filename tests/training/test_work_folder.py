@@ -1,6 +1,7 @@
 """The folder of a training: one training each, rows up to the checkpoint, files that are whole or absent."""
 
 import json
+import resource
 
 import pytest
 import torch
@@ -62,19 +63,6 @@ def test_a_checkpoint_of_something_else_names_what_it_lacks(tmp_path):
         work_folder.read_checkpoint(tmp_path)
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_says_that_the_training_resumes(tmp_path, monkeypatch):
-    work_folder.write_checkpoint(tmp_path, CHECKPOINT)
-
-    def full(content, path):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(InputError, match=r"No space left on device\. Free some space and run again"):
-        work_folder.write_checkpoint(tmp_path, {**CHECKPOINT, "step": 3})
-    assert work_folder.read_checkpoint(tmp_path)["step"] == 2
-    assert [path.name for path in tmp_path.iterdir()] == [work_folder.CHECKPOINT]
-
-
 def test_losses_are_written_in_groups_and_one_that_is_not_finite_is_named(tmp_path):
     curves = work_folder.CurveWriter(tmp_path, interval=2)
     assert not curves.note(1, 0.1, 1e-3, {"loss": torch.tensor(2.0), "part": 1.0})
@@ -84,3 +72,29 @@ def test_losses_are_written_in_groups_and_one_that_is_not_finite_is_named(tmp_pa
     curves.note(3, 0.3, 1e-3, {"loss": torch.tensor(float("inf")), "part": 0.0})
     with pytest.raises(UsageError, match="the loss must stay finite; it was inf at step 3"):
         curves.write()
+
+
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond 100 kB, as on a full disk; torch and safetensors then raise errors of their own."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "weights.safetensors", "curves.csv"])
+def test_a_full_disk_is_told_with_the_file_and_what_to_do(tmp_path, full_disk, name):
+    large, rows = {"w": torch.zeros(500, 500)}, [{"step": step, "loss": 0.5} for step in range(20_000)]
+    work_folder.write_checkpoint(tmp_path, CHECKPOINT)
+    write = {
+        "checkpoint.pt": lambda: work_folder.write_checkpoint(tmp_path, large),
+        "weights.safetensors": lambda: work_folder.finish(tmp_path, large, {}),
+        "curves.csv": lambda: work_folder.append_rows(tmp_path / "curves.csv", rows),
+    }[name]
+    with pytest.raises(InputError, match=rf"{name} could not be written: .*\. Free some space and run again: the tra"):
+        write()
+    kept = work_folder.read_checkpoint(tmp_path)
+    assert kept is not None
+    assert kept["step"] == CHECKPOINT["step"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"checkpoint.pt", "curves.csv"}

@@ -8,6 +8,7 @@ float16 values as they are, and as uint8 probabilities p in [0, 1] as round(255 
 top; chunks as wide as the image and a row of tiles high are written fastest.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -100,12 +101,22 @@ def cut_tiles(band: Band, grid: TileGrid, first: int, stop: int) -> TileBatch:
 def open_output(path: str | Path, grid: TileGrid, n_classes: int, dtype: str = "float16") -> np.memmap[Any, Any]:
     """Return the .npy file at `path` as a memory map for the mosaic: the existing one, or a new one.
 
-    Raises InputError where the existing file is not such an array: nothing is overwritten.
+    Raises InputError where the existing file is not such an array, as nothing is overwritten, or space is lacking.
     """
     path, shape = Path(path), (n_classes, grid.height, grid.width)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+            if hasattr(os, "posix_fallocate"):  # a full disk is found now: in the middle it would end the process
+                with path.open("rb+") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise InputError(
+                f"{path} could not be written: {error.strerror or error}. Free some space or choose another folder."
+            ) from error
+        return made
     try:
         out = np.lib.format.open_memmap(path, mode="r+")
     except (ValueError, OSError) as error:

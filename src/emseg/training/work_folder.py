@@ -11,9 +11,9 @@ Every file is replaced in one step. Rows of the curves that are newer than the c
 """
 
 import csv
+import io
 import json
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from emseg.errors import InputError, UsageError
-from emseg.files import atomic_path, digest_of_file, read_json, write_json
+from emseg.files import atomic_path, digest_of_file, read_json, write_atomically, write_json
 
 SETTINGS, CURVES, VALIDATION = "settings.json", "curves.csv", "validation.csv"
 CHECKPOINT, WEIGHTS, FINISHED = "checkpoint.pt", "weights.safetensors", "finished.json"
@@ -64,30 +64,29 @@ def read_checkpoint(work_dir: Path) -> dict[str, Any] | None:
         return None
     try:
         kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"step", "seconds", "network", "optimizer"} - set(kept)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # torch's own sentence advises to run the file's program
         what = type(error).__name__
         raise InputError(f"{path} is no checkpoint of a training ({what}). Remove it to start again.") from None
-    if missing:
+    if missing := {"step", "seconds", "network", "optimizer"} - set(kept if isinstance(kept, dict) else ()):
         raise InputError(f"{path} is no checkpoint of a training: it lacks {', '.join(sorted(missing))}. Remove it.")
     return kept
 
 
 def write_checkpoint(work_dir: Path, checkpoint: Mapping[str, Any]) -> None:
     """Replace the checkpoint by one with all that the next step depends on."""
-    with atomic_path(work_dir / CHECKPOINT, repair=_REPAIR) as path:
-        torch.save(dict(checkpoint), path)
+    content = io.BytesIO()  # torch would turn a full disk into an error of its own that names no file
+    torch.save(dict(checkpoint), content)
+    write_atomically(work_dir / CHECKPOINT, content.getvalue(), repair=_REPAIR)
 
 
 def finish(
     work_dir: Path, weights: Mapping[str, Tensor], took: Mapping[str, Any], header: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Write the weights, mark the training as finished, drop the checkpoint; return what `read_finished` will."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with atomic_path(work_dir / WEIGHTS, repair=_REPAIR) as path:
-        save_file(tensors, path, metadata=dict(header or {}))
+    write_atomically(work_dir / WEIGHTS, save(tensors, metadata=dict(header or {})), repair=_REPAIR)
     finished = {**took, "weights_sha256": digest_of_file(work_dir / WEIGHTS)}
     write_json(work_dir / FINISHED, finished, repair=_REPAIR)
     (work_dir / CHECKPOINT).unlink(missing_ok=True)
@@ -104,11 +103,14 @@ def append_rows(path: Path, rows: Rows) -> None:
     """Append rows to a CSV file, with the column names before the first."""
     if not rows:
         return
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        if not path.stat().st_size:
-            writer.writeheader()
-        writer.writerows(rows)
+    try:
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            if not path.stat().st_size:
+                writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise InputError(f"{path} could not be written: {error.strerror or error}. {_REPAIR}") from error
 
 
 def read_columns(path: Path) -> Columns:

@@ -29,6 +29,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from numpy.typing import NDArray
 
 from emseg.checks import changed
 from emseg.errors import InputError, UsageError, suggest
@@ -42,16 +43,17 @@ Polarity = Literal["dark", "bright"]
 Kind = Literal["label", "lossy label", "probability map", "constant image"]
 MAX_FRACTION = 0.5  # of membrane in an unsuspicious prediction, of middle greys in a probability map
 INVERTED_BELOW = -0.3
+_RAW_DEVIATION = 25.0  # of 255 greys; micrographs have 30 to 60
 _ROUNDING = 1e-5  # a probability may exceed 0 to 1 by this much
 _BAND_ROWS = 256
 
 
 class Prediction(NamedTuple):
-    """`probability` of membrane, or its mask; `kind`: what the file holds; `middle`: fraction between 1/4 and 3/4."""
+    """`probability` of membrane, or its mask; `kind`: what the file holds; `looks_raw`: it may be the image itself."""
 
     probability: Bool[np.ndarray, "row column"] | UInt8[np.ndarray, "row column"] | Float[np.ndarray, "row column"]
     kind: Kind
-    middle: float = 0.0
+    looks_raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def read_prediction(path: Path, polarity: Polarity, page: int | None = None) -> 
         if kind == "probability map" and not counts[LOSSY_RANGE + 1 : 255 - LOSSY_RANGE].any():
             kind = "lossy label"
         probability = np.subtract(255, image, out=image if image.flags.writeable else None) if dark else image
-        return Prediction(np.ascontiguousarray(probability), kind, float(counts[64:192].sum() / image.size))
+        return Prediction(np.ascontiguousarray(probability), kind, kind == "probability map" and _looks_raw(counts))
     if image.dtype.kind != "f":
         raise InputError(
             f"{path} must be 8-bit or float in 0 to 1, because its pixels are integers ({image.dtype.name}) that do "
@@ -109,8 +111,16 @@ def read_prediction(path: Path, polarity: Polarity, page: int | None = None) -> 
             "Apply the sigmoid, or divide by 255."
         )
     image = np.clip(image, 0, 1, dtype=image.dtype.newbyteorder("="))
-    middle = np.count_nonzero(np.abs(image - 0.5) < 0.25) / image.size
-    return Prediction(np.subtract(1, image, dtype=image.dtype) if dark else image, kind, middle)
+    counts = np.histogram(image[::4, ::4], 256, (0, 1))[0]  # a sixteenth of the pixels tells
+    return Prediction(np.subtract(1, image, dtype=image.dtype) if dark else image, kind, _looks_raw(counts))
+
+
+def _looks_raw(counts: NDArray[np.int64]) -> bool:
+    """Whether most greys are in the middle, as in a micrograph, and spread wider than a hesitant network's outputs."""
+    levels = np.arange(256)
+    mean = np.average(levels, weights=counts)
+    deviation = np.sqrt(np.average((levels - mean) ** 2, weights=counts))
+    return bool(counts[64:192].sum() > MAX_FRACTION * counts.sum() and deviation > _RAW_DEVIATION)
 
 
 def competition_scores(predicted: Mask, truth: Mask, path: Path, polarity: Polarity, page: int | None) -> ClassScores:
@@ -245,7 +255,7 @@ def score_pairs(
             with ThreadPoolExecutor(1) as pool:
                 reading = pool.submit(read_prediction, pair.prediction, polarity, pair.page)
                 truth = read_label(pair.truth, dark=truth_polarity == "dark", page=pair.page)
-                predicted, kind, middle = reading.result()
+                predicted, kind, looks_raw = reading.result()
             if predicted.shape != truth.shape:
                 sizes = [f"{shape[0]} x {shape[1]}" for shape in (predicted.shape, truth.shape)]
                 raise InputError(
@@ -267,8 +277,7 @@ def score_pairs(
                         reason = f"it has under {COMPETITION_RATIO:g} pixels of background per pixel of membrane"
                     raise InputError(f"{pair.prediction} would be refused by the competition: {reason}.")
                 competition = competition_scores(mask, truth, pair.truth, truth_polarity, pair.page)
-            raw = kind == "probability map" and middle > MAX_FRACTION
-            yield Result(pair, kind, comparison, competition=competition, looks_raw=raw)
+            yield Result(pair, kind, comparison, competition=competition, looks_raw=looks_raw)
         except InputError as error:
             yield Result(pair, kind, problem=str(error))
 
