@@ -12,7 +12,6 @@ Source: mmdet's `predict`, with the thresholds of the detector's design.
 """
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from emseg.files import read_json, write_atomically
 from emseg.training.devices import AUTOCAST_DTYPES
 from emseg.wafer.formats.benchmark_folder import open_benchmark
 from emseg.wafer.formats.coco import CocoSet
+from emseg.wafer.scores.coco_masks import decoded
 from emseg.wafer.splits import VALIDATION
 
 BATCH_SIZE = 4
@@ -60,14 +60,7 @@ class Detections:
 
     def mask(self, place: int) -> Bool[np.ndarray, "height width"]:
         """Return the mask of the detection at a place in the list."""
-        with warnings.catch_warnings():  # pycocotools 2.0 hands NumPy 2 an array in an older way
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return np.asarray(rle_masks.decode(self.masks[place]), dtype=bool)
-
-    def above(self, score: float) -> "Detections":
-        """Return the detections of at least this score."""
-        n = int((self.scores >= score).sum())
-        return Detections(self.height, self.width, self.boxes[:n], self.scores[:n], self.labels[:n], self.masks[:n])
+        return decoded(self.masks[place])
 
     def coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
         """Return the detections as COCO's results format has them; `category_ids` go with the labels."""
