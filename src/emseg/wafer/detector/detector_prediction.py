@@ -119,9 +119,8 @@ def predict_folder(
     require_tiles(coco, image_folder, _n_channels(model))
     tiles = (_read_tile(image_folder / image.file_name) for image in coco.images)
     found = predict(model, tiles, batch_size=batch_size, scale=scale, precision=precision)
-    categories = sorted(int(entry["id"]) for entry in read_json(coco.path)["categories"])
     pairs = zip(coco.images, found, strict=True)
-    return [entry for image, detections in pairs for entry in detections.coco(image.id, categories)]
+    return [entry for image, detections in pairs for entry in detections.coco(image.id, coco.category_ids)]
 
 
 def write_detections(results: Sequence[Mapping[str, Any]], path: str | Path) -> None:

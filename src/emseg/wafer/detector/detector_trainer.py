@@ -74,7 +74,7 @@ def train_detector(
     """
     work_dir, world_size = Path(work_dir), int(os.environ.get("WORLD_SIZE", "1"))
     device = require_device(plan.device, 1, plan.precision)
-    work_dir.mkdir(parents=True, exist_ok=True)
+    work_dir.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(work_dir.parent / ".coco.lock"):  # of torchrun's processes the first rewrites, the others wait for it
         benchmark = own_benchmark(folder, work_dir.parent / "coco")
     settings = {
@@ -97,6 +97,7 @@ def train_detector(
     )
     if int(os.environ.get("RANK", "0")) == 0:
         work_folder.begin(work_dir, settings, resume=resume)
+    work_dir.mkdir(parents=True, exist_ok=True)
     tiles = "smaller tiles" if plan.scale is None else f"a smaller scale (now {plan.scale})"
     precision = "" if plan.precision == "bf16" else ", or precision='bf16'"
     repair = f"Use a smaller batch_size (now {plan.batch_size}), {tiles}{precision}."

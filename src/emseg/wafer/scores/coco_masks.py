@@ -72,7 +72,7 @@ class Truth:
 def read_truth(source: TruthSource) -> Truth:
     """Return the checked truth; raises `InputError` that names the first entry which cannot be used."""
     content = read_json(source) if isinstance(source, str | Path) else source
-    lists = coco_entries(content, str(source) if isinstance(source, str | Path) else "the truth")
+    lists, _ = coco_entries(content, str(source) if isinstance(source, str | Path) else "the truth")
     images, categories = sorted(lists["images"], key=lambda one: int(one["id"])), lists["categories"]
     image_at, label_at = ({one["id"]: place for place, one in enumerate(entries)} for entries in (images, categories))
     sizes = [(int(one["height"]), int(one["width"])) for one in images]
