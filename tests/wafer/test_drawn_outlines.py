@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import pytest
 import roifile
-from PIL import Image
+from PIL import ExifTags, Image
 from pycocotools import mask as rle_masks
 
 from emseg.cli import main
 from emseg.errors import InputError
 from emseg.sections import WaferSections
 from emseg.wafer import Tiling, open_benchmark, plan_tiles, read_annotated_wafer
+from emseg.wafer.detector.detector_prediction import _read_tile, require_tiles
 from emseg.wafer.formats import own_benchmark, read_coco, read_magc, write_magc
 from emseg.wafer.formats.outlines import outline_of_mask
 
@@ -199,6 +200,37 @@ def test_labels_of_ones_own_become_the_classes_in_alphabetical_order(tmp_path: P
     shapes = {**POLYGON, "label": "good"}, {**POLYGON, "label": "fold"}
     found = read_annotated_wafer(*save(tmp_path, labelme(*shapes)))[1].class_names
     assert found == ("good", "incomplete", "fold", "damaged")
+
+
+def rotated(folder: Path, orientation: int) -> Path:
+    """A JPEG that is stored otherwise than every viewer shows it."""
+    stored = {2: np.fliplr, 3: lambda image: np.rot90(image, 2), 6: lambda image: np.rot90(image, 1)}[orientation]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(stored(drawn()))).save(folder / "wafer.jpg", exif=exif, quality=95)
+    return folder / "wafer.jpg"
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6])
+def test_outlines_lie_on_the_pixels_that_every_viewer_shows(orientation: int, tmp_path: Path) -> None:
+    """In figures, cutting, training (mmdet's reader) and prediction alike."""
+    path = rotated(tmp_path / "user" / "images" / "train", orientation)
+    rotated(tmp_path / "user" / "images" / "val", orientation)
+    _, annotations = save(tmp_path, labelme(POLYGON, {**POLYGON, "points": Q}))
+    image, _ = read_annotated_wafer(path, annotations)
+    content = coco() | {"images": [{"id": 1, "file_name": "wafer.jpg", "height": HEIGHT, "width": WIDTH}]}
+    (tmp_path / "user" / "annotations").mkdir()
+    for part in ("train", "val"):
+        (tmp_path / "user" / "annotations" / f"{part}.json").write_text(json.dumps(content))
+    own = own_benchmark(tmp_path / "user", tmp_path / "own")
+    files = own.split("given")
+    trained_on = files.train_images / own.read("given", "train").images[0].file_name
+    given = open_benchmark(tmp_path / "user")
+    require_tiles(given.read("given", "train"), given.split("given").train_images, 1)
+    seen = [image, cv2.imread(str(trained_on), cv2.IMREAD_GRAYSCALE), _read_tile(path, 1), _read_tile(path, 3)]
+    for pixels in seen:
+        assert np.abs(pixels.astype(int) - drawn()).mean() < 3
 
 
 BOXES = {
