@@ -282,7 +282,7 @@ def mask_scoring_target(
     `logits` are the predicted mask in a square proposal whose top left pixel is `corner`, one cell a pixel.
     """
     model: Any = build_design(DetectorDesign("ms_rcnn", 34, size="small"))
-    from mmdet.structures.mask import BitmapMasks  # after our parts, which prepare mmdet
+    from emseg.wafer.detector.mmdet_data import BitmapMasks  # type: ignore[attr-defined]  # takes seconds to import
 
     (row, column), side = corner, len(logits)
     box = torch.tensor([[column, row, column + side, row + side]])

@@ -115,7 +115,7 @@ def test_a_file_of_another_kind_is_named(content: str, message: str, tmp_path: P
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.json does not exist"):
         read_coco(tmp_path / "nowhere.json")
-    with pytest.raises(InputError, match="it is a directory"):
+    with pytest.raises(InputError, match="directory"):
         read_coco(tmp_path)
     (tmp_path / "latin.json").write_bytes('"é"'.encode("latin-1"))
     with pytest.raises(InputError, match=r"latin\.json is not valid JSON .*utf-8"):

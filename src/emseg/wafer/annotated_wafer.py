@@ -1,7 +1,7 @@
 """Reading a wafer: one 8-bit grey image, however large, with its annotations, whatever program they were drawn with.
 
     .magc (MagFinder, SBEMimage), .mass.json (napari-mass), COCO, labelme, VIA, QuPath's GeoJSON, ImageJ's regions,
-    YOLO's segmentation: recognized by their content (`emseg.wafer.formats.recognition`)
+    YOLO's segmentation: recognized by their content (`emseg.wafer.formats.outlines`)
 
 An uncompressed TIFF is memory-mapped, so its tiles are read as they are cut; any other file is decoded whole. 16-bit
 images are refused unless `grey_range` gives the greys that become black and white: no choice suits all microscopes.
@@ -31,8 +31,7 @@ from emseg.wafer.formats.coco import CocoSet, coco_document, read_coco
 from emseg.wafer.formats.drawn_outlines import read_geojson, read_imagej, read_labelme, read_via, read_yolo
 from emseg.wafer.formats.magc import read_magc, sections_from_magc
 from emseg.wafer.formats.mass_json import read_mass_json, sections_from_mass
-from emseg.wafer.formats.outlines import Faults, wafer_sections
-from emseg.wafer.formats.recognition import kind_of
+from emseg.wafer.formats.outlines import Faults, kind_of, wafer_sections
 from emseg.wafer.tiles import Tile, TileSection, require_same_size
 
 Wafer = tuple[UInt8[np.ndarray, "row column"], WaferSections]
@@ -77,10 +76,10 @@ def read_annotated_wafer(
         "via": lambda: read_via(path, image_path.name),
         "geojson": lambda: read_geojson(path),
         "imagej": lambda: read_imagej(path, class_names or SECTION_CLASSES),
-        "yolo": lambda: read_yolo(path, *image.shape, class_names),
+        "yolo": lambda: read_yolo(path, image.shape[0], image.shape[1], class_names),
     }[kind]()
     if drawn.size is not None:
-        require_same_size(image, WaferSections(name, *drawn.size, ()))
+        require_same_size(image, WaferSections(name, drawn.size[0], drawn.size[1], ()))
     return image, wafer_sections(drawn.outlines, path, class_names=class_names, notes=drawn.notes, **size)
 
 

@@ -4,8 +4,8 @@ The score of a detection is the probability of its class, between 0 and 1; Mask 
 overlap that it expects of its mask with the truth, a regression, so the product is clipped to [0, 1]. Detections are
 in order of decreasing score. Masks are run-length codes of pycocotools. Batches change detections by rounding alone.
 
-A tile is 8-bit grey as `emseg.images` reads it, or 8-bit RGB for a detector of three channels, rotated as in viewers, and
-as large as its annotations say. mmdet reads images by OpenCV, which accepts anything (16-bit images lose their
+A tile is 8-bit grey as `emseg.images` reads it, or 8-bit RGB for a detector of three channels, and as large as its
+annotations say. mmdet reads images by OpenCV, which accepts anything (16-bit images lose their
 lower bits, colour becomes grey), so files are checked before the first step, most from their headers.
 
 Source: mmdet's `predict`, with the thresholds of the detector's design.

@@ -24,8 +24,7 @@ import shapely
 
 from emseg.errors import InputError, suggest
 from emseg.files import read_json
-from emseg.wafer.formats.outlines import Faults, OutlineCheck, Parts, outline_of_mask, refuse_faults
-from emseg.wafer.formats.recognition import other_kind
+from emseg.wafer.formats.outlines import Faults, OutlineCheck, Parts, other_kind, outline_of_mask, refuse_faults
 from emseg.wafer.tiles import Tile, TilePlace, TileSection
 
 _COORDINATE_DIGITS = 3

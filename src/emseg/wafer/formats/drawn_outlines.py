@@ -27,8 +27,7 @@ from PIL import Image
 from emseg.errors import InputError
 from emseg.files import decoding, read_json
 from emseg.sections import UNSORTED_CLASS
-from emseg.wafer.formats.outlines import Outline, outline_of_mask
-from emseg.wafer.formats.recognition import other_kind
+from emseg.wafer.formats.outlines import Outline, other_kind, outline_of_mask
 
 _RECTANGLES = ("rectangle", "oriented_rectangle", "rotation")
 
@@ -170,7 +169,7 @@ def _yolo_names(path: Path) -> Iterator[str]:
 
 
 def _labelme_parts(what: str, path: Path, shape: Mapping[str, Any], kind: str) -> list[Any]:
-    points = shape.get("points")
+    points: Any = shape.get("points")
     with decoding(path, "labelme"):
         n_points = len(points) if isinstance(points, list) else 0
         if kind in _RECTANGLES and n_points not in (2, 4):

@@ -36,8 +36,7 @@ from jaxtyping import Float64
 from emseg.errors import InputError
 from emseg.files import decoding, write_atomically
 from emseg.sections import Section, WaferSections, as_polygon
-from emseg.wafer.formats.outlines import Faults, Outline, wafer_sections
-from emseg.wafer.formats.recognition import KINDS, kind_of
+from emseg.wafer.formats.outlines import KINDS, Faults, Outline, kind_of, wafer_sections
 
 Number = int | float
 Point = tuple[Number, ...]  # (x, y)

@@ -16,7 +16,7 @@ Source: https://github.com/SBEMimage/SBEMimage, array/example.
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,8 +24,7 @@ from emseg.errors import InputError
 from emseg.files import read_json, write_atomically
 from emseg.sections import WaferSections
 from emseg.wafer.formats.magc import UNKNOWN_ORDER, Number, Order, corners_of, numbered_sections, serial_order
-from emseg.wafer.formats.outlines import Faults, refuse_faults
-from emseg.wafer.formats.recognition import other_kind
+from emseg.wafer.formats.outlines import Faults, other_kind, refuse_faults
 
 MassPoint = Annotated[tuple[Number, ...], Field(min_length=2)]
 
@@ -108,5 +107,5 @@ def mass_from_sections(wafer: WaferSections) -> MassWafer:
     for place, section in enumerate(wafer.sections):
         corners, center, angle = corners_of(section)
         sections[str(place)] = MassSection(sample=MassShape(polygon=corners, center=center, angle=angle))
-    orders = {"serial_order": serial_order(wafer), "stage_order": UNKNOWN_ORDER}
+    orders: dict[str, Any] = {"serial_order": serial_order(wafer), "stage_order": UNKNOWN_ORDER}
     return MassWafer(source="emseg", sections=sections, landmarks={}, **orders)

@@ -1,4 +1,6 @@
-"""Outlines as any program's file holds them become sections: checked all at once, on request mended or left out.
+"""What the annotation files of all programs have in common: recognition, and the check of their outlines.
+
+A file is recognized by its content: extensions are shared, and changed by hand. All its outlines are checked at once:
 
     refuse    one error lists every fault of the file
     repair    an outline that crosses itself becomes the areas that it encloses; what encloses none is left out
@@ -8,6 +10,8 @@ Both say in a note what they did. Points are (x, y) in pixels, as all these prog
 several parts. Holes are filled: a section is what its outer border encloses.
 """
 
+import re
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +23,7 @@ from jaxtyping import Bool, Float64
 
 from emseg.checks import require_one_of
 from emseg.errors import InputError, suggest
+from emseg.files import decoding, read_json
 from emseg.sections import UNSORTED_CLASS, Section, WaferSections, as_polygon, require_polygon
 from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
 
@@ -26,6 +31,28 @@ Faults = Literal["refuse", "repair", "skip"]
 Parts = tuple[Float64[np.ndarray, "_ 2"], ...]
 N_SHOWN = 12
 ADVICE = "With --repair (faults='repair') outlines are mended, with --skip (faults='skip') left out."
+
+
+Kind = Literal["magc", "mass", "labelme", "coco", "via", "geojson", "imagej", "yolo"]
+KINDS: dict[Kind, str] = {
+    "magc": "a .magc file",
+    "mass": "a .mass.json file",
+    "labelme": "a labelme file",
+    "coco": "a COCO file",
+    "via": "a file of VIA",
+    "geojson": "a GeoJSON file, as of QuPath",
+    "imagej": "an ImageJ ROI file or archive",
+    "yolo": "a YOLO label file",
+}
+_FOREIGN = {
+    b"PK\3\4": "a ZIP archive without ImageJ regions. Unpack it and name the annotation file in it",
+    b"<": "XML (CVAT, Pascal VOC, Aperio). Export the annotations as COCO",
+    b"\x89PNG": "an image. Name the image first, then its annotations",
+    b"\xff\xd8\xff": "an image. Name the image first, then its annotations",
+    b"II*\0": "an image. Name the image first, then its annotations",
+    b"MM\0*": "an image. Name the image first, then its annotations",
+    b"\x89HDF": "HDF5 (ilastik, DeepLabCut). Export the annotations as COCO",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,3 +166,41 @@ def _mended(polygons: Parts, height: int, width: int) -> Parts:
     image = shapely.box(0, 0, height, width)
     kept = [one for one in pieces if one.geom_type == "Polygon" and one.area > 0 and one.intersects(image)]
     return tuple(as_polygon(shapely.get_coordinates(one.exterior)) for one in kept)
+
+
+def kind_of(path: Path) -> Kind:
+    """Return the kind of an annotation file; raises `InputError` that says what else it is."""
+    with decoding(path, "annotation"), path.open("rb") as file:
+        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        is_archive = start.startswith(b"PK") and any(name.endswith(".roi") for name in zipfile.ZipFile(file).namelist())
+    if start.startswith(b"Iout") or is_archive:
+        return "imagej"
+    if re.match(rb"\[[A-Za-z]|[#;]", start):
+        return "magc"
+    if re.fullmatch(rb"[0-9]+( +[0-9.eE+-]+){4,}\s*", start.split(b"\n")[0] + b"\n"):
+        return "yolo"
+    if start[:1] in (b"{", b"["):
+        document = read_json(path)
+        if (kind := json_kind(document)) is not None:
+            return kind
+    found = next((what for mark, what in _FOREIGN.items() if start.startswith(mark)), "none of them")
+    raise InputError(f"{path} must be {', '.join(KINDS.values())}; it is {found}.")
+
+
+def json_kind(document: Any) -> Kind | None:
+    """Return which program wrote a JSON document; None where it is none of those."""
+    if isinstance(document, list):
+        return "geojson" if document and isinstance(document[0], dict) and "geometry" in document[0] else None
+    if not isinstance(document, dict):
+        return None
+    keys: tuple[tuple[str, Kind], ...] = (("shapes", "labelme"), ("images", "coco"), ("sections", "mass"))
+    keys += (("features", "geojson"), ("geometry", "geojson"), ("_via_img_metadata", "via"))
+    entries = list(document.values())
+    is_via = bool(entries) and all(isinstance(one, dict) and "regions" in one and "filename" in one for one in entries)
+    return next((kind for key, kind in keys if key in document), "via" if is_via else None)
+
+
+def other_kind(document: Any, wanted: Kind) -> str:
+    """Return ", it is a labelme file" and the like, where a JSON document is of another kind than `wanted`."""
+    kind = json_kind(document)
+    return "" if kind in (None, wanted) else f"; it is {KINDS[kind]}"
