@@ -8,7 +8,6 @@ checkpoints of mmengine's Runner, are read with weights_only=True. A file that d
 """
 
 import logging
-import pickle
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from emseg.checks import require_count
 from emseg.errors import InputError, UsageError
-from emseg.files import atomic_path
+from emseg.files import decoding
 from emseg.wafer.detector.detector_design import DetectorDesign
 from emseg.wafer.detector.mmdet_config import Config, model_config
 
@@ -76,42 +75,14 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     import safetensors.torch
 
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"the weights must be a file; there is no {path}. Check the path.")
-    try:
+    with decoding(path, "weights", repair=f"Save the state dict alone, or use {SAFETENSORS}."):  # executes nothing
         if path.suffix == SAFETENSORS:
             return dict(safetensors.torch.load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"{path} must be a whole safetensors file; it cannot be read ({error}).") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path} must be a file of weights that torch can load with weights_only=True, which executes nothing; it "
-            f"cannot be read ({type(error).__name__}). Save the state dict alone, or use {SAFETENSORS}."
-        ) from None
     weights = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(f"{path} must have tensors by name; it does not. Save the state dict of the model.")
     return dict(weights)
-
-
-def save_weights(
-    model: nn.Module, path: Path | str, *, dtype: torch.dtype | None = None, notes: Mapping[str, str] | None = None
-) -> None:
-    """Write the state dict of `model` to a .safetensors file, with `notes` in its header.
-
-    `dtype` rounds floating-point weights: torch.float16 halves the file and keeps 11 significant bits.
-    """
-    import safetensors.torch
-
-    path = Path(path)
-    if path.suffix != SAFETENSORS:
-        raise UsageError(f"weights are written as {SAFETENSORS}; got {path.name!r}. Change the name.")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    if dtype is not None:
-        tensors = {name: one.to(dtype) if one.is_floating_point() else one for name, one in tensors.items()}
-    with atomic_path(path) as new:
-        safetensors.torch.save_file(tensors, new, metadata=dict(notes or {}))
 
 
 def load_weights(model: nn.Module, path: Path | str) -> None:
