@@ -40,7 +40,7 @@ from emseg.images import count_pages, image_size, read_gray
 from emseg.membrane.dataset.folder_set import read_statement
 from emseg.membrane.dataset.labels import read_label
 from emseg.membrane.networks import NetworkDesign, build_network, load_network, save_network
-from emseg.membrane.scoring.score_files import read_prediction, read_truth
+from emseg.membrane.scoring.score_files import read_prediction
 from emseg.runs.gathering import read_record
 from emseg.runs.project import load_mapping
 from emseg.wafer.annotated_wafer import read_annotated_wafer, read_wafer_image
@@ -201,7 +201,6 @@ def readers(folder: Path) -> list[Reader]:
     found.append(
         Reader("label", "label.tif", lambda path: (read_label(path), read_label(path, dark=False)), label_files)
     )
-    found.append(Reader("truth", "truth.tif", lambda path: read_truth(path, "dark"), label_files))
     found.append(Reader("prediction", "p.tif", lambda path: read_prediction(path, "bright"), label_files))
     found.append(Reader("wafer image", "w.png", read_wafer_image, images()["png"]))
     files = annotations()
@@ -228,7 +227,7 @@ def readers(folder: Path) -> list[Reader]:
     records = sorted((ROOT / "book" / "results").rglob("*.json"), key=lambda path: path.stat().st_size)[:3]
     found.append(Reader("record", "record.json", read_record, [path.read_bytes() for path in records]))
     design = NetworkDesign(encoder="plain", encoder_depth=2, base_channels=8)
-    save_network(build_network(design, seed=0), design, folder / "network.safetensors")
+    save_network(build_network(design, seed=0), folder / "network.safetensors")
     found.append(Reader("network", "n.safetensors", load_network, [(folder / "network.safetensors").read_bytes()]))
     return found
 
@@ -322,9 +321,9 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         chosen = [reader for reader in readers(folder) if options.only in reader.name]
-        for reader, seed in [(reader, seed) for reader in chosen for seed in reader.seeds]:
-            (folder / reader.file).write_bytes(seed)
-            failure_of(reader, folder / reader.file, 60)  # what is imported and compiled once belongs to no input
+        for one, seed in [(reader, seed) for reader in chosen for seed in reader.seeds]:
+            (folder / one.file).write_bytes(seed)
+            failure_of(one, folder / one.file, 60)  # what is imported and compiled once belongs to no input
         before = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (before + BYTES, resource.RLIM_INFINITY))
         for number in range(options.n):
