@@ -39,7 +39,7 @@ def test_crowds_count_nowhere_but_can_be_touched() -> None:
     found = tile_statistics(
         made((1, square(50, 50, 40), "good", False), (1, square(50, 90.5, 40), "fold", True), n_tiles=2)
     )
-    assert (found.n_tiles, found.n_sections) == (2, 1)
+    assert (len(found.per_tile), len(found.areas_px)) == (2, 1)
     assert found.labels == ("good",)
     assert found.per_tile.tolist() == [1, 0]
     assert found.touching.tolist() == [True]
@@ -78,7 +78,7 @@ def test_sizes_have_cocos_borders() -> None:
         made(*((k + 1, square(50, 50, side), "good", False) for k, side in enumerate(sides)), n_tiles=4)
     )
     assert found.size_shares == {"small": 0.25, "medium": 0.5, "large": 0.25}
-    np.testing.assert_allclose(found.sides_px, sides)
+    np.testing.assert_allclose(np.sqrt(found.areas_px), sides)
 
 
 def test_touching_pairs_of_a_wafer_are_those_of_all_pairs_distances() -> None:
