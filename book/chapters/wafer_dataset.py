@@ -186,10 +186,9 @@ def statistics_table(sets: Mapping[str, TileStatistics]) -> DisplayTable:
 def report_statistics(run: Run, train: TileStatistics, validation: TileStatistics) -> None:
     """Note the statistics of a benchmark in a run: counts of both parts, fractions over the two together."""
     for part, name, one in ((TRAIN, TRAINING, train), (VALIDATION, VALIDATION, validation)):
-        run.metric(f"n_tiles_{part}", len(one.per_tile), n=len(one.per_tile), label=f"Tiles for {name}")
-        run.metric(
-            f"n_sections_{part}", len(one.labels), n=len(one.per_tile), label=f"Sections on the tiles for {name}"
-        )
+        n = len(one.per_tile)
+        run.metric(f"n_tiles_{part}", n, n=n, label=f"Tiles for {name}")
+        run.metric(f"n_sections_{part}", len(one.labels), n=n, label=f"Sections on the tiles for {name}")
     n, per_tile = len(train.labels) + len(validation.labels), np.concatenate([train.per_tile, validation.per_tile])
     spread = per_tile.std(ddof=1) if len(per_tile) > 1 else None
     run.metric("sections_per_tile", per_tile.mean(), n=len(per_tile), spread=spread, label="Sections on a tile")
@@ -459,7 +458,7 @@ def _extent(place: Window, pixels: Image) -> tuple[int, int, int, int]:
 
 
 def region_to_image(section: Section) -> Float64[np.ndarray, "4 2"] | None:
-    """Return the corners (x, y) of the region to image, about the centre and rotated; None without the section's angle."""
+    """Return the corners (x, y) of the region to image, rotated with it; None where its angle is not known."""
     if section.angle_deg is None:
         return None
     along = np.array([math.cos(math.radians(section.angle_deg)), math.sin(math.radians(section.angle_deg))])
