@@ -28,7 +28,7 @@ def made(*sections: tuple[int, np.ndarray, str, bool], n_tiles: int = 1) -> Coco
     annotations = tuple(
         CocoAnnotation(k, tile, label, (outline,), crowd) for k, (tile, outline, label, crowd) in enumerate(sections)
     )
-    return CocoSet(Path("made.json"), images, annotations, QUALITIES)
+    return CocoSet(Path("made.json"), images, annotations, QUALITIES, (1, 2, 3, 4))
 
 
 def square(top: float, left: float, side: float) -> np.ndarray:
@@ -98,7 +98,7 @@ def test_tiles_without_a_section_that_counts_are_refused() -> None:
 def test_the_table_says_none_such_and_what_the_paper_does_not_state() -> None:
     ours = tile_statistics(made((1, square(50, 50, 40), "fold", False)))
     coco = made((1, square(50, 50, 40), "good", False))
-    real = tile_statistics(CocoSet(coco.path, coco.images, coco.annotations, ("good",)))
+    real = tile_statistics(CocoSet(coco.path, coco.images, coco.annotations, ("good",), (1,)))
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in statistics_table({"a": ours, "b": real}).rows}
     assert rows["Tiles"] == ["1", "1", "2,708", "1,193"]
     assert rows["of class fold"] == ["1", "none such", "not stated", "not stated"]
