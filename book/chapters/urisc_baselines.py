@@ -179,7 +179,7 @@ def starting_point(
     warm_up_steps = SHORT.warm_up_steps * n_steps // SHORT.n_steps
     plan = replace(SHORT, seed=seed, device=device, n_steps=n_steps, warm_up_steps=warm_up_steps)
     source: dict[str, Any] = {"file": file, "sha256": sha256, "progress": False}
-    return pretrained_start(pretraining, design, membrane_set, plan, _place(folder), **source)
+    return pretrained_start(pretraining, design, membrane_set, plan, find_root() / folder, **source)
 
 
 def train_and_score(
@@ -216,7 +216,7 @@ def train_and_score(
     views: dict[str, Any] = {"tta": tta, "tile": tile, "progress": progress}
 
     def train(design: NetworkDesign, plan: TrainingPlan, images: MembraneSet, **begin: Any) -> TrainedNetwork:
-        work_dir = _place(folder) / work_name(design, plan, images, **begin)
+        work_dir = find_root() / folder / work_name(design, plan, images, **begin)
         return train_network(design, plan, images, work_dir, progress=progress, **begin)
 
     trained = train(design, plan, membrane_set, start=start)
@@ -335,10 +335,6 @@ def work_name(
     data = re.sub(r"[^A-Za-z0-9]+", "_", membrane_set.name)
     refines = "" if first is None else f"-refines-{digest_of_weights(first.network)[:10]}"
     return f"{design.architecture}-{design.encoder}{attention}-{data}-seed{plan.seed}{refines}-{digest[:10]}"
-
-
-def _place(folder: str | Path) -> Path:
-    return Path(folder) if Path(folder).is_absolute() else find_root() / folder
 
 
 # name in the record: (name in `scoring.ImageScores.row`, label, unit, whether more is better)

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from emseg.errors import InputError, UsageError
 from emseg.training import work_folder
-from emseg.training.devices import LIGHTNING_PRECISION
-from emseg.training.memory_use import peak_memory_mib
+from emseg.training.devices import LIGHTNING_PRECISION, device_name
+from emseg.training.memory_use import clear_memory_error, peak_memory_mib
 from emseg.training.steps import step_seed
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
@@ -56,8 +56,8 @@ class StepTask(Protocol):
 class StepModule(LightningModule):
     """A network in training by a plan, in the state of a checkpoint if there is one.
 
-    The plan has `n_steps`, `optimizer`, `learning_rate`, `weight_decay`, `seed`, `n_workers`, `checkpoint_seconds` and
-    `rate_at(step)`, the learning rate of a step from 0.
+    The plan has `n_steps`, `batch_size`, `crop_size`, `optimizer`, `learning_rate`, `weight_decay`, `seed`,
+    `n_workers`, `checkpoint_seconds` and `rate_at(step)`, the learning rate of a step from 0.
     """
 
     def __init__(self, network: nn.Module, plan: Any, task: StepTask, kept: Mapping[str, Any] | None = None) -> None:
@@ -188,7 +188,8 @@ def run_steps(
 ) -> dict[str, Any]:
     """Run the remaining steps of a plan (see `StepModule`) and return the last checkpoint: "network", "seconds", ...
 
-    Raises `InputError` where the folder's checkpoint is of another network, `UsageError` where the loss is not finite.
+    Raises `InputError` where the folder's checkpoint is of another network, `UsageError` where the loss is not finite
+    or memory does not suffice.
     """
     kept = work_folder.read_checkpoint(work_dir)
     module = StepModule(network, plan, task, kept)
@@ -225,7 +226,10 @@ def run_steps(
         )
         if kept is not None:
             trainer.precision_plugin.load_state_dict(kept.get("precision", {}))
-        trainer.fit(module)
+        repair = f"Use a smaller batch_size (now {plan.batch_size}) or crop_size (now {plan.crop_size})"
+        repair += "." if precision == "bf16" else ", or precision='bf16'."
+        with quiet_lightning(device), clear_memory_error(device_name(device), repair):
+            trainer.fit(module)
     done = work_folder.read_checkpoint(work_dir)
     if done is None or done["step"] != plan.n_steps:
         raise UsageError(f"the training in {work_dir} was stopped before its end. Call it again to resume.")

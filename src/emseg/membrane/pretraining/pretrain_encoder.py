@@ -37,8 +37,7 @@ from emseg.membrane.pretraining.pretrained_encoder import (
 from emseg.membrane.training import Start
 from emseg.source_code import code_digest
 from emseg.training import work_folder
-from emseg.training.devices import chosen_precision, device_name, require_device
-from emseg.training.memory_use import clear_memory_error
+from emseg.training.devices import chosen_precision, require_device
 
 NONE, MOCO, CEM500K_NAME = "none", "moco", "cem500k"
 _ENCODER_FIELDS = ("encoder", "encoder_depth", "base_channels", "attention", "attention_options", "encoder_weights")
@@ -101,12 +100,10 @@ def pretrain(
     work_folder.begin(work_dir, settings, resume=resume)
     took = work_folder.read_finished(work_dir)
     if took is None:
-        from emseg.training.lightning_steps import quiet_lightning, run_steps  # Lightning takes seconds to import
+        from emseg.training.lightning_steps import run_steps  # Lightning takes seconds to import
 
         network = MomentumContrast(build_network(design, seed=plan.seed).encoder, plan)
-        repair = f"Use a smaller batch_size (now {plan.batch_size}) or crop_size (now {plan.crop_size})."
-        with clear_memory_error(device_name(device), repair), quiet_lightning(device):
-            done = run_steps(network, plan, views, work_dir, device=device, precision=precision, progress=progress)
+        done = run_steps(network, plan, views, work_dir, device=device, precision=precision, progress=progress)
         prefix = "query.encoder."
         weights = {name.removeprefix("query."): w for name, w in done["network"].items() if name.startswith(prefix)}
         n_parameters = sum(parameter.numel() for parameter in network.query.encoder.parameters())
