@@ -8,10 +8,9 @@ Predictions and truths are saved beside the weights as images that `emseg score`
     truth/test/NAME.png         0 and 255, membrane bright as well
 
 The threshold is the one with the best F1 of membrane on the validation images. Test images are predicted and scored at
-it; nothing is chosen on them. With refinement a second network is trained to correct the first one's prediction, in a
-folder whose name has a digest of the first one's weights; both are scored alike, each at its threshold. With a refit
-the network is trained again on training and validation images together. Test images are then scored at the thresholds
-of the first training, and the validation scores are the first training's too.
+it; nothing is chosen on them. Of a refinement (`train_and_score`) both networks are scored alike, each at its
+threshold. Of a refit test images are scored at the thresholds of the first training, and the validation scores are the
+first training's too.
 
 Every score is the mean over images; its spread is their standard deviation, its interval a 95 % bootstrap over images
 (percentiles of the mean), which covers other images of the same kind and not other seeds. `..._first` is the score of a
