@@ -282,34 +282,18 @@ def mask_scoring_target(
     `logits` are the predicted mask in a square proposal whose top left pixel is `corner`, one cell a pixel.
     """
     model: Any = build_design(DetectorDesign("ms_rcnn", 34, size="small"))
+    from emseg.wafer.detector.mmdet_data import BitmapMasks  # type: ignore[attr-defined]  # takes seconds to import
+
     (row, column), side = corner, len(logits)
     box = torch.tensor([[column, row, column + side, row + side]])
     (target,) = model.roi_head.mask_iou_head.get_targets(
         sampling_results=[SimpleNamespace(pos_priors=box, pos_assigned_gt_inds=torch.zeros(1, dtype=torch.long))],
-        batch_gt_instances=[SimpleNamespace(masks=_Masks(section[None]))],
+        batch_gt_instances=[SimpleNamespace(masks=BitmapMasks(section[None].astype(np.uint8), *section.shape))],
         mask_preds=torch.from_numpy(logits)[None],
         mask_targets=torch.from_numpy(section[row : row + side, column : column + side])[None].double(),
         rcnn_train_cfg=SimpleNamespace(mask_thr_binary=0.5),
     )
     return float(target)
-
-
-@dataclass(frozen=True)
-class _Masks:
-    """The parts of mmdet's BitmapMasks that the target needs."""
-
-    masks: Bool[np.ndarray, "mask row column"]
-
-    @property
-    def areas(self) -> NDArray[np.int64]:
-        return np.asarray(self.masks.sum((1, 2)))
-
-    def __getitem__(self, place: int) -> "_Masks":
-        return _Masks(self.masks[int(place)][None])
-
-    def crop(self, box: NDArray[np.int32]) -> "_Masks":
-        left, top, right, bottom = box
-        return _Masks(self.masks[:, top:bottom, left:right])
 
 
 def confusion_matrix(
@@ -446,14 +430,17 @@ def plot_failures(
 ) -> Figure:
     """Draw the first `n_each` errors of each kind, a row a kind, all at one magnification, with their surroundings.
 
-    A white frame surrounds each error. Errors in images that are not among `images` are omitted.
+    A white frame surrounds each error. Errors in images that are not among `images` are omitted; where none is left,
+    which is a detector's best result, the figure says so.
     """
     known, found = _selected(truth, detections, images, score)
     nm = pixel_size_um and 1000 * pixel_size_um
     rows = {kind: [one for one in errors if one.kind == kind and one.image_id in images] for kind in FAILURE_KINDS}
     rows = {kind: chosen[:n_each] for kind, chosen in rows.items() if chosen}
     if not rows:
-        raise UsageError("a failure gallery needs at least one error in the images given; got none. Give other images.")
+        figure = plt.figure(figsize=(PAGE_WIDTH_IN, 1.0))
+        figure.text(0.5, 0.5, f"no error in {len(images)} tiles, score {score:g} or more", ha="center", va="center")
+        return figure
     side = int(1.5 * max(max(one.box[2:]) for chosen in rows.values() for one in chosen)) + 8
     size = (PAGE_WIDTH_IN, 2.05 * len(rows) + 0.3)
     figure, grid = plt.subplots(len(rows), n_each, figsize=size, squeeze=False, layout="constrained")

@@ -122,10 +122,9 @@ def measure_membrane(image: MembraneImage) -> tuple[float, float]:
     """Return the membrane fraction of an image and the mean width of its lines in px, NaN without any."""
     starts = range(0, image.height, BAND_ROWS)
     windows = [(slice(start, min(start + BAND_ROWS, image.height)), slice(0, image.width)) for start in starts]
-    packed = [np.packbits(image.read_membrane(window), axis=1) for window in windows]  # to be read three times
 
     def bands() -> Iterator[NDArray[np.bool_]]:
-        return (np.unpackbits(band, axis=1, count=image.width).astype(np.bool_) for band in packed)
+        return (image.read_membrane(window) for window in windows)
 
     n = sum(int(np.count_nonzero(band)) for band in bands())
     return n / (image.height * image.width), _width(bands, n)

@@ -25,22 +25,34 @@ UNSORTED_CLASS = "section"  # the one class of data that does not distinguish go
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """One section: its outline and what is known of it."""
+    """One section: its outline and what is known of it; `more_parts` are the outlines of a section in several parts."""
 
     polygon: Float64[np.ndarray, "vertex 2"]
     label: str = UNSORTED_CLASS
     angle_deg: float | None = None
     serial_number: int | None = None
+    more_parts: tuple[Float64[np.ndarray, "_ 2"], ...] = ()
+
+    @property
+    def parts(self) -> tuple[Float64[np.ndarray, "_ 2"], ...]:
+        """The outlines of all parts."""
+        return self.polygon, *self.more_parts
+
+    @property
+    def shape(self) -> shapely.Geometry:
+        """The area within the outlines, as (row, column)."""
+        first, *more = (shapely.Polygon(part) for part in self.parts)
+        return shapely.union_all([first, *more]) if more else first
 
     @property
     def area_px(self) -> float:
         """Area within the outline, in square pixels."""
-        return float(shapely.Polygon(self.polygon).area)
+        return float(self.shape.area)
 
     @property
     def center(self) -> tuple[float, float]:
         """Centre of mass (row, column) of the area within the outline."""
-        point = shapely.Polygon(self.polygon).centroid
+        point = self.shape.centroid
         return float(point.x), float(point.y)
 
 
@@ -62,7 +74,8 @@ class WaferSections:
 
     def __post_init__(self) -> None:
         for place, section in enumerate(self.sections):
-            require_polygon(section.polygon, f"section {place} of {self.name}", self.height, self.width)
+            for part in section.parts:
+                require_polygon(part, f"section {place} of {self.name}", self.height, self.width)
             if section.label not in self.class_names:
                 raise InputError(
                     f"the class of a section must be one of {', '.join(self.class_names)}; section {place} of "

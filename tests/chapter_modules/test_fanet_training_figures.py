@@ -112,5 +112,12 @@ def test_bad_requests_are_named() -> None:
         plot_predictions(truth, [], {})
     with pytest.raises(UsageError, match="image 4 is not"):
         plot_predictions(truth, [], {4: IMAGE})
-    with pytest.raises(UsageError, match="at least one error in the images given"):
-        plot_failures((), truth, [], {1: IMAGE})
+
+
+def test_a_perfect_detector_has_a_gallery_that_says_so() -> None:
+    truth = truth_of([(1, 1, rectangle(0, 0, 40, 40))], 1)
+    found = [detection(1, 1, rectangle(0, 0, 40, 40), 0.9)]
+    errors = failures(truth, found)
+    assert errors == ()
+    figure = plot_failures(errors, truth, found, {1: IMAGE})
+    assert [text.get_text() for text in figure.texts] == ["no error in 1 tiles, score 0.5 or more"]

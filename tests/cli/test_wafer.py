@@ -117,7 +117,7 @@ def test_a_wafer_and_tiles_are_shown(wafer: Path, tmp_path: Path, suffix: str) -
         ),
         ("tiles OUT --wafer IMAGE MAGC --tile 128 --wafer IMAGE MAGC", 2, "wafers must have different names"),
         ("tiles OUT --wafer IMAGE COCO --classes good fold", 1, "the classes must be good, fold"),
-        ("tiles OUT --wafer MAGC IMAGE", 1, "is not valid JSON"),
+        ("tiles OUT --wafer MAGC IMAGE", 1, "it is an image"),
         ("tiles OUT --wafer NOWHERE MAGC", 1, "nowhere.png does not exist"),
         ("show IMAGE --out a.png", 2, "an image needs its annotations"),
         ("show IMAGE MAGC --out a.gif", 2, "must end with .png, .svg or .pdf"),

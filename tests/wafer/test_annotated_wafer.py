@@ -11,9 +11,8 @@ from wafer.made_wafers import picture, random_wafer
 
 from emseg.errors import InputError
 from emseg.wafer.annotated_wafer import read_annotated_wafer, wafer_document
-from emseg.wafer.formats.exchanged_sections import magc_from_sections, mass_from_sections
-from emseg.wafer.formats.magc import write_magc
-from emseg.wafer.formats.mass_json import write_mass_json
+from emseg.wafer.formats.magc import magc_from_sections, write_magc
+from emseg.wafer.formats.mass_json import mass_from_sections, write_mass_json
 
 MADE = random_wafer(0)
 
@@ -54,15 +53,18 @@ def test_every_format_gives_the_same_outlines(kind: str, image: Path) -> None:
         assert after.label == (before.label if knows_classes else "section")
 
 
-def test_parts_and_crowds_of_a_coco_file_are_counted_in_notes(image: Path) -> None:
+def test_parts_of_a_coco_file_stay_together_and_crowds_are_counted(image: Path) -> None:
     content = wafer_document(MADE, "made.png")
     content["annotations"][0]["iscrowd"] = 1
     content["annotations"][1]["segmentation"].append([50, 50, 60, 50, 60, 60])
     path = image.parent / "coco.json"
     path.write_text(json.dumps(content))
     _, sections = read_annotated_wafer(image, path)
-    assert len(sections.sections) == len(MADE.sections)
-    assert sections.notes == ("1 crowds were left out", "1 sections of several parts were taken apart")
+    assert len(sections.sections) == len(MADE.sections) - 1
+    assert sections.notes == ("1 crowds were left out",)
+    first = sections.sections[0]
+    assert len(first.parts) == 2
+    assert first.area_px == pytest.approx(MADE.sections[1].area_px + 50, abs=0.1)
 
 
 def test_the_image_is_found_by_its_name_among_several(image: Path) -> None:
@@ -83,7 +85,7 @@ def test_the_image_is_found_by_its_name_among_several(image: Path) -> None:
 def test_annotations_of_no_known_format_are_refused(content: Any, image: Path) -> None:
     path = image.parent / "notes.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"must be a \.magc, \.mass\.json, labelme or COCO file"):
+    with pytest.raises(InputError, match=r"must be a \.magc file, a \.mass\.json file, .*; it is none of them"):
         read_annotated_wafer(image, path)
 
 

@@ -76,17 +76,20 @@ ONE = ("annotations", 0)
         (change("annotations", 1, "id", to=1), "annotation ids must be unique; .* has 1 more"),
         (change("categories", 1, "id", to=2), "category ids must be unique; .* has 2"),
         (change("categories", 1, "name", to="fold"), "category names must be unique"),
-        (change("images", 0, "height", to=0), "size of an image must be positive; .* says 0 x 60 for a.png"),
-        (change("images", 0, "height", to="50"), "`height` must be a whole number; a.png in .* has '50'"),
+        (change("images", 0, "height", to=0), "`height` must be a whole number of at least 1; a.png in .* has 0"),
+        (change("images", 0, "height", to="50"), "`height` must be a whole number of at least 1; a.png in .* has '50'"),
         (change("images", 0, to=["a.png"]), "`id` must be a whole number; image 0"),
         (change("images", 0, "file_name", to=None), "`file_name` must be a text; image 7"),
         (change(*ONE, "image_id", to=8), "annotation 1 of .* belongs to image 8"),
         (change(*ONE, "category_id", to=3), r"is of category 3, which is not one of 1 \(good\), 2 \(fold\)"),
-        (change(*ONE, "segmentation", to={"counts": [5, 3], "size": [50, 60]}), "annotation 1 of .* run-length mask"),
+        (
+            change(*ONE, "segmentation", to={"counts": [5, 3], "size": [50, 60]}),
+            "the runs of a mask must add up to its size; those of annotation 1",
+        ),
         (change(*ONE, "segmentation", to=[]), "annotation 1 of .* has no outline"),
-        (change(*ONE, "segmentation", to=[[1, 2, 3]]), "a flat list x1, y1"),
-        (change(*ONE, "segmentation", to=[[1, 2, "x", 4]]), "a flat list x1, y1"),
-        (change(*ONE, "segmentation", to=[[[1, 2], [3, 4]]]), "a flat list x1, y1"),
+        (change(*ONE, "segmentation", to=[[1, 2, 3]]), "must be points x1, y1, x2, y2"),
+        (change(*ONE, "segmentation", to=[[1, 2, "x", 4]]), "must be points x1, y1, x2, y2"),
+        (change(*ONE, "segmentation", to=[[[1, 2, 3], [3, 4, 5]]]), "must be points x1, y1, x2, y2"),
         (change(*ONE, "segmentation", to=[[1, 2, 3, 4]]), "at least three points; annotation 1 of .* has 2"),
         (change(*ONE, "segmentation", to=[[1, 2, 3, 4, 5, 6]]), "must enclose an area; annotation 1"),
         (change(*ONE, "segmentation", to=[[0, 0, 9, 9, 9, 0, 0, 9]]), "must not cross itself; annotation 1"),
@@ -112,7 +115,7 @@ def test_a_file_of_another_kind_is_named(content: str, message: str, tmp_path: P
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.json does not exist"):
         read_coco(tmp_path / "nowhere.json")
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="directory"):
         read_coco(tmp_path)
     (tmp_path / "latin.json").write_bytes('"é"'.encode("latin-1"))
     with pytest.raises(InputError, match=r"latin\.json is not valid JSON .*utf-8"):

@@ -12,8 +12,15 @@ from emseg.data import dataset_path
 from emseg.errors import InputError
 from emseg.sections import Section, WaferSections
 from emseg.wafer.annotated_wafer import load_magc_wafer
-from emseg.wafer.formats.exchanged_sections import magc_from_sections, sections_from_magc, side_angle_deg
-from emseg.wafer.formats.magc import MagcItem, MagcWafer, read_magc, write_magc
+from emseg.wafer.formats.magc import (
+    MagcItem,
+    MagcWafer,
+    magc_from_sections,
+    read_magc,
+    sections_from_magc,
+    side_angle_deg,
+    write_magc,
+)
 
 SMALL = """[sections]
 number = 2
@@ -193,9 +200,9 @@ def test_the_magc_wafer_loads_with_433_sections_that_lie_on_it(real_data: Path) 
         ("30.25,20.0", "1,2,3,4", "`center` of .* must be one point x,y"),
         ("area = 810", "template = 1.5", "`template` of .* must be the number of a section; it is 1.5"),
         ("[sections.0007]", "[sections.000]", "the numbers of sections must be unique"),
-        ("[sections.0007]", "[sections.0000]", "no readable .magc file: .*already exists"),
-        ("area = 810", "area = 810\narea = 811", "no readable .magc file: .*already exists"),
-        ("[sections]\n", "", "no readable .magc file: .*contains no section headers"),
+        ("[sections.0007]", "[sections.0000]", r"damaged .magc file \(.*already exists"),
+        ("area = 810", "area = 810\narea = 811", r"damaged .magc file \(.*already exists"),
+        ("[sections]\n", "", r"must be a .magc file, .*; it is none of them"),
     ],
 )
 def test_a_spoilt_file_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -208,10 +215,10 @@ def test_what_is_no_magc_file_is_named(tmp_path: Path) -> None:
         read_magc(write(tmp_path, "[tool]\nx = 1\n"))
     with pytest.raises(InputError, match="does not exist"):
         read_magc(tmp_path / "nowhere.magc")
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="directory"):
         read_magc(tmp_path)
     (tmp_path / "bytes.magc").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"no readable \.magc file"):
+    with pytest.raises(InputError, match=r"must be a \.magc file, .*; it is none of them"):
         read_magc(tmp_path / "bytes.magc")
 
 
@@ -219,7 +226,7 @@ def test_sections_that_cannot_be_outlines_are_named(tmp_path: Path) -> None:
     size = {"name": "small", "height": 100, "width": 120}
     with pytest.raises(InputError, match="small has no section"):
         sections_from_magc(MagcWafer(), **size)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="every section needs a polygon; section 3 of small has none"):
+    with pytest.raises(InputError, match="section 3 of small has no outline"):
         sections_from_magc(MagcWafer((MagcItem(3),)), **size)  # type: ignore[arg-type]
     crossing = MagcItem(0, polygon=((0, 0), (9, 9), (9, 0), (0, 9)))
     with pytest.raises(InputError, match="must not cross itself; section 0 of small"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_ANNOTATIONS = "a .magc, .mass.json, labelme or COCO file"
+_ANNOTATIONS = "a .magc, .mass.json, COCO, labelme, VIA, GeoJSON (QuPath), ImageJ ROI or YOLO file"
 _PIXEL_SIZE = "side of a pixel in micrometres, for scale bars"
 _OF_ONE = ("name", "height", "width", "section_length", "tissue", "background", "sections", "pixel_size_um")
 WAFER_DPI, TILES_DPI = 300, 160  # a wafer has many small sections
@@ -166,7 +166,12 @@ def _option(parser: Any, flag: str, default: Any, text: str, **more: Any) -> Non
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     reading = parser.add_argument_group("reading images and annotations")
-    classes = "classes that a labelme or COCO file may use (default: its own)"
+    faults = reading.add_mutually_exclusive_group()
+    repair = "repair outlines that cross themselves; leave out those that enclose nothing"
+    faults.add_argument("--repair", dest="faults", action="store_const", const="repair", default="refuse", help=repair)
+    skip = "leave out every outline that cannot be used (default: list them all and stop)"
+    faults.add_argument("--skip", dest="faults", action="store_const", const="skip", help=skip)
+    classes = "classes that the annotations may use (default: their own)"
     reading.add_argument("--classes", nargs="+", metavar="NAME", help=classes)
     greys = "greys of a 16-bit image that become black and white"
     reading.add_argument("--grey-range", nargs=2, type=float, metavar=("BLACK", "WHITE"), help=greys)
@@ -295,9 +300,9 @@ def named_values(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
 def _synthesize_one(arguments: argparse.Namespace) -> int:
     from emseg.synthetic.wafer import WaferDesign, synthesize_wafer
     from emseg.wafer.annotated_wafer import wafer_document
-    from emseg.wafer.formats import write_magc, write_mass_json
     from emseg.wafer.formats.benchmark_folder import require_wafer_name, write_png
-    from emseg.wafer.formats.exchanged_sections import magc_from_sections, mass_from_sections
+    from emseg.wafer.formats.magc import magc_from_sections, write_magc
+    from emseg.wafer.formats.mass_json import mass_from_sections, write_mass_json
 
     names = {"section_length": "section_length_px", "sections": "n_sections"}
     values = {names.get(key, key): getattr(arguments, key) for key in _OF_ONE if key != "name"}
@@ -322,7 +327,7 @@ def _read(image: Path, annotations: Path, arguments: argparse.Namespace) -> Any:
 
     greys = arguments.grey_range and tuple(arguments.grey_range)
     more = {"class_names": arguments.classes, "grey_range": greys, "pixel_size_um": arguments.pixel_size_um}
-    wafer = read_annotated_wafer(image, annotations, **more)
+    wafer = read_annotated_wafer(image, annotations, faults=arguments.faults, **more)
     for note in wafer[1].notes:
         print(f"emseg: {annotations}: {note}", file=sys.stderr)
     return wafer

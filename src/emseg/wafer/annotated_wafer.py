@@ -1,20 +1,18 @@
 """Reading a wafer: one 8-bit grey image, however large, with its annotations, whatever program they were drawn with.
 
-    wafer.magc            MagFinder, SBEMimage      `emseg.wafer.formats.magc`
-    wafer.mass.json       napari-mass               `emseg.wafer.formats.mass_json`
-    wafer.json            labelme, or COCO          recognized by their content
+    .magc (MagFinder, SBEMimage), .mass.json (napari-mass), COCO, labelme, VIA, QuPath's GeoJSON, ImageJ's regions,
+    YOLO's segmentation: recognized by their content (`emseg.wafer.formats.outlines`)
 
 An uncompressed TIFF is memory-mapped, so its tiles are read as they are cut; any other file is decoded whole. 16-bit
 images are refused unless `grey_range` gives the greys that become black and white: no choice suits all microscopes.
 
     grey 8-bit = round(255 (grey - low) / (high - low)), clipped to 0 and 255
 
-In a COCO file each part of a section of several parts becomes a section, and crowds are left out; notes count them.
+Crowds of a COCO file are left out; notes count them.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +24,14 @@ from PIL import Image
 
 from emseg.data.registry import dataset_path
 from emseg.errors import InputError, UsageError
-from emseg.files import read_json
 from emseg.images import read_gray, require_gray
 from emseg.sections import Section, WaferSections
+from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
 from emseg.wafer.formats.coco import CocoSet, coco_document, read_coco
-from emseg.wafer.formats.exchanged_sections import sections_from_magc, sections_from_mass
-from emseg.wafer.formats.labelme import read_labelme
-from emseg.wafer.formats.magc import read_magc
-from emseg.wafer.formats.mass_json import read_mass_json
+from emseg.wafer.formats.drawn_outlines import read_geojson, read_imagej, read_labelme, read_via, read_yolo
+from emseg.wafer.formats.magc import read_magc, sections_from_magc
+from emseg.wafer.formats.mass_json import read_mass_json, sections_from_mass
+from emseg.wafer.formats.outlines import Faults, kind_of, wafer_sections
 from emseg.wafer.tiles import Tile, TileSection, require_same_size
 
 Wafer = tuple[UInt8[np.ndarray, "row column"], WaferSections]
@@ -51,29 +49,38 @@ def read_annotated_wafer(
     class_names: Sequence[str] | None = None,
     grey_range: tuple[float, float] | None = None,
     pixel_size_um: float | None = None,
+    faults: Faults = "refuse",
 ) -> Wafer:
     """Return a wafer image and its sections, named after the image (characters that no tile's name may have are "_").
 
-    `class_names` are those that labelme and COCO files may use; `.magc` and `.mass.json` have none. Raises
-    `InputError` for anything that is wrong with either file or between them.
+    `class_names` are those that the annotations may use; `.magc` and `.mass.json` have none. `faults` says what happens
+    to outlines that cannot be used: "refuse", "repair" or "skip" (`emseg.wafer.formats.outlines`). Raises `InputError`
+    for anything that is wrong with either file or between them.
     """
     image_path, path = Path(image_path), Path(annotations_path)
-    kind, image = _kind(path), read_wafer_image(image_path, grey_range=grey_range)
+    kind, image = kind_of(path), read_wafer_image(image_path, grey_range=grey_range)
     name = re.sub(r"[^\w-]+", "_", image_path.name.split(".")[0] or "wafer", flags=re.ASCII)
-    size: dict[str, Any] = dict(zip(("height", "width"), image.shape, strict=True))
-    size |= {"name": name, "pixel_size_um": pixel_size_um}
+    size: dict[str, Any] = {"name": name, "height": image.shape[0], "width": image.shape[1]}
+    size |= {"pixel_size_um": pixel_size_um, "faults": faults}
     if kind == "magc":
-        sections = sections_from_magc(read_magc(path), **size)
-    elif kind == "mass":
-        sections = sections_from_mass(read_mass_json(path), **size)
-    elif kind == "labelme":
-        labelled = read_labelme(path, image_path=image_path, class_names=class_names, pixel_size_um=pixel_size_um)
-        sections = replace(labelled.sections, name=name)
-    else:
-        coco = read_coco(path, class_names=class_names)
+        return image, sections_from_magc(read_magc(path), **size)
+    if kind == "mass":
+        return image, sections_from_mass(read_mass_json(path), **size)
+    if kind == "coco":
+        coco = read_coco(path, class_names=class_names, faults=faults)
         sections = sections_from_coco(coco, image_path.name, name=name, pixel_size_um=pixel_size_um)
-    require_same_size(image, sections)
-    return image, sections
+        require_same_size(image, sections)
+        return image, sections
+    drawn = {
+        "labelme": lambda: read_labelme(path),
+        "via": lambda: read_via(path, image_path.name),
+        "geojson": lambda: read_geojson(path),
+        "imagej": lambda: read_imagej(path, class_names or SECTION_CLASSES),
+        "yolo": lambda: read_yolo(path, image.shape[0], image.shape[1], class_names),
+    }[kind]()
+    if drawn.size is not None:
+        require_same_size(image, WaferSections(name, drawn.size[0], drawn.size[1], ()))
+    return image, wafer_sections(drawn.outlines, path, class_names=class_names, notes=drawn.notes, **size)
 
 
 def load_magc_wafer() -> Wafer:
@@ -102,20 +109,19 @@ def sections_from_coco(
             "Name the image as the file does."
         )
     (image,) = candidates
-    found = coco.of_image(image)
-    sections = tuple(Section(part, one.label) for one in found if not one.crowd for part in one.parts)
-    if not sections:
+    found = [one for one in coco.of_image(image) if not one.crowd]
+    if not found:
         raise InputError(f"{coco.path} has no section in {image.file_name}. Annotate it or leave the image out.")
-    n_crowds, n_many = sum(one.crowd for one in found), sum(len(one.parts) > 1 for one in found if not one.crowd)
-    counted = ((n_crowds, "crowds were left out"), (n_many, "sections of several parts were taken apart"))
-    notes = tuple(f"{count} {what}" for count, what in counted if count)
+    sections = tuple(Section(one.parts[0], one.label, more_parts=one.parts[1:]) for one in found)
+    n_crowds = len(coco.of_image(image)) - len(found)
+    notes = (*coco.notes, *([f"{n_crowds} crowds were left out"] if n_crowds else []))
     return WaferSections(name, image.height, image.width, sections, coco.class_names, pixel_size_um, notes)
 
 
 def wafer_document(sections: WaferSections, file_name: str) -> dict[str, Any]:
     """Return the sections of a whole wafer as a COCO document with one image."""
     shown = tuple(
-        TileSection(number, section.label, (section.polygon,), section.area_px, 1.0, False)
+        TileSection(number, section.label, section.parts, section.area_px, 1.0, False)
         for number, section in enumerate(sections.sections)
     )
     tile = Tile(sections.name, 0, 0, sections.height, sections.width, shown)
@@ -181,13 +187,3 @@ def _require_memory(path: Path) -> None:
             f"{path} has {height} x {width} px and takes about {needed / 1e9:.1f} GB of memory to decode, of which "
             f"{free / 1e9:.1f} GB are free. Save it as an uncompressed TIFF, which is read piece by piece, or cut it."
         )
-
-
-def _kind(path: Path) -> str:
-    if path.suffix.lower() == ".magc":
-        return "magc"
-    document = read_json(path)
-    for key, kind in (("shapes", "labelme"), ("images", "coco"), ("sections", "mass")):
-        if isinstance(document, dict) and key in document:
-            return kind
-    raise InputError(f"{path} must be a .magc, .mass.json, labelme or COCO file; it is none of them.")

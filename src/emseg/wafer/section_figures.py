@@ -59,8 +59,8 @@ def plot_wafer(image: NDArray[Any], sections: WaferSections, *, width_in: float 
     require_same_size(image, sections)
     figure, ax = plt.subplots(figsize=(width_in, width_in * sections.height / sections.width + 0.5))
     _draw_image(ax, image)
-    outlines = [(section.polygon, section.label) for section in sections.sections]
-    draw_outlines(ax, outlines, sections.class_names, width=0.6 if len(outlines) > _MANY else 1.2)
+    outlines = [(part, section.label) for section in sections.sections for part in section.parts]
+    draw_outlines(ax, outlines, sections.class_names, width=0.6 if len(sections.sections) > _MANY else 1.2)
     if sections.pixel_size_um is not None:
         add_scale_bar(ax, sections.width, 1000 * sections.pixel_size_um)
     counts = {name: sections.count(name) for name in sections.class_names}

@@ -114,7 +114,7 @@ def plan_tiles(sections: WaferSections, tiling: Tiling, *, columns: tuple[int, i
         raise InputError(f"{sections.name} has no section, so no tile of it can be used. Annotate it or leave it out.")
     first, end = columns or (0, sections.width)
     side = tiling.tile
-    outlines = [shapely.Polygon(section.polygon) for section in sections.sections]
+    outlines = [section.shape for section in sections.sections]
     tree = shapely.STRtree(outlines)
     tiles = []
     for row in tile_origins(sections.height, side, tiling.overlap):
@@ -147,13 +147,13 @@ def require_same_size(image: NDArray[Any], sections: WaferSections) -> None:
 
 
 def _clip(
-    sections: WaferSections, outline: shapely.Polygon, number: int, row: int, column: int, tiling: Tiling
+    sections: WaferSections, outline: shapely.Geometry, number: int, row: int, column: int, tiling: Tiling
 ) -> TileSection | None:
     """What a tile at (row, column) shows of one section; None for nothing."""
     section = sections.sections[number]
     box = shapely.box(row, column, row + tiling.tile, column + tiling.tile)
     if box.contains(outline):  # keeps the vertices and their order as they are
-        points, area = [section.polygon], outline.area
+        points, area = list(section.parts), outline.area
     else:
         clipped = shapely.get_parts(outline.intersection(box))
         pieces = [piece for piece in clipped if piece.geom_type == "Polygon" and piece.area > _NO_AREA_PX]

@@ -7,8 +7,9 @@ Synthetic wafers are drawn and cut one by one, in several processes if wanted; t
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -166,19 +167,15 @@ def _make_wafers(
     design: BenchmarkDesign, seed: int, folder: Path, n_workers: int, on_wafer: Callable[[], object]
 ) -> list[_MadeWafer]:
     make, made = partial(_make_wafer, design, seed, folder), []
-    if n_workers == 1:
-        for wafer in map(make, range(design.n_wafers)):
+    with ExitStack() as closed:
+        many: Callable[..., Iterable[_MadeWafer]] = map
+        if n_workers > 1:
+            pool = ProcessPoolExecutor(min(n_workers, design.n_wafers), get_context("spawn"))
+            closed.callback(pool.shutdown, wait=False, cancel_futures=True)
+            many = pool.map
+        for wafer in many(make, range(design.n_wafers)):
             made.append(wafer)
             on_wafer()
-        return made
-    with ProcessPoolExecutor(min(n_workers, design.n_wafers), get_context("spawn")) as pool:
-        try:
-            for wafer in pool.map(make, range(design.n_wafers)):
-                made.append(wafer)
-                on_wafer()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
     return made
 
 

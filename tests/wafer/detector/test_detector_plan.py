@@ -6,14 +6,6 @@ from emseg.errors import UsageError
 from emseg.wafer.detector.detector_plan import PAPER, SMALL, DetectorPlan
 
 
-def test_the_papers_schedule_takes_12204_steps_on_its_2708_images():
-    assert PAPER.n_steps(2708) == 12_204
-
-
-def test_a_schedule_in_steps_takes_as_many_however_many_images_there_are():
-    assert SMALL.changed(steps=300).n_steps(17) == 300
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

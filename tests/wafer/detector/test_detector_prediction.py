@@ -49,7 +49,6 @@ def test_detections_come_best_first_with_scores_from_0_to_1_and_lie_in_the_image
         assert (found.boxes[:, 2] <= 64).all()
         assert (found.boxes[:, 3] <= 96).all()
         assert found.mask(0).shape == (64, 96)
-        assert len(found.above(float(found.scores[3]))) >= 4
 
 
 def test_a_scaled_image_has_its_detections_in_its_own_pixels(model):

@@ -218,11 +218,11 @@ def test_a_checkpoint_that_is_none_is_never_unpickled(folder, tmp_path):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((64, 64), dtype=np.uint16), "images must be 8-bit grey; .* is 16-bit grey"),
-        (np.zeros((64, 64, 3), dtype=np.uint8), "images must be 8-bit grey; .* is colour"),
-        (np.zeros((64, 64), dtype=bool), "images must be 8-bit grey; .* is 1-bit"),
+        (np.zeros((64, 64), dtype=np.uint16), "images must be 8-bit grey; .* has more bits"),
+        (np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3), "must be grey"),
+        (np.zeros((64, 64), dtype=bool), "1-bit"),
         (np.zeros((64, 32), dtype=np.uint8), "has 64 x 32 pixels .* says 64 x 64"),
-        (None, "cannot be read as an image"),
+        (None, "damaged image file"),
     ],
 )
 def test_an_image_that_is_no_grey_tile_is_named_before_training(tmp_path, image, message):
@@ -234,6 +234,14 @@ def test_an_image_that_is_no_grey_tile_is_named_before_training(tmp_path, image,
         Image.fromarray(image).save(path)
     with pytest.raises(InputError, match=message):
         train_detector(TINY_DESIGN, TINY_PLAN, folder, "crops", tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_tiles_smaller_than_fanets_highest_frequency_are_refused_before_training(tmp_path):
+    """At stride 16 a tile of 64 px has maps of 4 x 4, on which index 6 does not exist."""
+    design = DetectorDesign(depth=18, attention="fanet", size="small")
+    with pytest.raises(UsageError, match=r"`tile` must be at least 97 x 97 pixels .* stride 16 .*; got 64 x 64"):
+        train_detector(design, TINY_PLAN, toy_folder(tmp_path / "toy"), "crops", tmp_path / "work")
     assert not (tmp_path / "work").exists()
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from emseg.errors import InputError, UsageError
+from emseg.errors import InputError
 from emseg.wafer.detector import DetectorDesign, build_design
-from emseg.wafer.detector.detector_build import load_weights, read_weights, save_weights
+from emseg.wafer.detector.detector_build import load_weights, read_weights
 
 
 def network(width: int = 4) -> nn.Module:
@@ -18,23 +19,10 @@ def network(width: int = 4) -> nn.Module:
 def test_a_detectors_weights_are_written_and_read_back(tmp_path):
     first = build_design(DetectorDesign("ms_rcnn", 18, "fanet", size="small"), seed=1)
     second = build_design(DetectorDesign("ms_rcnn", 18, "fanet", size="small"), seed=2)
-    save_weights(first, tmp_path / "new" / "weights.safetensors", notes={"design": "fanet"})
-    load_weights(second, tmp_path / "new" / "weights.safetensors")
+    save_file(first.state_dict(), tmp_path / "weights.safetensors")
+    load_weights(second, tmp_path / "weights.safetensors")
     other = second.state_dict()
     assert all(torch.equal(value, other[name]) for name, value in first.state_dict().items())
-
-
-def test_half_precision_halves_the_file_and_keeps_eleven_bits(tmp_path):
-    model, again = network(64), network(64)
-    save_weights(model, tmp_path / "full.safetensors")
-    save_weights(model, tmp_path / "half.safetensors", dtype=torch.float16)
-    load_weights(again, tmp_path / "half.safetensors")
-    tensors = sum(value.nbytes for value in model.state_dict().values() if value.is_floating_point())
-    saved_bytes = (tmp_path / "full.safetensors").stat().st_size - (tmp_path / "half.safetensors").stat().st_size
-    assert saved_bytes == pytest.approx(tensors / 2, abs=64)  # the header pads its length
-    assert again[0].weight.dtype == torch.float32
-    torch.testing.assert_close(again[0].weight, model[0].weight, rtol=2**-11, atol=2**-24)
-    assert again[1].num_batches_tracked.dtype == torch.int64
 
 
 @pytest.mark.parametrize("form", ["state dict", "checkpoint"])
@@ -47,7 +35,8 @@ def test_torchs_own_files_are_read(form, tmp_path):
 
 
 def test_weights_of_another_architecture_are_refused_with_what_differs(tmp_path):
-    save_weights(build_design(DetectorDesign("mask_rcnn", 18, "fanet", size="small")), tmp_path / "fanet.safetensors")
+    fanet = build_design(DetectorDesign("mask_rcnn", 18, "fanet", size="small"))
+    save_file(fanet.state_dict(), tmp_path / "fanet.safetensors")
     model = build_design(DetectorDesign("ms_rcnn", 18, "none", size="small", num_classes=2))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(InputError) as caught:
@@ -85,20 +74,20 @@ def unreadable(case: str, folder: Path) -> Path:
         torch.save([torch.zeros(2)], path)
     elif case == "cut safetensors":
         path = folder / "weights.safetensors"
-        save_weights(network(), path)
+        save_file(network().state_dict(), path)
         path.write_bytes(path.read_bytes()[:-40])
     return path
 
 
 WRONG = {
-    "code": "weights_only=True, which executes nothing",
-    "cut short": "cannot be read",
-    "empty": "cannot be read",
-    "text": "cannot be read",
+    "code": "damaged weights file .Weights only load failed",
+    "cut short": "damaged weights file",
+    "empty": "damaged weights file",
+    "text": "damaged weights file",
     "a number": "must have tensors by name",
     "a list": "must have tensors by name",
-    "cut safetensors": "must be a whole safetensors file",
-    "absent": "there is no .*absent.pth",
+    "cut safetensors": "damaged weights file",
+    "absent": "absent.pth does not exist",
 }
 
 
@@ -107,8 +96,3 @@ def test_files_that_hold_no_weights_are_refused_with_their_reason(case, tmp_path
     path = unreadable(case, tmp_path)
     with pytest.raises(InputError, match=WRONG[case]):
         read_weights(path)
-
-
-def test_weights_are_written_without_code_only(tmp_path):
-    with pytest.raises(UsageError, match=r"written as \.safetensors; got 'weights.pth'"):
-        save_weights(network(), tmp_path / "weights.pth")

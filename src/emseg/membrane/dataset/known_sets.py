@@ -80,12 +80,10 @@ def open_membrane_set(
 ) -> MembraneSet:
     """Return a set of micrographs in its three parts.
 
-    `track`: which of U-RISC's tracks, or which synthetic stand-in ("isbi_like" is synthetic only). `folder`: where
-    "urisc" or "folder" is. `split`: "block" or "interleaved", for undivided series (see `folder_set`). `n_train`,
-    `n_validation`, `n_test`: how many images of each part, 0 for all, or for a track's default. `size_px`: side of a
-    synthetic image, or of the central crop of a real one; 0 for the usual size. `seed`: of synthetic tissue.
-
-    Raises `UsageError` for arguments out of range, `InputError` for data that is missing or cannot be used.
+    `split`: "block" or "interleaved", for undivided series (see `folder_set`). `n_train`, `n_validation`, `n_test`:
+    how many images of each part, 0 for all, or for a track's default. `size_px`: side of a synthetic image, or of the
+    central crop of a real one; 0 for the usual size. `seed`: of synthetic tissue. Raises `UsageError` for arguments out
+    of range, `InputError` for data that is missing or cannot be used.
     """
     require_one_of("data", data, SOURCES)
     require_one_of("track", track, TRACKS)
@@ -109,13 +107,12 @@ def open_membrane_set(
         numbers = tuple(n or own for n, own in zip(counts.values(), usual.counts, strict=True))
         return _drawn(track, numbers, size_px or usual.size_px, seed)
     if data == "isbi2012":
-        return isbi_set(split, counts, size_px)
+        return _isbi_set(split, counts, size_px)
     place = Path(folder).expanduser()
-    return urisc_set(place, track, counts, size_px) if data == "urisc" else folder_set(place, split, counts, size_px)
+    return _urisc_set(place, track, counts, size_px) if data == "urisc" else folder_set(place, split, counts, size_px)
 
 
-def isbi_set(split: str, counts: Mapping[str, int], size_px: int) -> MembraneSet:
-    """Return ISBI 2012; a count other than 0 takes that many of a part, a size the centre of every section."""
+def _isbi_set(split: str, counts: Mapping[str, int], size_px: int) -> MembraneSet:
     sections = [
         ArrayImage(f"section_{number:02d}", image, label != BACKGROUND).central_crop(size_px)
         for number, (image, label) in enumerate(zip(*load_isbi2012("train"), strict=True))
@@ -134,8 +131,7 @@ def isbi_set(split: str, counts: Mapping[str, int], size_px: int) -> MembraneSet
     )
 
 
-def urisc_set(folder: Path, track: str, counts: Mapping[str, int], size_px: int) -> MembraneSet:
-    """Return a track of U-RISC; a count other than 0 takes that many of a part, a size the centre of every image."""
+def _urisc_set(folder: Path, track: str, counts: Mapping[str, int], size_px: int) -> MembraneSet:
     below, nm = URISC_TRACKS[track]
     images, labels = folder / "imgs" / below, folder / "label" / below
     notes = f"{below} as distributed"

@@ -1,4 +1,4 @@
-from emseg.wafer.detector.detector_build import build_config, build_design, load_weights, read_weights, save_weights
+from emseg.wafer.detector.detector_build import build_config, build_design, load_weights, read_weights
 from emseg.wafer.detector.detector_design import BACKBONES, DETECTORS, SIZES, DetectorDesign, DetectorSize
 from emseg.wafer.detector.detector_plan import PLANS, DetectorPlan
 from emseg.wafer.detector.detector_prediction import predict, predict_folder
@@ -23,6 +23,5 @@ __all__ = [
     "predict_folder",
     "read_weights",
     "runner_config",
-    "save_weights",
     "train_detector",
 ]

@@ -11,7 +11,6 @@ from `WARM_UP_FACTOR` of its value over `warm_up_steps` steps and then either fa
             both axes and quarter turns give images that could have been taken.
 """
 
-import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -77,15 +76,6 @@ class DetectorPlan(Plan):
                 f"the warm-up must end before the training; got warm_up_steps={self.warm_up_steps}, steps={self.steps}."
                 " Train longer or warm up for fewer steps."
             )
-
-    @property
-    def length(self) -> int:
-        """The length of the training, in epochs or in steps, whichever was given."""
-        return self.epochs or self.steps or 0
-
-    def n_steps(self, n_images: int) -> int:
-        """Return the number of optimizer steps on `n_images` images; each epoch's last batch may be smaller."""
-        return self.steps or self.length * math.ceil(n_images / self.batch_size)
 
 
 PAPER = DetectorPlan(epochs=36, milestones=(24, 34), scale=1024, n_workers=4)  # else the defaults are the paper's

@@ -4,17 +4,15 @@ The score of a detection is the probability of its class, between 0 and 1; Mask 
 overlap that it expects of its mask with the truth, a regression, so the product is clipped to [0, 1]. Detections are
 in order of decreasing score. Masks are run-length codes of pycocotools. Batches change detections by rounding alone.
 
-A tile is 8-bit grey, or 8-bit RGB for a detector of three channels, and as large as its annotations say. mmdet reads
-images by OpenCV, which accepts anything (16-bit images lose their lower bits, colour becomes grey), so files are
-checked before the first step, from their headers.
+A tile is 8-bit grey as `emseg.images` reads it, or 8-bit RGB for a detector of three channels, and as large as its
+annotations say. mmdet reads images by OpenCV, which accepts anything (16-bit images lose their
+lower bits, colour becomes grey), so files are checked before the first step, most from their headers.
 
 Source: mmdet's `predict`, with the thresholds of the detector's design.
 """
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,20 +22,21 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from pycocotools import mask as rle_masks
 from torch import nn
 
 from emseg.checks import require_count, require_one_of
 from emseg.errors import InputError, UsageError
-from emseg.files import read_json, write_atomically
+from emseg.files import decoding, read_json, write_atomically
+from emseg.images import read_gray
 from emseg.training.devices import AUTOCAST_DTYPES
 from emseg.wafer.formats.benchmark_folder import open_benchmark
 from emseg.wafer.formats.coco import CocoSet
+from emseg.wafer.scores.coco_masks import decoded
 from emseg.wafer.splits import VALIDATION
 
 BATCH_SIZE = 4
-_MODES = {"I;16": "16-bit grey", "1": "1-bit", "P": "a palette image", "RGB": "colour", "RGBA": "colour with alpha"}
 _REPAIR = "Convert it, for example by `emseg wafer tiles`, which writes 8-bit grey tiles."
 
 
@@ -60,14 +59,7 @@ class Detections:
 
     def mask(self, place: int) -> Bool[np.ndarray, "height width"]:
         """Return the mask of the detection at a place in the list."""
-        with warnings.catch_warnings():  # pycocotools 2.0 hands NumPy 2 an array in an older way
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return np.asarray(rle_masks.decode(self.masks[place]), dtype=bool)
-
-    def above(self, score: float) -> "Detections":
-        """Return the detections of at least this score."""
-        n = int((self.scores >= score).sum())
-        return Detections(self.height, self.width, self.boxes[:n], self.scores[:n], self.labels[:n], self.masks[:n])
+        return decoded(self.masks[place])
 
     def coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
         """Return the detections as COCO's results format has them; `category_ids` go with the labels."""
@@ -124,11 +116,10 @@ def predict_folder(
             f"{len(coco.class_names)} ({', '.join(coco.class_names)})."
         )
     require_tiles(coco, image_folder, _n_channels(model))
-    tiles = (_read_tile(image_folder / image.file_name) for image in coco.images)
+    tiles = (_read_tile(image_folder / image.file_name, _n_channels(model)) for image in coco.images)
     found = predict(model, tiles, batch_size=batch_size, scale=scale, precision=precision)
-    categories = sorted(int(entry["id"]) for entry in read_json(coco.path)["categories"])
     pairs = zip(coco.images, found, strict=True)
-    return [entry for image, detections in pairs for entry in detections.coco(image.id, categories)]
+    return [entry for image, detections in pairs for entry in detections.coco(image.id, coco.category_ids)]
 
 
 def write_detections(results: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -192,11 +183,13 @@ def require_tiles(coco: CocoSet, folder: Path, in_channels: int) -> None:
     """Raise `InputError` that names the first image file which is not what the annotations and the detector need."""
     for image in coco.images:
         path = folder / image.file_name
-        with _opened(path) as file:
+        with decoding(path, "image"), Image.open(path) as file:
             mode, (width, height) = file.mode, file.size
-        if mode != "L" and not (mode == "RGB" and in_channels == 3):
+            if file.getexif().get(ExifTags.Base.Orientation, 1) > 4:  # shown rotated by a quarter turn
+                height, width = width, height
+        if mode != "L" and not (mode == "RGB" and in_channels == 3) and read_gray(path).dtype != np.uint8:
             wanted = "8-bit grey" if in_channels == 1 else "8-bit grey or RGB"
-            raise InputError(f"images must be {wanted}; {path} is {_MODES.get(mode, f'of mode {mode}')}. {_REPAIR}")
+            raise InputError(f"images must be {wanted}; {path} has more bits. {_REPAIR}")
         if (height, width) != (image.height, image.width):
             raise InputError(
                 f"an image must be as large as its annotations say; {path} has {height} x {width} pixels (rows x "
@@ -204,15 +197,9 @@ def require_tiles(coco: CocoSet, folder: Path, in_channels: int) -> None:
             )
 
 
-def _read_tile(path: Path) -> NDArray[np.uint8]:
-    with _opened(path) as image:
-        return np.array(image)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image: {error}. Write it again as PNG.") from error
+def _read_tile(path: Path, in_channels: int) -> NDArray[Any]:
+    if in_channels == 3:
+        with decoding(path, "image"), Image.open(path) as image:
+            if image.mode == "RGB":
+                return np.asarray(ImageOps.exif_transpose(image))
+    return read_gray(path)

@@ -15,19 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from filelock import FileLock  # comes with torch
 from torch import nn
 
+from emseg.frequency.attention import require_image_size
 from emseg.training import work_folder
 from emseg.training.devices import device_name, require_device
 from emseg.training.memory_use import clear_memory_error, peak_memory_mib
 from emseg.training.steps import seeded
 from emseg.wafer.detector.detector_build import build_design, load_weights
-from emseg.wafer.detector.detector_design import DetectorDesign
+from emseg.wafer.detector.detector_design import FIRST_STRIDE, DetectorDesign
 from emseg.wafer.detector.detector_plan import DetectorPlan
 from emseg.wafer.detector.detector_prediction import require_tiles
 from emseg.wafer.detector.mmdet_config import Config, runner_config
 from emseg.wafer.formats.benchmark_folder import own_benchmark
+from emseg.wafer.formats.coco import CocoSet
 from emseg.wafer.splits import TRAIN
 
 CONFIG = "config.py"
@@ -73,7 +77,9 @@ def train_detector(
     """
     work_dir, world_size = Path(work_dir), int(os.environ.get("WORLD_SIZE", "1"))
     device = require_device(plan.device, 1, plan.precision)
-    benchmark = own_benchmark(folder, work_dir.parent / "coco")
+    work_dir.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(work_dir.parent / ".coco.lock"):  # of torchrun's processes the first rewrites, the others wait for it
+        benchmark = own_benchmark(folder, work_dir.parent / "coco")
     settings = {
         "design": design.to_dict(),
         "plan": {**plan.settings(), "device": device.type},
@@ -87,7 +93,9 @@ def train_detector(
             load_weights(model, work_dir / work_folder.WEIGHTS)
             return _trained(model.to(device), design, plan, work_dir, took)
     files = benchmark.split(split)
-    require_tiles(benchmark.read(split, TRAIN), files.train_images, design.numbers.in_channels)
+    coco, last = benchmark.read(split, TRAIN), FIRST_STRIDE * 2 ** (design.numbers.n_stages - 1)
+    require_tiles(coco, files.train_images, design.numbers.in_channels)
+    require_image_size("tile", _smallest_input(coco, design, plan), design.attention, design.attention_options, last)
     names = benchmark.class_names
     config = runner_config(
         design, plan, benchmark.folder, split, work_dir, files=files, class_names=names, world_size=world_size
@@ -115,6 +123,15 @@ def train_detector(
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
     return _trained(model, design, plan, work_dir, took)
+
+
+def _smallest_input(coco: CocoSet, design: DetectorDesign, plan: DetectorPlan) -> tuple[int, int]:
+    """The smallest sides of any image as the network gets it: scaled and padded."""
+    sides = np.array([(image.height, image.width) for image in coco.images])
+    if plan.scale is not None:
+        sides = np.round(sides * plan.scale / sides.max(1, keepdims=True)).astype(int)
+    rows, columns = (-(-sides // design.numbers.pad_to) * design.numbers.pad_to).min(0)
+    return int(rows), int(columns)
 
 
 def _run(config: Config, plan: DetectorPlan, device: torch.device, launcher: str, progress: bool) -> Any:

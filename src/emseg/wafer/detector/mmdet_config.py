@@ -1,9 +1,9 @@
 """From a design and a plan to an mmengine configuration: plain dictionaries, lists and numbers.
 
-`model_config` is the network alone. With the size "paper", depth 50, no attention and torchvision's weights it is
-mmdet's own `mask-rcnn_r50_fpn` or `ms-rcnn_r50_fpn`, except for the names of our classes and the number of object
-classes; a test compares every entry. `runner_config` is the whole training. As a file (`mmengine.Config(...).dump`)
-mmdet's own `tools/train.py` runs it where `emseg` is installed: `custom_imports` registers our parts, which are
+`model_config` is the network alone: mmdet's own `mask-rcnn_r50_fpn` or `ms-rcnn_r50_fpn`, read from the installed
+package, with our backbone and the numbers of the design. `runner_config` is the whole training. As a file
+(`mmengine.Config(...).dump`) mmdet's own `tools/train.py` runs it where `emseg` is installed: `custom_imports`
+registers our parts, which are
 
     WaferMaskRCNN, AttentionResNet           boxes in float32; attention in the backbone             `mmdet_parts`
     DrawDataset, DrawSampler, StepSeedHook   which image and which random numbers a step uses        `mmdet_data`
@@ -14,7 +14,11 @@ mmdet's own `tools/train.py` runs it where `emseg` is installed: `custom_imports
 Source: mmdet's configuration files `_base_/models/mask-rcnn_r50_fpn.py` and `ms_rcnn/ms-rcnn_r50_fpn_1x_coco.py`.
 """
 
+import copy
+import importlib.util
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ from emseg.wafer.detector.detector_plan import COSINE_FLOOR, MILESTONE_FACTOR, W
 from emseg.wafer.formats.benchmark_folder import ANNOTATIONS, IMAGES, SplitFiles
 from emseg.wafer.splits import TRAIN, VALIDATION
 
+MODEL_FILES = {"mask_rcnn": "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", "ms_rcnn": "ms_rcnn/ms-rcnn_r50_fpn_1x_coco.py"}
 MODEL_TYPES = {"mask_rcnn": "WaferMaskRCNN", "ms_rcnn": "WaferMaskScoringRCNN"}
 MODULES = tuple(f"emseg.wafer.detector.{name}" for name in ("mmdet_parts", "mmdet_runner", "mmdet_data"))
 FLIP_PROBABILITY = 0.5
@@ -39,136 +44,103 @@ def _part(kind: str, **arguments: Any) -> Config:
     return {"type": kind, **arguments}
 
 
+def require_mmdet() -> Path:
+    """Return the folder of the installed mmdet; raises `UsageError` where it or mmengine is not installed."""
+    found = [importlib.util.find_spec(name) for name in ("mmengine", "mmcv", "mmdet")]
+    if None in found:
+        raise UsageError(
+            "detectors need mmdet, mmcv and mmengine, of which one is not installed. "
+            'Install them with: pip install "emseg[networks]"'
+        )
+    return Path(str(found[-1].submodule_search_locations[0]))  # type: ignore[union-attr,index]
+
+
+@cache
+def _mmdets_own(detector: str) -> Any:
+    folder = require_mmdet()
+    from mmengine import Config as MmConfig
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what its parser deprecates: nothing for our users
+        return MmConfig.fromfile(folder / ".mim" / "configs" / MODEL_FILES[detector])
+
+
 def model_config(design: DetectorDesign) -> Config:
-    """Return the model's configuration, new at every call; `mmdet_parts` registers its types."""
-    size, width = design.numbers, design.numbers.pyramid_channels
-    mean, std, colour = list(size.mean), list(size.std), size.in_channels == 3
-    in_channels = [design.backbone.out_channels[stage] for stage in size.stages_read]
-    return {
-        "type": MODEL_TYPES[design.detector],
-        "data_preprocessor": _part(
-            "DetDataPreprocessor", mean=mean, std=std, bgr_to_rgb=colour, pad_mask=True, pad_size_divisor=size.pad_to
-        ),
-        "backbone": _backbone(design),
-        "neck": _part("FPN", in_channels=in_channels, out_channels=width, num_outs=len(size.strides)),
-        "rpn_head": _rpn_head(size),
-        "roi_head": _roi_head(design),
-        "train_cfg": _train_cfg(design),
-        "test_cfg": {
-            "rpn": _proposals(size, size.test_candidates, size.test_proposals),
-            "rcnn": {
-                "score_thr": size.score_threshold,
-                "nms": _part("nms", iou_threshold=size.detection_overlap),
-                "max_per_img": size.max_per_image,
-                "mask_thr_binary": size.mask_threshold,
-            },
-        },
-    }
+    """Return the model's configuration, new at every call: mmdet's own with the numbers of the design.
 
-
-def _backbone(design: DetectorDesign) -> Config:
-    network, given = design.backbone, design.backbone_weights
-    weights = f"torchvision://resnet{design.depth}" if given == TORCHVISION else given
-    return _part(
+    `mmdet_parts` registers the types. Raises `UsageError` where mmdet is not installed.
+    """
+    size, network, width = design.numbers, design.backbone, design.numbers.pyramid_channels
+    weights = f"torchvision://resnet{design.depth}" if design.backbone_weights == TORCHVISION else None
+    weights = weights or design.backbone_weights
+    backbone = _part(
         "AttentionResNet",
         block=network.block,
         depths=list(network.depths),
         base_channels=network.base_channels,
         in_channels=network.in_channels,
-        out_indices=list(design.numbers.stages_read),
+        out_indices=list(size.stages_read),
         frozen_stages=design.frozen_stages,
         norm_eval=design.norm_eval,
         attention=design.attention,
         attention_options=dict(design.attention_options),
         init_cfg=None if weights is None else _part("Pretrained", checkpoint=weights),
     )
-
-
-def _rpn_head(size: DetectorSize) -> Config:
-    sides = {"scales": [8]} if size.anchor_sizes is None else {"scales": [1], "base_sizes": list(size.anchor_sizes)}
-    return _part(
-        "RPNHead",
-        in_channels=size.pyramid_channels,
-        feat_channels=size.pyramid_channels,
-        anchor_generator=_part("AnchorGenerator", ratios=list(size.anchor_ratios), strides=list(size.strides), **sides),
-        bbox_coder=_box_coder(1.0, 1.0),
-        loss_cls=_part("CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
-        loss_bbox=_part("L1Loss", loss_weight=1.0),
-    )
-
-
-def _box_coder(position: float, side: float) -> Config:
-    stds = [position, position, side, side]
-    return _part("DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=stds)
-
-
-def _roi_head(design: DetectorDesign) -> Config:
-    size, scoring = design.numbers, design.detector == "ms_rcnn"
-    common: Config = {"in_channels": size.pyramid_channels, "num_classes": design.num_classes}
-    head = _part(
-        "MaskScoringRoIHead" if scoring else "StandardRoIHead",
-        bbox_roi_extractor=_roi_extractor(size, size.box_grid),
-        bbox_head=_part(
-            "Shared2FCBBoxHead",
-            **common,
-            fc_out_channels=size.fc_channels,
-            roi_feat_size=size.box_grid,
-            bbox_coder=_box_coder(0.1, 0.2),
-            reg_class_agnostic=False,
-            loss_cls=_part("CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=_part("L1Loss", loss_weight=1.0),
-        ),
-        mask_roi_extractor=_roi_extractor(size, size.mask_grid),
-        mask_head=_part(
-            "FCNMaskHead",
-            **common,
-            num_convs=size.mask_layers,
-            conv_out_channels=size.mask_channels,
-            loss_mask=_part("CrossEntropyLoss", use_mask=True, loss_weight=1.0),
-        ),
-    )
-    if scoring:
-        channels = {"conv_out_channels": size.mask_iou_channels, "fc_out_channels": size.mask_iou_fc_channels}
-        shape = {"num_convs": 4, "num_fcs": 2, "roi_feat_size": size.mask_grid}
-        head["mask_iou_head"] = _part("MaskIoUHead", **common, **shape, **channels)
-    return head
-
-
-def _roi_extractor(size: DetectorSize, grid: int) -> Config:
-    return _part(
-        "SingleRoIExtractor",
-        roi_layer=_part("RoIAlign", output_size=grid, sampling_ratio=size.sampling_ratio),
-        out_channels=size.pyramid_channels,
-        featmap_strides=[FIRST_STRIDE * 2**stage for stage in size.stages_read],
-    )
-
-
-def _train_cfg(design: DetectorDesign) -> Config:
-    size, common = design.numbers, {"pos_weight": -1, "debug": False}
-    proposals = _sampler(size.rpn_samples, 0.5, add_truth=False)
-    regions = _sampler(size.region_samples, size.region_positives, add_truth=True)
-    masks: Config = {"mask_size": 2 * size.mask_grid}
-    if design.detector == "ms_rcnn":
-        masks["mask_thr_binary"] = size.mask_threshold
-    return {
-        "rpn": {"assigner": _assigner(0.7, 0.3, 0.3), "sampler": proposals, "allowed_border": -1, **common},
-        "rpn_proposal": _proposals(size, size.train_candidates, size.train_proposals),
-        "rcnn": {"assigner": _assigner(0.5, 0.5, 0.5), "sampler": regions, **masks, **common},
+    anchors: Config = {"ratios": list(size.anchor_ratios), "strides": list(size.strides)}
+    if size.anchor_sizes is not None:
+        anchors |= {"scales": [1], "base_sizes": list(size.anchor_sizes)}
+    changes: Config = {
+        "type": MODEL_TYPES[design.detector],
+        "data_preprocessor.mean": list(size.mean),
+        "data_preprocessor.std": list(size.std),
+        "data_preprocessor.bgr_to_rgb": size.in_channels == 3,
+        "data_preprocessor.pad_size_divisor": size.pad_to,
+        "backbone": {"_delete_": True, **backbone},
+        "neck.in_channels": [network.out_channels[stage] for stage in size.stages_read],
+        "neck.out_channels": width,
+        "neck.num_outs": len(size.strides),
+        "rpn_head.in_channels": width,
+        "rpn_head.feat_channels": width,
+        "rpn_head.anchor_generator": anchors,
+        "roi_head.bbox_head.in_channels": width,
+        "roi_head.bbox_head.fc_out_channels": size.fc_channels,
+        "roi_head.bbox_head.roi_feat_size": size.box_grid,
+        "roi_head.mask_head.in_channels": width,
+        "roi_head.mask_head.num_convs": size.mask_layers,
+        "roi_head.mask_head.conv_out_channels": size.mask_channels,
+        "train_cfg.rpn.sampler.num": size.rpn_samples,
+        "train_cfg.rpn_proposal": _proposals(size, size.train_candidates, size.train_proposals),
+        "train_cfg.rcnn.sampler.num": size.region_samples,
+        "train_cfg.rcnn.sampler.pos_fraction": size.region_positives,
+        "train_cfg.rcnn.mask_size": 2 * size.mask_grid,
+        "test_cfg.rpn": _proposals(size, size.test_candidates, size.test_proposals),
+        "test_cfg.rcnn.score_thr": size.score_threshold,
+        "test_cfg.rcnn.nms.iou_threshold": size.detection_overlap,
+        "test_cfg.rcnn.max_per_img": size.max_per_image,
+        "test_cfg.rcnn.mask_thr_binary": size.mask_threshold,
     }
-
-
-def _assigner(positive: float, negative: float, smallest: float) -> Config:
-    limits = {"pos_iou_thr": positive, "neg_iou_thr": negative, "min_pos_iou": smallest}
-    return _part("MaxIoUAssigner", **limits, match_low_quality=True, ignore_iof_thr=-1)
-
-
-def _sampler(n: int, positive: float, *, add_truth: bool) -> Config:
-    return _part("RandomSampler", num=n, pos_fraction=positive, neg_pos_ub=-1, add_gt_as_proposals=add_truth)
+    for name, grid in (("bbox", size.box_grid), ("mask", size.mask_grid)):
+        extractor = f"roi_head.{name}_roi_extractor"
+        changes[f"{extractor}.roi_layer"] = {"output_size": grid, "sampling_ratio": size.sampling_ratio}
+        changes[f"{extractor}.out_channels"] = width
+        changes[f"{extractor}.featmap_strides"] = [FIRST_STRIDE * 2**stage for stage in size.stages_read]
+        changes[f"roi_head.{name}_head.num_classes"] = design.num_classes
+    if design.detector == "ms_rcnn":
+        changes["train_cfg.rcnn.mask_thr_binary"] = size.mask_threshold
+        changes["roi_head.mask_iou_head"] = {
+            "roi_feat_size": size.mask_grid,
+            "in_channels": width,
+            "conv_out_channels": size.mask_iou_channels,
+            "fc_out_channels": size.mask_iou_fc_channels,
+            "num_classes": design.num_classes,
+        }
+    config = copy.deepcopy(_mmdets_own(design.detector))
+    config.merge_from_dict({f"model.{place}": value for place, value in changes.items()})
+    return dict(config.model.to_dict())
 
 
 def _proposals(size: DetectorSize, candidates: int, proposals: int) -> Config:
-    nms = _part("nms", iou_threshold=size.proposal_overlap)
-    return {"nms_pre": candidates, "max_per_img": proposals, "nms": nms, "min_bbox_size": 0}
+    return {"nms_pre": candidates, "max_per_img": proposals, "nms": {"iou_threshold": size.proposal_overlap}}
 
 
 def runner_config(
@@ -300,11 +272,8 @@ def _learning_rate(plan: DetectorPlan) -> list[Config]:
 
 
 def config_text(config: Config) -> str:
-    """Return a configuration as the Python file of mmdet's `tools/train.py`; without mmengine, raise UsageError."""
-    try:
-        from mmengine import Config as MmengineConfig
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f'a config is written by mmengine; {error.name} is not installed. Run: pip install "emseg[networks]"'
-        ) from None
-    return str(MmengineConfig(config).pretty_text)
+    """Return a configuration as the Python file of mmdet's `tools/train.py`."""
+    require_mmdet()
+    from mmengine import Config as MmConfig
+
+    return str(MmConfig(config).pretty_text)

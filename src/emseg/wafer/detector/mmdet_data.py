@@ -19,6 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from emseg.wafer.detector import mmdet_parts  # noqa: F401  # prepares mmdet, so before it
+
+# isort: split
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
@@ -29,7 +33,6 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS
 from torch.utils.data import Dataset, Sampler
 
 from emseg.training.steps import AUGMENTATION, draw_seed, image_of_draw, seeded, step_seed
-from emseg.wafer.detector import mmdet_parts  # noqa: F401  # prepares mmdet
 
 with redirect_stdout(StringIO()):  # it prints which other vendors' data sets it does not find
     import mmdet.datasets  # noqa: F401

@@ -32,19 +32,15 @@ from emseg.errors import UsageError
 from emseg.frequency.attention import block_attention
 from emseg.frequency.resnet import Block, ResNet, ResNetDesign, initialize, load_torchvision
 from emseg.wafer.detector.detector_build import read_weights
+from emseg.wafer.detector.mmdet_config import require_mmdet
 from emseg.wafer.detector.mmdet_operators import provide_operators
 
+require_mmdet()
 provide_operators()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # moved classes, escape sequences in old docstrings: nothing for our users
-    try:
-        import mmdet.models
-        import mmdet.structures  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"detectors need mmdet, mmcv and mmengine; {error.name} is not installed. "
-            'Install them with: pip install "emseg[networks]"'
-        ) from None
+    import mmdet.models
+    import mmdet.structures  # noqa: F401
 
 from mmdet.models.detectors import MaskRCNN, MaskScoringRCNN  # noqa: E402  # only now can mmdet be imported
 from mmdet.registry import MODELS  # noqa: E402

@@ -2,7 +2,6 @@
 
 from emseg.wafer.formats.benchmark_folder import Benchmark, open_benchmark, own_benchmark
 from emseg.wafer.formats.coco import CocoSet, read_coco
-from emseg.wafer.formats.labelme import read_labelme
 from emseg.wafer.formats.magc import read_magc, write_magc
 from emseg.wafer.formats.mass_json import read_mass_json, write_mass_json
 
@@ -12,7 +11,6 @@ __all__ = [
     "open_benchmark",
     "own_benchmark",
     "read_coco",
-    "read_labelme",
     "read_magc",
     "read_mass_json",
     "write_magc",

@@ -17,7 +17,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,26 +27,35 @@ import numpy as np
 import psutil
 from jaxtyping import UInt8
 from numpy.typing import NDArray
+from PIL import ExifTags, Image
 
 from emseg.checks import require_one_of
 from emseg.data import DATA_KINDS
 from emseg.errors import InputError, UsageError, suggest
 from emseg.files import DIGEST_LENGTH, digest_of, read_json, write_json
-from emseg.wafer.formats.coco import CocoSet, coco_document, document_of, read_coco, require_images
+from emseg.images import read_gray
+from emseg.wafer.formats.coco import CocoSet, coco_document, document_of, name_in, read_coco, require_images
 from emseg.wafer.splits import TRAIN, VALIDATION, Split
 from emseg.wafer.tiles import Tile
 
 IMAGES, ANNOTATIONS, STATEMENT = "images", "annotations", "benchmark.json"
 
 GIVEN_SPLIT = "given"  # the split of a user's folder
-_TRAIN_NAMES = ("train", "training", "instances_train", "instances_train2017")
-_VALIDATION_NAMES = ("validation", "val", "valid", "test", "instances_val", "instances_val2017")
+_NAMES = {TRAIN: ("train", "training", "train2017"), VALIDATION: ("validation", "val", "valid", "test", "val2017")}
+# Where programs put the COCO file of the part NAME: ours and COCO's, CVAT's, Roboflow's, Label Studio's exports.
+_LAYOUTS = (
+    "annotations/{}.json",
+    "annotations/instances_{}.json",
+    "{}/annotations/instances_default.json",
+    "{}/_annotations.coco.json",
+    "{}/result.json",
+)
 _COMPRESSION = 1  # of PNG: the fastest that compresses at all
 
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The two COCO files of a split, and the folders that their file names are relative to."""
+    """The two COCO files of a split, and the folders that their file names are relative to (`name_in`)."""
 
     train: Path
     validation: Path
@@ -87,8 +96,8 @@ def open_benchmark(folder: str | Path) -> Benchmark:
     """Return the benchmark in `folder`: one that we wrote, or a user's COCO folder.
 
     A user's folder holds annotations/train.json and annotations/val.json (also validation.json, instances_val.json and
-    the like) and its images in images/, in images/train and images/val, or in the folder itself. Its one split is
-    called "given". Raises `InputError`, naming what is missing.
+    the like) and its images in images/, in images/train and images/val, or in the folder itself; or it is laid out as
+    CVAT, Roboflow or Label Studio export it. Its one split is "given". Raises `InputError`, naming what is missing.
     """
     folder = Path(folder)
     return _open_ours(folder) if (folder / STATEMENT).is_file() else _open_given(folder)
@@ -97,8 +106,9 @@ def open_benchmark(folder: str | Path) -> Benchmark:
 def own_benchmark(folder: str | Path, into: str | Path) -> Benchmark:
     """Return the benchmark in `folder`; a user's COCO folder is first rewritten into the folder `into`.
 
-    Boxes and areas are computed from the outlines, categories are numbered from 1, and images are linked, not copied.
-    Image ids stay. Raises `InputError` for what `read_coco` refuses.
+    Boxes and areas are computed from the outlines, categories are numbered from 1. Images that are 8-bit grey as they
+    are stored are linked; others that can be read as grey (rotated by their EXIF data, stored as RGB) are written
+    as PNG. Image ids stay. Raises `InputError` for what `read_coco` refuses.
     """
     given, place = open_benchmark(folder), Path(into)
     if given.statement:
@@ -114,7 +124,7 @@ def own_benchmark(folder: str | Path, into: str | Path) -> Benchmark:
             shown = []
             for image in coco.images:
                 name = f"{which}_{image.id:06d}_{Path(image.file_name).name}"
-                (unfinished / IMAGES / name).symlink_to((source / image.file_name).resolve())
+                name = _place_image(source / image.file_name, unfinished / IMAGES / name)
                 entry = {"id": image.id, "file_name": name, "height": image.height, "width": image.width}
                 shown.append((entry, coco.of_image(image)))
             document = document_of(shown, coco.class_names, f"{coco.path}, rewritten from its outlines")
@@ -268,13 +278,13 @@ def _open_ours(folder: Path) -> Benchmark:
 def _open_given(folder: Path) -> Benchmark:
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder. Name a folder with images/ and annotations/train.json, val.json.")
-    train, validation = _find(folder, TRAIN, _TRAIN_NAMES), _find(folder, VALIDATION, _VALIDATION_NAMES)
+    train, validation = _find(folder, TRAIN), _find(folder, VALIDATION)
     if train.class_names != validation.class_names:
         raise InputError(
             f"training and validation must have the same classes; {train.path} has {', '.join(train.class_names)}, "
             f"{validation.path} has {', '.join(validation.class_names)}."
         )
-    places = [_image_folder(folder, train, _TRAIN_NAMES), _image_folder(folder, validation, _VALIDATION_NAMES)]
+    places = [_image_folder(folder, train, TRAIN), _image_folder(folder, validation, VALIDATION)]
     both = {image.file_name for image in train.images} & {image.file_name for image in validation.images}
     if both and places[0] == places[1]:
         raise InputError(
@@ -286,25 +296,49 @@ def _open_given(folder: Path) -> Benchmark:
     return Benchmark(folder, splits, train.class_names, "licensed", fingerprint, pixel_size_um=None, statement={})
 
 
-def _find(folder: Path, which: str, names: Sequence[str]) -> CocoSet:
-    for name in names:
-        path = folder / ANNOTATIONS / f"{name}.json"
-        if path.is_file():
-            return read_coco(path)
+def _find(folder: Path, which: str) -> CocoSet:
+    for name in _NAMES[which]:
+        for layout in _LAYOUTS:
+            if (path := folder / layout.format(name)).is_file():
+                return read_coco(path)
     raise InputError(
-        f"{folder} has no annotations for {which}: {ANNOTATIONS}/{names[0]}.json is missing (also looked for: "
-        f"{', '.join(name + '.json' for name in names[1:])}). Put the COCO file there."
+        f"{folder} has no annotations for {which}: {ANNOTATIONS}/{_NAMES[which][0]}.json is missing (also looked for: "
+        f"{', '.join(_NAMES[which][1:])}, and the exports of CVAT, Roboflow and Label Studio). Put the COCO file there."
     )
 
 
-def _image_folder(folder: Path, coco: CocoSet, names: Sequence[str]) -> Path:
+def _image_folder(folder: Path, coco: CocoSet, which: str) -> Path:
     """The folder that the file names of a COCO file are relative to; raises `InputError` with what images/ lacks."""
-    candidates = [folder / IMAGES, folder, *(parent / name for name in names for parent in (folder / IMAGES, folder))]
+    candidates = [
+        folder / IMAGES,
+        folder,
+        coco.path.parent,
+        coco.path.parent / IMAGES,
+        coco.path.parent.parent / IMAGES,
+    ]
+    candidates += [parent / name for name in _NAMES[which] for parent in (folder / IMAGES, folder)]
     for candidate in candidates:
-        if all((candidate / image.file_name).is_file() for image in coco.images):
+        if all((candidate / name_in(candidate, image)).is_file() for image in coco.images):
             return candidate
     require_images(coco.path, coco.images, candidates[0])
     return candidates[0]
+
+
+def _place_image(source: Path, place: Path) -> str:
+    """Link an image, or write it as PNG where it is stored otherwise than it is shown; return the file's name."""
+    with suppress(Exception), Image.open(source) as image:
+        if image.mode == "L" and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            place.symlink_to(source.resolve())
+            return place.name
+    try:
+        pixels = read_gray(source)
+    except InputError:
+        pixels = None
+    if pixels is None or pixels.dtype != np.uint8:  # colour, or 16 bits: the detector says what it needs
+        place.symlink_to(source.resolve())
+        return place.name
+    write_png(place.with_name(f"{place.name}.png"), pixels)
+    return f"{place.name}.png"
 
 
 def _is_whole(place: Path) -> bool:

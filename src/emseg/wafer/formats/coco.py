@@ -1,33 +1,32 @@
-"""COCO annotation files: one reader of any user's file, which reports every fault by name, and one writer.
+"""COCO annotation files: one reader of any user's file, which lists all its faults by name, and one writer.
 
     images        id, file_name, height, width; in files that we wrote also wafer, row and column, where it was cut from
     annotations   id, image_id, category_id, segmentation, iscrowd; a segmentation is a list of closed outlines
-                  [x1, y1, x2, y2, ...], and (x, y) is (column, row) here; several outlines are parts of one section
+                  [x1, y1, x2, y2, ...], and (x, y) is (column, row) here, or a run-length mask; several outlines are
+                  parts of one section
     categories    id, name
 
 We write ids from 1, the categories in the order of the class names, "bbox" and "area" computed from the outlines, which
-is why neither is read. `read_coco` refuses run-length masks: cutting and drawing need outlines.
+is why neither is read. A category that only groups others (Roboflow's first) is left out.
 
 Source: the "object detection" format of https://cocodataset.org/#format-data.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import shapely
-from jaxtyping import Float64
 
 from emseg.errors import InputError, suggest
 from emseg.files import read_json
-from emseg.sections import as_polygon, require_polygon
+from emseg.wafer.formats.outlines import Faults, OutlineCheck, Parts, other_kind, outline_of_mask, refuse_faults
 from emseg.wafer.tiles import Tile, TilePlace, TileSection
 
-Parts = tuple[Float64[np.ndarray, "vertex 2"], ...]
 _COORDINATE_DIGITS = 3
 
 
@@ -62,12 +61,14 @@ class CocoAnnotation:
 
 @dataclass(frozen=True, eq=False)
 class CocoSet:
-    """The checked content of one COCO file."""
+    """The checked content of one COCO file; `notes` says what was left out or mended."""
 
     path: Path
     images: tuple[CocoImage, ...]
     annotations: tuple[CocoAnnotation, ...]
     class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     def of_image(self, image: CocoImage) -> tuple[CocoAnnotation, ...]:
         """Return the annotations of one image."""
@@ -99,76 +100,120 @@ class CocoSet:
 
 
 def read_coco(
-    path: str | Path, *, image_folder: str | Path | None = None, class_names: Sequence[str] | None = None
+    path: str | Path,
+    *,
+    image_folder: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+    faults: Faults = "refuse",
 ) -> CocoSet:
     """Return the content of a COCO file.
 
-    With `image_folder` all its images must be there; with `class_names` its categories must be among these. Raises
-    `InputError` that names the file and the image, annotation or category at fault.
+    With `image_folder` all its images must be there, by their names or, of names with folders, by the last part; with
+    `class_names` its categories must be among these. `faults` says what happens to outlines that cannot be used
+    (`emseg.wafer.formats.outlines`). Raises `InputError` that lists the images, annotations and categories at fault.
     """
     path = Path(path)
-    entries = coco_entries(read_json(path), str(path))
+    entries, notes = coco_entries(read_json(path), str(path))
     names = {one["id"]: one["name"] for one in entries["categories"]}
+    check, images = OutlineCheck(faults), {}
     for name in names.values():
         if class_names is not None and name not in class_names:
-            raise InputError(
+            check.faults.append(
                 f"the classes must be {', '.join(class_names)}; {path} has {name!r}.{suggest(name, class_names)} "
                 "Rename it in `categories`, or name the classes you mean."
             )
-    images = {}
     for one in entries["images"]:
-        name = _text(one, "file_name", f"image {one['id']}", str(path)).replace("\\", "/")  # some tools' separators
+        if not isinstance(given := one.get("file_name"), str) or not given:
+            check.faults.append(f"`file_name` must be a text; image {one['id']} in {path} has {given!r}.")
+            continue
+        named = PureWindowsPath(given)  # some tools write the separators and the folders of their own machine
         place = (one.get(key) for key in ("wafer", "row", "column"))
-        images[one["id"]] = CocoImage(one["id"], name, one["height"], one["width"], *place)
-    _require_unique("file names of images", (image.file_name for image in images.values()), str(path))
-    annotations = tuple(
-        _annotation(f"annotation {one['id']} of {path}", one, images[one["image_id"]], names[one["category_id"]])
-        for one in entries["annotations"]
-    )
+        file_name = named.name if named.root or named.drive else named.as_posix()
+        images[one["id"]] = CocoImage(one["id"], file_name, one["height"], one["width"], *place)
+    check.faults += _repeated("file names of images", (image.file_name for image in images.values()), str(path))
+    annotations = []
+    for one in entries["annotations"]:
+        what, image = f"annotation {one['id']} of {path}", images.get(one["image_id"])
+        given, crowd = one.get("segmentation"), bool(one.get("iscrowd", 0))
+        try:
+            outlines = _traced(given, image, what) if image and isinstance(given, Mapping) else given
+        except InputError as error:
+            check.faults.append(str(error))
+            continue
+        if image and (parts := check.parts(what, outlines, image.height, image.width)):
+            annotations.append(CocoAnnotation(one["id"], image.id, names[one["category_id"]], parts, crowd))
+    check.finish(path)
     if not annotations:
         raise InputError(f"{path} has no section in any image; there is nothing to learn or to score.")
     if image_folder is not None:
-        require_images(path, images.values(), Path(image_folder))
-    return CocoSet(path, tuple(images.values()), annotations, tuple(names.values()))
+        folder = Path(image_folder)
+        images = {id: replace(image, file_name=name_in(folder, image)) for id, image in images.items()}
+        require_images(path, images.values(), folder)
+    known = tuple(images.values()), tuple(annotations), tuple(names.values()), tuple(names)
+    return CocoSet(path, *known, (*notes, *check.notes))
 
 
-def coco_entries(content: Any, what: str) -> dict[str, Sequence[Mapping[str, Any]]]:
-    """Return the lists "images", "annotations" and "categories" (by id) of a COCO document called `what`, checked.
+def coco_entries(content: Any, what: str) -> tuple[dict[str, list[Mapping[str, Any]]], tuple[str, ...]]:
+    """Return the lists "images", "annotations" and "categories" (by id) of a COCO document called `what`, and notes.
 
     Every entry has an id that occurs once, an image a positive size, a category a name, and an annotation an image and
-    a category that are listed. Raises `InputError` that names the entry at fault.
+    a category that are listed. Raises `InputError` that lists the entries at fault.
     """
     if not isinstance(content, Mapping):
-        raise InputError(f"{what} must be a COCO file, an object with images, annotations and categories.")
-    lists: dict[str, Sequence[Mapping[str, Any]]] = {}
+        other = other_kind(content, "coco")
+        raise InputError(f"{what} must be a COCO file, an object with images, annotations and categories{other}.")
+    faults: list[str] = []
+
+    def whole(entry: Any, key: str, name: str, least: float = -np.inf) -> Any:
+        value = entry.get(key) if isinstance(entry, Mapping) else None
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+            limit = "" if least == -np.inf else f" of at least {least}"
+            faults.append(f"`{key}` must be a whole number{limit}; {name} in {what} has {value!r}.")
+            return None
+        return value
+
+    lists: dict[str, list[Mapping[str, Any]]] = {}
     for key, kind in (("images", "image"), ("annotations", "annotation"), ("categories", "category")):
         entries = content.get(key)
         if not isinstance(entries, Sequence) or isinstance(entries, str):
-            raise InputError(
-                f"{what} must be a COCO file; its list {key!r} is missing. Export the annotations as COCO."
-            )
-        ids = [_whole_number(entry, "id", f"{kind} {place}", what) for place, entry in enumerate(entries)]
-        _require_unique(f"{kind} ids", ids, what)
-        lists[key] = entries
+            other = other_kind(content, "coco") or f"; its list {key!r} is missing"
+            raise InputError(f"{what} must be a COCO file{other}. Export the annotations as COCO.")
+        ids = [whole(entry, "id", f"{kind} {place}") for place, entry in enumerate(entries)]
+        faults += _repeated(f"{kind} ids", ids, what)
+        lists[key] = list(entries)
+    refuse_faults(what, faults)
+    lists["categories"].sort(key=lambda one: int(one["id"]))
+    used = [one.get("category_id") for one in lists["annotations"]]
+    groups = [one.get("supercategory") for one in lists["categories"] if one.get("supercategory") != one.get("name")]
+    dummies = [one for one in lists["categories"] if one.get("name") in groups and one["id"] not in used]
+    lists["categories"] = [one for one in lists["categories"] if one not in dummies]
     for image in lists["images"]:
-        name = image.get("file_name") or f"image {image['id']}"
-        height, width = (_whole_number(image, key, name, what) for key in ("height", "width"))
-        if height < 1 or width < 1:
-            raise InputError(f"the size of an image must be positive; {what} says {height} x {width} for {name}.")
-    lists["categories"] = sorted(lists["categories"], key=lambda one: int(one["id"]))
-    names = {one["id"]: _text(one, "name", f"category {one['id']}", what) for one in lists["categories"]}
-    _require_unique("category names", names.values(), what)
+        for key in ("height", "width"):
+            whole(image, key, image.get("file_name") or f"image {image['id']}", 1)
+    names = {one["id"]: one.get("name") for one in lists["categories"]}
+    for id, name in names.items():
+        if not isinstance(name, str) or not name:
+            faults.append(f"`name` must be a text; category {id} in {what} has {name!r}.")
+    faults += _repeated("category names", (name for name in names.values() if isinstance(name, str)), what)
     if not names:
         raise InputError(f"{what} must name at least one category; it names none.")
     images = {one["id"] for one in lists["images"]}
     for one in lists["annotations"]:
-        name = f"annotation {one['id']} of {what}"
-        if _whole_number(one, "image_id", name, what) not in images:
-            raise InputError(f"{name} belongs to image {one['image_id']}, which is not in the list of images.")
-        if _whole_number(one, "category_id", name, what) not in names:
+        name = f"annotation {one['id']}"
+        image_id, category_id = whole(one, "image_id", name), whole(one, "category_id", name)
+        if image_id is not None and image_id not in images:
+            faults.append(f"{name} of {what} belongs to image {image_id}, which is not in the list of images.")
+        if category_id is not None and category_id not in names:
             known = ", ".join(f"{key} ({label})" for key, label in names.items())
-            raise InputError(f"{name} is of category {one['category_id']}, which is not one of {known}.")
-    return lists
+            faults.append(f"{name} of {what} is of category {category_id}, which is not one of {known}.")
+    refuse_faults(what, faults)
+    return lists, tuple(f"left out: the class {one['name']!r}, which has no section" for one in dummies)
+
+
+def name_in(folder: Path, image: CocoImage) -> str:
+    """Return the name of an image's file in `folder`: the COCO file's, or its last part where only that is there."""
+    last = Path(image.file_name).name
+    return last if not (folder / image.file_name).is_file() and (folder / last).is_file() else image.file_name
 
 
 def require_images(path: Path, images: Iterable[CocoImage], folder: Path) -> None:
@@ -227,43 +272,13 @@ def document_of(
     }
 
 
-def _annotation(what: str, entry: Mapping[str, Any], image: CocoImage, label: str) -> CocoAnnotation:
-    segmentation = entry.get("segmentation")
-    if isinstance(segmentation, Mapping):
-        raise InputError(
-            f"{what} is a run-length mask; outlines are needed. Export polygons, or convert it by cv2.findContours on "
-            "pycocotools.mask.decode(...)."
-        )
-    if not isinstance(segmentation, list) or not segmentation:
-        raise InputError(f"{what} has no outline: its `segmentation` must be a list of [x1, y1, x2, y2, ...].")
-    parts = []
-    for flat in segmentation:
-        try:
-            numbers = np.asarray(flat, dtype=np.float64)
-        except (TypeError, ValueError):
-            numbers = np.empty((0, 0))
-        if numbers.ndim != 1 or numbers.size % 2:
-            raise InputError(f"an outline must be a flat list x1, y1, x2, y2, ... of numbers; that of {what} is not.")
-        parts.append(as_polygon(numbers.reshape(-1, 2)[:, ::-1]))
-        require_polygon(parts[-1], what, image.height, image.width)
-    return CocoAnnotation(entry["id"], image.id, label, tuple(parts), bool(entry.get("iscrowd", 0)))
+def _traced(segmentation: Mapping[str, Any], image: CocoImage, what: str) -> list[Any]:
+    """The outlines (x, y) of a run-length mask."""
+    from emseg.wafer.scores.coco_masks import as_run_length, decoded
+
+    return outline_of_mask(decoded(as_run_length(segmentation, (image.height, image.width), what)))
 
 
-def _whole_number(entry: Any, key: str, name: str, what: str) -> int:
-    value = entry.get(key) if isinstance(entry, Mapping) else None
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise InputError(f"`{key}` must be a whole number; {name} in {what} has {value!r}.")
-    return int(value)
-
-
-def _text(entry: Mapping[str, Any], key: str, name: str, what: str) -> str:
-    value = entry.get(key)
-    if not isinstance(value, str) or not value:
-        raise InputError(f"`{key}` must be a text; {name} in {what} has {value!r}.")
-    return value
-
-
-def _require_unique(kind: str, values: Iterable[object], what: str) -> None:
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise InputError(f"{kind} must be unique; {what} has {', '.join(map(str, twice[:3]))} more than once.")
+def _repeated(kind: str, values: Iterable[Any], what: str) -> list[str]:
+    twice = [str(value) for value, count in Counter(values).items() if count > 1 and value is not None]
+    return [f"{kind} must be unique; {what} has {', '.join(twice[:3])} more than once."] if twice else []

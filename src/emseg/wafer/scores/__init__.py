@@ -7,8 +7,6 @@ from emseg.wafer.scores.detection_scores import (
     METRICS,
     DetectionScores,
     Score,
-    ScoreDifference,
-    paired_difference,
     score_detections,
 )
 from emseg.wafer.scores.failures import FAILURE_KINDS, Failure, failures, pair_up
@@ -20,12 +18,10 @@ __all__ = [
     "DetectionScores",
     "Failure",
     "Score",
-    "ScoreDifference",
     "average_precision",
     "failures",
     "match",
     "pair_up",
-    "paired_difference",
     "read_detections",
     "read_truth",
     "score_detections",

@@ -72,7 +72,7 @@ class Truth:
 def read_truth(source: TruthSource) -> Truth:
     """Return the checked truth; raises `InputError` that names the first entry which cannot be used."""
     content = read_json(source) if isinstance(source, str | Path) else source
-    lists = coco_entries(content, str(source) if isinstance(source, str | Path) else "the truth")
+    lists, _ = coco_entries(content, str(source) if isinstance(source, str | Path) else "the truth")
     images, categories = sorted(lists["images"], key=lambda one: int(one["id"])), lists["categories"]
     image_at, label_at = ({one["id"]: place for place, one in enumerate(entries)} for entries in (images, categories))
     sizes = [(int(one["height"]), int(one["width"])) for one in images]
@@ -83,7 +83,10 @@ def read_truth(source: TruthSource) -> Truth:
         area = float(one["area"]) if "area" in one else float(rle_masks.area(rle))
         regions.append(Region(int(one["id"]), image, label, rle, area, bool(one.get("iscrowd", 0))))
     if all(region.is_crowd for region in regions):
-        raise InputError("the truth must hold at least one region to find, not counting crowds; it holds none.")
+        raise InputError(
+            "the truth must hold at least one region to find, not counting crowds; it holds none. "
+            "Without any, no score is defined."
+        )
     return Truth(
         image_ids=tuple(int(id) for id in image_at),
         sizes=tuple(sizes),
@@ -113,7 +116,10 @@ def read_detections(source: DetectionsSource, truth: Truth) -> tuple[Detection, 
         for key, ids in known.items():
             if not isinstance(one[key], int | np.integer) or one[key] not in places[key]:
                 listed = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
-                raise InputError(f"`{key}` must be one that the truth has ({listed}); {name} has {one[key]}.")
+                raise InputError(
+                    f"`{key}` must be one that the truth has ({listed}); {name} has {one[key]}. "
+                    "Check that both are of one data set."
+                )
         image, label = (places[key][int(one[key])] for key in known)
         if not isinstance(one["segmentation"], Mapping):
             raise InputError(f"a detection's mask must be run-length encoded; {name} has another one. Encode it.")
@@ -147,7 +153,8 @@ def as_run_length(segmentation: Any, size: tuple[int, int], name: str) -> Rle:
         if given != size:
             shown = " x ".join(str(side) for side in given) or "none"
             raise InputError(
-                f"a mask must have its image's size, {height} x {width} (height x width); {name} has {shown}."
+                f"a mask must have its image's size, {height} x {width} (height x width); {name} has {shown}. "
+                "Resize masks to the image."
             )
         counts = segmentation.get("counts")
         if not isinstance(counts, list | str | bytes):

@@ -1,4 +1,4 @@
-"""COCO's scores of instance masks, in percent, with bootstrap intervals over images or wafers, and paired differences.
+"""COCO's scores of instance masks, in percent, with bootstrap intervals over images or wafers.
 
     ap                     mean over IoU thresholds 0.50, 0.55, ... 0.95 of average precision
     ap50, ap75             at one threshold
@@ -11,7 +11,7 @@ is never counted as 0. Scores of two runs may be compared where truth, area unit
 **Intervals.** Images are drawn with replacement, as many as there are; the interval is the central 95 % of the scores.
 Tiles of one wafer share its tissue and illumination, and overlapping tiles share pixels: an interval over images is
 then too narrow, and `cluster="wafer"` draws whole wafers. Intervals cover the choice of images for one trained network,
-not its seed. A paired difference draws the same images for both detectors.
+not its seed.
 
 Source: Lin et al., Microsoft COCO (2014) and its detection evaluation, of which the paper's Table 2 prints these six
 scores; Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 13.
@@ -66,15 +66,6 @@ class Score:
     value: float | None
     interval: tuple[float, float] | None
     n_regions: int
-
-
-@dataclass(frozen=True)
-class ScoreDifference:
-    """The first score minus the second, in percentage points, with its 95 % interval over a sample of `n`."""
-
-    value: float | None
-    interval: tuple[float, float] | None
-    n: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,32 +130,6 @@ def score_detections(
         n_resamples=len(weights),
         cluster=cluster,
     )
-
-
-def paired_difference(
-    truth: TruthSource,
-    detections_a: DetectionsSource,
-    detections_b: DetectionsSource,
-    *,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    max_detections: int = 100,
-    cluster: Cluster = "image",
-    class_agnostic: bool = False,
-) -> dict[str, ScoreDifference]:
-    """Return the score of `detections_a` minus that of `detections_b` for each of `METRICS`, over all classes."""
-    known = read_truth(truth)
-    weights = resample_weights(known, n_resamples=n_resamples, seed=seed, cluster=cluster)
-    precisions = []
-    for source in (detections_a, detections_b):
-        found = read_detections(source, known)
-        scored = without_classes(known, found) if class_agnostic else (known, found)
-        precisions.append(_with_resamples(match(*scored, max_detections=max_detections), weights))
-    differences = {}
-    for metric in METRICS:
-        values = metric_values(precisions[0], metric) - metric_values(precisions[1], metric)
-        differences[metric] = ScoreDifference(*_with_interval(values), len(known.image_ids))
-    return differences
 
 
 def resample_weights(

@@ -1,0 +1,184 @@
+"""Outlines drawn by hand in one image: the files of labelme, VIA, QuPath, ImageJ and of YOLO's segmentation.
+
+    labelme   {"imagePath": ..., "imageHeight": ..., "shapes": [{"label": "good", "points": [[x, y], ...]}, ...]}
+    VIA       {KEY: {"filename": ..., "regions": [{"shape_attributes": {"all_points_x": [...], ...}, ...}]}}
+    QuPath    GeoJSON: {"type": "FeatureCollection", "features": [{"geometry": {"type": "Polygon", ...}}, ...]}
+    ImageJ    one region (.roi) or an archive of several (.zip); a region is named after its class, if there are classes
+    YOLO      text: a class number and x1 y1 x2 y2 ... in fractions of the image's sides; four numbers are a box
+
+Polygons, rectangles and masks are sections; other shapes are left out, and a note counts them. Shapes of labelme with
+one group and one label are the parts of one section. Without a class a section has the class "section".
+
+Source: github.com/wkentaro/labelme; robots.ox.ac.uk/~vgg/software/via; RFC 7946; ImageJ's RoiDecoder; ultralytics.
+"""
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import roifile
+import yaml
+from PIL import Image
+
+from emseg.errors import InputError
+from emseg.files import decoding, read_json
+from emseg.sections import UNSORTED_CLASS
+from emseg.wafer.formats.outlines import Outline, other_kind, outline_of_mask
+
+_RECTANGLES = ("rectangle", "oriented_rectangle", "rotation")
+
+
+class Drawn:
+    """The outlines of a file, and which other shapes it holds; `size` (height, width) where the file gives it."""
+
+    def __init__(self, outlines: Sequence[Outline], left_out: Mapping[str, int], size: Any = None) -> None:
+        self.outlines, self.size = list(outlines), size
+        self.notes = tuple(f"left out: {n} of shape {kind!r}, which is no outline" for kind, n in left_out.items())
+
+
+def read_labelme(path: Path) -> Drawn:
+    """Return the shapes of a labelme file."""
+    document = read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
+        raise InputError(f"{path} is no labelme file, an object with a list `shapes`{other_kind(document, 'labelme')}.")
+    size = tuple(document.get(key) for key in ("imageHeight", "imageWidth"))
+    if size != (None, None) and not all(isinstance(side, int) and side >= 1 for side in size):
+        raise InputError(f"`imageHeight` and `imageWidth` of {path} must be positive whole numbers; they are {size}.")
+    outlines: dict[Any, Outline] = {}
+    left_out: Counter[str] = Counter()
+    for place, shape in enumerate(document["shapes"]):
+        what, kind = f"shape {place} of {path}", "something else"
+        if isinstance(shape, dict):
+            kind = str(shape.get("shape_type") or "polygon")
+        if kind not in ("polygon", "mask", *_RECTANGLES):
+            left_out[kind] += 1
+            continue
+        label, group = shape.get("label"), shape.get("group_id")
+        if not isinstance(label, str) or not label:
+            raise InputError(f"{what} must have a label; it is {label!r}.")
+        parts = _labelme_parts(what, path, shape, kind)
+        key = place if group is None else (str(group), label)
+        known = outlines.get(key, Outline(what, (), label))
+        outlines[key] = Outline(known.what, (*known.parts, *parts), label)
+    return Drawn(list(outlines.values()), left_out, None if None in size else size)
+
+
+def read_via(path: Path, image_name: str) -> Drawn:
+    """Return the regions of a file of the VGG Image Annotator that belong to the image called `image_name`."""
+    with decoding(path, "VIA"):
+        document = read_json(path)
+        entries = list(document.get("_via_img_metadata", document).values())
+        named = [one for one in entries if PureWindowsPath(one["filename"]).name == image_name]
+        if len(entries) > 1 and len(named) != 1:
+            raise InputError(f"{path} lists {len(entries)} images, {len(named)} of them called {image_name}.")
+        regions = (named or entries)[0]["regions"] if entries else []
+        outlines, left_out = [], Counter[str]()
+        for place, region in enumerate(regions.values() if isinstance(regions, dict) else regions):
+            shape, kind = region["shape_attributes"], region["shape_attributes"]["name"]
+            if kind in ("polygon", "polyline"):
+                part = list(zip(shape["all_points_x"], shape["all_points_y"], strict=True))
+            elif kind == "rect":
+                x, y, width, height = (shape[key] for key in ("x", "y", "width", "height"))
+                part = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+            else:
+                left_out[kind] += 1
+                continue
+            classes = [
+                value for value in region.get("region_attributes", {}).values() if isinstance(value, str) and value
+            ]
+            label = classes[0] if len(classes) == 1 else UNSORTED_CLASS
+            outlines.append(Outline(f"region {place} of {path}", [part], label))
+    return Drawn(outlines, left_out)
+
+
+def read_geojson(path: Path) -> Drawn:
+    """Return the polygons of a GeoJSON file, as QuPath exports its annotations, in pixels of the full image."""
+    with decoding(path, "GeoJSON"):
+        document = read_json(path)
+        features = document if isinstance(document, list) else document.get("features", [document])
+        outlines, left_out = [], Counter[str]()
+        for place, feature in enumerate(features):
+            if feature["geometry"]["type"] not in ("Polygon", "MultiPolygon"):
+                left_out[feature["geometry"]["type"]] += 1
+                continue
+            lists = feature["geometry"]["coordinates"]
+            polygons = [lists] if feature["geometry"]["type"] == "Polygon" else lists
+            own = (feature.get("properties") or {}).get("classification") or {}
+            label = str(own.get("name") or UNSORTED_CLASS)
+            parts = [[point[:2] for point in rings[0]] for rings in polygons]
+            outlines.append(Outline(f"feature {place} of {path}", parts, label))
+    return Drawn(outlines, left_out)
+
+
+def read_imagej(path: Path, class_names: Sequence[str]) -> Drawn:
+    """Return the regions of an ImageJ file; a name that is one of `class_names`, up to a number, is the class."""
+    with decoding(path, "ImageJ ROI"):
+        read = roifile.roiread(path)
+    outlines, left_out = [], Counter[str]()
+    for place, roi in enumerate(read if isinstance(read, list) else [read]):
+        with decoding(path, "ImageJ ROI"):
+            kind = roifile.ROI_TYPE(roi.roitype)
+            if kind in (roifile.ROI_TYPE.POINT, roifile.ROI_TYPE.LINE, roifile.ROI_TYPE.ANGLE):
+                left_out[kind.name.lower()] += 1
+                continue
+            found = roi.coordinates(multi=True)
+            parts = [np.asarray(part, dtype=np.float64) for part in (found if isinstance(found, list) else [found])]
+            label = next((name for name in class_names if str(roi.name).startswith(name)), UNSORTED_CLASS)
+        outlines.append(Outline(f"region {roi.name or place} of {path}", parts, label))
+    return Drawn(outlines, left_out)
+
+
+def read_yolo(path: Path, height: int, width: int, class_names: Sequence[str] | None) -> Drawn:
+    """Return the sections of a label file of YOLO; classes are named by `class_names`, or data.yaml or classes.txt."""
+    names, outlines = list(class_names or _yolo_names(path)), []
+    with decoding(path, "YOLO"):
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    for number, line in enumerate(lines, start=1):
+        what = f"line {number} of {path}"
+        try:
+            label, *values = map(float, line.split())
+        except ValueError:
+            if line.strip():
+                raise InputError(
+                    f"{what} must be numbers: a class, then x1 y1 x2 y2 ...; it is {line[:40]!r}."
+                ) from None
+            continue
+        points = np.asarray(values[: len(values) // 2 * 2]).reshape(-1, 2)
+        if len(points) == 2:  # a box: its centre and its sides
+            points = points[0] + points[1] * np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
+        known = 0 <= label < len(names) and label == int(label)
+        name = names[int(label)] if known else (UNSORTED_CLASS if label == 0 and not names else f"class {label:g}")
+        outlines.append(Outline(what, [points * (width, height)], name))
+    return Drawn(outlines, {})
+
+
+def _yolo_names(path: Path) -> Iterator[str]:
+    for folder in (path.parent, *path.parents[1:3]):
+        if (folder / "classes.txt").is_file():
+            yield from (folder / "classes.txt").read_text(encoding="utf-8").split("\n")
+            return
+        if (folder / "data.yaml").is_file():
+            with decoding(folder / "data.yaml", "YAML"):
+                names = yaml.safe_load((folder / "data.yaml").read_text(encoding="utf-8"))["names"]
+                yield from (names.values() if isinstance(names, dict) else names)
+            return
+
+
+def _labelme_parts(what: str, path: Path, shape: Mapping[str, Any], kind: str) -> list[Any]:
+    points: Any = shape.get("points")
+    with decoding(path, "labelme"):
+        n_points = len(points) if isinstance(points, list) else 0
+        if kind in _RECTANGLES and n_points not in (2, 4):
+            raise InputError(f"{what} must have points [x, y]; a rectangle has two of them, or four.")
+        if kind == "mask":  # a picture of the box between its two points
+            with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
+                mask = np.asarray(image) > 0
+            return [np.asarray(part) + np.min(points, axis=0) for part in outline_of_mask(mask)]
+        if kind in _RECTANGLES and n_points == 2:
+            (left, top), (right, bottom) = np.min(points, axis=0), np.max(points, axis=0)
+            return [[(left, top), (right, top), (right, bottom), (left, bottom)]]
+    return [points]

@@ -1,0 +1,206 @@
+"""What the annotation files of all programs have in common: recognition, and the check of their outlines.
+
+A file is recognized by its content: extensions are shared, and changed by hand. All its outlines are checked at once:
+
+    refuse    one error lists every fault of the file
+    repair    an outline that crosses itself becomes the areas that it encloses; what encloses none is left out
+    skip      every outline at fault is left out
+
+Both say in a note what they did. Points are (x, y) in pixels, as all these programs write them; a section may have
+several parts. Holes are filled: a section is what its outer border encloses.
+"""
+
+import re
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import shapely
+from jaxtyping import Bool, Float64
+
+from emseg.checks import require_one_of
+from emseg.errors import InputError, suggest
+from emseg.files import decoding, read_json
+from emseg.sections import UNSORTED_CLASS, Section, WaferSections, as_polygon, require_polygon
+from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
+
+Faults = Literal["refuse", "repair", "skip"]
+Parts = tuple[Float64[np.ndarray, "_ 2"], ...]
+N_SHOWN = 12
+ADVICE = "With --repair (faults='repair') outlines are mended, with --skip (faults='skip') left out."
+
+
+Kind = Literal["magc", "mass", "labelme", "coco", "via", "geojson", "imagej", "yolo"]
+KINDS: dict[Kind, str] = {
+    "magc": "a .magc file",
+    "mass": "a .mass.json file",
+    "labelme": "a labelme file",
+    "coco": "a COCO file",
+    "via": "a file of VIA",
+    "geojson": "a GeoJSON file, as of QuPath",
+    "imagej": "an ImageJ ROI file or archive",
+    "yolo": "a YOLO label file",
+}
+_FOREIGN = {
+    b"PK\3\4": "a ZIP archive without ImageJ regions. Unpack it and name the annotation file in it",
+    b"<": "XML (CVAT, Pascal VOC, Aperio). Export the annotations as COCO",
+    b"\x89PNG": "an image. Name the image first, then its annotations",
+    b"\xff\xd8\xff": "an image. Name the image first, then its annotations",
+    b"II*\0": "an image. Name the image first, then its annotations",
+    b"MM\0*": "an image. Name the image first, then its annotations",
+    b"\x89HDF": "HDF5 (ilastik, DeepLabCut). Export the annotations as COCO",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A section as a file has it: `what` names it in errors, `parts` are lists of points (x, y), or x, y, x, y, ..."""
+
+    what: str
+    parts: Sequence[Any]
+    label: str = UNSORTED_CLASS
+    angle_deg: float | None = None
+    serial_number: int | None = None
+
+
+class OutlineCheck:
+    """Checks the outlines of one file one after the other; `notes` says what was mended or left out."""
+
+    def __init__(self, faults: Faults = "refuse") -> None:
+        require_one_of("faults", faults, get_args(Faults))
+        self.policy, self.faults, self.notes = faults, list[str](), list[str]()
+
+    def parts(self, what: str, given: Any, height: int, width: int) -> Parts:
+        """Return the parts (row, column) of an outline on an image of this size; none where it is at fault."""
+        polygons: Parts = ()
+        try:
+            if not isinstance(given, Sequence) or isinstance(given, str) or not len(given):
+                raise InputError(f"{what} has no outline: it must be lists of points x1, y1, x2, y2, ....")
+            polygons = tuple(_polygon(what, points) for points in given)
+            for polygon in polygons:
+                require_polygon(polygon, what, height, width)
+        except InputError as error:
+            if self.policy == "refuse":
+                self.faults.append(str(error))
+                return ()
+            mended = _mended(polygons, height, width) if self.policy == "repair" else ()
+            self.notes.append(f"{'repaired' if mended else 'left out'}: {error}")
+            return mended
+        return polygons
+
+    def finish(self, path: object) -> None:
+        """Raise `InputError` with all faults that were found."""
+        refuse_faults(path, self.faults, ADVICE)
+
+
+def refuse_faults(path: object, faults: Sequence[str], advice: str = "") -> None:
+    """Raise `InputError` that lists the `faults` of a file, if there are any."""
+    if faults:
+        more = f" And {len(faults) - N_SHOWN} more." if len(faults) > N_SHOWN else ""
+        first = f"{path} has {len(faults)} faults: " if len(faults) > 1 else ""
+        raise InputError(f"{first}{' '.join(faults[:N_SHOWN])}{more} {advice}".rstrip())
+
+
+def wafer_sections(
+    outlines: Iterable[Outline],
+    path: Path,
+    *,
+    name: str,
+    height: int,
+    width: int,
+    class_names: Sequence[str] | None = None,
+    pixel_size_um: float | None = None,
+    faults: Faults = "refuse",
+    notes: Iterable[str] = (),
+) -> WaferSections:
+    """Return the outlines of a file as the sections of a wafer image of this size.
+
+    Without `class_names` the classes are the paper's four if all labels are among them, else the labels in alphabetical
+    order. Raises `InputError` with all faults, for a file without sections, and for other classes.
+    """
+    check, sections = OutlineCheck(faults), []
+    for one in outlines:
+        if parts := check.parts(one.what, one.parts, height, width):
+            sections.append(Section(parts[0], one.label, one.angle_deg, one.serial_number, parts[1:]))
+        if class_names is not None and one.label not in class_names:
+            check.faults.append(
+                f"the class of a section must be one of {', '.join(class_names)}; {one.what} is {one.label!r}."
+                + suggest(one.label, class_names)
+            )
+    check.finish(path)
+    if not sections:
+        raise InputError(f"{path} has no section. Draw its outlines first.")
+    labels = sorted({section.label for section in sections})
+    names = tuple(class_names or (SECTION_CLASSES if set(labels) <= set(SECTION_CLASSES) else labels))
+    return WaferSections(name, height, width, tuple(sections), names, pixel_size_um, (*notes, *check.notes))
+
+
+def outline_of_mask(mask: Bool[np.ndarray, "row column"]) -> list[list[tuple[float, float]]]:
+    """Return the parts (x, y) of a mask: outer borders along the edges of its pixels, so areas are exact but for holes.
+
+    The mask is taken as runs down its columns, each a rectangle; their union is the outline.
+    """
+    padded = np.pad(mask.astype(np.int8), ((1, 1), (0, 0)))
+    columns, first = np.nonzero(np.diff(padded, axis=0).T == 1)
+    _, end = np.nonzero(np.diff(padded, axis=0).T == -1)
+    whole = shapely.union_all(shapely.box(columns, first, columns + 1, end))
+    return [list(part.exterior.coords) for part in shapely.get_parts(whole) if part.geom_type == "Polygon"]
+
+
+def _polygon(what: str, points: Any) -> Float64[np.ndarray, "vertex 2"]:
+    try:
+        numbers = np.asarray(points, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.empty((0, 0))
+    if not ((numbers.ndim == 1 and numbers.size % 2 == 0) or (numbers.ndim == 2 and numbers.shape[1] == 2)):
+        raise InputError(f"an outline must be points x1, y1, x2, y2, ... of numbers; that of {what} is not.")
+    return as_polygon(numbers.reshape(-1, 2)[:, ::-1])
+
+
+def _mended(polygons: Parts, height: int, width: int) -> Parts:
+    usable = [shapely.Polygon(one) for one in polygons if len(one) >= 3 and np.isfinite(one).all()]
+    pieces = shapely.get_parts(shapely.get_parts([shapely.make_valid(one) for one in usable]))
+    image = shapely.box(0, 0, height, width)
+    kept = [one for one in pieces if one.geom_type == "Polygon" and one.area > 0 and one.intersects(image)]
+    return tuple(as_polygon(shapely.get_coordinates(one.exterior)) for one in kept)
+
+
+def kind_of(path: Path) -> Kind:
+    """Return the kind of an annotation file; raises `InputError` that says what else it is."""
+    with decoding(path, "annotation"), path.open("rb") as file:
+        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        is_archive = start.startswith(b"PK") and any(name.endswith(".roi") for name in zipfile.ZipFile(file).namelist())
+    if start.startswith(b"Iout") or is_archive:
+        return "imagej"
+    if re.match(rb"\[[A-Za-z]|[#;]", start):
+        return "magc"
+    if re.fullmatch(rb"[0-9]+( +[0-9.eE+-]+){4,}\s*", start.split(b"\n")[0] + b"\n"):
+        return "yolo"
+    if start[:1] in (b"{", b"["):
+        document = read_json(path)
+        if (kind := json_kind(document)) is not None:
+            return kind
+    found = next((what for mark, what in _FOREIGN.items() if start.startswith(mark)), "none of them")
+    raise InputError(f"{path} must be {', '.join(KINDS.values())}; it is {found}.")
+
+
+def json_kind(document: Any) -> Kind | None:
+    """Return which program wrote a JSON document; None where it is none of those."""
+    if isinstance(document, list):
+        return "geojson" if document and isinstance(document[0], dict) and "geometry" in document[0] else None
+    if not isinstance(document, dict):
+        return None
+    keys: tuple[tuple[str, Kind], ...] = (("shapes", "labelme"), ("images", "coco"), ("sections", "mass"))
+    keys += (("features", "geojson"), ("geometry", "geojson"), ("_via_img_metadata", "via"))
+    entries = list(document.values())
+    is_via = bool(entries) and all(isinstance(one, dict) and "regions" in one and "filename" in one for one in entries)
+    return next((kind for key, kind in keys if key in document), "via" if is_via else None)
+
+
+def other_kind(document: Any, wanted: Kind) -> str:
+    """Return ", it is a labelme file" and the like, where a JSON document is of another kind than `wanted`."""
+    kind = json_kind(document)
+    return "" if kind in (None, wanted) else f"; it is {KINDS[kind]}"
