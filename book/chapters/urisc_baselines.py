@@ -8,10 +8,9 @@ Predictions and truths are saved beside the weights as images that `emseg score`
     truth/test/NAME.png         0 and 255, membrane bright as well
 
 The threshold is the one with the best F1 of membrane on the validation images. Test images are predicted and scored at
-it; nothing is chosen on them. With refinement a second network is trained to correct the first one's prediction, in a
-folder whose name has a digest of the first one's weights; both are scored alike, each at its threshold. With a refit
-the network is trained again on training and validation images together. Test images are then scored at the thresholds
-of the first training, and the validation scores are the first training's too.
+it; nothing is chosen on them. Of a refinement (`train_and_score`) both networks are scored alike, each at its
+threshold. Of a refit test images are scored at the thresholds of the first training, and the validation scores are the
+first training's too.
 
 Every score is the mean over images; its spread is their standard deviation, its interval a 95 % bootstrap over images
 (percentiles of the mean), which covers other images of the same kind and not other seeds. `..._first` is the score of a
@@ -179,7 +178,7 @@ def starting_point(
     warm_up_steps = SHORT.warm_up_steps * n_steps // SHORT.n_steps
     plan = replace(SHORT, seed=seed, device=device, n_steps=n_steps, warm_up_steps=warm_up_steps)
     source: dict[str, Any] = {"file": file, "sha256": sha256, "progress": False}
-    return pretrained_start(pretraining, design, membrane_set, plan, _place(folder), **source)
+    return pretrained_start(pretraining, design, membrane_set, plan, find_root() / folder, **source)
 
 
 def train_and_score(
@@ -216,7 +215,7 @@ def train_and_score(
     views: dict[str, Any] = {"tta": tta, "tile": tile, "progress": progress}
 
     def train(design: NetworkDesign, plan: TrainingPlan, images: MembraneSet, **begin: Any) -> TrainedNetwork:
-        work_dir = _place(folder) / work_name(design, plan, images, **begin)
+        work_dir = find_root() / folder / work_name(design, plan, images, **begin)
         return train_network(design, plan, images, work_dir, progress=progress, **begin)
 
     trained = train(design, plan, membrane_set, start=start)
@@ -335,10 +334,6 @@ def work_name(
     data = re.sub(r"[^A-Za-z0-9]+", "_", membrane_set.name)
     refines = "" if first is None else f"-refines-{digest_of_weights(first.network)[:10]}"
     return f"{design.architecture}-{design.encoder}{attention}-{data}-seed{plan.seed}{refines}-{digest[:10]}"
-
-
-def _place(folder: str | Path) -> Path:
-    return Path(folder) if Path(folder).is_absolute() else find_root() / folder
 
 
 # name in the record: (name in `scoring.ImageScores.row`, label, unit, whether more is better)

@@ -121,7 +121,7 @@ def run_transfer(
         raise UsageError(f"a comparison needs a fraction of labels and a seed; {given}")
     for fraction in fractions:
         with_label_fraction(membrane_set, fraction)  # refuses an impossible fraction before anything is trained
-    place = Path(folder) if Path(folder).is_absolute() else find_root() / folder
+    place = find_root() / folder  # an absolute folder stays as it is
     rows, pretrained = [], {}
     for seed in range(first_seed, first_seed + n_seeds):
         pretrained[seed] = pretrain_on_set(design, pretraining.changed(seed=seed), membrane_set, place, progress=False)

@@ -22,7 +22,7 @@ from emseg.membrane.networks import RefinedNetwork, build_network, load_network
 from emseg.membrane.training import Start, train_network
 from emseg.runs.session import Run
 from emseg.tiling.resume import digest_of_weights
-from emseg.training.lightning_steps import StepModule, Steps
+from emseg.training.lightning_steps import StepModule
 
 SECOND_DESIGN = replace(TINY_DESIGN, in_channels=2)
 FIRST_PLAN = TINY_PLAN.changed(n_steps=40, warm_up_steps=8, validate_every=20, checkpoint_seconds=60.0)
@@ -93,14 +93,14 @@ def test_another_first_network_or_other_steps_have_another_folder(outcome):
 @pytest.mark.parametrize(("stage_steps", "stop"), [(N_STEPS, 30), (N_REFINING, 1), (N_REFINING, 4)])
 def test_a_kill_in_either_stage_gives_the_same_bits(outcome, tmp_path, monkeypatch, stage_steps, stop):
     plan = FIRST_PLAN.changed(checkpoint_seconds=0.0)
-    after = Steps.on_train_batch_end
+    after = StepModule.on_train_batch_end
 
-    def interrupt(self, trainer, module, outputs, batch, batch_idx):
-        after(self, trainer, module, outputs, batch, batch_idx)
-        if module.plan.n_steps == stage_steps and module.first_step + batch_idx + 1 == stop:
+    def interrupt(self, outputs, batch, batch_idx):
+        after(self, outputs, batch, batch_idx)
+        if self.plan.n_steps == stage_steps and self.first_step + batch_idx + 1 == stop:
             raise RuntimeError("the power fails")
 
-    monkeypatch.setattr(Steps, "on_train_batch_end", interrupt)
+    monkeypatch.setattr(StepModule, "on_train_batch_end", interrupt)
     with pytest.raises(RuntimeError, match="the power fails"):
         train_and_score(TINY_DESIGN, plan, toy_set(), tmp_path, refinement_steps=N_REFINING, progress=False)
     monkeypatch.undo()

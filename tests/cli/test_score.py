@@ -269,7 +269,14 @@ def test_a_two_valued_truth_has_the_same_competition_number_whatever_its_values(
 
 
 NOTES = {
-    "constant": (np.full((64, 80), 127, np.uint8), None, "1 of 1 predictions are constant (p), thresholded at 0.5"),
+    **{
+        f"constant {grey}": (
+            np.full((64, 80), grey, np.uint8),
+            None,
+            "1 of 1 predictions are constant (p), thresholded",
+        )
+        for grey in (0, 127, 128, 255)
+    },
     "no membrane": (
         None,
         np.full((64, 80), 255, np.uint8),

@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from emseg.errors import InputError, UsageError
 from emseg.training import work_folder
-from emseg.training.devices import LIGHTNING_PRECISION
-from emseg.training.memory_use import peak_memory_mib
+from emseg.training.devices import LIGHTNING_PRECISION, device_name
+from emseg.training.memory_use import clear_memory_error, peak_memory_mib
 from emseg.training.steps import step_seed
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
@@ -54,16 +54,37 @@ class StepTask(Protocol):
 
 
 class StepModule(LightningModule):
-    """A network in training by a plan, in the state of a checkpoint if there is one.
+    """A network in training by a plan, resumed from the work folder's checkpoint if there is one.
 
-    The plan has `n_steps`, `optimizer`, `learning_rate`, `weight_decay`, `seed`, `n_workers`, `checkpoint_seconds` and
-    `rate_at(step)`, the learning rate of a step from 0.
+    The plan has `n_steps`, `batch_size`, `crop_size`, `optimizer`, `learning_rate`, `weight_decay`, `seed`,
+    `n_workers`, `checkpoint_seconds` and `rate_at(step)`, the learning rate of a step from 0. `look` returns the scores
+    of the network on validation images, every `look_every` steps (0: never) and at the end. It changes nothing: it
+    draws no numbers, and leaves the network in training mode.
     """
 
-    def __init__(self, network: nn.Module, plan: Any, task: StepTask, kept: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        plan: Any,
+        task: StepTask,
+        work_dir: Path,
+        *,
+        look: Callable[[Any], Mapping[str, float]] | None,
+        look_every: int,
+        progress: bool,
+    ) -> None:
         super().__init__()
-        self.network, self.plan, self.task, self.kept = network, plan, task, kept
-        self.first_step = 0 if kept is None else int(kept["step"])
+        self.network, self.plan, self.task, self.work_dir = network, plan, task, work_dir
+        self.look, self.look_every, self.progress = look if look_every else None, look_every, progress
+        self.kept = work_folder.read_checkpoint(work_dir)
+        self.first_step = 0 if self.kept is None else int(self.kept["step"])
+        self._bar: tqdm[Any] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Compute with one thread in a forked process: OpenMP's threads stay behind, and it would wait for them."""
+        launcher = self.trainer.strategy.launcher
+        if launcher is not None and launcher.is_interactive_compatible:  # only forked processes are
+            torch.set_num_threads(1)
 
     def train_dataloader(self) -> "DataLoader[Any]":
         """Return this process's part of the remaining steps."""
@@ -99,59 +120,29 @@ class StepModule(LightningModule):
         """Return the loss of a step."""
         return dict(self.task.losses(self.network, batch, self.first_step + batch_idx))
 
-
-class Steps(Callback):
-    """Records the losses of each step, validates, and saves a checkpoint at intervals and at the end.
-
-    `look` returns the scores of the network on validation images, every `look_every` steps and at the end. None of it
-    changes the training: it draws nothing, and leaves the network in training mode.
-    """
-
-    def __init__(
-        self,
-        work_dir: Path,
-        seconds_before: float,
-        look: Callable[[Any], Mapping[str, float]] | None,
-        look_every: int,
-        progress: bool,
-    ) -> None:
-        self.work_dir, self.seconds_before, self.progress = work_dir, seconds_before, progress
-        self.look, self.look_every = look, look_every
-        self._bar: tqdm[Any] | None = None
-
-    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Compute with one thread in a forked process: OpenMP's threads stay behind, and it would wait for them."""
-        launcher = trainer.strategy.launcher
-        if launcher is not None and launcher.is_interactive_compatible:  # only forked processes are
-            torch.set_num_threads(1)
-
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_start(self) -> None:
         """Start the clock."""
-        assert isinstance(module, StepModule)
         self._began = self._saved = time.perf_counter()
-        self._curves = work_folder.CurveWriter(self.work_dir, writes=trainer.is_global_zero)
-        if trainer.is_global_zero:
+        self._curves = work_folder.CurveWriter(self.work_dir, writes=self.trainer.is_global_zero)
+        if self.trainer.is_global_zero:
             disable = None if self.progress else True  # None: only on a terminal
-            total, done = module.plan.n_steps, module.first_step
+            total, done = self.plan.n_steps, self.first_step
             self._bar = tqdm(total=total, initial=done, unit="step", disable=disable, leave=False)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Validate, record the step, and save a checkpoint, each where it is due."""
-        assert isinstance(module, StepModule)
-        step, first = module.first_step + batch_idx + 1, trainer.is_global_zero
-        last = step == module.plan.n_steps
+        step, first = self.first_step + batch_idx + 1, self.trainer.is_global_zero
+        last = step == self.plan.n_steps
         # first, so that no checkpoint claims a validation that is not written
         if first and self.look is not None and (last or step % self.look_every == 0):
-            row = {work_folder.STEP: step, **self.look(module.network)}
+            row = {work_folder.STEP: step, **self.look(self.network)}
             work_folder.append_rows(self.work_dir / work_folder.VALIDATION, [row])
         now = time.perf_counter()
-        seconds = self.seconds_before + now - self._began
-        full = self._curves.note(step, seconds, module.plan.rate_at(step - 1), outputs)
+        seconds = now - self._began + (0.0 if self.kept is None else float(self.kept["seconds"]))
+        full = self._curves.note(step, seconds, self.plan.rate_at(step - 1), outputs)
         if self._bar is not None:
             self._bar.update()
-        due = last or now - self._saved >= module.plan.checkpoint_seconds
+        due = last or now - self._saved >= self.plan.checkpoint_seconds
         if due or full:
             self._curves.write()
         if first and due:
@@ -159,14 +150,14 @@ class Steps(Callback):
             checkpoint = {
                 "step": step,
                 "seconds": seconds,
-                "peak_memory_mib": peak_memory_mib(module.device),
-                "network": module.network.state_dict(),
-                "optimizer": trainer.optimizers[0].state_dict(),
-                "precision": trainer.precision_plugin.state_dict(),
+                "peak_memory_mib": peak_memory_mib(self.device),
+                "network": self.network.state_dict(),
+                "optimizer": self.trainer.optimizers[0].state_dict(),
+                "precision": self.trainer.precision_plugin.state_dict(),
             }
             work_folder.write_checkpoint(self.work_dir, checkpoint)
 
-    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+    def teardown(self, stage: str) -> None:
         """Remove the progress bar."""
         if self._bar is not None:
             self._bar.close()
@@ -188,10 +179,11 @@ def run_steps(
 ) -> dict[str, Any]:
     """Run the remaining steps of a plan (see `StepModule`) and return the last checkpoint: "network", "seconds", ...
 
-    Raises `InputError` where the folder's checkpoint is of another network, `UsageError` where the loss is not finite.
+    Raises `InputError` where the folder's checkpoint is of another network, `UsageError` where the loss is not finite
+    or memory does not suffice.
     """
-    kept = work_folder.read_checkpoint(work_dir)
-    module = StepModule(network, plan, task, kept)
+    module = StepModule(network, plan, task, work_dir, look=look, look_every=look_every, progress=progress)
+    kept = module.kept
     if kept is not None:
         try:
             network.load_state_dict(kept["network"])
@@ -207,7 +199,6 @@ def run_steps(
         if n_devices > 1:
             # processes are forked in a notebook, where a new one could not find the notebook's own names
             strategy = "ddp_notebook" if _in_notebook() else "ddp_spawn"
-        seconds = 0.0 if kept is None else float(kept["seconds"])
         trainer = Trainer(
             accelerator="cpu" if device.type == "cpu" else "cuda",
             devices=n_devices if n_devices > 1 or device.type == "cpu" else [device.index or 0],
@@ -215,7 +206,6 @@ def run_steps(
             precision=LIGHTNING_PRECISION[precision],  # type: ignore[arg-type]
             max_epochs=1,
             gradient_clip_val=gradient_clip or None,
-            callbacks=[Steps(work_dir, seconds, look if look_every else None, look_every, progress)],
             logger=False,
             default_root_dir=work_dir,
             enable_checkpointing=False,
@@ -225,7 +215,10 @@ def run_steps(
         )
         if kept is not None:
             trainer.precision_plugin.load_state_dict(kept.get("precision", {}))
-        trainer.fit(module)
+        repair = f"Use a smaller batch_size (now {plan.batch_size}) or crop_size (now {plan.crop_size})"
+        repair += "." if precision == "bf16" else ", or precision='bf16'."
+        with quiet_lightning(device), clear_memory_error(device_name(device), repair):
+            trainer.fit(module)
     done = work_folder.read_checkpoint(work_dir)
     if done is None or done["step"] != plan.n_steps:
         raise UsageError(f"the training in {work_dir} was stopped before its end. Call it again to resume.")

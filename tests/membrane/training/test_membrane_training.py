@@ -65,16 +65,16 @@ def test_a_training_leaves_the_random_generators_alone(tmp_path):
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_a_training_stopped_after_any_step_gives_the_same_weights(trained, tmp_path, monkeypatch, stop):
-    from emseg.training.lightning_steps import Steps
+    from emseg.training.lightning_steps import StepModule
 
-    after = Steps.on_train_batch_end
+    after = StepModule.on_train_batch_end
 
-    def interrupt(self, trainer, module, outputs, batch, batch_idx):
-        after(self, trainer, module, outputs, batch, batch_idx)
-        if module.first_step + batch_idx + 1 == stop:
+    def interrupt(self, outputs, batch, batch_idx):
+        after(self, outputs, batch, batch_idx)
+        if self.first_step + batch_idx + 1 == stop:
             raise RuntimeError("the power fails")
 
-    monkeypatch.setattr(Steps, "on_train_batch_end", interrupt)
+    monkeypatch.setattr(StepModule, "on_train_batch_end", interrupt)
     with pytest.raises(RuntimeError, match="the power fails"):
         train_network(TINY_DESIGN, TINY_PLAN, toy_set(), tmp_path)
     monkeypatch.undo()

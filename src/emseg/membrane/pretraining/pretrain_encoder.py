@@ -5,12 +5,9 @@
     "cem500k"   the CEM500K checkpoint, a file of the user's                    as it is
     a path      any other file that `load_encoder` reads                        as it is
 
-The work folder is that of any training. An interrupted pretraining resumes, on a CPU with the same number of threads to
-the same bits: the checkpoint includes queue and momentum network. The weights are named `encoder.*`, so that
-`load_encoder` reads them like those of a whole network.
-
-Validation and test images are never pretrained on: that would leak the test set. The pretraining uses all training
-images, also where only some of their labels are used afterwards.
+The work folder is that of any training; the checkpoint includes queue and momentum network. The weights are named
+`encoder.*`, so that `load_encoder` reads them like those of a whole network. The pretraining uses all training images,
+also where only some of their labels are used afterwards, but no validation or test image: that would leak the test set.
 """
 
 import json
@@ -37,8 +34,7 @@ from emseg.membrane.pretraining.pretrained_encoder import (
 from emseg.membrane.training import Start
 from emseg.source_code import code_digest
 from emseg.training import work_folder
-from emseg.training.devices import chosen_precision, device_name, require_device
-from emseg.training.memory_use import clear_memory_error
+from emseg.training.devices import chosen_precision, require_device
 
 NONE, MOCO, CEM500K_NAME = "none", "moco", "cem500k"
 _ENCODER_FIELDS = ("encoder", "encoder_depth", "base_channels", "attention", "attention_options", "encoder_weights")
@@ -82,10 +78,8 @@ def pretrain(
 ) -> PretrainedEncoder:
     """Pretrain the encoder of `design` on `images`, without their labels, on one device.
 
-    `fingerprint` identifies the images' content, so that a work folder of others is refused. With `resume` an
-    interrupted pretraining in the folder resumes, and a finished one is returned at once; without it the pretraining
-    starts anew. Raises `UsageError` for settings that do not fit the device or the work folder, or a loss that is not
-    finite, or too little memory; `InputError` for files and images that cannot be used.
+    `fingerprint` identifies the images' content, so that a work folder of others is refused; `resume` and the errors
+    are those of `train_network`.
     """
     if (n := design.in_channels) != 1:
         raise UsageError(f"pretraining sees the image alone; got a design with in_channels={n}. Use in_channels=1.")
@@ -101,12 +95,10 @@ def pretrain(
     work_folder.begin(work_dir, settings, resume=resume)
     took = work_folder.read_finished(work_dir)
     if took is None:
-        from emseg.training.lightning_steps import quiet_lightning, run_steps  # Lightning takes seconds to import
+        from emseg.training.lightning_steps import run_steps  # Lightning takes seconds to import
 
         network = MomentumContrast(build_network(design, seed=plan.seed).encoder, plan)
-        repair = f"Use a smaller batch_size (now {plan.batch_size}) or crop_size (now {plan.crop_size})."
-        with clear_memory_error(device_name(device), repair), quiet_lightning(device):
-            done = run_steps(network, plan, views, work_dir, device=device, precision=precision, progress=progress)
+        done = run_steps(network, plan, views, work_dir, device=device, precision=precision, progress=progress)
         prefix = "query.encoder."
         weights = {name.removeprefix("query."): w for name, w in done["network"].items() if name.startswith(prefix)}
         n_parameters = sum(parameter.numel() for parameter in network.query.encoder.parameters())

@@ -71,7 +71,6 @@ def predict_membrane(
     tta: bool = False,
     tile: int = WHOLE_IMAGE,
     halo: int | None = None,
-    batch_size: int = 1,
     precision: str = "fp32",
     progress: Callable[[int, int], None] | None = None,
 ) -> Float32[np.ndarray, "row column"]:
@@ -84,7 +83,7 @@ def predict_membrane(
     if image.dtype != np.uint8 or image.ndim != 2:
         raise InputError(f"an image must be grey, uint8 (row, column); got {image.dtype} of shape {image.shape}.")
     grid = grid_for(network, image.shape, tile=tile, halo=halo)
-    options = dict[str, Any](tta=tta, precision=precision, batch_size=batch_size, progress=progress)
+    options = dict[str, Any](tta=tta, precision=precision, progress=progress)
     return np.asarray(_predict_tiled(network, image, grid, **options)[0], dtype=np.float32)
 
 
@@ -117,7 +116,7 @@ def predict_to_png(
     if not checkpoint.is_file():  # then nothing is finished, and an existing file may be incomplete
         levels.unlink(missing_ok=True)
     out = open_output(levels, grid, 1, "uint8")
-    _predict_tiled(network, _Pixels(image), grid, **options, batch_size=1, out=out, checkpoint=checkpoint)
+    _predict_tiled(network, _Pixels(image), grid, **options, out=out, checkpoint=checkpoint)
     write_png(out[0], path)
     del out
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -147,7 +146,7 @@ def _predict_tiled(
         options["depends_on"] = {"views": n_views}
     options["precision"] = TORCH_PRECISION[require_one_of("precision", precision, TORCH_PRECISION)]
     network_of_tiles = MembraneProbability(network, n_views)
-    return predict_tiled(network_of_tiles, image, grid, mean=MIDDLE_GREY, scale=MIDDLE_GREY, **options)
+    return predict_tiled(network_of_tiles, image, grid, batch_size=1, mean=MIDDLE_GREY, scale=MIDDLE_GREY, **options)
 
 
 def grid_for(network: MembraneNetwork, shape: tuple[int, ...], *, tile: int, halo: int | None) -> TileGrid:

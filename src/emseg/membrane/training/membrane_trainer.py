@@ -32,7 +32,6 @@ from emseg.membrane.training.membrane_prediction import validate
 from emseg.tiling.resume import digest_of_weights
 from emseg.training import work_folder
 from emseg.training.devices import chosen_precision, device_name, require_device
-from emseg.training.memory_use import clear_memory_error
 
 ImageAndTruth = tuple[Float[Tensor, "crop 1 size size"], Float[Tensor, "crop 1 size size"]]
 
@@ -144,23 +143,20 @@ def train_network(
         if took is None:
             if start is not None and work_folder.read_checkpoint(work_dir) is None:
                 start.load(network)
-            repair = f"Use a smaller batch_size (now {plan.batch_size}) or crop_size (now {plan.crop_size})"
-            repair += "." if plan.precision == "bf16" else ", or precision='bf16'."
             validation = membrane_set.validation
-            with clear_memory_error(device_name(device), repair):
-                done = run_steps(
-                    network.to(memory_format=torch.channels_last),
-                    plan,
-                    MembraneTask(plan, membrane_set.train),
-                    work_dir,
-                    device=device,
-                    precision=precision,
-                    n_devices=plan.n_devices,
-                    gradient_clip=plan.gradient_clip,
-                    look=partial(validate, images=validation, size=plan.validation_size, precision=precision),
-                    look_every=plan.validate_every if validation else 0,
-                    progress=progress,
-                )
+            done = run_steps(
+                network.to(memory_format=torch.channels_last),
+                plan,
+                MembraneTask(plan, membrane_set.train),
+                work_dir,
+                device=device,
+                precision=precision,
+                n_devices=plan.n_devices,
+                gradient_clip=plan.gradient_clip,
+                look=partial(validate, images=validation, size=plan.validation_size, precision=precision),
+                look_every=plan.validate_every if validation else 0,
+                progress=progress,
+            )
             took = {
                 "n_images": len(membrane_set.train),
                 "n_parameters": sum(parameter.numel() for parameter in network.parameters()),
