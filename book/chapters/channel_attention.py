@@ -63,7 +63,7 @@ from chapters.dct_derivation import stage_sizes
 from chapters.section_quality import LABELS, Accuracies, Accuracy, Frequency
 from emseg.checks import Count, Items, require_count, validated
 from emseg.errors import UsageError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN
+from emseg.figures import PAGE_WIDTH_IN
 from emseg.frequency import ATTENTIONS, RESNET18, RESNET50, ResNet, build_attention, dct_pool
 from emseg.frequency.dct import PARTS, TOP16, dct2, dct_basis
 from emseg.intervals import difference_over_seeds
@@ -73,7 +73,6 @@ from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
 from emseg.wording import MINUS
 
 N_REARRANGEMENTS = 9999
-SEED_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COMPARISONS = {
     "se_minus_none": ("se", "none"),
     "eca_minus_se": ("eca", "se"),
@@ -143,19 +142,6 @@ def mean_spectrum(maps: Float[Tensor, "image channel height width"]) -> Float[Te
     power = dct2(maps.to(torch.float64), normalization="ortho").square().mean(dim=(0, 1))
     power[0, 0] = 0.0
     return power / power.sum().clamp(min=torch.finfo(torch.float64).tiny)
-
-
-def maps_of_one_mean(size: int) -> dict[str, Float[Tensor, "size size"]]:
-    """Return four drawings of maps, all with the mean one half, that differ in where they are bright."""
-    place = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-    down, across = place[:, None].expand(size, size), place[None, :].expand(size, size)
-    band = 0.5 * torch.exp(-(((down - across) / 0.12) ** 2))
-    return {
-        "even": torch.full((size, size), 0.5, dtype=torch.float64),
-        "brighter to the left": 1.0 - across,
-        "a fold across": band - band.mean() + 0.5,
-        "stripes": 0.5 + 0.5 * torch.cos(6 * torch.pi * down),
-    }
 
 
 def effective_dimension(description: Float64[np.ndarray, "image channel"]) -> float:
@@ -380,25 +366,6 @@ def plot_heat_map(frequencies: Sequence[Frequency], accuracy: Accuracy) -> Figur
         axis.spines[:].set_visible(False)
         figure.colorbar(shown, ax=axis, label="points", shrink=0.75)
     axes[0].set_ylabel("h (down)")
-    return figure
-
-
-def plot_order(frequencies: Sequence[Frequency], accuracy: Accuracy) -> Figure:
-    """Draw accuracy against the rank in Table 1, each seed and the mean; frequencies without a rank at the right."""
-    ranks = table1_ranks(frequencies)
-    order = np.cumsum(ranks == 0) - 1.0
-    places = np.where(ranks > 0, ranks, 18 + 4 * order / max(1.0, order.max()))
-    figure, axis = plt.subplots(figsize=(PAGE_WIDTH_IN, 3.2))
-    axis.axvspan(17, 23, color=COLOURS["grey"], alpha=0.10, lw=0)
-    for number, values in enumerate(100 * accuracy.T):
-        marker = SEED_MARKERS[number % len(SEED_MARKERS)]
-        axis.plot(places, values, marker, ms=3.5, color=COLOURS["sky"], alpha=0.8)
-    axis.plot(places, 100 * accuracy.mean(axis=1), "_", ms=13, mew=2, color=COLOURS["blue"], label="mean over seeds")
-    groups = [100 * accuracy[which].mean() for which in (ranks > 0, ranks == 0)]
-    axis.hlines(groups, [0.5, 17.3], [16.5, 22.7], color=COLOURS["vermilion"], lw=1.2, label="mean of the group")
-    axis.set_xticks([1, 4, 8, 12, 16, 20], labels=["1", "4", "8", "12", "16", "not listed"])
-    axis.set(xlabel="rank in Table 1", ylabel="held-out accuracy (%)")
-    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
