@@ -1,23 +1,16 @@
 """The chapter "From one mean to sixteen frequencies": what attention reads, the best frequencies, costs.
 
-**What attention reads.** Maps [image, channel, height, width] behind the last normalisation of a block, before the
-residual sum, and descriptions [image, channel]: one number a channel, its mean (SE) or one component (FANet).
-
 **The single-frequency experiment.** FcaNet trained one network for each frequency (h, w), 0 <= h, w < 7, and kept the
-sixteen best: FANet's Table 1, in order of merit. Repeated on other data, with S seeds each, the experiment gives
-accuracies a [frequency, seed]. Three questions:
+sixteen best: FANet's Table 1, in order of merit. Repeated on other data, with S seeds each, it gives accuracies
+a [frequency, seed]; only sixteen of the 49 have a rank, so no correlation over all 49 is taken.
 
-    do frequencies differ at all?     reliability = 1 - MS_residual / MS_frequency of a two-way table; seeds are blocks
-    does Table 1 hold the best?       advantage   = mean of a over the listed frequencies - mean over the others
-    does its order carry over?        Spearman's rank correlation of Table 1's order with a, over the listed ones only
-
-    reliability    the fraction of the variance of the seed means that is not seed noise, 0 where all of it may be
-                   (Cronbach's alpha, which is the mean over all split halves; below 0 is chance and set to 0)
+    reliability    1 - MS_residual / MS_frequency of a two-way table with seeds as blocks: the fraction of the variance
+                   of the seed means that is not seed noise (Cronbach's alpha; below 0 is chance and set to 0)
     noise ceiling  sqrt(reliability): the largest correlation that noisy means can be expected to have with any order
-
-Only sixteen of the 49 have a rank, so no correlation over all 49 is taken. A p value is the fraction of random
-rearrangements that reach at least the measured value, the measured one included; one-sided, since the paper states the
-direction. Where the ceiling is below the correlation that would be significant, the experiment is too noisy to decide.
+    advantage      mean of a over the listed frequencies - mean over the others
+    order          Spearman's rank correlation of Table 1's order with a, over the listed ones only
+    p              the fraction of random rearrangements that reach at least the measured value, the measured one
+                   included; one-sided, since the paper states the direction
 
 **What attention costs**, for this chapter and for benchmarks/channel_attention.py. The contenders take turns, round
 after round, so that other programs disturb all of them alike; a time is the median over the rounds. What a device that
@@ -27,7 +20,6 @@ is not here would run, or what the plan leaves out, has no times: "not run".
                  attention   pool, layers, sigmoid, scale: SE, ECA, FcaNet, FANet
                  training    whole steps of two networks with each attention, or none, in every block
     place        "stage 1" to "stage 4" of a ResNet-50, whose maps are attended; or the network that is trained
-    setting      device, dtype, layout, mode (eager or compiled), direction (forward, forward + backward, step)
     ratio        time over that of the baseline, the contender measured in turns with it: the mean, or SE
 
 Deviation: FANet trains the Mask R-CNN of mmdetection; torchvision's has the same parts and needs nothing more here.
