@@ -22,6 +22,10 @@ EXIT_USAGE = 2
 EXIT_SIGNAL = 128  # plus the signal's number, as shells have it
 
 
+class _Stopped(KeyboardInterrupt):
+    """A signal's number; a bare KeyboardInterrupt inside code that C runs would make Python end itself with SIGINT."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
@@ -72,7 +76,7 @@ def _stopping_signals() -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         for one in numbers:
             signal.signal(one, signal.SIG_IGN)  # cleaning up takes seconds and is not to be interrupted
-        raise KeyboardInterrupt(number)
+        raise _Stopped(number)
 
     before = {number: signal.signal(number, stop) for number in numbers}
     try:

@@ -39,7 +39,7 @@ _NO_WIDGETS = "ignore:IProgress not found"
 # Kernels announce on stderr that they talk over local TCP; the build's progress should not drown in that.
 _KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=50"]
 _SPACE_MB = 200  # an executed notebook with its figures takes a few
-_STALE_S = 60
+_STALE_S, _KILLED_S = 60, 5
 _ANOTHER = {
     "interpreter": "another Python than this command's",
     "emseg": "an `emseg` from another folder than this command's",
@@ -190,10 +190,17 @@ def _work_folder(folder: Path, run_id: str) -> Iterator[Path]:
             if time.time() - left.stat().st_mtime > _STALE_S:
                 left.unlink()
     work = folder / f".{run_id}.{os.getpid()}-{machine}.running"
+    own = psutil.Process()
+    others = own.children(recursive=True)
     try:
         work.mkdir()
         yield work
     finally:
+        kernels = [child for child in own.children(recursive=True) if child not in others]
+        for kernel in kernels:  # one that an interrupted start left, or it would write into the folder
+            with contextlib.suppress(psutil.Error):
+                kernel.kill()
+        psutil.wait_procs(kernels, timeout=_KILLED_S)
         shutil.rmtree(work, ignore_errors=True)
 
 
