@@ -159,9 +159,7 @@ KINDS = ("int", "float", "bool", "str")
 WRITTEN = st.one_of(
     st.integers().map(str),
     st.floats().map(repr),
-    st.sampled_from(
-        ["010", "1e-3", "1E5", "0x1f", "0o17", "yes", "True", "null", "~", ".nan", "-.inf", "1_000", "12:30"]
-    ),
+    st.sampled_from(["010", "1e-3", "1E5", "0x1f", "0o17", "yes", "True", "null", ".nan", "-.inf", "1_000", "12:30"]),
     st.text("0123456789eE+-.xo_ayTrue", max_size=8),
     st.text(max_size=12),
 )
