@@ -80,8 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True, default_flow_style=None), end="")
         return 0
 
-    from emseg.runs.digest import require_data
-    from emseg.runs.execute import prepare_folder, run_chapter
+    from emseg.runs.execute import prepare_folder, require_data, run_chapter
 
     require_data(parameters)
     out = arguments.out or root / DEFAULT_OUT / profile.name

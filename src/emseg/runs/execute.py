@@ -25,13 +25,23 @@ from typing import Any
 import nbformat
 import psutil
 
+from emseg.data import ABSENT, dataset_path
 from emseg.errors import InputError
 from emseg.files import ROOT_VARIABLE, digest_of, write_atomically
-from emseg.runs.digest import OWN_FILES, OWN_FOLDER, git_state, process_facts
+from emseg.runs.digest import (
+    DATA_PARAMETER,
+    IN_OWN_FOLDER,
+    OWN_FOLDER,
+    SYNTHETIC,
+    data_state,
+    git_state,
+    process_facts,
+)
 from emseg.runs.gathering import SCHEMA_VERSION, write_record
 from emseg.runs.project import Chapter
 from emseg.runs.session import METADATA_KEY
 
+OWN_FILES = ("weights", "pretraining_file")  # parameters for a file of the user's, unless empty
 _FOLDER_VARIABLES = ("EMSEG_DATA", "EMSEG_CACHE")
 _WARNINGS_VARIABLE, _PATH = "PYTHONWARNINGS", "PYTHONPATH"
 # What tqdm says when a library imports its bars for notebooks: a page can hold no such bar.
@@ -117,6 +127,45 @@ def run_chapter(
         write_record(files.record, record)
         failed.unlink(missing_ok=True)
     return files
+
+
+def require_data(parameters: dict[str, Any]) -> None:
+    """Raise `InputError`, with the repair, for data or a file of the parameters that is not on this machine."""
+    for name in OWN_FILES:
+        if given := parameters.get(name, ""):
+            path = Path(given).expanduser()
+            if not path.is_file():
+                raise InputError(
+                    f"`{name}` must name a file, from where you stand or by its whole path; got {given!r}, which is "
+                    "none. Correct the path, or leave the parameter empty."
+                )
+            with path.open("rb") as file:
+                head = file.read(9)
+            if not (head.startswith((b"PK", b"\x80")) or head[8:] == b"{"):  # torch's two formats, safetensors
+                raise InputError(
+                    f"`{name}` must name a checkpoint; {given!r} begins like none: a page, a pointer or half a "
+                    "download may have its name. Get the file again."
+                )
+    data = parameters.get(DATA_PARAMETER, SYNTHETIC)
+    if data not in IN_OWN_FOLDER:
+        if data_state(parameters) == ABSENT:
+            dataset_path(data)
+        return
+    folder = Path(parameters.get(OWN_FOLDER, "")).expanduser()
+    if not parameters.get(OWN_FOLDER) or not folder.is_dir():
+        named = parameters.get(OWN_FOLDER, "")
+        raise InputError(
+            f"`folder` must name a folder of {IN_OWN_FOLDER[data]} when `data` is {data!r}; got {named!r}, which is no "
+            f"folder. Give its path, or take data={SYNTHETIC!r}, which needs none."
+        )
+    if data == OWN_FOLDER and "track" in parameters:  # membranes; else wafers
+        from emseg.membrane.dataset.folder_set import first_look
+
+        first_look(folder, parameters.get("split", "block"))
+    elif data == OWN_FOLDER and "split" in parameters:
+        from emseg.wafer.formats import open_benchmark
+
+        open_benchmark(folder)
 
 
 def prepare_folder(folder: Path) -> None:
