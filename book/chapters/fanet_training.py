@@ -9,7 +9,7 @@ tiles share pixels with training tiles, the score on fresh wafers is what the sc
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,7 @@ from matplotlib.patches import Patch, Polygon, Rectangle
 from numpy.typing import NDArray
 
 import emseg.wafer.scores.coco_masks as masks
-from emseg.checks import require_one_of
+from emseg.checks import changed, require_one_of
 from emseg.data.registry import cache_root
 from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
@@ -153,7 +153,7 @@ def training_data(
     fresh = None
     if source == "synthetic":
         design = preset_design(preset)
-        unseen = replace(design, name=f"{design.name}-fresh", n_train_wafers=1, n_train=1, splits=(FRESH_SPLIT,))
+        unseen = changed(design, name=f"{design.name}-fresh", n_train_wafers=1, n_train=1, splits=(FRESH_SPLIT,))
         benchmark = make_benchmark(design, seed=seed, n_workers=n_workers)
         benchmark.split(split)
         fresh = make_benchmark(unseen, seed=seed + FRESH_SEED, n_workers=n_workers)

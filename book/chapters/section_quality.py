@@ -22,12 +22,12 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache, partial
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emseg.checks import Count, plain, require_count, validated
+from emseg.checks import Count, changed, plain, require_count, validated
 from emseg.errors import UsageError
 from emseg.files import digest_of, find_root, write_json
 from emseg.frequency.attention import FanetAttention, FcaAttention, build_attention
@@ -170,8 +170,10 @@ def train_network(run: QualityRun, crops: CropSet) -> ResNet:
         for step, chosen in enumerate(_batches(len(images), plan, draws)):
             for group in optimizer.param_groups:
                 group["lr"] = plan.learning_rate * _rate(step, plan.n_steps)
-            rotated = _rotated(images[chosen.to(device)], int(torch.randint(8, (), generator=draws)))
-            loss = functional.cross_entropy(network(as_input(rotated)), labels[chosen.to(device)])
+            which = int(torch.randint(8, (), generator=draws))  # of the square's eight rotations and reflections
+            shown = torch.rot90(images[chosen.to(device)], which % 4, (1, 2))
+            shown = shown.flip(2) if which >= 4 else shown
+            loss = functional.cross_entropy(network(as_input(shown)), labels[chosen.to(device)])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -208,8 +210,9 @@ def score_runs(
         if n_workers == 1:
             scores |= {run: _train_and_score(run, crops, folder) for run in waiting}
         else:  # a forked process must not touch CUDA
-            with ProcessPoolExecutor(min(n_workers, len(waiting)), get_context("spawn"), _set_crops, (crops,)) as pool:
-                scores |= zip(waiting, pool.map(partial(_score_in_worker, folder=folder), waiting), strict=True)
+            with ProcessPoolExecutor(min(n_workers, len(waiting)), get_context("spawn")) as pool:
+                train = partial(_train_and_score, crops=crops, folder=folder)
+                scores |= zip(waiting, pool.map(train, waiting), strict=True)
     return {run: scores[run] for run in wanted}, n_kept
 
 
@@ -225,7 +228,6 @@ class Experiment:
     own_frequencies: tuple[Frequency, ...] = OWN_FREQUENCIES
     first_seed: int = 0
     device: str = "cpu"
-    designs: dict[str, QualityDesign] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         if (0, 0) not in self.frequencies:
@@ -235,14 +237,18 @@ class Experiment:
                 "at least 2 seeds are needed, or chance cannot be distinguished from an effect; "
                 f"got {self.n_seeds} and {self.n_comparison_seeds}."
             )
-        designs = {name: self._with(attention=name) for name in ("none", "se", "eca", "fca", "fanet")}
-        designs["fanet_ortho"] = self._with(attention="fanet", normalization="ortho")
-        designs["own"] = self._with(attention="fanet", frequencies=self.own_frequencies)
-        object.__setattr__(self, "designs", designs)
+
+    @cached_property
+    def designs(self) -> dict[str, QualityDesign]:
+        """The networks that are compared, by the keys of `LABELS`."""
+        designs = {name: changed(self.design, attention=name) for name in ("none", "se", "eca", "fca", "fanet")}
+        designs["fanet_ortho"] = replace(designs["fanet"], normalization="ortho")
+        designs["own"] = replace(designs["fanet"], frequencies=self.own_frequencies)
+        return designs
 
     def single_runs(self) -> list[list[QualityRun]]:
         """Return the runs of each frequency, by seed; (0, 0), the mean, is squeeze-and-excitation."""
-        designs = [self._with(attention="fanet", frequencies=(pair,)) for pair in self.frequencies]
+        designs = [replace(self.designs["fanet"], frequencies=(pair,)) for pair in self.frequencies]
         designs[self.frequencies.index((0, 0))] = self.designs["se"]
         return [self._runs(design, self.n_seeds) for design in designs]
 
@@ -255,9 +261,6 @@ class Experiment:
         networks = {name: build_network(design, self.first_seed) for name, design in self.designs.items()}
         return {name: parameter_counts(network) for name, network in networks.items()}
 
-    def _with(self, **changes: Any) -> QualityDesign:
-        return replace(self.design, **changes)
-
     def _runs(self, design: QualityDesign, n: int) -> list[QualityRun]:
         # Frequencies that an attention does not use must not make two runs of one network.
         used = design if design.attention in ("fca", "fanet") else replace(design, frequencies=())
@@ -266,13 +269,10 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Held-out accuracies, `single` [frequency, seed] and `compared` by attention and seed.
-
-    Of the `n_networks`, `n_kept` scores came from an earlier run; `seconds_each` is the median time of a training.
-    """
+    """Held-out accuracies; of the `n_networks`, `n_kept` were trained earlier; median time of a training."""
 
     single: Accuracy
-    compared: dict[str, list[float]]
+    compared: dict[str, list[float]]  # by attention and seed
     n_networks: int
     n_kept: int
     seconds_each: float
@@ -300,10 +300,8 @@ def frequency_pairs(rows: Sequence[int], columns: Sequence[int]) -> tuple[Freque
     Their number must divide 16, so that it divides the channels of every stage; each index is one of Table 1's, 0 to 6.
     """
     if len(rows) != len(columns):
-        raise UsageError(
-            f"each frequency needs one row index h and one column index w; got {len(rows)} and {len(columns)}. "
-            "Give both lists the same length."
-        )
+        counts = f"{len(rows)} and {len(columns)}. Give both lists the same length"
+        raise UsageError(f"each frequency needs one row index h and one column index w; got {counts}.")
     if not rows or len(TOP16) % len(rows):
         raise UsageError(
             f"the number of frequencies must divide {len(TOP16)}, or the channels cannot be divided evenly; "
@@ -323,17 +321,6 @@ def scores_folder(name: str) -> Path | None:
 def available_workers(asked: int) -> int:
     """Return `asked`, or as many as there are cores where that is fewer."""
     return max(1, min(asked, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
-
-
-_of_worker: list[Crops] = []  # set once when a worker process starts
-
-
-def _set_crops(crops: Crops) -> None:
-    _of_worker[:] = [crops]
-
-
-def _score_in_worker(run: QualityRun, folder: Path | None) -> Score:
-    return _train_and_score(run, _of_worker[0], folder)
 
 
 def _train_and_score(run: QualityRun, crops: Crops, folder: Path | None) -> Score:
@@ -379,12 +366,11 @@ def _one_core(device: str) -> Iterator[None]:
 
 def _batches(n: int, plan: QualityPlan, draws: torch.Generator) -> Iterator[Tensor]:
     """Yield the crops of each step: all in random order, then all again."""
-    order, place = torch.randperm(n, generator=draws), 0
-    for _ in range(plan.n_steps):
-        if place + plan.batch > n:
-            order, place = torch.randperm(n, generator=draws), 0
+    for step in range(plan.n_steps):
+        place = step % (n // plan.batch) * plan.batch
+        if place == 0:
+            order = torch.randperm(n, generator=draws)
         yield order[place : place + plan.batch]
-        place += plan.batch
 
 
 def _rate(step: int, n_steps: int) -> float:
@@ -393,9 +379,3 @@ def _rate(step: int, n_steps: int) -> float:
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, n_steps - warm)))
-
-
-def _rotated(images: Tensor, which: int) -> Tensor:
-    """Return the crops rotated by a multiple of 90 degrees, and mirrored where `which` is 4 or more."""
-    rotated = torch.rot90(images, which % 4, (1, 2))
-    return rotated.flip(2) if which >= 4 else rotated

@@ -97,6 +97,8 @@ def describe(error: pydantic.ValidationError) -> str:
         "bool_type": "true or false",
         "string_type": "text",
         "tuple_type": "a list",
+        "too_short": "a longer list",
+        "too_long": "a shorter list",
         "finite_number": "finite",
         "missing": "given",
     }

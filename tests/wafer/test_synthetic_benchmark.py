@@ -189,9 +189,9 @@ def test_only_the_clear_preset_is_made_easy() -> None:
     [
         ({"n_train": 0}, "`n_train` must be at least 1; got 0"),
         ({"tile": 600}, "`tile` must fit into `wafer_px`; got tile=600, wafer_px=512"),
-        ({"splits": ("wafers",)}, "must be of crops, region, wafer; got 'wafers'. Did you mean 'wafer'"),
-        ({"splits": ()}, "must each name at least one"),
-        ({"tissues": ("liver",)}, "`tissue` must be one of 'scn', 'zebrafish'; got 'liver'"),
+        ({"splits": ("wafers",)}, "must be one of 'crops', 'region', 'wafer'; got 'wafers'. Did you mean 'wafer'"),
+        ({"splits": ()}, r"`splits` must be a longer list; got \(\)"),
+        ({"tissues": ("liver",)}, "`tissues.0` must be one of 'scn', 'zebrafish'; got 'liver'"),
         ({"section_length_px": 400.0}, "at least two section lengths"),
     ],
 )
@@ -206,7 +206,7 @@ def test_regions_narrower_than_a_tile_are_refused_before_anything_is_drawn(tmp_p
 
 
 def test_a_misspelt_preset_gets_a_suggestion() -> None:
-    named = r"one of smoke, clear, laptop, medium, paper; got 'labtop'\. Did you mean 'laptop'"
+    named = r"one of 'smoke', 'clear', 'laptop', 'medium', 'paper'; got 'labtop'\. Did you mean 'laptop'"
     with pytest.raises(UsageError, match=named):
         make_benchmark("labtop")
     with pytest.raises(UsageError, match="`n_workers` must be a whole number of at least 1"):

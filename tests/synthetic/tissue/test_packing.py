@@ -9,7 +9,7 @@ from reference.capsule_tissue import capsule_gap, distance_to_boundary, nearest_
 from emseg.synthetic.tissue import ISBI_LIKE, URISC_LIKE, Imaging, synthesize_tissue
 from emseg.synthetic.tissue import tissue_kernels as kernels
 from emseg.synthetic.tissue.cells import pack_cells
-from emseg.synthetic.tissue.window import LARGEST_STRETCH, field_numbers
+from emseg.synthetic.tissue.window import LARGEST_STRETCH, node_fields, warp_heights_nm
 
 SIDE_NM = 3000.0
 STILL = replace(ISBI_LIKE, waviness=0.0)  # no warp: the packing's plane is the section's plane
@@ -119,20 +119,20 @@ def test_mitochondria_lie_inside_their_capsule():
 
 @pytest.mark.parametrize("tissue", [URISC_LIKE, replace(ISBI_LIKE, cell_diameter_nm=100.0)])
 def test_the_warp_never_folds_and_stretches_no_more_than_the_search_allows(tissue):
-    numbers = field_numbers(replace(tissue, waviness=1.0), Imaging())
-    fields = kernels.node_fields(7, -150, 900, 300, 300, numbers)
+    tissue = replace(tissue, waviness=1.0)
+    fields = node_fields(7, (-150, 900), (300, 300), tissue, Imaging())
     slopes = fields[..., [kernels.DYY, kernels.DYX, kernels.DXY, kernels.DXX]].reshape(-1, 2, 2)
     assert np.linalg.det(slopes).min() > 0.05
     assert np.linalg.svd(slopes, compute_uv=False).max() < LARGEST_STRETCH
     rows = np.arange(-150, 150)[:, None] * kernels.NODE_NM
-    assert np.abs(fields[..., kernels.YW] - rows).max() < numbers[1] + numbers[3]
+    assert np.abs(fields[..., kernels.YW] - rows).max() < sum(warp_heights_nm(tissue))
 
 
 def test_tilt_and_shading_have_the_deviations_asked_for():
     imaging = Imaging(tilt_degrees=10.0, unevenness=0.03, section_thickness_nm=50.0)
     tilts, shades = [], []
     for seed in range(6):  # a few patches of many places each
-        fields = kernels.node_fields(seed, 0, 0, 1200, 1200, field_numbers(URISC_LIKE, imaging))[::6, ::6]
+        fields = node_fields(seed, (0, 0), (1200, 1200), URISC_LIKE, imaging)[::6, ::6]
         tilts.append(np.arctan(fields[..., kernels.SMEAR] / 50.0))
         shades.append(fields[..., kernels.SHADE])
     assert np.degrees(np.sqrt(np.mean(np.square(tilts)))) == pytest.approx(10.0, rel=0.05)

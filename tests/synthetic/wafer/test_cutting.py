@@ -95,7 +95,7 @@ def test_a_new_knife_leaves_a_run_of_incomplete_sections_that_miss_less_and_less
 
 def test_knives_differ():
     rng = np.random.default_rng(0)
-    assert len({draw_knife(rng).toward for _ in range(20)}) == 20
+    assert len({draw_knife(rng) for _ in range(20)}) == 20
 
 
 @pytest.mark.parametrize("stuck", [0.0, 0.3, 0.7])

@@ -103,13 +103,13 @@ def test_the_tone_of_folds_can_be_chosen(background):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"missing": (0.5, 0.3)}, r"`missing` must rise and lie between 0\.02 and 0\.7, .*; got \(0\.5, 0\.3\)"),
-        ({"folded": (0.1, 0.6)}, r"`folded` must rise and lie between 0\.02 and 0\.35, .*; got \(0\.1, 0\.6\)"),
-        ({"torn": (0.0, 0.3)}, r"`torn` must rise and lie between 0\.02 and 0\.4, .*; got \(0\.0, 0\.3\)"),
-        ({"torn": 0.3}, r"`torn` must be two numbers, the least and the greatest fraction; got 0\.3"),
-        ({"torn": (0.1, 0.2, 0.3)}, r"`torn` must be two numbers"),
-        ({"torn": (0.1, math.nan)}, r"`torn` must be two numbers"),
-        ({"torn": (0.1, "0.3")}, r"`torn` must be two numbers"),
+        ({"missing": (0.5, 0.3)}, r"`missing` must be two fractions .* between 0\.02 and 0\.7; got \(0\.5, 0\.3\)"),
+        ({"folded": (0.1, 0.6)}, r"`folded` must be two fractions .* between 0\.02 and 0\.35; got \(0\.1, 0\.6\)"),
+        ({"torn": (0.0, 0.3)}, r"`torn` must be two fractions .* between 0\.02 and 0\.4; got \(0\.0, 0\.3\)"),
+        ({"torn": 0.3}, r"`torn` must be a list; got 0\.3"),
+        ({"torn": (0.1, 0.2, 0.3)}, r"`torn` must be two fractions"),
+        ({"torn": (0.1, math.nan)}, r"`torn` must be two fractions"),
+        ({"torn": (0.1, "0.3")}, r"`torn\.1` must be a number; got '0\.3'"),
     ],
 )
 def test_a_severity_that_cannot_be_is_refused(changed, message):

@@ -8,10 +8,12 @@ the plane bends the lot. Between cells k and l the membrane's middle lies where 
 - d_l)| nm to first order, the gradient taken through the warp.
 """
 
+from functools import lru_cache
+
 import numpy as np
-from numpy.typing import NDArray
 
 from emseg.errors import UsageError
+from emseg.synthetic.shared_kernels import Floats, Integers
 from emseg.synthetic.tissue import tissue_kernels as kernels
 from emseg.synthetic.tissue.tissue_design import Imaging, Tissue
 
@@ -37,6 +39,7 @@ MAX_MITOCHONDRIA_PER_CELL = 6
 MAX_CANDIDATES = 20_000_000  # 1.3 GB
 
 
+@lru_cache(maxsize=16)
 def packing_scale_nm(tissue: Tissue) -> float:
     """Return the length that turns `LEVELS` into nm, so that the mean cell has the diameter asked for."""
     table = np.array(DIAMETER_OVER_SCALE)
@@ -49,8 +52,8 @@ def pack_cells(
 ) -> kernels.Cells:
     """Return all cells that reach within `reach` nm of the box [low, high] (warped coordinates, nm).
 
-    Which cells exist depends only on the seed and the
-    place, never on the box. Raises `UsageError` when the box would contain more cells than memory should.
+    Which cells exist depends only on the seed and the place, never on the box. Raises `UsageError` when the box would
+    contain more cells than memory should.
     """
     scale = packing_scale_nm(tissue)
     levels = np.array(LEVELS)
@@ -63,32 +66,34 @@ def pack_cells(
     for level in range(len(levels) - 1, -1, -1):  # a level must be complete as far as the next one looks at it
         margin += 2.0 * span[level]
         pitch = levels[level, 0]
-        first = [int(np.floor((edge - margin) / pitch)) for edge in low]
-        last = [int(np.floor((edge + margin) / pitch)) for edge in high]
-        boxes[level] = (*first, last[0] - first[0] + 1, last[1] - first[1] + 1)
+        start = np.floor((np.array(low) - margin) / pitch)
+        boxes[level] = (*start, *(np.floor((np.array(high) + margin) / pitch) - start + 1))
         margin = max(margin + span[level] + span[max(level - 1, 0)], reach + span[max(level - 1, 0)])
-    candidates = int((boxes[:, 2] * boxes[:, 3]).sum())
-    if candidates > MAX_CANDIDATES:
+    first = np.concatenate([[0], np.cumsum(boxes[:, 2] * boxes[:, 3])])
+    if first[-1] > MAX_CANDIDATES:
         raise UsageError(
-            f"a window may look at {MAX_CANDIDATES:.0e} possible cells at most; this one has {candidates:.1e}. "
+            f"a window may look at {MAX_CANDIDATES:.0e} possible cells at most; this one has {first[-1]:.1e}. "
             f"Use larger cells (`cell_diameter_nm` is {tissue.cell_diameter_nm:g}), smaller pixels or a smaller "
             "`shape`."
         )
-    site, address = kernels.pack_capsules(seed, levels, boxes, 3.0 * scale)
+    site, alive = kernels.pack_capsules(seed, levels, boxes, first, 3.0 * scale)
+    index = np.flatnonzero(alive)
+    site = site[index]
     around = reach + site[:, kernels.RADIUS] + site[:, kernels.HALF_LENGTH]
     y, x = site[:, kernels.SITE_Y], site[:, kernels.SITE_X]
     seen = (y > low[0] - around) & (y < high[0] + around) & (x > low[1] - around) & (x < high[1] + around)
-    site, address = np.ascontiguousarray(site[seen]), np.ascontiguousarray(address[seen])
+    site, index = site[seen], index[seen]
+    of_level = np.searchsorted(first, index, side="right") - 1
+    row, column = np.divmod(index - first[of_level], boxes[of_level, 3])
+    address = np.stack([of_level, boxes[of_level, 0] + row, boxes[of_level, 1] + column], axis=1)
     random = kernels.cell_random(seed, address)
     start, mitochondrion = _place_mitochondria(site, random, tissue)
     half = 1 << 27
-    key: NDArray[np.int64] = ((address[:, 0] + 1) << 56) | ((address[:, 1] + half) << 28) | (address[:, 2] + half)
+    key: Integers = ((address[:, 0] + 1) << 56) | ((address[:, 1] + half) << 28) | (address[:, 2] + half)
     return kernels.Cells(site, _looks(site, random, tissue, imaging), start, mitochondrion, key)
 
 
-def _looks(
-    site: NDArray[np.float64], random: NDArray[np.float64], tissue: Tissue, imaging: Imaging
-) -> NDArray[np.float64]:
+def _looks(site: Floats, random: Floats, tissue: Tissue, imaging: Imaging) -> Floats:
     look = np.zeros((len(site), kernels.N_CELL))
     # Sum of uniforms: a bell shape with a bounded tail; one cell in twelve is a dark one (glia, or a sick cell).
     bell = random[:, 0] + random[:, 1] + random[:, 2] - 1.5
@@ -107,9 +112,7 @@ def _looks(
     return look
 
 
-def _place_mitochondria(
-    site: NDArray[np.float64], random: NDArray[np.float64], tissue: Tissue
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _place_mitochondria(site: Floats, random: Floats, tissue: Tissue) -> tuple[Integers, Floats]:
     """Return starts per cell and the table of mitochondria; each lies inside its capsule, clear of its neighbours."""
     radius, half_length = site[:, kernels.RADIUS], site[:, kernels.HALF_LENGTH]
     axis_y, axis_x = site[:, kernels.AXIS_Y], site[:, kernels.AXIS_X]
@@ -117,8 +120,8 @@ def _place_mitochondria(
     area_um2 = (np.pi * radius**2 + 4.0 * radius * half_length) * 1e-6
     wanted = np.floor(tissue.mitochondria_per_um2 * area_um2 + random[:, 12])
     smallest, largest = MITOCHONDRION_MINOR_NM
-    placed: list[NDArray[np.float64]] = []
-    owner: list[NDArray[np.int64]] = []
+    placed: list[Floats] = []
+    owner: list[Integers] = []
     taken = np.zeros((len(site), MAX_MITOCHONDRIA_PER_CELL, 3))  # y, x, semi-axis along
     for slot in range(MAX_MITOCHONDRIA_PER_CELL):
         u = random[:, 13 + 3 * slot : 16 + 3 * slot]

@@ -40,7 +40,6 @@ FRACTION_LAW = 1.8
 FRACTION_TOLERANCE = 0.03  # of the requested fraction, on a sampling grid of at most this many points:
 SAMPLES = 65_536
 LARGEST_CELL_NM = 50_000.0
-MAX_STEPS = 40
 TRUTH_ONLY = Imaging(point_spread_nm=0.0, dose_per_nm2=None, tilt_degrees=0.0, unevenness=0.0)
 
 
@@ -103,9 +102,8 @@ def synthesize_tissue(
         tissue = tissue_with_membrane_fraction(
             membrane_fraction, tissue, shape=size, pixel_size_nm=pixel_size_nm, seed=seed, origin_nm=origin
         )
-    drawing = draw_window(size, pixel_size_nm, seed, tissue, imaging, origin)
-    return Micrograph(**vars(drawing), pixel_size_nm=pixel_size_nm, origin_nm=origin, seed=seed, tissue=tissue,
-                      imaging=imaging)  # fmt: skip
+    drawn = draw_window(size, pixel_size_nm, seed, tissue, imaging, origin)
+    return Micrograph(*drawn, pixel_size_nm, origin, seed, tissue, imaging)
 
 
 def fingerprint(
@@ -146,65 +144,41 @@ def tissue_with_membrane_fraction(
     """Return `tissue` with the cell diameter at which this window has `fraction` of membrane, to 3 % of `fraction`.
 
     The fraction is measured on a grid of at most 65,536 points; that of the whole window may differ by a little more.
-    Windows of one tissue differ (U-RISC: 5.10 +- 2 %), so the diameter is that of this window only. It is bracketed
-    around a first guess, then found by the Illinois rule. Raises `UsageError` when no cell diameter from three membrane
-    thicknesses to 50 um reaches the fraction.
+    Windows of one tissue differ (U-RISC: 5.10 +- 2 %), so the diameter is that of this window only. Raises `UsageError`
+    when no cell diameter from three membrane thicknesses to 50 um reaches the fraction.
     """
+    from scipy.optimize import brentq
+
     require_number("membrane_fraction", fraction, least=1e-4, most=0.95)
     step = max(1, math.ceil(math.sqrt(shape[0] * shape[1] / SAMPLES)))
     coarse = (math.ceil(shape[0] / step), math.ceil(shape[1] / step))
     smallest = max(SMALLEST_CELL_IN_THICKNESSES * tissue.membrane_thickness_nm, 50.0)
-    low, high = math.log(smallest), math.log(LARGEST_CELL_NM)
     seen: dict[float, float] = {}
 
     def excess(log_diameter: float) -> float:
-        diameter = min(max(math.exp(log_diameter), smallest), LARGEST_CELL_NM)
-        candidate = replace(tissue, cell_diameter_nm=diameter)
-        drawing = draw_window(coarse, pixel_size_nm * step, seed, candidate, TRUTH_ONLY, origin_nm)
-        seen[diameter] = float(drawing.membrane.mean())
-        return seen[diameter] - fraction
+        diameter = float(np.clip(math.exp(log_diameter), smallest, LARGEST_CELL_NM))
+        if diameter not in seen:
+            candidate = replace(tissue, cell_diameter_nm=diameter)
+            drawn = draw_window(coarse, pixel_size_nm * step, seed, candidate, TRUTH_ONLY, origin_nm)
+            seen[diameter] = float(drawn[1].mean())
+        value = seen[diameter] - fraction
+        return 0.0 if abs(value) <= FRACTION_TOLERANCE * fraction else value  # close enough counts as the root
 
-    def close_enough(value: float) -> bool:
-        return abs(value) <= FRACTION_TOLERANCE * fraction
-
-    x = min(max(math.log(FRACTION_LAW * tissue.membrane_thickness_nm / fraction), low), high)
-    value = excess(x)
-    previous, previous_value = x, value
-    ends = {1: (x, value), -1: (x, value)}
-    while not close_enough(value) and value * previous_value > 0.0:  # look outwards from the guess for a change of sign
-        for direction in (1, -1):
-            previous, previous_value = ends[direction]
-            x = min(max(previous + direction * math.log(1.25), low), high)
-            if x != previous:
-                value = excess(x)
-                ends[direction] = (x, value)
-                if close_enough(value) or value * previous_value < 0.0:
-                    break
-        else:
-            if ends[1][0] == high and ends[-1][0] == low:
-                raise UsageError(
-                    f"`membrane_fraction` must be within reach of this window; got {fraction:g}, while cells from "
-                    f"{min(seen):.0f} to {max(seen):.0f} nm across give {min(seen.values()):.3f} to "
-                    f"{max(seen.values()):.3f}. Change the membrane's thickness "
-                    f"(now {tissue.membrane_thickness_nm:g} nm) or the window."
-                )
-    side = 0
-    for _ in range(MAX_STEPS):
-        if close_enough(value):
-            return replace(tissue, cell_diameter_nm=min(max(math.exp(x), smallest), LARGEST_CELL_NM))
-        middle = (previous * value - x * previous_value) / (value - previous_value)
-        middle_value = excess(middle)
-        if middle_value * value < 0.0:
-            previous, previous_value, side = x, value, 0
-        else:  # the same end moved twice: halve the other, or it would never move
-            previous_value *= 0.5 if side else 1.0
-            side = 1
-        x, value = middle, middle_value
-    best = min(seen, key=lambda diameter: abs(seen[diameter] - fraction))
-    raise UsageError(
-        f"`membrane_fraction` must be reachable to {FRACTION_TOLERANCE:.0%}; got {fraction:g}, and the nearest this "
-        f"window gives is {seen[best]:.4f}. Draw a larger window."
-    )
+    # Look from the guess towards larger cells where there is too much membrane, else smaller, for a change of sign.
+    low, high = math.log(smallest), math.log(LARGEST_CELL_NM)
+    x = float(np.clip(math.log(FRACTION_LAW * tissue.membrane_thickness_nm / fraction), low, high))
+    previous, stride = x, math.copysign(math.log(1.25), excess(x))
+    while excess(x) * stride > 0.0 and x != (high if stride > 0.0 else low):
+        previous, x = x, float(np.clip(x + stride, low, high))
+    if excess(x) * excess(previous) <= 0.0:
+        x = x if excess(x) == 0.0 else brentq(excess, previous, x, xtol=1e-4)
+    if excess(x) != 0.0:
+        raise UsageError(
+            f"`membrane_fraction` must be within reach of this window; got {fraction:g}, while cells from "
+            f"{min(seen):.0f} to {max(seen):.0f} nm across give {min(seen.values()):.3f} to {max(seen.values()):.3f}. "
+            f"Change the membrane's thickness (now {tissue.membrane_thickness_nm:g} nm) or the window."
+        )
+    return replace(tissue, cell_diameter_nm=float(np.clip(math.exp(x), smallest, LARGEST_CELL_NM)))
 
 
 def _checked(
@@ -216,7 +190,13 @@ def _checked(
     origin_nm: Sequence[float],
 ) -> tuple[tuple[int, int], tuple[float, float]]:
     """Return shape and origin as plain pairs, or raise for anything out of range."""
-    height, width = (require_count("shape", side) for side in _pair("shape", shape, "whole numbers (rows, columns)"))
+    pairs: tuple[tuple[str, Any, str], ...] = (
+        ("shape", shape, "whole numbers (rows, columns)"), ("origin_nm", origin_nm, "numbers (y, x)")
+    )  # fmt: skip
+    for name, pair, wanted in pairs:
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise UsageError(f"`{name}` must be two {wanted}; got {pair!r}.")
+    height, width = (require_count("shape", side) for side in shape)
     if max(height, width) > MAX_SIDE:
         raise UsageError(
             f"`shape` must not exceed {MAX_SIDE} pixels a side; got {shape!r}. Draw windows of it with `origin_nm`."
@@ -227,14 +207,6 @@ def _checked(
     for name, value, kind in (("tissue", tissue, Tissue), ("imaging", imaging, Imaging)):
         if type(value) is not kind:
             raise UsageError(f"`{name}` must be of type {kind.__name__}; got {type(value).__name__}.")
-    y_nm, x_nm = (
-        require_number("origin_nm", value, least=-MAX_ORIGIN_NM, most=MAX_ORIGIN_NM, unit="nm")
-        for value in _pair("origin_nm", origin_nm, "numbers (y, x)")
-    )
+    least, most = -MAX_ORIGIN_NM, MAX_ORIGIN_NM
+    y_nm, x_nm = (require_number("origin_nm", value, least=least, most=most, unit="nm") for value in origin_nm)
     return (height, width), (y_nm, x_nm)
-
-
-def _pair(name: str, value: Any, wanted: str) -> tuple[Any, Any]:
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
-        raise UsageError(f"`{name}` must be two {wanted}; got {value!r}.")
-    return value[0], value[1]

@@ -3,10 +3,7 @@
 Every random quantity is `hash_at(seed, stream, i, j)`, a function of integer lattice coordinates alone, so any window
 at any pixel size meets the same tissue. Lengths are nm, coordinates (y, x) = (row, column). Places named without more
 are in the packing's plane, into which the warp maps the section. Noise: Perlin, Improving Noise, SIGGRAPH 2002;
-mixing: the finaliser of splitmix64 (Steele, Lea and Flood 2014); packing: Matern's second rule.
-
-They share one long file on purpose: numba's cache watches the file of the function it stored, not those of the
-functions that it calls, so a change elsewhere would leave old machine code in use without a word.
+packing: Matern's second rule. One long file on purpose: see `emseg.synthetic.shared_kernels`.
 """
 
 import math
@@ -16,8 +13,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from emseg.synthetic.shared_kernels import Bytes, Canvas, Floats, Integers, hash_at, pixel_noise
+
+Truth = tuple[NDArray[np.bool_], NDArray[np.int32], Bytes, NDArray[np.int32]]
 Weights = tuple[float, float, float, float]
 """Of the nodes around a pixel: upper left, upper right, lower left, lower right."""
+Square = tuple[float, float, float, float]
+"""Between four nodes, warped: its middle, its half diagonal, and how fast a gap between distances can grow."""
 
 # Columns of the table of sites: centre, axis, half length of the axis, radius (a capsule).
 SITE_Y, SITE_X, AXIS_Y, AXIS_X, HALF_LENGTH, RADIUS = range(6)
@@ -41,14 +43,13 @@ N_CELL_RANDOM = 32
 OFF_Y, OFF_X, DISTANCE, BELOW = range(4)
 # Spacing of the nodes on which smooth fields are evaluated; between nodes they are interpolated bilinearly.
 NODE_NM = 32.0
-# Fields at a node, in this order: warped place, its Jacobian by rows, smear by tilt (nm), shading (grey), strength of
-# synapses, distance from a cisterna's middle (nm), strength of the reticulum.
+# Fields at a node, in this order: warped place, the warp's Jacobian by rows, smear by tilt (nm), shading (grey),
+# strength of synapses, distance from a cisterna's middle (nm), strength of the reticulum.
 YW, XW, DYY, DYX, DXY, DXX, SMEAR, SHADE, SYNAPSE, RETICULUM, RETICULUM_HERE = range(11)
 N_FIELDS = 11
 NOISE_DEVIATION = 0.175  # of `gradient_noise`; measured
 S_WARP_Y, S_WARP_X, S_WAVE_Y, S_WAVE_X, S_TILT, S_SHADE, S_SYNAPSE, S_RETICULUM, S_RETICULUM_HERE = range(7, 16)
 S_FINE = 500  # added to a stream for a finer layer of the same field
-PITCH_OF_TILT_NM, PITCH_OF_SYNAPSES_NM, PITCH_OF_RETICULUM_HERE_NM = 450.0, 330.0, 700.0
 S_VESICLE, S_CRISTA = 17, 19
 VESICLE_PITCH_NM, LARGEST_VESICLE_NM = 58.0, 30.0
 MAX_VESICLES = 64  # in one square between nodes
@@ -58,17 +59,6 @@ S_NOISE = 18
 
 
 # Ground: hashes, noise, capsules.
-
-
-@njit(cache=True, nogil=True)
-def hash_at(seed: int, stream: int, i: int | np.int64, j: int | np.int64) -> np.uint64:
-    """Return 64 well mixed bits of four integers (the finaliser of splitmix64, applied after each)."""
-    h = np.uint64(seed) + np.uint64(0x9E3779B97F4A7C15)
-    for word in (np.int64(stream), np.int64(i), np.int64(j)):
-        h = (h ^ np.uint64(word)) * np.uint64(0xBF58476D1CE4E5B9)
-        h = (h ^ (h >> np.uint64(30))) * np.uint64(0x94D049BB133111EB)
-        h = h ^ (h >> np.uint64(31))
-    return h
 
 
 @njit(cache=True, nogil=True)
@@ -106,20 +96,20 @@ def gradient_noise(seed: int, stream: int, y: float, x: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def distance_to_axis(y: float, x: float, site: NDArray[np.float64]) -> float:
-    """Return the distance of a point from the axis of a capsule."""
+def off_axis(y: float, x: float, site: Floats) -> tuple[float, float, float]:
+    """Return the offset (y, x) of a point from the nearest place on the axis of a capsule, and its length."""
     dy, dx = y - site[SITE_Y], x - site[SITE_X]
     along = min(max(dy * site[AXIS_Y] + dx * site[AXIS_X], -site[HALF_LENGTH]), site[HALF_LENGTH])
     dy -= along * site[AXIS_Y]
     dx -= along * site[AXIS_X]
-    return math.sqrt(dy * dy + dx * dx)
+    return dy, dx, math.sqrt(dy * dy + dx * dx)
 
 
 # Packing: which capsules survive, and which can be nearest where.
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _overlap(p: NDArray[np.float64], q: NDArray[np.float64]) -> bool:
+def _overlap(p: Floats, q: Floats) -> bool:
     """Say whether two capsules overlap."""
     touch = p[RADIUS] + q[RADIUS]
     dy, dx = q[SITE_Y] - p[SITE_Y], q[SITE_X] - p[SITE_X]
@@ -135,19 +125,19 @@ def _overlap(p: NDArray[np.float64], q: NDArray[np.float64]) -> bool:
             return True
     for sign in (-1.0, 1.0):
         step = sign * p[HALF_LENGTH]
-        if distance_to_axis(p[SITE_Y] + step * p[AXIS_Y], p[SITE_X] + step * p[AXIS_X], q) < touch:
+        if off_axis(p[SITE_Y] + step * p[AXIS_Y], p[SITE_X] + step * p[AXIS_X], q)[2] < touch:
             return True
         step = sign * q[HALF_LENGTH]
-        if distance_to_axis(q[SITE_Y] + step * q[AXIS_Y], q[SITE_X] + step * q[AXIS_X], p) < touch:
+        if off_axis(q[SITE_Y] + step * q[AXIS_Y], q[SITE_X] + step * q[AXIS_X], p)[2] < touch:
             return True
     return False
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def pack_capsules(
-    seed: int, levels: NDArray[np.float64], boxes: NDArray[np.int64], bundle_nm: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the capsules that survive, [n, 6], and their lattice addresses (level, i, j), [n, 3].
+    seed: int, levels: Floats, boxes: Integers, first: Integers, bundle_nm: float
+) -> tuple[Floats, Bytes]:
+    """Return all candidates, [n, 6], and whether each survives; those of a level begin at `first[level]`, row by row.
 
     `levels` rows: pitch, smallest radius, largest radius, largest half length over radius, presence.
     `boxes` rows: first i, first j, count of i, count of j: the part of each level's lattice to look at.
@@ -155,9 +145,6 @@ def pack_capsules(
     that test with a higher priority (Matern's second rule, level by level), so survival depends on neighbours only.
     """
     n_levels = levels.shape[0]
-    first = np.zeros(n_levels + 1, np.int64)
-    for level in range(n_levels):
-        first[level + 1] = first[level] + boxes[level, 2] * boxes[level, 3]
     site = np.zeros((first[n_levels], N_SITE))
     priority = np.zeros(first[n_levels])
     alive = np.zeros(first[n_levels], np.uint8)
@@ -211,26 +198,11 @@ def pack_capsules(
         for k in range(first[level], first[level + 1]):
             if alive[k] == 2:
                 alive[k] = 0
-    n = 0
-    for k in range(first[n_levels]):
-        n += alive[k]
-    kept = np.empty((n, N_SITE))
-    address = np.empty((n, 3), np.int64)
-    n = 0
-    for level in range(n_levels):
-        for k in range(first[level], first[level + 1]):
-            if alive[k]:
-                kept[n] = site[k]
-                a = k - first[level]
-                address[n, 0] = level
-                address[n, 1] = boxes[level, 0] + a // boxes[level, 3]
-                address[n, 2] = boxes[level, 1] + a % boxes[level, 3]
-                n += 1
-    return kept, address
+    return site, alive
 
 
 @njit(cache=True, nogil=True)
-def cell_random(seed: int, address: NDArray[np.int64]) -> NDArray[np.float64]:
+def cell_random(seed: int, address: Integers) -> Floats:
     """Return uniform numbers for every cell, [n, N_CELL_RANDOM], from its lattice address."""
     out = np.empty((address.shape[0], N_CELL_RANDOM))
     for k in range(address.shape[0]):
@@ -242,8 +214,8 @@ def cell_random(seed: int, address: NDArray[np.int64]) -> NDArray[np.float64]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def bucket_sites(
-    site: NDArray[np.float64], origin: NDArray[np.float64], pitch: float, n_y: int, n_x: int, slack: float, reach: float
-) -> tuple[NDArray[np.int64], NDArray[np.int32], float]:
+    site: Floats, origin: Floats, pitch: float, n_y: int, n_x: int, slack: float, reach: float
+) -> tuple[Integers, NDArray[np.int32], float]:
     """Return, for every square bucket, the sites that may be nearest (or within `slack` of it) somewhere in it.
 
     As starts [n_y * n_x + 1] and indices; and the largest distance from a bucket's centre to its nearest site, which
@@ -267,7 +239,7 @@ def bucket_sites(
             for i in range(i_lo, i_hi + 1):
                 for j in range(j_lo, j_hi + 1):
                     y, x = origin[0] + (i + 0.5) * pitch, origin[1] + (j + 0.5) * pitch
-                    d = distance_to_axis(y, x, site[k]) - site[k, RADIUS]
+                    d = off_axis(y, x, site[k])[2] - site[k, RADIUS]
                     b = i * n_x + j
                     if step == 0:
                         nearest[b] = min(nearest[b], d)
@@ -284,53 +256,12 @@ def bucket_sites(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def node_fields(
-    seed: int, first_i: int, first_j: int, n_i: int, n_j: int, p: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the smooth fields on nodes, [n_i, n_j, N_FIELDS].
-
-    `p`: pitch and height of the warp, pitch and height of the ripple, section thickness, root mean square tilt
-    (radians), largest smear, pitch and height of the shading, threshold of synapses, pitch and threshold of the
-    reticulum.
-    """
-    out = np.zeros((n_i, n_j, N_FIELDS))
-    raw = np.empty((n_i + 2, n_j + 2, 3))  # warped y, warped x, reticulum; one node more on each side for slopes
-    for a in range(n_i + 2):
-        y = (first_i + a - 1) * NODE_NM
-        for b in range(n_j + 2):
-            x = (first_j + b - 1) * NODE_NM
-            u, v = y / p[0], x / p[0]
-            s, t = y / p[2], x / p[2]
-            raw[a, b, 0] = y + p[1] * gradient_noise(seed, S_WARP_Y, u, v) + p[3] * gradient_noise(seed, S_WAVE_Y, s, t)
-            raw[a, b, 1] = x + p[1] * gradient_noise(seed, S_WARP_X, u, v) + p[3] * gradient_noise(seed, S_WAVE_X, s, t)
-            raw[a, b, 2] = gradient_noise(seed, S_RETICULUM, y / p[10], x / p[10])
-    for a in range(n_i):
-        y = (first_i + a) * NODE_NM
-        for b in range(n_j):
-            x = (first_j + b) * NODE_NM
-            node = out[a, b]
-            node[YW], node[XW] = raw[a + 1, b + 1, 0], raw[a + 1, b + 1, 1]
-            node[DYY] = (raw[a + 2, b + 1, 0] - raw[a, b + 1, 0]) / (2.0 * NODE_NM)
-            node[DYX] = (raw[a + 1, b + 2, 0] - raw[a + 1, b, 0]) / (2.0 * NODE_NM)
-            node[DXY] = (raw[a + 2, b + 1, 1] - raw[a, b + 1, 1]) / (2.0 * NODE_NM)
-            node[DXX] = (raw[a + 1, b + 2, 1] - raw[a + 1, b, 1]) / (2.0 * NODE_NM)
-            angle = (
-                p[5] / NOISE_DEVIATION * abs(gradient_noise(seed, S_TILT, y / PITCH_OF_TILT_NM, x / PITCH_OF_TILT_NM))
-            )
-            node[SMEAR] = min(p[4] * math.tan(min(angle, 1.3)), p[6])
-            node[SHADE] = p[8] * (
-                gradient_noise(seed, S_SHADE, y / p[7], x / p[7])
-                + 0.5 * gradient_noise(seed, S_SHADE + S_FINE, y / (0.2 * p[7]), x / (0.2 * p[7]))
-            )
-            synapse = gradient_noise(seed, S_SYNAPSE, y / PITCH_OF_SYNAPSES_NM, x / PITCH_OF_SYNAPSES_NM)
-            node[SYNAPSE] = min(max((synapse - p[9]) * 6.0, 0.0), 1.0)
-            slope_y = (raw[a + 2, b + 1, 2] - raw[a, b + 1, 2]) / (2.0 * NODE_NM)
-            slope_x = (raw[a + 1, b + 2, 2] - raw[a + 1, b, 2]) / (2.0 * NODE_NM)
-            slope = max(math.hypot(slope_y, slope_x), 0.3 / p[10])
-            node[RETICULUM] = min(max(raw[a + 1, b + 1, 2] / slope, -300.0), 300.0)
-            far = PITCH_OF_RETICULUM_HERE_NM
-            here = gradient_noise(seed, S_RETICULUM_HERE, y / far, x / far)
-            node[RETICULUM_HERE] = min(max((here - p[11]) * 8.0, 0.0), 1.0)
+def noise_on_grid(seed: int, stream: int, y: Floats, x: Floats) -> Floats:
+    """Return `gradient_noise` at all places of a grid, [len(y), len(x)]."""
+    out = np.empty((len(y), len(x)))
+    for i in range(len(y)):
+        for j in range(len(x)):
+            out[i, j] = gradient_noise(seed, stream, y[i], x[j])
     return out
 
 
@@ -346,7 +277,7 @@ def bump(distance: float, width: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def mitochondrion(seed: int, m: NDArray[np.float64], y: float, x: float, soft: float) -> tuple[float, float, float]:
+def mitochondrion(seed: int, m: Floats, y: float, x: float, soft: float) -> tuple[float, float, float]:
     """Return depth below its surface (nm), how much of the pixel it covers and its darkness there (0 to 1)."""
     dy, dx = y - m[MITO_Y], x - m[MITO_X]
     u = dy * m[MITO_AXIS_Y] + dx * m[MITO_AXIS_X]
@@ -380,18 +311,13 @@ def mitochondrion(seed: int, m: NDArray[np.float64], y: float, x: float, soft: f
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def gather_vesicles(
-    seed: int,
-    mid_y: float,
-    mid_x: float,
-    spread: float,
-    look: NDArray[np.float64],
-    capsule: NDArray[np.float64],
-    mitochondria: NDArray[np.float64],
-    half_thickness: float,
-    vesicle: NDArray[np.float64],
-    n_vesicle: int,
+    seed: int, square: Square, look: Floats, capsule: Floats, mito: Floats, half_nm: float, vesicle: Floats, n: int
 ) -> int:
-    """Append to `vesicle` (y, x, radius) those of a cell's pool that reach into a square; return the new number."""
+    """Append to the `n` rows of `vesicle` (y, x, radius) those of a cell's pool that reach into a square; return `n`.
+
+    `mito`: the cell's own mitochondria; `half_nm`: half the membrane's thickness.
+    """
+    mid_y, mid_x, spread, _ = square
     reach = spread + LARGEST_VESICLE_NM
     for i in range(math.floor((mid_y - reach) / VESICLE_PITCH_NM), math.floor((mid_y + reach) / VESICLE_PITCH_NM) + 1):
         for j in range(
@@ -401,15 +327,15 @@ def gather_vesicles(
             x = (j + 0.15 + 0.7 * uniform_at(seed, S_VESICLE + 100, i, j)) * VESICLE_PITCH_NM
             radius = 15.0 + 9.0 * uniform_at(seed, S_VESICLE + 200, i, j)
             out = math.hypot(y - look[POOL_Y], x - look[POOL_X]) / look[POOL_RADIUS]
-            depth = capsule[RADIUS] - distance_to_axis(y, x, capsule)
-            free = uniform_at(seed, S_VESICLE + 300, i, j) <= 1.0 - out * out and n_vesicle < MAX_VESICLES
-            free = free and depth >= radius + half_thickness + 6.0
-            for m in mitochondria:
+            depth = capsule[RADIUS] - off_axis(y, x, capsule)[2]
+            free = uniform_at(seed, S_VESICLE + 300, i, j) <= 1.0 - out * out and n < MAX_VESICLES
+            free = free and depth >= radius + half_nm + 6.0
+            for m in mito:
                 free = free and mitochondrion(seed, m, y, x, 3.0)[0] <= -radius - 6.0
             if free:
-                vesicle[n_vesicle, 0], vesicle[n_vesicle, 1], vesicle[n_vesicle, 2] = y, x, radius
-                n_vesicle += 1
-    return n_vesicle
+                vesicle[n, 0], vesicle[n, 1], vesicle[n, 2] = y, x, radius
+                n += 1
+    return n
 
 
 # Drawing: the plane is divided into squares between nodes; the few cells and organelles that reach into a square are
@@ -419,21 +345,21 @@ def gather_vesicles(
 class Cells(NamedTuple):
     """The cells around a window: capsules, looks, mitochondria, and a positive key, the same in every window."""
 
-    site: NDArray[np.float64]
-    look: NDArray[np.float64]
-    mito_start: NDArray[np.int64]
-    mito: NDArray[np.float64]
-    key: NDArray[np.int64]
+    site: Floats
+    look: Floats
+    mito_start: Integers
+    mito: Floats
+    key: Integers
 
 
 class Buckets(NamedTuple):
     """For each bucket of a grid the cells that can be the nearest in it; `most` is the largest number in a bucket."""
 
-    start: NDArray[np.int64]
+    start: Integers
     cells: NDArray[np.int32]
-    origin: NDArray[np.float64]
+    origin: Floats
     pitch: float
-    shape: NDArray[np.int64]
+    shape: Integers
     most: int
 
 
@@ -444,10 +370,10 @@ class Band(NamedTuple):
     window on each side; the band's rows start at `row_start`.
     """
 
-    fields: NDArray[np.float64]
-    first_node: NDArray[np.int64]
+    fields: Floats
+    first_node: Integers
     pixel_nm: float
-    corner: NDArray[np.float64]
+    corner: Floats
     row_start: int
     halo: int
 
@@ -457,24 +383,15 @@ class Stain(NamedTuple):
     mitochondrion, vesicle, reticulum.
     """
 
-    profile: NDArray[np.float32]
+    profile: Canvas
     smear_step: float
     half_thickness: float
-    texture: NDArray[np.float32]
-    depths: NDArray[np.float64]
-
-
-class Truth(NamedTuple):
-    """The truth of the whole window, [height, width] each; `ids` [cell]: its number, 0 before it is seen."""
-
-    membrane: NDArray[np.bool_]
-    cells: NDArray[np.int32]
-    organelles: NDArray[np.uint8]
-    ids: NDArray[np.int32]
+    texture: Canvas
+    depths: Floats
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _bilinear_wrapped(texture: NDArray[np.float32], y: float, x: float) -> float:
+def _bilinear_wrapped(texture: Canvas, y: float, x: float) -> float:
     i, j = math.floor(y), math.floor(x)
     fy, fx = y - i, x - j
     mask = TEXTURE_SIZE - 1
@@ -487,11 +404,8 @@ def _bilinear_wrapped(texture: NDArray[np.float32], y: float, x: float) -> float
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _square(fields: NDArray[np.float64], a: int, b: int) -> tuple[float, float, float, float]:
-    """Return the warped middle of square (a, b), its half diagonal, and how fast a gap between distances can grow.
-
-    That is twice the largest singular value of the warp's Jacobian at the corners.
-    """
+def _square(fields: Floats, a: int, b: int) -> Square:
+    """Return square (a, b); a gap grows at most by twice the largest singular value of the Jacobian at the corners."""
     mid_y = 0.25 * (fields[a, b, YW] + fields[a, b + 1, YW] + fields[a + 1, b, YW] + fields[a + 1, b + 1, YW])
     mid_x = 0.25 * (fields[a, b, XW] + fields[a, b + 1, XW] + fields[a + 1, b, XW] + fields[a + 1, b + 1, XW])
     spread = square = 0.0
@@ -505,21 +419,21 @@ def _square(fields: NDArray[np.float64], a: int, b: int) -> tuple[float, float, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _largest(fields: NDArray[np.float64], a: int, b: int, k: int) -> float:
+def _largest(fields: Floats, a: int, b: int, k: int) -> float:
     """Return the largest value of field `k` at the nodes of square (a, b)."""
     upper = max(fields[a, b, k], fields[a, b + 1, k])
     return max(upper, max(fields[a + 1, b, k], fields[a + 1, b + 1, k]))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _mix(w: Weights, fields: NDArray[np.float64], a: int, b: int, k: int) -> float:
+def _mix(w: Weights, fields: Floats, a: int, b: int, k: int) -> float:
     """Return field `k` between the four nodes of square (a, b)."""
     upper = w[0] * fields[a, b, k] + w[1] * fields[a, b + 1, k]
     return upper + w[2] * fields[a + 1, b, k] + w[3] * fields[a + 1, b + 1, k]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _mix_pairs(w: Weights, fields: NDArray[np.float64], a: int, b: int, k: int) -> float:
+def _mix_pairs(w: Weights, fields: Floats, a: int, b: int, k: int) -> float:
     """Return the same, summed in another order, which matters in the last bit."""
     upper = w[0] * fields[a, b, k] + w[1] * fields[a, b + 1, k]
     return upper + (w[2] * fields[a + 1, b, k] + w[3] * fields[a + 1, b + 1, k])
@@ -527,20 +441,16 @@ def _mix_pairs(w: Weights, fields: NDArray[np.float64], a: int, b: int, k: int) 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _near_cells(
-    y: float,
-    x: float,
-    slack: float,
-    candidates: NDArray[np.int32],
-    site: NDArray[np.float64],
-    near: NDArray[np.int64],
-    near_d: NDArray[np.float64],
-    local: NDArray[np.float64],
+    square: Square, influence: float, candidates: NDArray[np.int32], site: Floats, near: Integers, local: Floats
 ) -> int:
-    """Gather in `near` and `local` the cells at most `slack` further than the nearest; return their number."""
+    """Gather in `near` and `local` the cells whose stain may reach into a square; return their number."""
+    y, x, spread, stretch = square
+    slack = 2.0 * spread + influence * stretch  # how much further than the nearest
+    near_d = np.empty(len(candidates))
     n_near = 0
     best = 1e30
     for k in candidates:
-        d = distance_to_axis(y, x, site[k]) - site[k, RADIUS]
+        d = off_axis(y, x, site[k])[2] - site[k, RADIUS]
         if d < best + slack:
             near[n_near], near_d[n_near] = k, d
             n_near += 1
@@ -556,20 +466,10 @@ def _near_cells(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _near_organelles(
-    seed: int,
-    mid_y: float,
-    mid_x: float,
-    spread: float,
-    near: NDArray[np.int64],
-    local: NDArray[np.float64],
-    cells: Cells,
-    half_thickness: float,
-    near_mito: NDArray[np.int64],
-    vesicle: NDArray[np.float64],
+    seed: int, square: Square, near: Integers, local: Floats, cells: Cells, half: float, mito: Integers, vesicle: Floats
 ) -> tuple[int, int, bool]:
-    """Gather what reaches into a square of the cells in `near`; return the numbers of mitochondria and vesicles, and
-    whether any cell has reticulum.
-    """
+    """Gather in `mito` and `vesicle` what reaches into a square; return their numbers and if there is reticulum."""
+    mid_y, mid_x, spread, _ = square
     n_mito = n_vesicle = 0
     reticulum = False
     for n in range(near.shape[0]):
@@ -579,31 +479,22 @@ def _near_organelles(
         for q in range(cells.mito_start[k], cells.mito_start[k + 1]):
             away = math.hypot(cells.mito[q, MITO_Y] - mid_y, cells.mito[q, MITO_X] - mid_x)
             if away < 1.15 * cells.mito[q, MITO_A] + spread + 10.0 and n_mito < MAX_MITOCHONDRIA:
-                near_mito[n_mito] = q
+                mito[n_mito] = q
                 n_mito += 1
         away = math.hypot(look[POOL_Y] - mid_y, look[POOL_X] - mid_x)
         if look[POOL_RADIUS] > 0.0 and away < look[POOL_RADIUS] + spread + LARGEST_VESICLE_NM:
             own = cells.mito[cells.mito_start[k] : cells.mito_start[k + 1]]
-            n_vesicle = gather_vesicles(
-                seed, mid_y, mid_x, spread, look, local[n], own, half_thickness, vesicle, n_vesicle
-            )
+            n_vesicle = gather_vesicles(seed, square, look, local[n], own, half, vesicle, n_vesicle)
     return n_mito, n_vesicle, reticulum
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _nearest_two(
-    y: float, x: float, n_near: int, local: NDArray[np.float64], away: NDArray[np.float64]
-) -> tuple[int, int, float, float]:
+def _nearest_two(y: float, x: float, n_near: int, local: Floats, away: Floats) -> tuple[int, int, float, float]:
     """Return the two nearest cells and their signed distances; fill `away` [cell, 4] with offsets and distances."""
     first = second = 0
     inside = next_inside = 1e30
     for n in range(n_near):
-        dy, dx = y - local[n, SITE_Y], x - local[n, SITE_X]
-        along = dy * local[n, AXIS_Y] + dx * local[n, AXIS_X]
-        along = min(max(along, -local[n, HALF_LENGTH]), local[n, HALF_LENGTH])
-        dy -= along * local[n, AXIS_Y]
-        dx -= along * local[n, AXIS_X]
-        distance = math.sqrt(dy * dy + dx * dx)
+        dy, dx, distance = off_axis(y, x, local[n])
         below = distance - local[n, RADIUS]
         away[n, OFF_Y], away[n, OFF_X], away[n, DISTANCE], away[n, BELOW] = dy, dx, distance, below
         if below < inside:
@@ -616,13 +507,7 @@ def _nearest_two(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _boundary(
-    first: int,
-    second: int,
-    n_near: int,
-    influence: float,
-    stretch: float,
-    slopes: NDArray[np.float64],
-    away: NDArray[np.float64],
+    first: int, second: int, n_near: int, influence: float, stretch: float, slopes: Floats, away: Floats
 ) -> tuple[float, int]:
     """Return the distance to the nearest boundary of cell `first` in nm of the section, and the cell beyond it.
 
@@ -662,30 +547,24 @@ def _reticulum(value: float, t: float, here: float, depth: float, soft: float, d
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_band(
-    seed: int,
-    band: Band,
-    cells: Cells,
-    buckets: Buckets,
-    stain: Stain,
-    grey: NDArray[np.float32],
-    truth: Truth,
-    next_id: int,
+    seed: int, band: Band, cells: Cells, buckets: Buckets, stain: Stain, grey: Canvas, truth: Truth, next_id: int
 ) -> int:
     """Draw the rows of one band of node squares; return the next free cell id.
 
-    `grey` [rows, width + 2 halo] receives the picture before optics, `truth` the rest.
+    `grey` [rows, width + 2 halo] receives the picture before optics; `truth`: the window's membrane, cells, organelles,
+    [height, width] each, and each cell's number there [cell], 0 before it is seen.
     """
     n_rows, n_cols = grey.shape
-    height, width = truth.membrane.shape
     # A field of a named tuple costs two counted references at each use: take those apart that every pixel needs.
     fields, first_node, pixel_nm, corner, row_start, halo = band
     site, looks, _, mito, _ = cells
     profile, smear_step, half_thickness, texture, depths = stain
     membrane, numbers, organelles, ids = truth
+    height, width = membrane.shape
     furthest = np.float64(profile.shape[1] - 2)
     upright = furthest - 0.5 * smear_step * (profile.shape[0] - 1)
     soft = max(3.0, 0.6 * pixel_nm)  # no edge is sharper than a pixel can show
-    near, near_d, local = np.empty(buckets.most, np.int64), np.empty(buckets.most), np.empty((buckets.most, N_SITE))
+    near, local = np.empty(buckets.most, np.int64), np.empty((buckets.most, N_SITE))
     away = np.empty((buckets.most, 4))
     near_mito, vesicle = np.empty(MAX_MITOCHONDRIA, np.int64), np.empty((MAX_VESICLES, 3))
     slopes = np.empty(4)
@@ -706,15 +585,15 @@ def draw_band(
             if _largest(fields, a, b, SYNAPSE) > 0.0:
                 influence = furthest
             # Gather once for the square what any of its pixels can meet.
-            mid_y, mid_x, spread, stretch = _square(fields, a, b)
-            cutoff = influence * stretch
+            square = _square(fields, a, b)
+            mid_y, mid_x, _, stretch = square
             bucket_y = min(max(math.floor((mid_y - buckets.origin[0]) / buckets.pitch), 0), buckets.shape[0] - 1)
             bucket_x = min(max(math.floor((mid_x - buckets.origin[1]) / buckets.pitch), 0), buckets.shape[1] - 1)
             bucket = bucket_y * buckets.shape[1] + bucket_x
             candidates = buckets.cells[buckets.start[bucket] : buckets.start[bucket + 1]]
-            n_near = _near_cells(mid_y, mid_x, 2.0 * spread + cutoff, candidates, site, near, near_d, local)
+            n_near = _near_cells(square, influence, candidates, site, near, local)
             n_mito, n_vesicle, reticulum = _near_organelles(
-                seed, mid_y, mid_x, spread, near[:n_near], local, cells, half_thickness, near_mito, vesicle
+                seed, square, near[:n_near], local, cells, half_thickness, near_mito, vesicle
             )
             for r in range(r_lo, r_hi):
                 fy = (corner[0] + (r + 0.5) * pixel_nm - node_y) / NODE_NM
@@ -728,7 +607,7 @@ def draw_band(
                     first, second, inside, next_inside = _nearest_two(y, x, n_near, local, away)
                     s = influence
                     beyond = first
-                    if next_inside - inside < cutoff:
+                    if next_inside - inside < influence * stretch:
                         for q in range(4):
                             slopes[q] = _mix_pairs(w, fields, a, b, DYY + q)
                         s, beyond = _boundary(first, second, n_near, influence, stretch, slopes, away)
@@ -798,7 +677,7 @@ def draw_band(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def blur_columns(source: NDArray[np.float32], taps: NDArray[np.float32], target: NDArray[np.float32]) -> None:
+def blur_columns(source: Canvas, taps: Canvas, target: Canvas) -> None:
     """Filter each row of `source` [rows, width + 2 halo] into `target` [rows, width]."""
     width = target.shape[1]
     for r in range(target.shape[0]):
@@ -811,32 +690,19 @@ def blur_columns(source: NDArray[np.float32], taps: NDArray[np.float32], target:
                 row[c] += weight * shifted[c]
 
 
-class Exposure(NamedTuple):
-    """The camera: taps of the point spread, noise at full white, contrast about the grey `middle`, normal quantiles."""
-
-    taps: NDArray[np.float32]
-    noise: float
-    contrast: float
-    middle: float
-    normal: NDArray[np.float32]
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def expose_rows(
-    seed: int,
-    source: NDArray[np.float32],
-    exposure: Exposure,
-    first_pixel: NDArray[np.int64],
-    image: NDArray[np.uint8],
+    seed: int, source: Canvas, taps: Canvas, levels: Canvas, normal: Canvas, pixel: Integers, image: Bytes
 ) -> None:
-    """Filter along columns, add shot noise, quantise: `source` [rows + 2 halo, width] into `image` [rows, width]."""
+    """Filter along columns, add shot noise, quantise: `source` [rows + 2 halo, width] into `image` [rows, width].
+
+    `levels`: noise at full white, contrast, and the grey about which it acts; `pixel`: number of the first in the
+    tissue, from which noise is hashed, so that any window shows the same.
+    """
     height, width = image.shape
-    taps, normal = exposure.taps, exposure.normal
     total = np.empty(width, np.float32)
-    scale = np.float32(exposure.noise)
-    gain, pivot = np.float32(exposure.contrast), np.float32(exposure.middle)
+    scale, gain, pivot = levels
     low, high = np.float32(0.0), np.float32(255.0)
-    bits = np.uint32(0xFFF)
     for r in range(height):
         total[:] = 0.0
         for t in range(taps.shape[0]):
@@ -844,17 +710,10 @@ def expose_rows(
             row = source[r + t]
             for c in range(width):
                 total[c] += weight * row[c]
-        # Noise is hashed from the pixel's number in the tissue, so that any window shows the same; in 32 bits, which
-        # processors mix several at a time.
-        key = np.uint32(hash_at(seed, S_NOISE, first_pixel[0] + r, 0) >> np.uint64(32))
+        key = np.uint32(hash_at(seed, S_NOISE, pixel[0] + r, 0) >> np.uint64(32))
         line = image[r]
-        column = np.uint32(first_pixel[1] & 0xFFFFFFFF)
+        column = np.uint32(pixel[1] & 0xFFFFFFFF)
         for c in range(width):
-            h = (column + np.uint32(c)) * np.uint32(0x9E3779B1) ^ key
-            h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-            h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-            h = h ^ (h >> np.uint32(16))
             value = max(pivot + gain * (total[c] - pivot), low)
-            deviate = normal[h & bits] + normal[(h >> np.uint32(12)) & bits]
-            value += scale * np.sqrt(value) * deviate
+            value += scale * np.sqrt(value) * pixel_noise(normal, key, column + np.uint32(c))
             line[c] = np.uint8(min(max(value * high + np.float32(0.5), low), high))

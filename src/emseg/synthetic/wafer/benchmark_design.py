@@ -15,17 +15,18 @@ Source for the counts, the tile and the overlap: Sun et al. 2021 (FANet), sectio
 how many wafers there were, nor whether empty tiles were kept; 33 wafers are the fewest that give its counts.
 """
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from emseg.checks import changed
-from emseg.errors import UsageError, suggest
-from emseg.synthetic.wafer.wafer_design import Severity, WaferDesign
+from pydantic import Field
 
-SPLITS = ("crops", "region", "wafer")
-USUAL = WaferDesign()
+from emseg.checks import Count, changed, require_one_of, validated
+from emseg.errors import UsageError
+from emseg.synthetic.wafer.wafer_design import Background, Severity, Tissue, WaferDesign
+
+Split = Literal["crops", "region", "wafer"]
 
 
-@dataclass(frozen=True)
+@validated
 class BenchmarkDesign:
     """A benchmark of synthetic wafers; lengths in pixels, `left_share` is the "region" split's part to train on.
 
@@ -35,28 +36,20 @@ class BenchmarkDesign:
     name: str
     wafer_px: int
     section_length_px: float
-    n_train_wafers: int
-    n_validation_wafers: int
-    n_train: int
-    n_validation: int
+    n_train_wafers: Count
+    n_validation_wafers: Count
+    n_train: Count
+    n_validation: Count
     tile: int
     overlap: float = 0.1
     minimum_visible: float = 0.2
     left_share: float = 0.6
-    tissues: tuple[str, ...] = ("scn", "zebrafish")
-    backgrounds: tuple[str, ...] = ("silicon", "tape")
-    splits: tuple[str, ...] = SPLITS
-    pattern: WaferDesign = USUAL
+    tissues: Annotated[tuple[Tissue, ...], Field(min_length=1)] = ("scn", "zebrafish")
+    backgrounds: Annotated[tuple[Background, ...], Field(min_length=1)] = ("silicon", "tape")
+    splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("crops", "region", "wafer")
+    pattern: WaferDesign = WaferDesign()
 
     def __post_init__(self) -> None:
-        for field in ("n_train_wafers", "n_validation_wafers", "n_train", "n_validation"):
-            if getattr(self, field) < 1:
-                raise UsageError(f"`{field}` must be at least 1; got {getattr(self, field)}.")
-        if not self.tissues or not self.backgrounds or not self.splits:
-            raise UsageError("`tissues`, `backgrounds` and `splits` must each name at least one.")
-        for split in self.splits:
-            if split not in SPLITS:
-                raise UsageError(f"`splits` must be of {', '.join(SPLITS)}; got {split!r}.{suggest(split, SPLITS)}")
         if self.tile > self.wafer_px:
             raise UsageError(f"`tile` must fit into `wafer_px`; got tile={self.tile}, wafer_px={self.wafer_px}.")
         for index in range(self.n_wafers):  # says at once what a wafer cannot be
@@ -69,7 +62,7 @@ class BenchmarkDesign:
 
     def wafer(self, index: int) -> WaferDesign:
         """Return the design of wafer `index`; tissues and backgrounds take turns, on either side of the split."""
-        turn = self._turn(index)
+        turn = index if index < self.n_train_wafers else index - self.n_train_wafers
         return changed(
             self.pattern,
             height=self.wafer_px,
@@ -87,38 +80,18 @@ class BenchmarkDesign:
         """Return the names of the wafers that split "wafer" validates on."""
         return tuple(self.wafer_name(index) for index in range(self.n_train_wafers, self.n_wafers))
 
-    def _turn(self, index: int) -> int:
-        return index if index < self.n_train_wafers else index - self.n_train_wafers
-
 
 # Defects that a person sees at a glance in sections of 64 px, more of them than usual, and nothing that hides them.
-PLAIN_DEFECTS = WaferDesign(
-    good=0.4,
-    incomplete=0.2,
-    fold=0.2,
-    damaged=0.2,
-    stuck_share=0.2,
-    overlapping_share=0.0,
-    piled_share=0.0,
-    severity=Severity(missing=(0.35, 0.6), folded=(0.2, 0.3), torn=(0.2, 0.35)),
-    fold_tone="lighter",
-)
+PLAIN = WaferDesign(
+    good=0.4, incomplete=0.2, fold=0.2, damaged=0.2, stuck_share=0.2, overlapping_share=0.0, piled_share=0.0,
+    severity=Severity(), fold_tone="lighter",
+)  # fmt: skip
 PRESETS = {
     design.name: design
     for design in (
         BenchmarkDesign("smoke", 512, 56.0, 2, 2, n_train=10, n_validation=4, tile=192),
         BenchmarkDesign(
-            "clear",
-            2048,
-            64.0,
-            6,
-            2,
-            n_train=450,
-            n_validation=120,
-            tile=256,
-            left_share=0.7,
-            backgrounds=("tape",),
-            pattern=PLAIN_DEFECTS,
+            "clear", 2048, 64.0, 6, 2, 450, 120, tile=256, left_share=0.7, backgrounds=("tape",), pattern=PLAIN
         ),
         BenchmarkDesign("laptop", 2048, 64.0, 4, 2, n_train=300, n_validation=120, tile=256),
         BenchmarkDesign("medium", 4096, 128.0, 16, 6, n_train=1200, n_validation=400, tile=512),
@@ -129,6 +102,4 @@ PRESETS = {
 
 def preset(name: str) -> BenchmarkDesign:
     """Return the preset of this name; raise `UsageError` that lists them."""
-    if name not in PRESETS:
-        raise UsageError(f"`preset` must be one of {', '.join(PRESETS)}; got {name!r}.{suggest(name, PRESETS)}")
-    return PRESETS[name]
+    return PRESETS[require_one_of("preset", name, PRESETS)]

@@ -29,6 +29,7 @@ from emseg.synthetic.wafer import wafer_kernels as kernels
 from emseg.synthetic.wafer.layout import Placed, cut_sections, lay_sections, lay_strips
 from emseg.synthetic.wafer.scenery import (
     TISSUE_KINDS,
+    cover_section,
     draw_ground,
     draw_look,
     draw_stain,
@@ -119,35 +120,28 @@ def fill_outlines(
         high = np.minimum(np.ceil(polygon.max(0)).astype(int) + 1, shape[:2])
         if (high <= low).any():
             continue
-        label[low[0] : high[0], low[1] : high[1]][_within(polygon - low, high - low)] = k + 1
+        within = polygon2mask(tuple(high - low), polygon - low - 0.5)  # type: ignore[no-untyped-call]
+        label[low[0] : high[0], low[1] : high[1]][within] = k + 1
     return label
-
-
-def _within(polygon: Float64[np.ndarray, "vertex 2"], shape: np.ndarray) -> np.ndarray:
-    """Return which pixel centres lie within a polygon."""
-    mask = polygon2mask((int(shape[0]), int(shape[1])), polygon - 0.5)  # type: ignore[no-untyped-call]
-    return np.asarray(mask, dtype=bool)
 
 
 def _truth(design: WaferDesign, visible: list[Visible], n_cut: int, name: str) -> tuple[WaferSections, tuple[int, ...]]:
     """Return the sections in the order of cutting, numbered without gaps, and the order in which they lie."""
-    by_serial = sorted(range(len(visible)), key=lambda k: visible[k].placed.serial)
-    rank = {k: serial for serial, k in enumerate(by_serial)}
+    serials = np.argsort(np.argsort([one.placed.serial for one in visible]))
     sections = tuple(
         Section(
-            polygon=visible[k].polygon,
-            label=visible[k].placed.shape.quality,
-            angle_deg=math.degrees(math.atan2(visible[k].placed.box[3], visible[k].placed.box[2])),
-            serial_number=rank[k],
+            polygon=one.polygon,
+            label=one.placed.shape.quality,
+            angle_deg=math.degrees(math.atan2(one.placed.box[3], one.placed.box[2])),
+            serial_number=rank,
         )
-        for k in by_serial
+        for rank, one in enumerate(sorted(visible, key=lambda one: one.placed.serial))
     )
     lost = n_cut - len(visible)
     notes = (f"{lost} of {n_cut} cut sections found no room or were hidden by others; they are not on the wafer.",)
-    truth = WaferSections(
-        name, design.height, design.width, sections, SECTION_CLASSES, design.pixel_size_um, notes if lost else ()
-    )
-    return truth, tuple(rank[k] for k in range(len(visible)))
+    size = (design.height, design.width)
+    truth = WaferSections(name, *size, sections, SECTION_CLASSES, design.pixel_size_um, notes if lost else ())
+    return truth, tuple(int(serial) for serial in serials)
 
 
 def visible_sections(
@@ -159,10 +153,7 @@ def visible_sections(
     kept_boxes = np.zeros((len(placed), 4), dtype=np.int64)
     for k in range(len(placed) - 1, -1, -1):
         one, box = placed[k], boxes[k]
-        shape = one.shape
-        cover = kernels.cover_section(
-            one.frame, box, shape.side, shape.fold, shape.disc, shape.tear, texture, shifts[k]
-        )
+        cover = cover_section(one, box, texture, shifts[k])
         above = np.zeros(cover.shape, dtype=np.float32)
         for m in _touching(box, kept_boxes[: len(kept)]):
             _lay_over(above, box, kept[m])

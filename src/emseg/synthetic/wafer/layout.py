@@ -18,15 +18,16 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.random import Generator
 
+from emseg.synthetic.shared_kernels import Floats
 from emseg.synthetic.wafer import wafer_kernels as kernels
 from emseg.synthetic.wafer.section_shape import USUAL_MISSING, Shape, draw_knife, draw_shape
 from emseg.synthetic.wafer.wafer_design import SECTION_CLASSES, WaferDesign
 
 MARGIN = 0.25  # of a section's length, free of sections around the wafer
 TRIES = 150
-Box = NDArray[np.float64]  # y, x, cos, sin, half u, half v
+Box = Floats  # y, x, cos, sin, half u, half v
 RIBBON, SINGLE, UPON, PILE = "ribbon", "single", "upon", "pile"
 LONGEST_KNIFE_CHANGE = 4
 
@@ -41,7 +42,7 @@ class Group:
     gaps: tuple[float, ...]
 
 
-def cut_sections(design: WaferDesign, rng: np.random.Generator) -> list[Group]:
+def cut_sections(design: WaferDesign, rng: Generator) -> list[Group]:
     """Return all groups in the order of cutting."""
     sizes = _group_sizes(design, rng)
     qualities, runs = _classes(design, [count for _, count in sizes], rng)
@@ -56,16 +57,14 @@ def cut_sections(design: WaferDesign, rng: np.random.Generator) -> list[Group]:
             factor = rng.uniform(0.68, 0.85) if rng.random() < 0.07 else rng.normal(1.0, 0.03)
             length = design.section_length_px * float(np.clip(factor, 0.65, 1.1))
             width = design.section_width_px * float(np.clip(factor * rng.normal(1.0, 0.025), 0.65, 1.12))
-            shared = knife if k < run else None
-            shapes.append(
-                draw_shape(qualities[serial + k], length, width, shared, float(missing), rng, design.severity)
-            )
+            shared, quality = knife if k < run else None, qualities[serial + k]
+            shapes.append(draw_shape(quality, length, width, shared, float(missing), rng, design.severity))
         groups.append(Group(kind, serial, tuple(shapes), _gaps(design, kind, count, rng)))
         serial += count
     return groups
 
 
-def _group_sizes(design: WaferDesign, rng: np.random.Generator) -> list[tuple[str, int]]:
+def _group_sizes(design: WaferDesign, rng: Generator) -> list[tuple[str, int]]:
     """Return kind and number of sections of each group, so that the design's shares come out."""
     n = design.planned_sections
     left, sizes = n, []
@@ -91,7 +90,7 @@ def _group_sizes(design: WaferDesign, rng: np.random.Generator) -> list[tuple[st
     return [sizes[k] for k in rng.permutation(len(sizes))]
 
 
-def _classes(design: WaferDesign, sizes: list[int], rng: np.random.Generator) -> tuple[list[str], list[int]]:
+def _classes(design: WaferDesign, sizes: list[int], rng: Generator) -> tuple[list[str], list[int]]:
     """Return each section's class and, for each group, how many incomplete sections it begins with."""
     n = sum(sizes)
     counts = _whole_numbers(np.array(design.fractions) * n)
@@ -122,18 +121,14 @@ def _whole_numbers(wanted: np.ndarray) -> list[int]:
     return [int(count) for count in down]
 
 
-def _gaps(design: WaferDesign, kind: str, count: int, rng: np.random.Generator) -> tuple[float, ...]:
+def _gaps(design: WaferDesign, kind: str, count: int, rng: Generator) -> tuple[float, ...]:
     width = design.section_width_px
-    gaps = [0.0]
+    gaps = [0.0] * count
     upon = 0.4 * design.overlapping_share / max(design.stuck_share + 0.4 * design.overlapping_share, 1e-9)
-    for _ in range(count - 1):
+    for k in range(1, count):
         draw = rng.random()
-        if kind == RIBBON and draw < upon:
-            gaps.append(-rng.uniform(0.08, 0.45) * width)
-        elif kind == RIBBON:
-            gaps.append(rng.uniform(-0.03, 0.006) * width)
-        else:
-            gaps.append(0.0)
+        if kind == RIBBON:
+            gaps[k] = -rng.uniform(0.08, 0.45) * width if draw < upon else rng.uniform(-0.03, 0.006) * width
     return tuple(gaps)
 
 
@@ -155,12 +150,12 @@ class Placed:
     box: Box
 
     @property
-    def frame(self) -> NDArray[np.float64]:
+    def frame(self) -> Floats:
         """(y, x, cos, sin) and the place (u, v) of the box's middle in the whole block."""
         return np.array([*self.box[:4], *self.shape.middle])
 
 
-def lay_strips(design: WaferDesign, rng: np.random.Generator) -> list[Strip]:
+def lay_strips(design: WaferDesign, rng: Generator) -> list[Strip]:
     """Return the tape strips, side by side over the whole wafer; none on bare silicon."""
     if design.background != "tape":
         return []
@@ -181,14 +176,12 @@ def lay_strips(design: WaferDesign, rng: np.random.Generator) -> list[Strip]:
     return strips
 
 
-def lay_sections(
-    design: WaferDesign, groups: list[Group], strips: list[Strip], rng: np.random.Generator
-) -> list[Placed]:
+def lay_sections(design: WaferDesign, groups: list[Group], strips: list[Strip], rng: Generator) -> list[Placed]:
     """Return the sections that found room, the lowest first."""
     return _along_strips(design, groups, strips, rng) if strips else _on_silicon(design, groups, rng)
 
 
-def _chain(group: Group, bend: float, rng: np.random.Generator) -> Box:
+def _chain(group: Group, bend: float, rng: Generator) -> Box:
     """Return the group's boxes on a path that starts at the origin along v and turns by `bend` a section."""
     boxes = np.zeros((len(group.shapes), 6))
     at, heading, before = np.zeros(2), 0.0, 0.0
@@ -206,7 +199,7 @@ def _chain(group: Group, bend: float, rng: np.random.Generator) -> Box:
     return boxes
 
 
-def _heap(group: Group, rng: np.random.Generator) -> Box:
+def _heap(group: Group, rng: Generator) -> Box:
     """Return the boxes of a pile around the origin."""
     boxes = np.zeros((len(group.shapes), 6))
     start, tilt = rng.uniform(0, 2 * math.pi, 2)
@@ -214,9 +207,8 @@ def _heap(group: Group, rng: np.random.Generator) -> Box:
         away = rng.uniform(0.55, 0.95) * shape.block[1] * (1.0 + 0.12 * len(group.shapes))
         place = start + 2 * math.pi * k / len(group.shapes) + rng.normal(0.0, 0.25)
         angle = tilt + rng.normal(0.0, 0.6)
-        boxes[k] = (
-            away * math.cos(place), away * math.sin(place), math.cos(angle), math.sin(angle), *shape.half
-        )  # fmt: skip
+        boxes[k, :2] = away * math.cos(place), away * math.sin(place)
+        boxes[k, 2:] = math.cos(angle), math.sin(angle), *shape.half
     return boxes
 
 
@@ -239,37 +231,30 @@ def _moved(boxes: Box, y: float, x: float, turn: float) -> Box:
     return out
 
 
+def box_reach(boxes: Box) -> Floats:
+    """Return how far boxes reach from their middle along rows and columns, [..., 2]."""
+    along = np.abs(boxes[..., [2, 3]]) * boxes[..., 4, None]
+    return along + np.abs(boxes[..., [3, 2]]) * boxes[..., 5, None]
+
+
 def _inside(boxes: Box, design: WaferDesign) -> bool:
     """Say whether all boxes lie within the wafer's margin."""
-    margin = MARGIN * design.section_length_px
-    reach_y = np.abs(boxes[:, 2]) * boxes[:, 4] + np.abs(boxes[:, 3]) * boxes[:, 5] + margin
-    reach_x = np.abs(boxes[:, 3]) * boxes[:, 4] + np.abs(boxes[:, 2]) * boxes[:, 5] + margin
-    y, x = boxes[:, 0], boxes[:, 1]
-    return bool(
-        (y >= reach_y).all()
-        and (x >= reach_x).all()
-        and (y <= design.height - reach_y).all()
-        and (x <= design.width - reach_x).all()
-    )
+    reach, at = box_reach(boxes) + MARGIN * design.section_length_px, boxes[:, :2]
+    return bool(((at >= reach) & (at <= np.array([design.height, design.width]) - reach)).all())
 
 
-def _on_silicon(design: WaferDesign, groups: list[Group], rng: np.random.Generator) -> list[Placed]:
+def _on_silicon(design: WaferDesign, groups: list[Group], rng: Generator) -> list[Placed]:
     """Place the largest groups first, at any angle where there is room; sections upon others last."""
     boxes = np.zeros((sum(len(group.shapes) for group in groups), 6))
     placed: list[Placed] = []
     rank = {RIBBON: 0, PILE: 0, UPON: 2}
-    order = sorted(
-        range(len(groups)), key=lambda k: (rank.get(groups[k].kind, 1), -len(groups[k].shapes), rng.random())
-    )
-    waiting = [groups[k] for k in order]
+    waiting = sorted(groups, key=lambda group: (rank.get(group.kind, 1), -len(group.shapes), rng.random()))
     while waiting:
         group = waiting.pop(0)
         found = _find_room(design, group, boxes, len(placed), rng)
-        if found is None and len(group.shapes) > 1:
-            # A ribbon that finds no room has broken in two.
-            waiting[:0] = _broken(group, len(group.shapes) // 2)
-            continue
         if found is None:
+            if len(group.shapes) > 1:  # a ribbon that finds no room has broken in two
+                waiting[:0] = _broken(group, len(group.shapes) // 2)
             continue
         members = list(range(len(found)))
         if rng.random() < 0.5:
@@ -280,7 +265,7 @@ def _on_silicon(design: WaferDesign, groups: list[Group], rng: np.random.Generat
     return placed
 
 
-def _find_room(design: WaferDesign, group: Group, boxes: Box, n_placed: int, rng: np.random.Generator) -> Box | None:
+def _find_room(design: WaferDesign, group: Group, boxes: Box, n_placed: int, rng: Generator) -> Box | None:
     """Return where the group can lie, or None."""
     width = design.section_width_px
     for _ in range(TRIES):
@@ -306,9 +291,7 @@ def _find_room(design: WaferDesign, group: Group, boxes: Box, n_placed: int, rng
     return None
 
 
-def _along_strips(
-    design: WaferDesign, groups: list[Group], strips: list[Strip], rng: np.random.Generator
-) -> list[Placed]:
+def _along_strips(design: WaferDesign, groups: list[Group], strips: list[Strip], rng: Generator) -> list[Placed]:
     """Lay the groups one after the other along the strips, so that they fill the strips evenly."""
     width = design.section_width_px
     ends = [_ends(strip, design) for strip in strips]
@@ -347,27 +330,16 @@ def _along_strips(
         strip = strips[strip_at]
         c, s = strip.direction
         loose = 0.25 if upon else (0.09 if rng.random() < 0.2 else 0.025)
-        start = position - low
+        start, tilt = position - low, rng.normal(0.0, loose) * (group.kind != RIBBON)
         found = []
         for one in chain:
             # The chain runs along its own (1, 0); lay it along (-s, c), bent with the ribbon's wander.
-            along, across = start + one[0], one[1]
-            bend = swing * wave * math.cos(wave * along + phase)
-            offset = swing * math.sin(wave * along + phase) - across
-            middle = strip.middle + offset
-            y, x = c * middle - s * along, s * middle + c * along
-            turn = math.atan2(c, -s) + math.atan(bend) * -1.0
-            moved = _moved(one[None], 0.0, 0.0, turn)[0]
-            moved[:2] = y, x
+            along = start + one[0]
+            middle = strip.middle + swing * math.sin(wave * along + phase) - one[1]
+            turn = math.atan2(c, -s) - math.atan(swing * wave * math.cos(wave * along + phase))
+            moved = _moved(_moved(one[None], 0.0, 0.0, turn), 0.0, 0.0, tilt)[0]
+            moved[:2] = c * middle - s * along, s * middle + c * along
             found.append(moved)
-        tilt = rng.normal(0.0, loose)
-        for one in found:
-            if group.kind != RIBBON:
-                cos, sin = (
-                    one[2] * math.cos(tilt) - one[3] * math.sin(tilt),
-                    one[3] * math.cos(tilt) + one[2] * math.sin(tilt),
-                )
-                one[2:4] = cos, sin
         members = range(len(found)) if rng.random() < 0.5 else reversed(range(len(found)))
         placed += [
             Placed(group.shapes[k], group.first_serial + k, found[k])
@@ -378,7 +350,7 @@ def _along_strips(
     return placed
 
 
-def _wander(design: WaferDesign, rng: np.random.Generator) -> tuple[float, float, float]:
+def _wander(design: WaferDesign, rng: Generator) -> tuple[float, float, float]:
     """Return phase, height and wave number of a ribbon's way along its strip."""
     length = design.section_length_px
     return rng.uniform(0, 2 * math.pi), rng.uniform(0.01, 0.06) * length, 2 * math.pi / (rng.uniform(5, 12) * length)
@@ -397,5 +369,5 @@ def _ends(strip: Strip, design: WaferDesign) -> tuple[float, float]:
 
 def _span(chain: Box) -> tuple[float, float]:
     """Return from where to where a chain reaches along its way."""
-    reach = np.abs(chain[:, 2]) * chain[:, 4] + np.abs(chain[:, 3]) * chain[:, 5]
+    reach = box_reach(chain)[:, 0]
     return float((chain[:, 0] - reach).min()), float((chain[:, 0] + reach).max())

@@ -11,19 +11,18 @@ are the ground, its tape, slivers, dust and fibres; the picture is a mosaic of f
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.random import Generator
 
+from emseg.synthetic.shared_kernels import Bytes, Canvas, Floats, Integers
 from emseg.synthetic.wafer import wafer_kernels as kernels
 from emseg.synthetic.wafer.layout import Placed, Strip
-from emseg.synthetic.wafer.section_shape import Shape, draw_shape
+from emseg.synthetic.wafer.section_shape import Shape, draw_shape, random_sign
 from emseg.synthetic.wafer.wafer_design import Scene
 
-Table = NDArray[np.float64]
-Canvas = NDArray[np.float32]
 FIELD_LENGTHS = 7.0  # a picture of the mosaic, in section lengths
 TISSUE_KINDS = {"scn": kernels.SCN, "zebrafish": kernels.ZEBRAFISH}
 
@@ -41,14 +40,14 @@ class Stain:
 class Look:
     """The tables of one section that the kernels read."""
 
-    look: Table
-    anatomy: Table
-    mark: Table
-    spot: Table
-    fold: Table
+    look: Floats
+    anatomy: Floats
+    mark: Floats
+    spot: Floats
+    fold: Floats
 
 
-def draw_stain(design: Scene, rng: np.random.Generator) -> Stain:
+def draw_stain(design: Scene, rng: Generator) -> Stain:
     """Draw the greys of a wafer."""
     if design.background == "silicon":
         resin = rng.uniform(0.34, 0.46)
@@ -57,7 +56,7 @@ def draw_stain(design: Scene, rng: np.random.Generator) -> Stain:
     return Stain(rng.uniform(0.24, 0.33), resin, resin - rng.uniform(0.20, 0.30))
 
 
-def draw_look(design: Scene, stain: Stain, shape: Shape, depth: float, rng: np.random.Generator) -> Look:
+def draw_look(design: Scene, stain: Stain, shape: Shape, depth: float, rng: Generator) -> Look:
     """Draw the look of a section that lies at `depth` (0 to 1) in the block."""
     half_u, half_v = shape.block
     thin = rng.normal(0.0, 0.035) + (rng.uniform(0.06, 0.16) if rng.random() < 0.08 else 0.0)
@@ -81,12 +80,12 @@ def draw_look(design: Scene, stain: Stain, shape: Shape, depth: float, rng: np.r
             strip[kernels.FOLD_STEP] = rng.uniform(0.14, 0.26) if lighter else -rng.uniform(0.11, 0.17)
         else:
             strip[kernels.FOLD_STEP] = rng.uniform(0.13, 0.24) if lighter else -rng.uniform(0.15, 0.25)
-        strip[kernels.FOLD_RIM] = (1 if rng.random() < 0.5 else -1) * rng.uniform(0.06, 0.13)
+        strip[kernels.FOLD_RIM] = random_sign(rng) * rng.uniform(0.06, 0.13)
     anatomy = _scn(depth, rng) if design.tissue == "scn" else _zebrafish(depth, rng)
     return Look(look, anatomy, _knife_marks(half_u, rng), _spots(design.tissue, rng), fold)
 
 
-def _scn(depth: float, rng: np.random.Generator) -> Table:
+def _scn(depth: float, rng: Generator) -> Floats:
     middle = math.sin(math.pi * min(max(depth, 0.0), 1.0))
     p = np.zeros(kernels.N_ANATOMY)
     p[0], p[1], p[15] = rng.uniform(0.82, 0.88), 0.86 + rng.normal(0.0, 0.02), rng.uniform(0.84, 0.90)
@@ -98,7 +97,7 @@ def _scn(depth: float, rng: np.random.Generator) -> Table:
     return p
 
 
-def _zebrafish(depth: float, rng: np.random.Generator) -> Table:
+def _zebrafish(depth: float, rng: Generator) -> Floats:
     middle = math.sin(math.pi * min(max(depth, 0.0), 1.0))
     size = 0.72 + 0.28 * middle
     p = np.zeros(kernels.N_ANATOMY)
@@ -112,41 +111,32 @@ def _zebrafish(depth: float, rng: np.random.Generator) -> Table:
     return p
 
 
-def _knife_marks(half_u: float, rng: np.random.Generator) -> Table:
+def _knife_marks(half_u: float, rng: Generator) -> Floats:
     """Draw scratches of the knife, which run as the section was cut: across its long side."""
     count = int(rng.choice([0, 1, 2], p=[0.62, 0.26, 0.12]))
     marks = np.zeros((count, 5))
     for mark in marks:
         angle = rng.normal(0.0, 0.05)
-        mark[:] = (
-            math.cos(angle),
-            math.sin(angle),
-            rng.uniform(-0.9, 0.9) * half_u,
-            rng.uniform(0.004, 0.014) * half_u,
-            (1 if rng.random() < 0.5 else -1) * rng.uniform(0.04, 0.09),
-        )
+        mark[:2] = math.cos(angle), math.sin(angle)
+        mark[2:4] = rng.uniform(-0.9, 0.9) * half_u, rng.uniform(0.004, 0.014) * half_u
+        mark[4] = random_sign(rng) * rng.uniform(0.04, 0.09)
     return marks
 
 
-def _spots(tissue: str, rng: np.random.Generator) -> Table:
+def _spots(tissue: str, rng: Generator) -> Floats:
     """Draw vessels (pale, as if there were a hole) and dark cells or pigment."""
-    if tissue == "scn":
-        return np.array(
-            [
-                [rng.uniform(-0.75, 0.75), rng.uniform(-0.75, 0.4), rng.uniform(0.02, 0.055),
-                 -1.0 if rng.random() < 0.7 else 0.35]
-                for _ in range(int(rng.integers(0, 7)))
-            ]
-        ).reshape(-1, 4)  # fmt: skip
-    return np.array(
-        [
-            [rng.uniform(-0.7, 0.8), rng.normal(0.0, 0.25), rng.uniform(0.02, 0.05), rng.uniform(0.3, 0.7)]
-            for _ in range(int(rng.integers(0, 8)))
-        ]
-    ).reshape(-1, 4)
+    spots = np.zeros((int(rng.integers(0, 7 if tissue == "scn" else 8)), 4))
+    for spot in spots:
+        if tissue == "scn":
+            spot[:3] = rng.uniform(-0.75, 0.75), rng.uniform(-0.75, 0.4), rng.uniform(0.02, 0.055)
+            spot[3] = -1.0 if rng.random() < 0.7 else 0.35
+        else:
+            spot[:3] = rng.uniform(-0.7, 0.8), rng.normal(0.0, 0.25), rng.uniform(0.02, 0.05)
+            spot[3] = rng.uniform(0.3, 0.7)
+    return spots
 
 
-def draw_texture(length: float, rng: np.random.Generator) -> Canvas:
+def draw_texture(length: float, rng: Generator) -> Canvas:
     """Return a periodic texture, mean 0 and deviation 1: lumps down to the pixel, a section and a quarter wide."""
     n = max(48, round(1.28 * length))
     texture = np.zeros((n, n))
@@ -163,7 +153,7 @@ def draw_texture(length: float, rng: np.random.Generator) -> Canvas:
     return np.ascontiguousarray(texture / texture.std(), dtype=np.float32)
 
 
-def draw_ground(design: Scene, strips: list[Strip], stain: Stain, texture: Canvas, rng: np.random.Generator) -> Canvas:
+def draw_ground(design: Scene, strips: list[Strip], stain: Stain, texture: Canvas, rng: Generator) -> Canvas:
     """Return the empty wafer."""
     pitch = max(8.0, 0.4 * design.section_length_px)
     rows, columns = math.ceil(design.height / pitch) + 2, math.ceil(design.width / pitch) + 2
@@ -188,7 +178,7 @@ def draw_ground(design: Scene, strips: list[Strip], stain: Stain, texture: Canva
 
 
 def lay_slivers(
-    canvas: Canvas, design: Scene, stain: Stain, placed: list[Placed], texture: Canvas, rng: np.random.Generator
+    canvas: Canvas, design: Scene, stain: Stain, placed: list[Placed], texture: Canvas, rng: Generator
 ) -> None:
     """Lay thin slices without tissue, some beside sections; the sections come on top of them."""
     length = design.section_length_px
@@ -198,56 +188,50 @@ def lay_slivers(
         if placed and rng.random() < 0.6:
             near = placed[int(rng.integers(len(placed)))]
             c, s, half_v = near.box[2], near.box[3], near.box[5]
-            away = (half_v + shape.half[1] + rng.uniform(0.0, 0.08) * length) * (1 if rng.random() < 0.5 else -1)
+            away = (half_v + shape.half[1] + rng.uniform(0.0, 0.08) * length) * random_sign(rng)
             y, x = near.box[0] - s * away, near.box[1] + c * away
             angle = math.atan2(s, c) + rng.normal(0.0, 0.06)
         one = Placed(shape, 0, np.array([y, x, math.cos(angle), math.sin(angle), *shape.half]))
         look = draw_look(design, stain, shape, 0.0, rng)
-        plain = Look(look.look, look.anatomy, look.mark[:0], look.spot[:0], look.fold)
-        lay_section(canvas, one, plain, design, texture, sliver=True)
+        lay_section(canvas, one, replace(look, mark=look.mark[:0], spot=look.spot[:0]), kernels.SLIVER, texture)
 
 
-def lay_section(
-    canvas: Canvas, one: Placed, look: Look, design: Scene, texture: Canvas, *, sliver: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+def lay_section(canvas: Canvas, one: Placed, look: Look, kind: int, texture: Canvas) -> tuple[Integers, Bytes]:
     """Lay one section, or a sliver without tissue, on the canvas; return the pixels it may touch and its cover."""
-    shape, (row, column, rows, columns) = one.shape, pixel_box(one)
+    row, column, rows, columns = pixel_box(one)
     top, left = max(row, 0), max(column, 0)
-    height, width = min(row + rows, design.height) - top, min(column + columns, design.width) - left
+    height, width = min(row + rows, canvas.shape[0]) - top, min(column + columns, canvas.shape[1]) - left
     box = np.array([top, left, max(height, 0), max(width, 0)], dtype=np.int64)
-    shift = look.look[[kernels.LOOK_SHIFT_U, kernels.LOOK_SHIFT_V]]
-    cover = kernels.cover_section(one.frame, box, shape.side, shape.fold, shape.disc, shape.tear, texture, shift)
-    paint_section(canvas, one, box, cover, look, kernels.SLIVER if sliver else TISSUE_KINDS[design.tissue], texture)
+    cover = cover_section(one, box, texture, look.look[[kernels.LOOK_SHIFT_U, kernels.LOOK_SHIFT_V]])
+    paint_section(canvas, one, box, cover, look, kind, texture)
     return box, cover
 
 
+def cover_section(one: Placed, box: Integers, texture: Canvas, shift: Floats) -> Bytes:
+    """Return how much of each pixel of `box` a section covers, 0 to 255; its ragged sides are read from `shift`."""
+    shape = one.shape
+    return kernels.cover_section(one.frame, box, shape.side, shape.fold, shape.disc, shape.tear, texture, shift)
+
+
 def paint_section(
-    canvas: Canvas,
-    one: Placed,
-    box: NDArray[np.int64],
-    cover: NDArray[np.uint8],
-    look: Look,
-    kind: int,
-    texture: Canvas,
+    canvas: Canvas, one: Placed, box: Integers, cover: Bytes, look: Look, kind: int, texture: Canvas
 ) -> None:
     """Paint what a section covers of the pixels `box`."""
-    shape = one.shape
-    kernels.paint_section(
-        canvas, one.frame, box, cover, shape.side, look.fold, shape.disc, shape.tear, look.mark, look.spot,
-        look.look, look.anatomy, kind, texture,
-    )  # fmt: skip
+    edge = (one.shape.side, look.fold, one.shape.disc, one.shape.tear)
+    inside = (look.mark, look.spot, look.look, look.anatomy)
+    kernels.paint_section(canvas, one.frame, box, cover, edge, inside, kind, texture)
 
 
 def pixel_box(one: Placed) -> tuple[int, int, int, int]:
     """Return the pixels that a section may touch: first row, first column, rows, columns."""
-    y, x, c, s, half_u, half_v = one.box
+    y, x, c, s, half_u, half_v = one.box.tolist()
     slack = 3.0 + 0.06 * half_u
     reach_y, reach_x = abs(c) * half_u + abs(s) * half_v + slack, abs(s) * half_u + abs(c) * half_v + slack
     row, column = math.floor(y - reach_y), math.floor(x - reach_x)
     return row, column, math.ceil(y + reach_y) - row, math.ceil(x + reach_x) - column
 
 
-def scatter_dust(canvas: Canvas, design: Scene, rng: np.random.Generator) -> None:
+def scatter_dust(canvas: Canvas, design: Scene, rng: Generator) -> None:
     """Let dust and fibres fall on everything."""
     length = design.section_length_px
     area = design.height * design.width / length**2
@@ -271,11 +255,8 @@ def scatter_dust(canvas: Canvas, design: Scene, rng: np.random.Generator) -> Non
     for _ in range(int(rng.poisson(0.022 * design.dust * area))):
         y, x = rng.uniform(0, 1, 2) * (design.height, design.width)
         angle, bend = rng.uniform(0, 2 * math.pi), rng.normal(0.0, 0.35)
-        half, grey, opacity = (
-            max(0.35, rng.uniform(0.003, 0.008) * length),
-            rng.uniform(0.05, 0.35),
-            rng.uniform(0.4, 0.9),
-        )
+        half = max(0.35, rng.uniform(0.003, 0.008) * length)
+        grey, opacity = rng.uniform(0.05, 0.35), rng.uniform(0.4, 0.9)
         for _ in range(int(rng.integers(5, 16))):
             angle += bend + rng.normal(0.0, 0.2)
             y1, x1 = y + 0.07 * length * math.cos(angle), x + 0.07 * length * math.sin(angle)
@@ -284,7 +265,7 @@ def scatter_dust(canvas: Canvas, design: Scene, rng: np.random.Generator) -> Non
     kernels.draw_fibres(canvas, np.array(pieces, dtype=np.float64).reshape(-1, 7))
 
 
-def take_mosaic(canvas: Canvas, design: Scene, seed: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def take_mosaic(canvas: Canvas, design: Scene, seed: int, rng: Generator) -> Bytes:
     """Photograph the wafer field by field: each with its own light, all with the lamp's shading, seams between."""
     image = np.zeros(canvas.shape, dtype=np.uint8)
     side = max(96.0, FIELD_LENGTHS * design.section_length_px)
@@ -294,7 +275,7 @@ def take_mosaic(canvas: Canvas, design: Scene, seed: int, rng: np.random.Generat
     shading = _lamp(rng)
     blur = rng.uniform(0.10, 0.22)
     taps = np.array([blur, 1 - 2 * blur, blur], dtype=np.float32)
-    normal = np.ascontiguousarray(rng.permutation(_quantiles()) * math.sqrt(0.5), dtype=np.float32)
+    normal = rng.permutation(normal_table())
     noise = rng.uniform(0.008, 0.018)
     brightest = rng.uniform(1.04, 1.12) if design.background == "silicon" else 1.0
     drift = round(0.004 * design.section_length_px)
@@ -313,16 +294,13 @@ def take_mosaic(canvas: Canvas, design: Scene, seed: int, rng: np.random.Generat
     return image
 
 
-def _lamp(rng: np.random.Generator) -> Canvas:
+def _lamp(rng: Generator) -> Canvas:
     """Return how the lamp lights one field: bright in a ring off the middle, dark in the corners."""
     y, x = np.meshgrid(np.linspace(-1, 1, 25), np.linspace(-1, 1, 25), indexing="ij")
     shift_y, shift_x = rng.uniform(-0.25, 0.25, 2)
     away = np.hypot(y - shift_y, x - shift_x)
-    light = (
-        1.0
-        - rng.uniform(0.05, 0.10) * np.exp(-np.square(away / 0.45))
-        - rng.uniform(0.06, 0.20) * np.clip(away - 0.75, 0, None) ** 2
-    )
+    light = 1.0 - rng.uniform(0.05, 0.10) * np.exp(-np.square(away / 0.45))
+    light -= rng.uniform(0.06, 0.20) * np.clip(away - 0.75, 0, None) ** 2
     for _ in range(2):
         corner_y, corner_x = rng.choice([-1.0, 1.0], 2)
         light -= rng.uniform(0.10, 0.24) * np.exp(-np.hypot(y - corner_y, x - corner_x) / 0.12)
@@ -331,13 +309,8 @@ def _lamp(rng: np.random.Generator) -> Canvas:
 
 
 @lru_cache(maxsize=1)
-def _quantiles() -> NDArray[np.float64]:
+def normal_table() -> Canvas:
+    """Return 4096 normal quantiles of variance 1/2, of which two add up to a deviate."""
     from scipy.special import ndtri
 
-    return np.asarray(ndtri((np.arange(4096) + 0.5) / 4096), dtype=np.float64)
-
-
-@lru_cache(maxsize=1)
-def normal_table() -> Canvas:
-    """Return normal quantiles of variance 1/2, of which two add up to a deviate."""
-    return np.asarray(_quantiles() * math.sqrt(0.5), dtype=np.float32)
+    return np.asarray(ndtri((np.arange(4096) + 0.5) / 4096) * math.sqrt(0.5), dtype=np.float32)

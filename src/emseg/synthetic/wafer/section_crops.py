@@ -20,13 +20,14 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
+from numpy.random import Generator
 
 from emseg.checks import require_count, require_one_of
 from emseg.errors import UsageError
+from emseg.synthetic.shared_kernels import Canvas
 from emseg.synthetic.wafer import wafer_kernels as kernels
 from emseg.synthetic.wafer.layout import Placed
 from emseg.synthetic.wafer.scenery import (
-    Canvas,
     Stain,
     draw_look,
     draw_stain,
@@ -35,9 +36,9 @@ from emseg.synthetic.wafer.scenery import (
     normal_table,
     scatter_dust,
 )
-from emseg.synthetic.wafer.section_shape import draw_shape
+from emseg.synthetic.wafer.section_shape import draw_shape, random_sign
 from emseg.synthetic.wafer.wafer_design import SECTION_CLASSES as SECTION_CLASSES
-from emseg.synthetic.wafer.wafer_design import SHORT_OVER_LONG
+from emseg.synthetic.wafer.wafer_design import SHORT_OVER_LONG, CropScene
 
 CROP_WIDTH_UM = 2000.0
 SMALLEST_SIZE, LARGEST_SIZE = 24, 1024
@@ -71,19 +72,6 @@ class CropSet:
         return hashlib.sha256(self.images.tobytes() + self.labels.tobytes()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class CropScene:
-    """The scene of a crop, as the wafer generator knows scenes."""
-
-    height: int
-    width: int
-    section_length_px: float
-    tissue: str = "scn"
-    background: str = "tape"
-    dust: float = 1.0
-    fold_tone: str = "either"
-
-
 def section_crops(n: int, *, size: int, seed: int, first: int = 0) -> CropSet:
     """Return crops `first`, ..., `first + n - 1` of `seed`, `size` pixels a side, the four classes in turn."""
     if n < 1 or first < 0:
@@ -101,7 +89,7 @@ def require_crop_size(size: int) -> int:
     return require_count("size", size, SMALLEST_SIZE, LARGEST_SIZE)
 
 
-def draw_section_crop(quality: str, size: int, rng: np.random.Generator) -> SectionCrop:
+def draw_section_crop(quality: str, size: int, rng: Generator) -> SectionCrop:
     """Draw one crop with a section of the class `quality`, taking everything random from `rng`."""
     require_one_of("quality", quality, SECTION_CLASSES)
     texture = _texture(require_crop_size(size))
@@ -117,11 +105,11 @@ def draw_section_crop(quality: str, size: int, rng: np.random.Generator) -> Sect
     if rng.random() < 0.2:  # a neighbour, as in a ribbon; the two may touch
         beside = draw_shape("good", length, width, None, 0.0, rng)
         away = shape.half[1] + beside.half[1] + max(0.0, rng.uniform(-0.04, 0.12)) * size
-        away = away if rng.random() < 0.5 else -away
+        away *= random_sign(rng)
         neighbour = Placed(beside, 1, np.array([y - s * away, x + c * away, c, s, *beside.half]))
-        lay_section(canvas, neighbour, draw_look(scene, stain, beside, rng.random(), rng), scene, texture)
+        lay_section(canvas, neighbour, draw_look(scene, stain, beside, rng.random(), rng), kernels.SCN, texture)
     placed = Placed(shape, 0, np.array([y, x, c, s, *shape.half]))
-    box, cover = lay_section(canvas, placed, draw_look(scene, stain, shape, rng.random(), rng), scene, texture)
+    box, cover = lay_section(canvas, placed, draw_look(scene, stain, shape, rng.random(), rng), kernels.SCN, texture)
     if rng.random() < 0.4:
         scatter_dust(canvas, scene, rng)
     section = np.zeros((size, size), dtype=np.float32)
@@ -136,7 +124,7 @@ def _texture(size: int) -> Canvas:
     return draw_texture(LENGTH * size, np.random.default_rng(size))
 
 
-def _tape(size: int, stain: Stain, texture: Canvas, rng: np.random.Generator) -> Canvas:
+def _tape(size: int, stain: Stain, texture: Canvas, rng: Generator) -> Canvas:
     """Return the tape under the section, in half of the crops with its straight edge, beyond which silicon shows."""
     angle, half = rng.uniform(0, 2 * math.pi), 4.0 * size
     beyond = size * (rng.uniform(0.2, 0.45) if rng.random() < 0.5 else 2.0)
@@ -151,7 +139,7 @@ def _tape(size: int, stain: Stain, texture: Canvas, rng: np.random.Generator) ->
     return canvas
 
 
-def _photograph(canvas: Canvas, rng: np.random.Generator) -> UInt8[np.ndarray, "size size"]:
+def _photograph(canvas: Canvas, rng: Generator) -> UInt8[np.ndarray, "size size"]:
     """Return the picture that a camera takes: light, blur and noise, in 8 bits."""
     size = len(canvas)
     image = np.empty((size, size), dtype=np.uint8)

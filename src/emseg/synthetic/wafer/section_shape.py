@@ -13,28 +13,22 @@ Source for the classes: Sun et al. 2021 (FANet), section 4.1 and Fig. 2.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.random import Generator
 
+from emseg.synthetic.shared_kernels import Floats
 from emseg.synthetic.wafer import wafer_kernels as kernels
 from emseg.synthetic.wafer.wafer_design import Severity
+from emseg.synthetic.wafer.wafer_kernels import Tables  # sides, folds, discs, tears
 
-Table = NDArray[np.float64]
-Tables = tuple[Table, Table, Table, Table]  # sides, folds, discs, tears
+Half = tuple[float, float]
+Knife = tuple[float, float]  # how a new knife meets the block: the direction of what it misses, (along u, along v)
 USUAL_MISSING = (0.24, 0.62)  # fractions of a section's extent that a new knife misses on a usual wafer
 _EVEN = np.zeros((1, 1), dtype=np.float32)  # a texture that displaces no border
 _SLACK = 4.0  # pixels around the block, into which bowed sides may reach
 _HALVINGS = 11
-
-
-@dataclass(frozen=True)
-class Knife:
-    """How a new knife meets the block: the direction of what it misses, (along u, along v)."""
-
-    toward: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -47,19 +41,19 @@ class Shape:
 
     quality: str
     block: tuple[float, float]
-    side: Table
-    fold: Table
-    disc: Table
-    tear: Table
-    middle: NDArray[np.float64]
-    half: NDArray[np.float64]
-    defect: Table
+    side: Floats
+    fold: Floats
+    disc: Floats
+    tear: Floats
+    middle: Floats
+    half: Floats
+    defect: Floats
 
 
-def draw_knife(rng: np.random.Generator) -> Knife:
+def draw_knife(rng: Generator) -> Knife:
     """Draw which part of the block a new knife misses."""
-    angle = rng.integers(4) * math.pi / 2 + _signed(rng, 0.05, 0.45)
-    return Knife((math.cos(angle), math.sin(angle)))
+    angle = rng.integers(4) * math.pi / 2 + float(rng.uniform(0.05, 0.45) * random_sign(rng))
+    return math.cos(angle), math.sin(angle)
 
 
 def draw_shape(
@@ -68,7 +62,7 @@ def draw_shape(
     width: float,
     knife: Knife | None,
     missing: float,
-    rng: np.random.Generator,
+    rng: Generator,
     severity: Severity | None = None,
 ) -> Shape:
     """Draw a section of `length` x `width` pixels; an incomplete one lacks the share `missing` of its extent.
@@ -98,7 +92,7 @@ def draw_shape(
     elif quality == "damaged":
         disc, tear, defect = _damage(side, length, width, rng)
     if severity is not None and quality != "good":
-        side, fold, disc, tear = _as_severe(severity, quality, (side, fold, disc, tear), half_u, half_v, missing, rng)
+        side, fold, disc, tear = _as_severe(severity, quality, (side, fold, disc, tear), (half_u, half_v), missing, rng)
     if quality == "incomplete":
         a, b, reach = side[4, :3]
         defect = [(a * reach - b * t, b * reach + a * t) for t in (-0.2 * width, 0.0, 0.2 * width)]
@@ -108,27 +102,21 @@ def draw_shape(
         # Each half of the section has moved in by the strip's width.
         inward = np.abs(fold[:, :2]).T @ fold[:, 3]
         low, high = low + inward, high - inward
-    return Shape(
-        quality, (half_u, half_v), side, fold, disc, tear, 0.5 * (low + high), 0.5 * (high - low), np.array(defect)
-        if defect else np.zeros((0, 2)),
-    )  # fmt: skip
+    places = np.array(defect).reshape(-1, 2)
+    return Shape(quality, (half_u, half_v), side, fold, disc, tear, 0.5 * (low + high), 0.5 * (high - low), places)
 
 
-def _as_severe(
-    severity: Severity,
-    quality: str,
-    tables: Tables,
-    half_u: float,
-    half_v: float,
-    missing: float,
-    rng: np.random.Generator,
-) -> Tables:
+def _as_severe(severity: Severity, quality: str, tables: Tables, half: Half, missing: float, rng: Generator) -> Tables:
     """Return a section's tables with its defect as large as `severity` has it."""
     side, fold, disc, tear = tables
     if quality == "incomplete":
-        share, largest = share_missing(severity, missing), 2.0 * math.hypot(half_u, half_v)
+        # Of the area what `missing` is of the extent on a usual wafer: most stays most, least stays least.
+        (low, high), (least, greatest) = USUAL_MISSING, severity.missing
+        share = float(least + (greatest - least) * min(max((missing - low) / (high - low), 0.0), 1.0))
+        largest = 2.0 * math.hypot(*half)
     else:
-        share, largest = float(rng.uniform(*(severity.folded if quality == "fold" else severity.torn))), 12.0
+        least, greatest = severity.folded if quality == "fold" else severity.torn
+        share, largest = float(rng.uniform(least, greatest)), 12.0
 
     def resized(size: float) -> Tables:
         new_side, new_fold, new_disc, new_tear = side.copy(), fold.copy(), disc.copy(), tear.copy()
@@ -139,66 +127,42 @@ def _as_severe(
         new_tear[:, 5] *= size
         return new_side, new_fold, new_disc, new_tear
 
-    return grown(resized, share, largest, half_u, half_v)
-
-
-def share_missing(severity: Severity, missing: float) -> float:
-    """Return the share of the area for a usual wafer's share of the extent: most stays most, least stays least."""
-    low, high = USUAL_MISSING
-    least, greatest = severity.missing
-    return float(least + (greatest - least) * min(max((missing - low) / (high - low), 0.0), 1.0))
-
-
-def grown(defect: Callable[[float], Tables], share: float, largest: float, half_u: float, half_v: float) -> Tables:
-    """Return `defect(size)` at the size from 0 to `largest` at which it takes `share`; it takes more as size grows."""
-    side, fold, disc, tear = defect(0.0)
-    left = (1.0 - share) * _area((side[:4], fold[:0], disc[:0], tear[:0]), half_u, half_v)
+    # The size at which the defect takes its share: it takes more as it grows.
+    left = (1.0 - share) * _area((side[:4], fold[:0], disc[:0], tear[:0]), half)
     low, high = 0.0, largest
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        if _area(defect(middle), half_u, half_v) > left:
-            low = middle
-        else:
-            high = middle
-    return defect(high)
+        low, high = (middle, high) if _area(resized(middle), half) > left else (low, middle)
+    return resized(high)
 
 
-def _area(tables: Tables, half_u: float, half_v: float) -> float:
+def _area(tables: Tables, half: Half) -> float:
     """Return the area of a section in square pixels, upright in the middle of a box."""
-    rows, columns = (math.ceil(half + _SLACK) for half in (half_u, half_v))
+    rows, columns = (math.ceil(one + _SLACK) for one in half)
     frame = np.array([rows, columns, 1.0, 0.0, 0.0, 0.0])
     box = np.array([0, 0, 2 * rows, 2 * columns], dtype=np.int64)
     cover = kernels.cover_section(frame, box, *tables, _EVEN, np.zeros(2))
     return float(cover.sum(dtype=np.int64)) / 255.0
 
 
-def _cut(side: Table, knife: Knife, missing: float, length: float) -> Table:
+def _cut(side: Floats, knife: Knife, missing: float, length: float) -> Floats:
     """Return the ragged side beyond which the share `missing` of the section's extent is not there."""
     corner = _straight_outline(side, length)
-    toward = np.array(knife.toward)
-    extent = corner @ toward
+    extent = corner @ np.array(knife)
     reach = extent.max() - missing * (extent.max() - extent.min())
-    return np.array([[toward[0], toward[1], reach, 0.0, 0.011 * length]])
+    return np.array([[*knife, reach, 0.0, 0.011 * length]])
 
 
-def _fold(half_u: float, half_v: float, length: float, rng: np.random.Generator) -> Table:
+def _fold(half_u: float, half_v: float, length: float, rng: Generator) -> Floats:
     across = rng.random() < 0.6  # a strip across the short way, like most
     angle = (0.0 if across else math.pi / 2) + rng.normal(0.0, math.radians(16.0))
     reach = half_u if across else half_v
-    return np.array(
-        [
-            math.cos(angle),
-            math.sin(angle),
-            rng.uniform(-0.5, 0.5) * reach,
-            rng.uniform(0.055, 0.10) * length,
-            rng.normal(0.0, 0.30) / length,
-            0.0,  # how much lighter the strip is: the look decides
-            0.0,
-        ]
-    )
+    offset, wide, bend = rng.uniform(-0.5, 0.5) * reach, rng.uniform(0.055, 0.10) * length, rng.normal(0.0, 0.30)
+    # How much lighter the strip and its rim are, the look decides.
+    return np.array([math.cos(angle), math.sin(angle), offset, wide, bend / length, 0.0, 0.0])
 
 
-def _along_fold(fold: Table, half_u: float, half_v: float) -> list[tuple[float, float]]:
+def _along_fold(fold: Floats, half_u: float, half_v: float) -> list[tuple[float, float]]:
     """Return places on the strip that lie within the section."""
     a, b, offset = fold[:3]
     found = []
@@ -210,8 +174,8 @@ def _along_fold(fold: Table, half_u: float, half_v: float) -> list[tuple[float, 
 
 
 def _damage(
-    side: Table, length: float, width: float, rng: np.random.Generator
-) -> tuple[Table, Table, list[tuple[float, float]]]:
+    side: Floats, length: float, width: float, rng: Generator
+) -> tuple[Floats, Floats, list[tuple[float, float]]]:
     """Draw one to three chips, holes and tears, so large together that the section is clearly lost."""
     discs: list[list[float]] = []
     tears: list[list[float]] = []
@@ -232,9 +196,7 @@ def _damage(
             u, v = a * reach - b * beside, b * reach + a * beside
             if which == 2:
                 inward = math.atan2(-b, -a) + rng.uniform(-0.5, 0.5)
-                depth = (
-                    rng.uniform(0.45, 0.75) * (length if corner % 2 == 0 else width) * (0.7 if corner % 2 == 0 else 1)
-                )
+                depth = rng.uniform(0.45, 0.75) * (0.7 * length if corner % 2 == 0 else width)
                 mouth = large * rng.uniform(0.03, 0.06) * length
                 tears.append(
                     [u, v, math.cos(inward), math.sin(inward), depth, mouth, rng.uniform(0.006, 0.02) * length,
@@ -248,7 +210,7 @@ def _damage(
     return np.array(discs).reshape(-1, 7), np.array(tears).reshape(-1, 9), defect
 
 
-def _straight_outline(side: Table, length: float) -> Table:
+def _straight_outline(side: Floats, length: float) -> Floats:
     """Return the corners of the region within all sides, taken as straight."""
     corners = [(-length, -length), (-length, length), (length, length), (length, -length)]
     for a, b, reach in side[:, :3].tolist():
@@ -265,5 +227,6 @@ def _straight_outline(side: Table, length: float) -> Table:
     return np.array(corners)
 
 
-def _signed(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(rng.uniform(low, high) * (1 if rng.random() < 0.5 else -1))
+def random_sign(rng: Generator) -> int:
+    """Draw 1 or -1."""
+    return 1 if rng.random() < 0.5 else -1

@@ -9,53 +9,26 @@ a 256-px tile has several sections, at 300 px the picture is at the scale of the
 Source for the two tissues and the classes: Sun et al. 2021 (FANet), section 4.1. The numbers are ours, set by eye.
 """
 
-import math
-from dataclasses import fields
-from typing import Annotated, Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from emseg.checks import Count, Fraction, is_number, validated
+from emseg.checks import Count, Fraction, Items, validated
 from emseg.errors import UsageError
 
+Tissue = Literal["scn", "zebrafish"]
+Background = Literal["silicon", "tape"]
+FoldTone = Literal["either", "lighter", "darker"]
 SECTION_CLASSES = ("good", "incomplete", "fold", "damaged")
-TISSUES = ("scn", "zebrafish")
-BACKGROUNDS = ("silicon", "tape")
-FOLD_TONES = ("either", "lighter", "darker")
+TISSUES, BACKGROUNDS, FOLD_TONES = get_args(Tissue), get_args(Background), get_args(FoldTone)
 SHORT_OVER_LONG = {"scn": 0.72, "zebrafish": 0.56}
 USUAL_COVER = {"silicon": 0.34, "tape": 0.46}  # fraction of the wafer under sections when it is full
 LARGEST_COVER = 0.60
 GREATEST = {"missing": 0.7, "folded": 0.35, "torn": 0.4}  # beyond this no section is left to be classified
 SMALLEST = 0.02
 Side = Annotated[int, Field(ge=128, le=12_000)]
-
-
-class Scene(Protocol):
-    """What the drawing of ground, sections and dust needs to know: of a whole wafer, or of a crop."""
-
-    @property
-    def height(self) -> int: ...  # noqa: D102
-    @property
-    def width(self) -> int: ...  # noqa: D102
-    @property
-    def section_length_px(self) -> float: ...  # noqa: D102
-    @property
-    def tissue(self) -> str: ...  # noqa: D102
-    @property
-    def background(self) -> str: ...  # noqa: D102
-    @property
-    def dust(self) -> float: ...  # noqa: D102
-    @property
-    def fold_tone(self) -> str: ...  # noqa: D102
-
-
-def _plain_pair(pair: Any) -> Any:
-    """Return a pair of numbers as floats; anything else is left for `Severity` to refuse."""
-    good = isinstance(pair, tuple | list) and len(pair) == 2 and all(is_number(value) for value in pair)
-    return (float(pair[0]), float(pair[1])) if good else pair
-
-
-Pair = Annotated[Any, BeforeValidator(_plain_pair)]
+Pair = Items[float]
 
 
 @validated
@@ -72,17 +45,12 @@ class Severity:
     torn: Pair = (0.2, 0.35)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            pair = getattr(self, field.name)
-            good = isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(value, float) for value in pair)
-            if not good or math.isnan(sum(pair)):
+        for name, greatest in GREATEST.items():
+            pair = getattr(self, name)
+            if len(pair) != 2 or not SMALLEST <= pair[0] <= pair[1] <= greatest:
                 raise UsageError(
-                    f"`{field.name}` must be two numbers, the least and the greatest fraction; got {pair!r}."
-                )
-            if not SMALLEST <= pair[0] <= pair[1] <= GREATEST[field.name]:
-                raise UsageError(
-                    f"`{field.name}` must rise and lie between {SMALLEST:g} and {GREATEST[field.name]:g}, "
-                    f"fractions of a section's area; got {pair!r}."
+                    f"`{name}` must be two fractions of a section's area, the least and the greatest, between "
+                    f"{SMALLEST:g} and {greatest:g}; got {pair!r}."
                 )
 
 
@@ -100,8 +68,8 @@ class WaferDesign:
     height: Side = 2048
     width: Side = 2048
     section_length_px: Annotated[float, Field(ge=24, le=2_000)] = 64.0
-    tissue: Literal["scn", "zebrafish"] = "scn"
-    background: Literal["silicon", "tape"] = "silicon"
+    tissue: Tissue = "scn"
+    background: Background = "silicon"
     n_sections: Count | None = None
     good: Fraction = 0.55
     incomplete: Fraction = 0.15
@@ -112,7 +80,7 @@ class WaferDesign:
     piled_share: Fraction = 0.06
     dust: Annotated[float, Field(ge=0, le=20)] = 1.0
     severity: Severity | None = None
-    fold_tone: Literal["either", "lighter", "darker"] = "either"
+    fold_tone: FoldTone = "either"
     pixel_size_um: Annotated[float, Field(ge=1e-3, le=1e4)] | None = None
 
     def __post_init__(self) -> None:
@@ -157,3 +125,19 @@ class WaferDesign:
     def count_for_cover(self, cover: float) -> int:
         """Return how many usual sections cover this fraction of the wafer, at least one."""
         return max(1, int(cover * self.height * self.width / (self.section_length_px * self.section_width_px)))
+
+
+@dataclass(frozen=True)
+class CropScene:
+    """A crop of a wafer, as far as ground, sections and dust need to know it: SCN on tape."""
+
+    height: int
+    width: int
+    section_length_px: float
+    tissue: str = "scn"
+    background: str = "tape"
+    dust: float = 1.0
+    fold_tone: str = "either"
+
+
+Scene = WaferDesign | CropScene

@@ -3,17 +3,17 @@
 Coordinates are (y, x) = (row, column) in pixels of the wafer, continuous; a pixel's centre lies at + 0.5. A section's
 own frame is (u, v): u along its long side, v along its short one, from the middle of the box around it. A region is a
 field that is positive inside and counts pixels from the border; coverage = clip(field + 1/2, 0, 1).
-
-They share one long file on purpose: numba's cache watches the file of the function it stored, not those of the
-functions that it calls, so a change elsewhere would leave old machine code in use without a word.
+One long file on purpose: see `emseg.synthetic.shared_kernels`.
 """
 
 import math
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from emseg.synthetic.shared_kernels import Bytes, Canvas, Floats, Integers, hash_at, pixel_noise
+
+Tables = tuple[Floats, Floats, Floats, Floats]
 # Columns of the tables that describe a section. All lengths in pixels, directions as (along u, along v).
 SIDE_U, SIDE_V, SIDE_REACH, SIDE_BOW, SIDE_ROUGH = range(5)  # a straight or bowed side
 FOLD_U, FOLD_V, FOLD_OFFSET, FOLD_WIDTH, FOLD_BEND, FOLD_STEP, FOLD_RIM = range(7)
@@ -43,19 +43,8 @@ SCN, ZEBRAFISH, SLIVER = 0, 1, 2
 S_NOISE = 1
 
 
-@njit(cache=True, nogil=True)
-def hash_at(seed: int, stream: int, i: int | np.int64, j: int | np.int64) -> np.uint64:
-    """Return 64 well mixed bits of four integers (the finaliser of splitmix64, applied after each)."""
-    h = np.uint64(seed) + np.uint64(0x9E3779B97F4A7C15)
-    for word in (np.int64(stream), np.int64(i), np.int64(j)):
-        h = (h ^ np.uint64(word)) * np.uint64(0xBF58476D1CE4E5B9)
-        h = (h ^ (h >> np.uint64(30))) * np.uint64(0x94D049BB133111EB)
-        h = h ^ (h >> np.uint64(31))
-    return h
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
-def wrapped(texture: NDArray[np.float32], y: float, x: float) -> float:
+def wrapped(texture: Canvas, y: float, x: float) -> float:
     """Return a periodic texture at any place, interpolated bilinearly."""
     n = texture.shape[0]
     fy, fx = math.floor(y), math.floor(x)
@@ -75,7 +64,7 @@ def step_up(t: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def gap_between(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def gap_between(first: Floats, second: Floats) -> float:
     """Return by how much two rectangles are apart; negative: how deep they overlap (separating axes).
 
     A rectangle is (y, x, cos, sin, half u, half v) with u = (cos, sin) and v = (-sin, cos).
@@ -94,7 +83,7 @@ def gap_between(first: NDArray[np.float64], second: NDArray[np.float64]) -> floa
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def nearest_gap(boxes: NDArray[np.float64], placed: NDArray[np.float64], n_placed: int) -> float:
+def nearest_gap(boxes: Floats, placed: Floats, n_placed: int) -> float:
     """Return the smallest gap between any of `boxes` and the first `n_placed` of `placed`."""
     smallest = 1e30
     for a in range(boxes.shape[0]):
@@ -115,14 +104,7 @@ def nearest_gap(boxes: NDArray[np.float64], placed: NDArray[np.float64], n_place
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def outline_field(
-    u: float,
-    v: float,
-    side: NDArray[np.float64],
-    disc: NDArray[np.float64],
-    tear: NDArray[np.float64],
-    flat_u: float,
-    flat_v: float,
-    rough: float,
+    u: float, v: float, side: Floats, disc: Floats, tear: Floats, flat_u: float, flat_v: float, rough: float
 ) -> float:
     """Return how far inside the section a place lies; `rough` in about [-2, 2] displaces its ragged sides."""
     field = 1e9
@@ -151,16 +133,28 @@ def outline_field(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def unfolded(u: float, v: float, fold: Floats) -> tuple[float, float, float]:
+    """Return where a place was before what lies beyond a strip moved in, and how much lighter the strips make it."""
+    flat_u, flat_v, light = u, v, 0.0
+    for k in range(fold.shape[0]):
+        a, b = fold[k, FOLD_U], fold[k, FOLD_V]
+        beside = b * u - a * v
+        away = a * u + b * v - fold[k, FOLD_OFFSET] - fold[k, FOLD_BEND] * beside * beside
+        hidden = fold[k, FOLD_WIDTH] if away > 0.0 else -fold[k, FOLD_WIDTH]
+        flat_u += a * hidden
+        flat_v += b * hidden
+        depth = 0.5 * fold[k, FOLD_WIDTH] - abs(away)
+        light += fold[k, FOLD_STEP] * min(max(depth + 0.5, 0.0), 1.0)
+        # One flank of the strip lies in shadow, the other catches light.
+        rim = depth / max(0.7, 0.13 * fold[k, FOLD_WIDTH])
+        light += fold[k, FOLD_RIM] * math.exp(-rim * rim) * (1.0 if away > 0.0 else -0.6)
+    return flat_u, flat_v, light
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def cover_section(
-    frame: NDArray[np.float64],
-    box: NDArray[np.int64],
-    side: NDArray[np.float64],
-    fold: NDArray[np.float64],
-    disc: NDArray[np.float64],
-    tear: NDArray[np.float64],
-    texture: NDArray[np.float32],
-    shift: NDArray[np.float64],
-) -> NDArray[np.uint8]:
+    frame: Floats, box: Integers, side: Floats, fold: Floats, disc: Floats, tear: Floats, texture: Canvas, shift: Floats
+) -> Bytes:
     """Return how much of each pixel of `box` (first row, first column, rows, columns) the section covers, 0 to 255.
 
     `frame`: y, x, cos, sin, and the place (u, v) of the box's middle in the whole block.
@@ -172,14 +166,7 @@ def cover_section(
             dx = box[1] + j + 0.5 - frame[1]
             u = frame[2] * dy + frame[3] * dx + frame[4]
             v = frame[2] * dx - frame[3] * dy + frame[5]
-            flat_u, flat_v = u, v
-            for k in range(fold.shape[0]):
-                a, b = fold[k, FOLD_U], fold[k, FOLD_V]
-                beside = b * u - a * v
-                away = a * u + b * v - fold[k, FOLD_OFFSET] - fold[k, FOLD_BEND] * beside * beside
-                hidden = fold[k, FOLD_WIDTH] if away > 0.0 else -fold[k, FOLD_WIDTH]
-                flat_u += a * hidden
-                flat_v += b * hidden
+            flat_u, flat_v, _ = unfolded(u, v, fold)
             rough = wrapped(texture, u + shift[0], v + shift[1])
             field = outline_field(u, v, side, disc, tear, flat_u, flat_v, rough)
             cover[i, j] = np.uint8(255.0 * min(max(field + 0.5, 0.0), 1.0) + 0.5)
@@ -187,7 +174,7 @@ def cover_section(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def largest_contour(value: NDArray[np.float32], level: float) -> NDArray[np.float64]:
+def largest_contour(value: Canvas, level: float) -> Floats:
     """Return the contour (row, column) at `level` that encloses the most, [0, 2] where there is none.
 
     Marching squares: the walk keeps what exceeds `level` on its left, and inside corners that meet only across a square
@@ -245,7 +232,7 @@ def ellipse(x: float, y: float, at_x: float, at_y: float, r_x: float, r_y: float
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def scn_stain(x: float, y: float, p: NDArray[np.float64], lumps: float, grain: float, streaks: float) -> float:
+def scn_stain(x: float, y: float, p: Floats, lumps: float, grain: float, streaks: float) -> float:
     """Return the stain, 0 resin to about 1, of a frontal section through the suprachiasmatic nuclei.
 
     x runs from left to right, y from the back to the belly. `p`: half width of the tissue, its lower border, place and
@@ -273,7 +260,7 @@ def scn_stain(x: float, y: float, p: NDArray[np.float64], lumps: float, grain: f
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def zebrafish_stain(x: float, y: float, p: NDArray[np.float64], lumps: float, grain: float, streaks: float) -> float:
+def zebrafish_stain(x: float, y: float, p: Floats, lumps: float, grain: float, streaks: float) -> float:
     """Return the stain of a lengthwise section through the brain of a larval fish, from its nose (x < 0) to its tail.
 
     `p`: place and radii of forebrain, tectum, cerebellum and hindbrain; eyes: place, radius, stain.
@@ -314,22 +301,13 @@ def zebrafish_stain(x: float, y: float, p: NDArray[np.float64], lumps: float, gr
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def paint_section(
-    canvas: NDArray[np.float32],
-    frame: NDArray[np.float64],
-    box: NDArray[np.int64],
-    cover: NDArray[np.uint8],
-    side: NDArray[np.float64],
-    fold: NDArray[np.float64],
-    disc: NDArray[np.float64],
-    tear: NDArray[np.float64],
-    mark: NDArray[np.float64],
-    spot: NDArray[np.float64],
-    look: NDArray[np.float64],
-    anatomy: NDArray[np.float64],
-    kind: int,
-    texture: NDArray[np.float32],
+    canvas: Canvas, frame: Floats, box: Integers, cover: Bytes, edge: Tables, inside: Tables, kind: int, texture: Canvas
 ) -> None:
-    """Lay one section on the canvas."""
+    """Lay one section on the canvas.
+
+    `edge`: its sides, folds, discs and tears; `inside`: knife marks, spots, look and anatomy.
+    """
+    (side, fold, disc, tear), (mark, spot, look, anatomy) = edge, inside
     half_u, half_v = look[LOOK_HALF_U], look[LOOK_HALF_V]
     step_period = 0.11 * half_u
     for i in range(box[2]):
@@ -344,30 +322,15 @@ def paint_section(
             dx = x + 0.5 - frame[1]
             u = frame[2] * dy + frame[3] * dx + frame[4]
             v = frame[2] * dx - frame[3] * dy + frame[5]
-            # Unfold: where on the flat section this place was, for what lies beyond a strip has moved in.
-            flat_u, flat_v = u, v
-            extra = 0.0
-            for k in range(fold.shape[0]):
-                a, b = fold[k, FOLD_U], fold[k, FOLD_V]
-                beside = b * u - a * v
-                away = a * u + b * v - fold[k, FOLD_OFFSET] - fold[k, FOLD_BEND] * beside * beside
-                hidden = fold[k, FOLD_WIDTH] if away > 0.0 else -fold[k, FOLD_WIDTH]
-                flat_u += a * hidden
-                flat_v += b * hidden
-                depth = 0.5 * fold[k, FOLD_WIDTH] - abs(away)
-                extra += fold[k, FOLD_STEP] * min(max(depth + 0.5, 0.0), 1.0)
-                # One flank of the strip lies in shadow, the other catches light.
-                rim = depth / max(0.7, 0.13 * fold[k, FOLD_WIDTH])
-                extra += fold[k, FOLD_RIM] * math.exp(-rim * rim) * (1.0 if away > 0.0 else -0.6)
+            flat_u, flat_v, extra = unfolded(u, v, fold)
             # Anatomy is read on the flat section, so that it continues beyond a fold; each section has its own texture.
             lumps = wrapped(texture, 0.5 * flat_u + look[LOOK_SHIFT_U], 0.5 * flat_v + look[LOOK_SHIFT_V])
             grain = wrapped(texture, 1.7 * flat_u - look[LOOK_SHIFT_V], 1.7 * flat_v + look[LOOK_SHIFT_U])
             stain = 0.0
+            streaks = wrapped(texture, 0.35 * flat_u, 2.4 * flat_v + look[LOOK_SHIFT_U])
             if kind == SCN:
-                streaks = wrapped(texture, 0.35 * flat_u, 2.4 * flat_v + look[LOOK_SHIFT_U])
                 stain = scn_stain(flat_u / half_u, flat_v / half_v, anatomy, lumps, grain, streaks)
             elif kind == ZEBRAFISH:
-                streaks = wrapped(texture, 0.35 * flat_u, 2.4 * flat_v + look[LOOK_SHIFT_U])
                 stain = zebrafish_stain(flat_u / half_u, flat_v / half_v, anatomy, lumps, grain, streaks)
             # Vessels (a pale target) and pigment (a darker one) replace the stain inside their disc.
             for k in range(spot.shape[0]):
@@ -399,14 +362,7 @@ def paint_section(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill_ground(
-    canvas: NDArray[np.float32],
-    coarse: NDArray[np.float32],
-    pitch: float,
-    strip: NDArray[np.float64],
-    texture: NDArray[np.float32],
-    grain: float,
-) -> None:
+def fill_ground(canvas: Canvas, coarse: Canvas, pitch: float, strip: Floats, texture: Canvas, grain: float) -> None:
     """Fill the canvas: smooth noise on nodes `pitch` apart, fine texture, and tape strips.
 
     `strip` rows: cos and sin of the direction across, middle, half width, grey, strength of its streaks.
@@ -435,7 +391,7 @@ def fill_ground(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _lay_strip(line: NDArray[np.float32], y: int, strip: NDArray[np.float64], texture: NDArray[np.float32]) -> None:
+def _lay_strip(line: Canvas, y: int, strip: Floats, texture: Canvas) -> None:
     """Lay one tape strip on one row of the canvas."""
     c, s, middle, half, grey, streak = strip
     width, n = line.shape[0], texture.shape[0]
@@ -460,7 +416,7 @@ def _lay_strip(line: NDArray[np.float32], y: int, strip: NDArray[np.float64], te
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def drop_specks(canvas: NDArray[np.float32], speck: NDArray[np.float64]) -> None:
+def drop_specks(canvas: Canvas, speck: Floats) -> None:
     """Draw specks of dust; rows: y, x, radius, grey, opacity, raggedness, phase, squeeze."""
     for k in range(speck.shape[0]):
         y, x, radius, grey, opacity, ragged, phase, squeeze = speck[k]
@@ -475,7 +431,7 @@ def drop_specks(canvas: NDArray[np.float32], speck: NDArray[np.float64]) -> None
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def draw_fibres(canvas: NDArray[np.float32], piece: NDArray[np.float64]) -> None:
+def draw_fibres(canvas: Canvas, piece: Floats) -> None:
     """Draw fibres as chains of straight pieces; rows: y0, x0, y1, x1, half width, grey, opacity."""
     for k in range(piece.shape[0]):
         y0, x0, y1, x1, half, grey, opacity = piece[k]
@@ -494,15 +450,15 @@ def draw_fibres(canvas: NDArray[np.float32], piece: NDArray[np.float64]) -> None
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def expose_field(
-    canvas: NDArray[np.float32],
-    image: NDArray[np.uint8],
-    field: NDArray[np.int64],
+    canvas: Canvas,
+    image: Bytes,
+    field: Integers,
     gain: float,
-    shading: NDArray[np.float32],
-    taps: NDArray[np.float32],
+    shading: Canvas,
+    taps: Canvas,
     noise: float,
     seed: int,
-    normal: NDArray[np.float32],
+    normal: Canvas,
 ) -> None:
     """Take one picture of the mosaic: blur, shade, add noise, quantise into 8 bits.
 
@@ -515,7 +471,6 @@ def expose_field(
     middle, beside = taps[1], taps[0]
     blurred = np.empty(c1 - c0 + 2, np.float32)
     light = np.empty(c1 - c0, np.float32)
-    bits = np.uint32(0xFFF)
     scale = np.float32(noise * 255.0)
     for r in range(r0, r1):
         # Blur along columns into `blurred`, one pixel wider than the field, for the blur along rows below.
@@ -536,14 +491,9 @@ def expose_field(
             slope = (end - start) / np.float32(max(last - first, 1))
             for c in range(first, last):
                 light[c] = np.float32(255.0 * gain) * (start + slope * np.float32(c - first))
-        # Noise is hashed from the pixel's place, in 32 bits, which processors mix several at a time.
         key = np.uint32(hash_at(seed, S_NOISE, r, 0) >> np.uint64(32))
         line = image[r]
         for c in range(c1 - c0):
             value = light[c] * (beside * (blurred[c] + blurred[c + 2]) + middle * blurred[c + 1])
-            h = (np.uint32(c0) + np.uint32(c)) * np.uint32(0x9E3779B1) ^ key
-            h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-            h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-            h = h ^ (h >> np.uint32(16))
-            value += scale * (normal[h & bits] + normal[(h >> np.uint32(12)) & bits])
+            value += scale * pixel_noise(normal, key, np.uint32(c0) + np.uint32(c))
             line[c0 + c] = np.uint8(min(max(value + np.float32(0.5), np.float32(1.0)), np.float32(255.0)))
