@@ -25,8 +25,8 @@ frequency (0, 0) at every size of the map; indexing "raw", Eq. 4 as printed, whe
 scaled index, on large maps a much higher frequency; two layers, as in SENet and FcaNet, where Eq. 6 writes one `fc`
 (reduction / 2 times as many weights; comparisons at equal parameters need two).
 
-Deviation: no layer has a bias by default, as in FcaNet's code; the cosines, there a buffer of the size of a map, are not
-stored. `emseg.frequency.resnet.load_weights` reads its files.
+Deviation: no layer has a bias by default, as in FcaNet's code; its cosines, a buffer of the size of a map, are not
+stored. `emseg.frequency.resnet.load_weights` reads the published files.
 
 Source: Hu et al. 2018 (SENet), sections 3 and 6; Wang et al. 2020 (ECA-Net), Eq. 12 with gamma = 2, b = 1; Qin et al.
 2021 (FcaNet), section 3 and code; Sun et al. 2021 (FANet), section 3.2, Eqs. 4 to 6, Table 1.
