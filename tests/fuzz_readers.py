@@ -32,7 +32,6 @@ import numpy as np
 import roifile
 import tifffile
 import zarr
-from emseg.wafer.formats.labelme import read_labelme
 from PIL import Image
 from wafer.test_mass_json import SMALL
 
