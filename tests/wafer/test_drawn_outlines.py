@@ -425,6 +425,11 @@ def test_magfinders_dialect_is_read_and_written_back_byte_for_byte(tmp_path: Pat
         (labelme(POLYGON, imageHeight=0), "w.json", "must be positive whole numbers"),
         (labelme(POLYGON, imageHeight=199), "w.json", "is 199 x 300 px by its outlines, the image 200 x 300"),
         (labelme(), "w.json", "has no section"),
+        (
+            labelme({**POLYGON, "points": [[1, 2], [1e300, 3], [5, 9]]}),
+            "w.json",
+            "shape 0 .* reaches beyond 1e\\+06 px",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(content: Any, name: str, message: str, tmp_path: Path) -> None:
