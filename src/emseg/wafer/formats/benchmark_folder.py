@@ -24,12 +24,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import psutil
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from emseg.checks import require_one_of
+from emseg.checks import changes_between, require_one_of
 from emseg.data import DATA_KINDS
 from emseg.errors import InputError, UsageError, suggest
 from emseg.files import DIGEST_LENGTH, digest_of, read_json, write_json
@@ -216,7 +217,8 @@ def find_kept(place: Path, parameters: Mapping[str, Any]) -> Benchmark | None:
         return None
     if not (place / STATEMENT).is_file():
         raise UsageError(f"{place} is not empty and holds no benchmark of ours. Choose another folder or remove it.")
-    different = _differences(read_json(place / STATEMENT).get("parameters", {}), json.loads(json.dumps(parameters)))
+    there, asked = read_json(place / STATEMENT).get("parameters", {}), json.loads(json.dumps(parameters))
+    different = changes_between(*(dict(pd.json_normalize(one).iloc[0]) for one in (there, asked)))
     if different:
         raise UsageError(
             f"{place} holds a benchmark made from other parameters: {'; '.join(different[:3])}. "
@@ -347,14 +349,3 @@ def _is_whole(place: Path) -> bool:
         return sum(path.is_file() for path in (place / IMAGES).iterdir()) == int(n_images)
     except (InputError, OSError, KeyError, ValueError):
         return False
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for key in sorted(set(old) | set(new)):
-        was, wanted = old.get(key), new.get(key)
-        if isinstance(was, dict) and isinstance(wanted, dict):
-            found += _differences(was, wanted, f"{prefix}{key}.")
-        elif was != wanted:
-            found.append(f"{prefix}{key} is {was!r} there, {wanted!r} was asked for")
-    return found
