@@ -35,7 +35,7 @@ from emseg.data import DATA_KINDS
 from emseg.errors import InputError, UsageError, suggest
 from emseg.files import DIGEST_LENGTH, digest_of, read_json, write_json
 from emseg.images import read_gray
-from emseg.wafer.formats.coco import CocoSet, coco_document, document_of, name_in, read_coco, require_images
+from emseg.wafer.formats.coco import CocoSet, coco_document, document_of_set, name_in, read_coco, require_images
 from emseg.wafer.splits import TRAIN, VALIDATION, Split
 from emseg.wafer.tiles import Tile
 
@@ -122,15 +122,12 @@ def own_benchmark(folder: str | Path, into: str | Path) -> Benchmark:
         counts = {}
         for which in (TRAIN, VALIDATION):
             coco, source = given.read(GIVEN_SPLIT, which), getattr(given.split(GIVEN_SPLIT), f"{which}_images")
-            shown = []
+            names = []
             for image in coco.images:
                 name = f"{which}_{image.id:06d}_{Path(image.file_name).name}"
-                name = _place_image(source / image.file_name, unfinished / IMAGES / name)
-                entry = {"id": image.id, "file_name": name, "height": image.height, "width": image.width}
-                shown.append((entry, coco.of_image(image)))
-            document = document_of(shown, coco.class_names, f"{coco.path}, rewritten from its outlines")
-            _write_document(unfinished, GIVEN_SPLIT, which, document)
-            counts[which] = len(shown)
+                names.append(_place_image(source / image.file_name, unfinished / IMAGES / name))
+            _write_document(unfinished, GIVEN_SPLIT, which, document_of_set(coco, names))
+            counts[which] = len(names)
         statement: dict[str, Any] = {"kind": given.kind, "fingerprint": given.fingerprint, "parameters": parameters}
         statement |= {"class_names": given.class_names, "pixel_size_um": None, "counts": {GIVEN_SPLIT: counts}}
         write_json(unfinished / STATEMENT, statement | {"n_images": sum(counts.values())})

@@ -31,7 +31,10 @@ Faults = Literal["refuse", "repair", "skip"]
 Parts = tuple[Float64[np.ndarray, "_ 2"], ...]
 N_SHOWN = 12
 FARTHEST_PX = 1e6  # of points from the image's corner; farther ones are mistakes, and drawing them takes memory
-ADVICE = "With --repair (faults='repair') outlines are mended, with --skip (faults='skip') left out."
+ADVICE = (
+    "--repair mends outlines, --skip leaves them out (in Python faults='repair', faults='skip'); "
+    "`emseg wafer repair` does so for the COCO files of a folder."
+)
 
 
 Kind = Literal["magc", "mass", "labelme", "coco", "via", "geojson", "imagej", "yolo"]
