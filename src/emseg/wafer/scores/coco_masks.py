@@ -157,10 +157,10 @@ def as_run_length(segmentation: Any, size: tuple[int, int], name: str) -> Rle:
                 f"a mask must have its image's size, {height} x {width} (height x width); {name} has {shown}. "
                 "Resize masks to the image."
             )
-        counts = segmentation.get("counts")
+        counts: Any = segmentation.get("counts")
         if not isinstance(counts, list | str | bytes):
             raise InputError(f"a run-length code needs `counts`; {name} has none. Encode it with pycocotools.")
-        code = counts.encode() if isinstance(counts, str) else counts
+        code: Any = counts.encode() if isinstance(counts, str) else counts
         whole = isinstance(code, bytes) or all(
             isinstance(run, int | np.integer) and abs(run) <= height * width for run in code
         )
