@@ -162,7 +162,7 @@ def as_run_length(segmentation: Any, size: tuple[int, int], name: str) -> Rle:
             raise InputError(f"a run-length code needs `counts`; {name} has none. Encode it with pycocotools.")
         code: Any = counts.encode() if isinstance(counts, str) else counts
         whole = isinstance(code, bytes) or all(
-            isinstance(run, int | np.integer) and abs(run) <= height * width for run in code
+            isinstance(run, int | np.integer) and 0 <= int(run) <= height * width for run in code
         )
         runs = None if not whole else run_lengths(code) if isinstance(code, bytes) else np.array(code)
         if runs is None or not len(runs) or runs.min() < 0 or runs.sum() != height * width:
