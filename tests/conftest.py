@@ -1,9 +1,11 @@
 """What all tests share: array annotations are checked (`array_checks`), a small project and real data as fixtures."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import array_checks
+import jaxtyping
 import matplotlib as mpl
 import pytest
 import torch
@@ -31,3 +33,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def without_type_checks() -> Iterator[None]:
+    """Call the library as its users do: the tests' checking of annotations would refuse bad arguments first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

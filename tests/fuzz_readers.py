@@ -29,8 +29,10 @@ from typing import Any, NamedTuple
 
 import mrcfile
 import numpy as np
+import roifile
 import tifffile
 import zarr
+from emseg.wafer.formats.labelme import read_labelme
 from PIL import Image
 from wafer.test_mass_json import SMALL
 
@@ -45,7 +47,6 @@ from emseg.runs.gathering import read_record
 from emseg.runs.project import load_mapping
 from emseg.wafer.annotated_wafer import read_annotated_wafer, read_wafer_image
 from emseg.wafer.formats.coco import read_coco
-from emseg.wafer.formats.labelme import read_labelme
 from emseg.wafer.formats.magc import read_magc
 from emseg.wafer.formats.mass_json import read_mass_json
 
@@ -74,8 +75,18 @@ def every_page(path: Path) -> None:
     """Use the readers of images in the ways the commands do."""
     image_size(path, page=0)
     for page in range(min(count_pages(path), 3)):
-        for memory_map in (False, True):
-            np.asarray(read_gray(path, page=page, memory_map=memory_map)).max()
+        for options in ({"as_label": True}, {"memory_map": True}, {}):
+            np.asarray(read_gray(path, page=page, **options)).max()
+
+
+def any_label(path: Path) -> None:
+    """Read a label whose membrane is dark or bright."""
+    try:
+        read_label(path)
+    except InputError as error:
+        if "looks inverted" not in str(error):
+            raise
+        read_label(path, dark=False)
 
 
 def images() -> dict[str, list[bytes]]:
@@ -118,7 +129,7 @@ def images() -> dict[str, list[bytes]]:
         ("JPEG", "jpg", {"exif": exif}),
         ("BMP", "bmp", {}),
         ("PPM", "pgm", {}),
-        ("WEBP", "webp", {}),
+        ("WEBP", "webp", {"lossless": True}),
         ("JPEG2000", "jp2", {}),
     ]
     found = {suffix: [pillow(grey, kind, **options)] for kind, suffix, options in others}
@@ -161,35 +172,54 @@ def zarr_reader(folder: Path) -> Reader:
 
 
 def annotations() -> dict[str, list[bytes]]:
-    """Return annotation files of two sections, by the name that each kind of file has."""
+    """Return annotation files of two sections in every format, by a name that each kind of file has."""
     outlines = [[[5, 2], [12, 3], [11, 8], [4, 7]], [[20, 12], [26, 12], [25, 17], [19, 16]]]
     flat = [[float(c) for point in outline for c in point] for outline in outlines]
+    rle = {"size": [24, 32], "counts": [100, 5, 19, 5, 639]}
     coco = {
         "images": [{"id": 1, "file_name": "wafer.png", "width": 32, "height": 24}],
         "annotations": [
-            {"id": k, "image_id": 1, "category_id": 1, "segmentation": [flat[k]], "iscrowd": 0} for k in (0, 1)
+            {"id": k, "image_id": 1, "category_id": 1, "segmentation": one, "iscrowd": 0}
+            for k, one in enumerate(([flat[0]], [flat[1]], rle))
         ],
         "categories": [{"id": 1, "name": "section"}],
     }
+    kinds = ("polygon", "rotation")
     shapes = [
-        {"label": "section", "points": one, "group_id": None, "shape_type": "polygon", "flags": {}} for one in outlines
+        {"label": "section", "points": one, "group_id": 1, "shape_type": kind}
+        for one, kind in zip(outlines, kinds, strict=True)
     ]
-    labelme = {
-        "version": "5",
-        "flags": {},
-        "shapes": shapes,
-        "imagePath": "wafer.png",
-        "imageHeight": 24,
-        "imageWidth": 32,
-    }
-    magc = "[sections]\nnumber = 2\n\n" + "".join(
-        f"[sections.{k}]\npolygon = {','.join(map(str, flat[k]))}\ncenter = 8,5\narea = 30\nangle = 90\n\n"
-        for k in (0, 1)
-    )
+    labelme = {"version": "5", "shapes": shapes, "imagePath": "wafer.png", "imageHeight": 24, "imageWidth": 32}
+    shape = {"name": "polygon", "all_points_x": [5, 12, 11, 4], "all_points_y": [2, 3, 8, 7]}
+    region = {"shape_attributes": shape, "region_attributes": {"label": "section"}}
+    via = {"wafer.png1": {"filename": "wafer.png", "size": 1, "regions": [region]}}
+    features = [
+        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[*one, one[0]]]}, "properties": {}}
+        for one in outlines
+    ]
+    yolo = "".join("0 " + " ".join(f"{x / 32:.6f} {y / 24:.6f}" for x, y in one) + "\n" for one in outlines)
+    rois = [roifile.ImagejRoi.frompoints(np.array(one, np.float32)) for one in outlines]
+    with tempfile.TemporaryDirectory() as folder:
+        roifile.roiwrite(Path(folder) / "a.zip", rois)
+        archive = (Path(folder) / "a.zip").read_bytes()
+
+    def magc(name: str, order: str) -> bytes:
+        sections = "".join(
+            f"[{name.format(k)}]\npolygon = {','.join(map(str, flat[k]))}\ncenter = 8,5\narea = 30\nangle = 90\n\n"
+            for k in (0, 1)
+        )
+        return f"[sections]\nnumber = 2\n\n{sections}[end_sections]\n\n[{order}]\n{order} = 1,0\n".encode()
+
     return {
         "coco.json": [json.dumps(coco).encode()],
         "labelme.json": [json.dumps(labelme).encode()],
-        "wafer.magc": [magc.encode() + b"[serial_order]\nserial_order = 1,0\n"],
+        "wafer.magc": [magc("sections.{:04d}", "serialorder"), magc("section.{:04d}", "serial_order")],
+        "a.mass.json": [json.dumps(SMALL).encode()],
+        "via.json": [json.dumps(via).encode()],
+        "qupath.geojson": [json.dumps({"type": "FeatureCollection", "features": features}).encode()],
+        "yolo.txt": [yolo.encode()],
+        "rois.zip": [archive],
+        "one.roi": [rois[0].tobytes()],
     }
 
 
@@ -198,25 +228,17 @@ def readers(folder: Path) -> list[Reader]:
     found = [Reader(f"image {suffix}", f"a.{suffix}", every_page, seeds) for suffix, seeds in images().items()]
     found.append(zarr_reader(folder))
     label_files = labels()
-    found.append(
-        Reader("label", "label.tif", lambda path: (read_label(path), read_label(path, dark=False)), label_files)
-    )
+    found.append(Reader("label", "label.tif", any_label, label_files))
     found.append(Reader("prediction", "p.tif", lambda path: read_prediction(path, "bright"), label_files))
     found.append(Reader("wafer image", "w.png", read_wafer_image, images()["png"]))
-    files = annotations()
-    sections = {"coco.json": read_coco, "labelme.json": read_labelme, "wafer.magc": read_magc}
     Image.fromarray(GREY).save(folder / "wafer.png")
-    for name, read in sections.items():
-        found.append(Reader(name, name, read, files[name]))
+    direct: dict[str, Callable[[Path], object]]
+    direct = {"coco.json": read_coco, "wafer.magc": read_magc, "a.mass.json": read_mass_json}
+    for name, seeds in annotations().items():
         found.append(
-            Reader(
-                f"annotated wafer, {name}",
-                name,
-                lambda path: read_annotated_wafer(folder / "wafer.png", path),
-                files[name],
-            )
+            Reader(f"wafer {name}", name, lambda path: read_annotated_wafer(folder / "wafer.png", path), seeds)
         )
-    found.append(Reader("mass.json", "a.mass.json", read_mass_json, [json.dumps(SMALL).encode()]))
+        found += [Reader(name, name, direct[name], seeds)] if name in direct else []
     found.append(Reader("JSON", "a.json", read_json, [b'{"a": [1, 2.5, null, "x"], "b": {"c": true}}', b"[" * 5000]))
     statement = {"name": "cortex", "pixel_size_nm": 8, "kind": "real", "membrane": "bright"}
     found.append(

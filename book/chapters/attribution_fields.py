@@ -508,25 +508,12 @@ def within_radii(one: NDArray[Any], target: NDArray[np.int64]) -> NDArray[np.flo
     return np.asarray(np.pad(sums, (0, max(one.shape) * 2 - len(sums)), mode="edge") / max(sums[-1], 1e-300))
 
 
-@dataclass(frozen=True)
-class FieldPage:
-    """A micrograph with pixels to pick, as HTML without scripts, and as a list in plain text."""
+def field_page(fields: ConditionFields, *, number: int = 0, name: str = "field", n_most: int = 12) -> dict[str, str]:
+    """Return the page of one test image as HTML and text: up to `n_most` of its pixels, with area and radii of each.
 
-    markup: str
-    text: str
-
-    def _repr_html_(self) -> str:
-        return self.markup
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def field_page(fields: ConditionFields, *, number: int = 0, name: str = "field", n_most: int = 12) -> FieldPage:
-    """Return the page of one test image: up to `n_most` of its pixels, with area and radii of each.
-
-    Each pixel is a radio button on the micrograph, and a style rule shows the picture of the one that is checked, so it
-    works without a kernel and by keyboard. `name` keeps two pages of one notebook apart.
+    Show it with `display(page, raw=True)`. Each pixel is a radio button on the micrograph, and a style rule shows the
+    picture of the one that is checked, so it works without a kernel and by keyboard. `name` keeps two pages of one
+    notebook apart.
     """
     one = fields.images[number]
     queues = [list(np.flatnonzero(one.sample.classes == kind)) for kind in range(len(PIXEL_CLASSES))]
@@ -561,7 +548,7 @@ def field_page(fields: ConditionFields, *, number: int = 0, name: str = "field",
         f'{{width:100%}}{rules}</style><div id="{name}" role="group" aria-label="Pixels and their attribution fields">'
         f'<div class="picture">{_png(cv2.imencode(".png", one.image)[1].tobytes(), alt)}{buttons}</div>{panels}</div>'
     )
-    return FieldPage(markup, "\n".join(lines))
+    return {"text/html": markup, "text/plain": "\n".join(lines)}
 
 
 def _png(content: bytes, alt: str) -> str:

@@ -1,23 +1,16 @@
 """The chapter "From one mean to sixteen frequencies": what attention reads, the best frequencies, costs.
 
-**What attention reads.** Maps [image, channel, height, width] behind the last normalisation of a block, before the
-residual sum, and descriptions [image, channel]: one number a channel, its mean (SE) or one component (FANet).
-
 **The single-frequency experiment.** FcaNet trained one network for each frequency (h, w), 0 <= h, w < 7, and kept the
-sixteen best: FANet's Table 1, in order of merit. Repeated on other data, with S seeds each, the experiment gives
-accuracies a [frequency, seed]. Three questions:
+sixteen best: FANet's Table 1, in order of merit. Repeated on other data, with S seeds each, it gives accuracies
+a [frequency, seed]; only sixteen of the 49 have a rank, so no correlation over all 49 is taken.
 
-    do frequencies differ at all?     reliability = 1 - MS_residual / MS_frequency of a two-way table; seeds are blocks
-    does Table 1 hold the best?       advantage   = mean of a over the listed frequencies - mean over the others
-    does its order carry over?        Spearman's rank correlation of Table 1's order with a, over the listed ones only
-
-    reliability    the fraction of the variance of the seed means that is not seed noise, 0 where all of it may be
-                   (Cronbach's alpha, which is the mean over all split halves; below 0 is chance and set to 0)
+    reliability    1 - MS_residual / MS_frequency of a two-way table with seeds as blocks: the fraction of the variance
+                   of the seed means that is not seed noise (Cronbach's alpha; below 0 is chance and set to 0)
     noise ceiling  sqrt(reliability): the largest correlation that noisy means can be expected to have with any order
-
-Only sixteen of the 49 have a rank, so no correlation over all 49 is taken. A p value is the fraction of random
-rearrangements that reach at least the measured value, the measured one included; one-sided, since the paper states the
-direction. Where the ceiling is below the correlation that would be significant, the experiment is too noisy to decide.
+    advantage      mean of a over the listed frequencies - mean over the others
+    order          Spearman's rank correlation of Table 1's order with a, over the listed ones only
+    p              the fraction of random rearrangements that reach at least the measured value, the measured one
+                   included; one-sided, since the paper states the direction
 
 **What attention costs**, for this chapter and for benchmarks/channel_attention.py. The contenders take turns, round
 after round, so that other programs disturb all of them alike; a time is the median over the rounds. What a device that
@@ -27,7 +20,6 @@ is not here would run, or what the plan leaves out, has no times: "not run".
                  attention   pool, layers, sigmoid, scale: SE, ECA, FcaNet, FANet
                  training    whole steps of two networks with each attention, or none, in every block
     place        "stage 1" to "stage 4" of a ResNet-50, whose maps are attended; or the network that is trained
-    setting      device, dtype, layout, mode (eager or compiled), direction (forward, forward + backward, step)
     ratio        time over that of the baseline, the contender measured in turns with it: the mean, or SE
 
 Deviation: FANet trains the Mask R-CNN of mmdetection; torchvision's has the same parts and needs nothing more here.
@@ -63,7 +55,7 @@ from chapters.dct_derivation import stage_sizes
 from chapters.section_quality import LABELS, Accuracies, Accuracy, Frequency
 from emseg.checks import Count, Items, require_count, validated
 from emseg.errors import UsageError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN
+from emseg.figures import PAGE_WIDTH_IN
 from emseg.frequency import ATTENTIONS, RESNET18, RESNET50, ResNet, build_attention, dct_pool
 from emseg.frequency.dct import PARTS, TOP16, dct2, dct_basis
 from emseg.intervals import difference_over_seeds
@@ -73,7 +65,6 @@ from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
 from emseg.wording import MINUS
 
 N_REARRANGEMENTS = 9999
-SEED_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COMPARISONS = {
     "se_minus_none": ("se", "none"),
     "eca_minus_se": ("eca", "se"),
@@ -143,19 +134,6 @@ def mean_spectrum(maps: Float[Tensor, "image channel height width"]) -> Float[Te
     power = dct2(maps.to(torch.float64), normalization="ortho").square().mean(dim=(0, 1))
     power[0, 0] = 0.0
     return power / power.sum().clamp(min=torch.finfo(torch.float64).tiny)
-
-
-def maps_of_one_mean(size: int) -> dict[str, Float[Tensor, "size size"]]:
-    """Return four drawings of maps, all with the mean one half, that differ in where they are bright."""
-    place = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-    down, across = place[:, None].expand(size, size), place[None, :].expand(size, size)
-    band = 0.5 * torch.exp(-(((down - across) / 0.12) ** 2))
-    return {
-        "even": torch.full((size, size), 0.5, dtype=torch.float64),
-        "brighter to the left": 1.0 - across,
-        "a fold across": band - band.mean() + 0.5,
-        "stripes": 0.5 + 0.5 * torch.cos(6 * torch.pi * down),
-    }
 
 
 def effective_dimension(description: Float64[np.ndarray, "image channel"]) -> float:
@@ -380,25 +358,6 @@ def plot_heat_map(frequencies: Sequence[Frequency], accuracy: Accuracy) -> Figur
         axis.spines[:].set_visible(False)
         figure.colorbar(shown, ax=axis, label="points", shrink=0.75)
     axes[0].set_ylabel("h (down)")
-    return figure
-
-
-def plot_order(frequencies: Sequence[Frequency], accuracy: Accuracy) -> Figure:
-    """Draw accuracy against the rank in Table 1, each seed and the mean; frequencies without a rank at the right."""
-    ranks = table1_ranks(frequencies)
-    order = np.cumsum(ranks == 0) - 1.0
-    places = np.where(ranks > 0, ranks, 18 + 4 * order / max(1.0, order.max()))
-    figure, axis = plt.subplots(figsize=(PAGE_WIDTH_IN, 3.2))
-    axis.axvspan(17, 23, color=COLOURS["grey"], alpha=0.10, lw=0)
-    for number, values in enumerate(100 * accuracy.T):
-        marker = SEED_MARKERS[number % len(SEED_MARKERS)]
-        axis.plot(places, values, marker, ms=3.5, color=COLOURS["sky"], alpha=0.8)
-    axis.plot(places, 100 * accuracy.mean(axis=1), "_", ms=13, mew=2, color=COLOURS["blue"], label="mean over seeds")
-    groups = [100 * accuracy[which].mean() for which in (ranks > 0, ranks == 0)]
-    axis.hlines(groups, [0.5, 17.3], [16.5, 22.7], color=COLOURS["vermilion"], lw=1.2, label="mean of the group")
-    axis.set_xticks([1, 4, 8, 12, 16, 20], labels=["1", "4", "8", "12", "16", "not listed"])
-    axis.set(xlabel="rank in Table 1", ylabel="held-out accuracy (%)")
-    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

@@ -24,7 +24,7 @@ else for dark ridges: membrane is where the largest eigenvalue of the Hessian of
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,13 @@ from chapters import urisc_competition as board
 from chapters.urisc_baselines import most_wrong
 from emseg.checks import require_one_of
 from emseg.errors import InputError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar, show_image
+from emseg.figures import PAGE_WIDTH_IN, add_scale_bar, show_image
 from emseg.files import digest_of_file, find_root, read_json
 from emseg.membrane import scoring
-from emseg.membrane.dataset.labels import TRACK_2_FACTOR, downsampled_pair, grey_of_membrane
+from emseg.membrane.dataset.labels import TRACK_2_FACTOR, downsampled_pair
 from emseg.membrane.scoring.pixels import COLOURS as ERROR_COLOURS
 from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR
-from emseg.reported import DisplayTable, load_reported, select_reported, text_table
+from emseg.reported import load_reported, select_reported
 from emseg.runs.session import Run
 
 SHIFTS_PX = (1, 2, 3)
@@ -91,9 +91,6 @@ class Labels:
     def line_width_px(self) -> float:
         """The mean width of a membrane, in pixels."""
         return statistics.fmean(map(line_width, self.masks))
-
-
-Shifts = Mapping[str, tuple[Labels, Sequence["Shifted"]]]
 
 
 @dataclass(frozen=True)
@@ -231,11 +228,6 @@ def label_sets(data: str, *, folder: str = "", n_images: int, size_um: float, se
             names = " ".join(drawn.fingerprint(shape, seed=one, **options) for one in seeds)
             found.append(Labels(f"{key}_{grain}", f"{title} tissue, {nm:g} nm/px", "synthetic", nm, masks, names))
     return tuple(found)
-
-
-def finest_urisc(sets: tuple[Labels, ...]) -> Labels:
-    """Return the labels to downsample: those most like U-RISC's at full size."""
-    return next((one for one in sets if one.key in ("urisc", "urisc_fine")), sets[0])
 
 
 def line_width(mask: Mask) -> float:
@@ -403,76 +395,6 @@ def worst_places(example: Example, side_px: int, n: int, *, false: bool) -> list
     return [(example.image[window], example.codes[window] & np.uint8(NEAR - 1)) for window in windows]
 
 
-def report_classes(run: Run) -> None:
-    """Note what fraction of wrong pixels 0.97 means for each class, by the paper's own membrane fraction."""
-    fraction, stated = paper_fraction("ISBI 2012"), board.text_f1(dataset="ISBI 2012", entrant="U-Net")
-    of_membrane, of_background = pixel_error(stated, fraction), pixel_error(stated, 1 - fraction)
-    label = "Share of wrong pixels if 0.97 is the {}'s F1"
-    run.metric("error_if_membrane", of_membrane, n=1, label=label.format("membrane"))
-    run.metric("error_if_background", of_background, n=1, label=label.format("background"))
-    label = "The membrane's F1 if 0.97 is the background's"
-    run.metric("membrane_f1_if_background", f1_at_pixel_error(of_background, fraction), n=1, label=label)
-
-
-def report_imbalance(run: Run, rates: Mapping[str, ErrorRates]) -> None:
-    """Note what F1 unchanged error rates give at U-RISC's fraction, and their part of the paper's drop."""
-    stated, low = (board.text_f1(dataset=name, entrant="U-Net") for name in ("ISBI 2012", "U-RISC"))
-    for key, (name, one) in zip(("paper", "ours"), rates.items(), strict=False):
-        before, after = (one.f1(paper_fraction(data_set)) for data_set in ("ISBI 2012", "U-RISC"))
-        run.metric(f"f1_before_imbalance_{key}", before, n=1, label=f"F1 at ISBI's membrane fraction, {name}")
-        run.metric(f"f1_after_imbalance_{key}", after, n=1, label=f"F1 of the same error rates at U-RISC's, {name}")
-        if key == "paper":
-            label = "Share of the paper's drop, 0.97 to 0.57, that imbalance alone makes"
-            run.metric("imbalance_share", (before - after) / (stated - low), n=1, label=label)
-
-
-def report_shifts(run: Run, shifted: Shifts) -> None:
-    """Note fractions, line widths and the F1 of shifted labels; and the loss by three pixels over the leader's."""
-    scores_of = {row.about("entrant"): row.value or math.nan for row in board.published_scores("Track 1")}
-    for key, (labels, scores) in shifted.items():
-        n = len(labels.masks)
-        run.metric(f"{key}_fraction", labels.fraction, n=n, label=f"Membrane fraction, {labels.name}")
-        run.metric(f"{key}_line_width", labels.line_width_px, unit="px", n=n, label=f"Line width, {labels.name}")
-        for one in scores:
-            for name in ("f1", "background_f1", "tolerant_f1"):
-                values = getattr(one, name)
-                spread = statistics.stdev(values) if len(values) > 1 else None
-                label = f"{name.replace('_', ' ')} of the truth moved by {one.shift_px} px, {labels.name}"
-                metric = f"{key}_shift{one.shift_px}_{name}"
-                run.metric(metric, statistics.fmean(values), n=n, spread=spread, label=label)
-        if key in ("urisc", "urisc_fine"):
-            loss = (1 - scores[-1].mean_f1) / (1 - scores_of["SCP173"])
-            label = f"Loss of the truth moved by {scores[-1].shift_px} px over what the leader lacks of 1"
-            run.metric("shift_loss_share", loss, n=n, label=label)
-
-
-def report_downsampling(run: Run, found: Sequence[Downsampled], shifts_px: Sequence[int]) -> None:
-    """Note what a perfect predictor of the full size loses on Track 2's labels, and what these labels lose."""
-    (best_share, best), truth = best_coverage(found), "F1 on Track 2 labels of the full-size truth"
-    table: list[tuple[str, float | Callable[[Downsampled], float], str, str]] = [
-        ("track2_half_f1", lambda one: one.half_covered_f1, f"{truth}, half-covered pixels", "1"),
-        ("track2_best_f1", best, f"{truth}, best share of area", "1"),
-        ("track2_best_share", best_share, "The share of area with the best F1", "1"),
-        ("track2_nearest_f1", lambda one: one.nearest_f1, "The same, by the nearest pixel", "1"),
-        ("track2_ceiling_loss", 1 - best, "Loss of a perfect full-size predictor on Track 2 labels, at best", "1"),
-        ("track1_width", lambda one: line_width(one.truth), "Line width at full size", "px"),
-        ("track2_width", lambda one: line_width(one.label), "Line width on Track 2", "px"),
-        ("track2_broken", lambda one: one.broken, "Broken membranes in a Track 2 label", "1"),
-        ("cells_before", lambda one: one.cells_before, "Cells in a label at full size", "1"),
-        ("cells_after", lambda one: one.cells_after, "Cells in the same label on Track 2", "1"),
-    ]
-    middle = round(found[0].factor / 2)
-    if middle in shifts_px:
-        k, moved = list(shifts_px).index(middle), f"F1 of the truth {middle} source pixels off along both axes"
-        table.append(("track2_moved_f1", lambda one: one.moved_f1[k], f"{moved}, on Track 2", "1"))
-        table.append(("track1_moved_f1", lambda one: one.moved_f1_full[k], f"{moved}, at full size", "1"))
-    for name, value, label, unit in table:
-        mean = statistics.fmean(map(value, found)) if callable(value) else value
-        run.metric(name, mean, unit=unit, n=len(found), label=label)
-    first, second = (board.published_scores(track)[2].value or math.nan for track in ("Track 1", "Track 2"))
-    run.metric("leaders_drop", first - second, n=2, label="The paper's leaders: F1, Track 1 minus 2")
-
-
 def report_examples(run: Run, examples: Sequence[Example]) -> None:
     """Note the scores of the images whose errors are shown."""
     names = {"membrane_f1": "Membrane F1", "background_f1": "Background F1"}
@@ -482,55 +404,6 @@ def report_examples(run: Run, examples: Sequence[Example]) -> None:
             text = f"{label} of the image of errors, {one.title}; {one.predictor}"
             name = f"example_{one.key}_{score.removesuffix('_membranes')}"
             run.metric(name, one.scores.row()[score], n=1, label=text)
-
-
-def imbalance_table(rates: Mapping[str, ErrorRates]) -> DisplayTable:
-    """Return error rates with the F1 that they give at either fraction; our row says "not run" where it must."""
-    fractions = [paper_fraction(name) for name in ("ISBI 2012", "U-RISC")]
-    rows = [
-        [name, f"{one.recall:.1%}", f"{one.false_alarms:.1%}", *(f"{one.f1(fraction):.3f}" for fraction in fractions)]
-        for name, one in rates.items()
-    ]
-    rows += [["ours", *4 * ["not run"]]] if len(rows) == 1 else []
-    caption = (
-        "The same error rates at two membrane fractions: what imbalance alone makes of F1. Of ours the best network on "
-        "this run's kind of data is taken."
-    )
-    header = ["Rates of", "Membrane found", "Background called membrane", *(f"F1 at {one:.1%}" for one in fractions)]
-    return board.make_table(caption, header, rows, "imbalance")
-
-
-def shifts_table(shifted: Shifts, tolerance_nm: float) -> DisplayTable:
-    """Return the labels with their fraction, line width and the F1 of each shift."""
-    rows = {}
-    for key, (labels, scores) in shifted.items():
-        last = (statistics.fmean(values) for values in (scores[-1].background_f1, scores[-1].tolerant_f1))
-        f1 = (f"{value:.3f}" for value in (*(one.mean_f1 for one in scores), *last))
-        named = (labels.name, f"{labels.fraction:.1%}", f"{labels.line_width_px:.1f}")
-        rows[f"shift-{key.replace('_', '-')}"] = (*named, *f1)
-    shifts = [f"{one.shift_px} px" for one in next(iter(shifted.values()))[1]]
-    caption = (
-        "F1 of a truth against itself, moved down and moved right (mean of both). The last two columns are for the "
-        f"largest shift: the background's F1, and the membrane's within {tolerance_nm:g} nm."
-    )
-    header = ["Labels", "Membrane", "Line width, px", *shifts, f"background, {shifts[-1]}", f"tolerant, {shifts[-1]}"]
-    return text_table(caption, header, rows)
-
-
-def downsampling_table(found: Sequence[Downsampled]) -> DisplayTable:
-    """Return what perfect predictors of the full size reach on Track 2 labels, a row a predictor, range over images."""
-    predictors = {
-        "membrane where half of the pixel is": [one.half_covered_f1 for one in found],
-        f"membrane where the best share is (about {best_coverage(found)[0]:g})": [max(one.covered_f1) for one in found],
-        "the nearest source pixel": [one.nearest_f1 for one in found],
-        "the authors' resizing, repeated to the pixel": [1.0 for _ in found],
-    }
-    rows = [
-        [name, *(f"{one:.3f}" for one in (statistics.fmean(values), min(values), max(values))), str(len(values))]
-        for name, values in predictors.items()
-    ]
-    caption = "F1 on Track 2 labels of predictors that know every pixel of the full-size label."
-    return board.make_table(caption, ("Predictor", "F1, mean", "Lowest", "Highest", "Images"), rows, "downsampling")
 
 
 def plot_errors(examples: Sequence[Example], *, side_nm: float = 700, n: int = 2) -> Figure:
@@ -557,31 +430,4 @@ def plot_errors(examples: Sequence[Example], *, side_nm: float = 700, n: int = 2
                 show_image(row[left], image, nm, grey_range=(0.0, 255.0))
                 row[left + 1].imshow(picture.astype(np.uint8))
                 add_scale_bar(row[left + 1], image.shape[1], nm)
-    return figure
-
-
-def plot_track2(found: Sequence[Downsampled], shifts_px: Sequence[int], pixel_size_nm: float, side_px: int) -> Figure:
-    """Draw one place before and after downsampling, and what perfect full-size predictors reach on the labels."""
-    figure = plt.figure(figsize=(PAGE_WIDTH_IN, 5.0))
-    upper, lower = np.ravel(np.array(figure.subfigures(2, 1, height_ratios=(1.0, 1.15)))).tolist()
-    one, reduced_px = found[0], round(side_px / found[0].factor)
-    panels = (
-        ("label", one.truth[:side_px, :side_px], pixel_size_nm),
-        ("as on Track 2", one.label[:reduced_px, :reduced_px], pixel_size_nm * one.factor),
-        ("all pixels with membrane", one.kept[:reduced_px, :reduced_px], pixel_size_nm * one.factor),
-    )
-    for ax, (title, mask, nm) in zip(upper.subplots(1, 3), panels, strict=True):
-        show_image(ax, grey_of_membrane(mask), nm, title=title, grey_range=(0.0, 255.0))
-        ax.set_axis_on()
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set(visible=True, color=COLOURS["grey"])
-    left, right = lower.subplots(1, 2, sharey=True)
-    left.plot(COVERAGES, np.mean([one.covered_f1 for one in found], axis=0), color=COLOURS["blue"])
-    left.set(xlabel="membrane where this fraction of the pixel is", ylabel="F1 on the Track 2 label", ylim=(0.0, 1.02))
-    curves = ("moved_f1", "o-", "vermilion", "on Track 2"), ("moved_f1_full", "s--", "black", "at full size")
-    for name, style, colour, label in curves:
-        f1 = np.mean([getattr(one, name) for one in found], axis=0)
-        right.plot(shifts_px, f1, style, ms=4, color=COLOURS[colour], label=label)
-    right.legend(loc="lower left")
-    right.set_xlabel("truth moved by, source pixels along both axes")
     return figure

@@ -1,4 +1,4 @@
-"""The chapter "The cosine transform behind FANet": maps to measure on, what pooling first costs, and the figures.
+"""The chapter "The cosine transform behind FANet": maps to measure on, and what pooling first costs.
 
 **Maps.** A random field is made in the cosine domain, where its coefficients are independent, so that what pooling
 costs has an exact expectation; its rectified form (a ReLU behind a threshold) is sparse and not Gaussian; and the maps
@@ -26,31 +26,23 @@ cortical cells", J. Opt. Soc. Am. A 4 (1987) 2379-2394.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from jaxtyping import Float
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from emseg.checks import require_count, require_number
 from emseg.errors import InputError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN
 from emseg.frequency.aliasing import leakage_spectrum
 from emseg.frequency.attention import FCANET_SIZES
-from emseg.frequency.dct import PARTS, TOP16, Indexing, dct_basis, dct_coefficients, idct2, resolve_frequencies
+from emseg.frequency.dct import TOP16, Indexing, dct_coefficients, idct2, resolve_frequencies
 from emseg.runs.session import Run
 
 STAGE_STRIDES = (4, 8, 16, 32)  # of the four stages of a ResNet, which set the sizes of its maps
-STAGE_LOOKS = (("blue", "o"), ("orange", "s"), ("green", "^"), ("vermilion", "D"))
 BATCH = 64  # maps transformed at a time
-FINE = 400  # points of a curve
 
 
 class Stage(NamedTuple):
@@ -236,130 +228,3 @@ def report_by_stage(run: Run, name: str, values: Float[Tensor, "stage frequency"
 def cosine(frequency: int, position: Float[Tensor, " point"], size: int) -> Float[Tensor, " point"]:
     """Return cos(pi k (2u + 1) / 2N) at any real position u."""
     return torch.cos(torch.pi * frequency * (2 * position + 1) / (2 * size))
-
-
-def plot_cosines(size: int) -> Figure:
-    """Draw every cosine of an axis of `size` pixels: the curve, and the samples that the transform uses."""
-    rows = -(-size // 4)
-    figure, axes = plt.subplots(
-        rows, 4, figsize=(PAGE_WIDTH_IN, 0.5 + 1.15 * rows), sharex=True, sharey=True, squeeze=False
-    )
-    fine = torch.linspace(-0.5, size - 0.5, FINE)
-    for frequency, axis in enumerate(axes.flat):
-        axis.set_visible(frequency < size)
-        if frequency < size:
-            axis.axhline(0, color=COLOURS["grey"], lw=0.6)
-            axis.plot(fine, cosine(frequency, fine, size), color=COLOURS["sky"], lw=1.2)
-            axis.plot(torch.arange(size), dct_basis(size, [frequency])[0], "o", color=COLOURS["blue"], ms=4)
-            axis.set(title=f"h = {frequency}", yticks=[-1, 0, 1])
-            axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    figure.supxlabel("pixel u", fontsize=9)
-    figure.supylabel("weight of the pixel", fontsize=9)
-    return figure
-
-
-def plot_rebuild(sequence: Float[Tensor, " position"]) -> Figure:
-    """Draw a sequence and the sums of its first 1, 2, half and all cosines, each with its weight."""
-    size = sequence.numel()
-    n_terms = sorted({1, min(2, size), max(1, size // 2), size})
-    figure, axes = plt.subplots(1, len(n_terms), figsize=(PAGE_WIDTH_IN, 2.3), sharex=True, sharey=True, squeeze=False)
-    amplitudes = dct_basis(size) @ sequence.to(torch.float64) * 2 / size
-    amplitudes[0] /= 2
-    fine = torch.linspace(-0.5, size - 0.5, FINE, dtype=torch.float64)
-    terms = torch.stack([amplitude * cosine(k, fine, size) for k, amplitude in enumerate(amplitudes)])
-    for axis, count in zip(axes.flat, n_terms, strict=True):
-        axis.bar(np.arange(size), sequence.numpy(), color=COLOURS["sky"], alpha=0.45, width=0.85, label="sequence")
-        axis.plot(fine, terms[:count].sum(dim=0), color=COLOURS["vermilion"], label="sum of cosines")
-        axis.set(title=f"{count} cosine{'s' if count > 1 else ''}", xlabel="pixel u")
-        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes[0, 0].set_ylabel("value")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
-
-
-def plot_gallery(size: int = 56) -> Figure:
-    """Draw the 7 x 7 lowest two-dimensional cosines; Table 1's sixteen are framed and numbered in its order."""
-    basis, gap = dct_basis(size, range(PARTS)), size // 7
-    corner = gap + np.arange(PARTS) * (size + gap)
-    sheet = np.full((PARTS * (size + gap) + gap,) * 2, 0.7)
-    for h, top in enumerate(corner):
-        for w, left in enumerate(corner):
-            sheet[top : top + size, left : left + size] = torch.outer(basis[h], basis[w])
-    figure, axis = plt.subplots(figsize=(5.6, 5.6))
-    axis.imshow(sheet, cmap="gray", vmin=-1, vmax=1)
-    label = {"facecolor": COLOURS["orange"], "edgecolor": "none", "pad": 1.5}
-    for rank, (h, w) in enumerate(TOP16, start=1):
-        top, left = corner[h], corner[w]
-        frame = Rectangle((left - 2, top - 2), size + 3, size + 3, fill=False, edgecolor=COLOURS["orange"], lw=2.4)
-        axis.add_patch(frame)
-        axis.text(left + 3, top + 3, str(rank), fontsize=8, va="top", color="black", bbox=label)
-    axis.set_xticks(corner + size / 2, labels=[str(w) for w in range(PARTS)])
-    axis.set_yticks(corner + size / 2, labels=[str(h) for h in range(PARTS)])
-    axis.set(xlabel="w: half periods across", ylabel="h: half periods down")
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
-    return figure
-
-
-def plot_leakage(pairs: Sequence[tuple[int, int]], frequency: int) -> Figure:
-    """Draw the leakage spectrum of one pooled coefficient for each (size, pooled size), the envelope |D| behind."""
-    figure, axes = plt.subplots(1, len(pairs), figsize=(PAGE_WIDTH_IN, 2.9), sharey=True, squeeze=False)
-    for axis, (size, pooled_size) in zip(axes.flat, pairs, strict=True):
-        index = np.linspace(1e-6, size, 500)
-        envelope = np.sin(np.pi * index / (2 * pooled_size)) * pooled_size / size / np.sin(np.pi * index / (2 * size))
-        axis.fill_between(index, -np.abs(envelope), np.abs(envelope), color=COLOURS["grey"], alpha=0.18, lw=0)
-        gains = leakage_spectrum(size, pooled_size, [frequency])[0]
-        leak = torch.nonzero(gains.abs() > 1e-9).flatten()
-        leak = leak[leak != frequency]
-        axis.axhline(0, color=COLOURS["grey"], lw=0.6)
-        axis.vlines(leak, 0, gains[leak], color=COLOURS["vermilion"], lw=1.4)
-        axis.plot(leak, gains[leak], "o", color=COLOURS["vermilion"], ms=4, label="leakage")
-        axis.vlines([frequency], 0, [float(gains[frequency])], color=COLOURS["blue"], lw=1.8)
-        axis.plot([frequency], [float(gains[frequency])], "s", color=COLOURS["blue"], ms=5, label="frequency asked for")
-        axis.set(title=f"{size} pixels pooled to {pooled_size}", xlabel="frequency k′ of the full map")
-    axes[0, 0].set_ylabel(f"gain in pooled component {frequency}")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
-
-
-def plot_loss_by_entry(losses: Mapping[str, Float[Tensor, "stage frequency"]], stages: Sequence[Stage]) -> Figure:
-    """Draw, for each comparison, the loss of every entry of Table 1 at every stage, in percent."""
-    figure, axes = plt.subplots(len(losses), 1, figsize=(PAGE_WIDTH_IN, 0.4 + 1.95 * len(losses)), squeeze=False)
-    for axis, (title, loss) in zip(axes.flat, losses.items(), strict=True):
-        percent = 100 * loss.numpy()
-        shown = axis.imshow(percent, cmap="YlOrBr", vmin=0, vmax=50, aspect="auto")
-        for (row, column), value in np.ndenumerate(percent):
-            text = "<0.1" if value < 0.05 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
-            axis.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if value > 30 else "black")
-        axis.set_title(title)
-        axis.set_yticks(range(len(stages)), labels=[stage.name for stage in stages])
-        axis.set_xticks(range(len(TOP16)), labels=[f"{h},{w}" for h, w in TOP16])
-        axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
-    axes[-1, 0].set_xlabel("entry (h, w) of Table 1, in its order")
-    figure.colorbar(shown, ax=axes, label="variance lost (%)", shrink=0.8)
-    return figure
-
-
-def plot_loss_by_smoothness(
-    alphas: Sequence[float],
-    losses: Mapping[str, Float[Tensor, "alpha stage frequency"]],
-    stages: Sequence[Stage],
-    measured: Mapping[str, Float[Tensor, "stage frequency"]],
-) -> Figure:
-    """Draw the mean loss over Table 1 against smoothness, a panel a comparison; at the right, a network's maps."""
-    figure, axes = plt.subplots(1, len(losses), figsize=(PAGE_WIDTH_IN, 3.3), sharey=True, squeeze=False)
-    network = max(alphas) + 0.45
-    for axis, (title, loss) in zip(axes.flat, losses.items(), strict=True):
-        percent = 100 * loss.mean(dim=-1)
-        for number, (stage, (colour, marker)) in enumerate(zip(stages, STAGE_LOOKS, strict=True)):
-            look = {"color": COLOURS[colour], "marker": marker, "ms": 4}
-            axis.plot(alphas, percent[:, number], label=stage.name, **look)
-            axis.plot([network], [100 * float(measured[title][number].mean())], ls="none", **look)
-        axis.axvspan(network - 0.2, network + 0.2, color=COLOURS["grey"], alpha=0.12, lw=0)
-        axis.set_xticks([*alphas, network], labels=[*(f"{alpha:g}" for alpha in alphas), "network"])
-        axis.set(title=title, xlabel="smoothness α of the maps")
-    axes[0, 0].set_ylabel("variance lost, mean of 16 (%)")
-    axes[0, 0].set_ylim(bottom=0)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure

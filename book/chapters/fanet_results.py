@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from chapters.fanet_training import DEPTHS, DETECTORS, paper_scores
 from emseg.checks import require_one_of
@@ -46,7 +45,7 @@ HELD_FIXED += ["precision", "data_seed"]
 SCORES = [*METRICS, *(f"fresh_{metric}" for metric in METRICS)]
 _GROUPS = dict(zip(product(DETECTORS, DEPTHS), ("blue", "sky", "vermilion", "orange"), strict=True))
 _MASK_SCORING = ({"detector": "ms_rcnn"}, {"detector": "mask_rcnn"})
-_PAPER_COLOUR = "#909090"
+PAPER_COLOUR = "#909090"
 
 
 def trained_networks(records: pd.DataFrame) -> pd.DataFrame:
@@ -162,19 +161,6 @@ def best_attentions(trained: pd.DataFrame, metric: str = "ap") -> dict[tuple[str
     return best
 
 
-def experiments_table(trained: pd.DataFrame) -> DisplayTable:
-    """Return the experiments that have runs, a row each: what they hold fixed, how much of Table 2 they cover."""
-    rows = []
-    for runs in experiments(trained):
-        kinds = " and ".join(sorted({use["kind"] for record in runs["record"] for use in record["data"]}))
-        rows.append((experiment_title(runs), kinds, str(n_networks(runs)), str(runs["seed"].nunique()), str(len(runs))))
-    return text_table(
-        "What has been run: experiments with the kind of their data, and the networks, seeds and runs of each.",
-        ("Experiment", "Data", "Networks", "Seeds", "Runs"),
-        {f"experiment-{number}": row for number, row in enumerate(rows)},
-    )
-
-
 def table2(trained: pd.DataFrame) -> DisplayTable:
     """Return Table 2: a row a network, ours over seeds beside the paper's single run.
 
@@ -281,33 +267,6 @@ def report_difference(run: Run, name: str, difference: SeedDifference | None, la
         run.metric(name, difference.value, unit="%", n=difference.n, interval=difference.interval, label=label)
 
 
-def plot_table2(trained: pd.DataFrame, metric: str = "ap") -> Figure:
-    """Draw Table 2 as bars, two a network: the paper's score and the mean of ours with a whisker of one sd."""
-    require_one_of("metric", metric, METRIC_LABELS)
-    scores = network_scores(trained, metric)
-    networks = list(product(DETECTORS, DEPTHS, ATTENTIONS))
-    figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 0.34 * len(networks) + 1.1))
-    for place, network in enumerate(networks):
-        paper, key = paper_scores(*network), (*network, *OPEN_CHOICES.values())
-        if paper:
-            ax.barh(place - 0.2, paper[metric].value or 0.0, height=0.37, color=_PAPER_COLOUR)
-        if key not in scores.index:
-            ax.text(0.5, place + 0.2, NOT_RUN, va="center", fontsize=6.5, color=COLOURS["grey"], style="italic")
-            continue
-        mean, spread, _ = scores.loc[key]
-        ax.barh(place + 0.2, mean, height=0.37, color=COLOURS["blue"])
-        if np.isfinite(spread):
-            ax.hlines(place + 0.2, mean - spread, mean + spread, color="black", lw=1.0)
-    ax.set_yticks(range(len(networks)), [f"{DETECTORS[d]} {depth} {ATTENTIONS[a]}" for d, depth, a in networks])
-    ax.set_ylim(len(networks) - 0.5, -0.5)
-    ax.set_xlabel(f"mask {METRIC_LABELS[metric]} (%)")
-    ax.grid(axis="x", color="#DDDDDD", lw=0.6)
-    ax.set_axisbelow(True)
-    handles = [Patch(color=_PAPER_COLOUR, label="the paper"), Patch(color=COLOURS["blue"], label="ours")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    return figure
-
-
 def plot_differences(trained: pd.DataFrame, metric: str = "ap") -> Figure:
     """Draw one row for each pair of attentions: dots by detector and depth, mean and interval of all, the paper's.
 
@@ -323,7 +282,7 @@ def plot_differences(trained: pd.DataFrame, metric: str = "ap") -> Figure:
             ax.plot(values, [height] * len(values), "o", ms=4, mew=0, color=COLOURS[colour], alpha=0.8)
             paper = _paper_difference(group, first, second, metric)
             if paper is not None:
-                ax.plot([paper], [height], "|", ms=8, mew=1.6, color=_PAPER_COLOUR)
+                ax.plot([paper], [height], "|", ms=8, mew=1.6, color=PAPER_COLOUR)
         whole = mean_difference(paired)
         if whole is None:
             ax.text(0, row + 0.34, NOT_RUN, fontsize=7, style="italic", color=COLOURS["grey"])
@@ -340,7 +299,7 @@ def plot_differences(trained: pd.DataFrame, metric: str = "ap") -> Figure:
         for (name, depth), colour in _GROUPS.items()
     ]
     handles.append(Line2D([], [], marker="D", color="black", label="mean, 95 % interval"))
-    tick = Line2D([], [], marker="|", ls="", mew=1.6, ms=8, color=_PAPER_COLOUR, label="the paper, one run each")
+    tick = Line2D([], [], marker="|", ls="", mew=1.6, ms=8, color=PAPER_COLOUR, label="the paper, one run each")
     handles.append(tick)
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure

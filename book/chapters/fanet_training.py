@@ -52,7 +52,6 @@ SOURCES = ("synthetic", "magc_wafer", "folder")
 FRESH_SEED = 1_000_003  # added to the seed of the data
 FRESH_SPLIT = "wafer"
 MAGC_TILING = Tiling(256, 0.25, 0.2, keep_empty=False)  # a quarter of a tile is as long as a section
-NOTHING_THERE, MISSED = "nothing there", "missed"
 CLASS_METRICS = ("ap", "ap50", "ap75")
 DETECTORS = {"mask_rcnn": "Mask R-CNN", "ms_rcnn": "Mask Scoring R-CNN"}
 DEPTHS = (34, 50)
@@ -358,30 +357,6 @@ def scores_table(scores: Mapping[str, DetectionScores], paper: Mapping[str, Repo
     )
 
 
-def plot_confusion(matrix: ConfusionMatrix) -> Figure:
-    """Draw the counts, coloured by their fraction of the row: of each class, how much is found as what."""
-    counts = matrix.counts.astype(np.float64)
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    shares[-1, -1] = np.nan
-    size, last = 0.62 * len(counts) + 1.6, len(counts) - 1
-    figure, ax = plt.subplots(figsize=(min(size + 1.6, PAGE_WIDTH_IN), size))
-    shown = ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for row, column in np.ndindex(counts.shape):
-        if (row, column) != (last, last):
-            colour = "white" if shares[row, column] > 55 else "black"
-            ax.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", color=colour)
-    for line in (ax.axhline, ax.axvline):
-        line(last - 0.5, color=COLOURS["grey"], lw=0.8)
-    found_as = [*matrix.class_names, MISSED]
-    ax.set_xticks(range(len(counts)), found_as, rotation=30, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(counts)), [*matrix.class_names, NOTHING_THERE])
-    ax.set(xlabel=f"found as (score {matrix.score:g} or more)", ylabel=f"is (mask IoU {matrix.iou:g} or more)")
-    ax.spines[:].set_visible(False)
-    figure.colorbar(shown, ax=ax, label="share of the row (%)", shrink=0.8)
-    return figure
-
-
 def plot_predictions(
     truth: masks.TruthSource,
     detections: masks.DetectionsSource,
@@ -394,7 +369,7 @@ def plot_predictions(
 
     `images` gives tiles (row, column) by image id. Crowds, which do not count, are dotted.
     """
-    known, found = _selected(truth, detections, images, score)
+    known, found = _selected(truth, detections, score)
     figure, grid = plt.subplots(len(images), 2, figsize=(PAGE_WIDTH_IN, 3.4 * len(images) + 0.3), squeeze=False)
     for ax, title in zip(grid[0], ("truth", f"found, score {score:g} or more"), strict=True):
         ax.set_title(title)
@@ -433,7 +408,7 @@ def plot_failures(
     A white frame surrounds each error. Errors in images that are not among `images` are omitted; where none is left,
     which is a detector's best result, the figure says so.
     """
-    known, found = _selected(truth, detections, images, score)
+    known, found = _selected(truth, detections, score)
     nm = pixel_size_um and 1000 * pixel_size_um
     rows = {kind: [one for one in errors if one.kind == kind and one.image_id in images] for kind in FAILURE_KINDS}
     rows = {kind: chosen[:n_each] for kind, chosen in rows.items() if chosen}
@@ -481,15 +456,10 @@ def draw_outline(ax: Axes, mask: Bool[np.ndarray, "row column"], colour: str, *,
 
 
 def _selected(
-    truth: masks.TruthSource, detections: masks.DetectionsSource, images: Images, score: float
+    truth: masks.TruthSource, detections: masks.DetectionsSource, score: float
 ) -> tuple[masks.Truth, list[masks.Detection]]:
-    """The truth and the detections at or above a score; raises `UsageError` for images that are not of the truth."""
+    """Return the truth and the detections at or above a score."""
     known = masks.read_truth(truth)
-    if not images:
-        raise UsageError("a figure of tiles needs at least one image; got none.")
-    unknown = [id for id in images if id not in known.image_ids]
-    if unknown:
-        raise UsageError(f"the images must be of the truth; image {unknown[0]} is not. Key them by their image id.")
     return known, [one for one in masks.read_detections(detections, known) if one.score >= score]
 
 

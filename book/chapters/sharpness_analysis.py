@@ -1,4 +1,4 @@
-"""Experiments, metrics and figures of the chapter on sharpness: indices under blur, noise, contrast and downsampling.
+"""Experiments, metrics and the table of the chapter on sharpness: indices under blur, noise, contrast and downsampling.
 
     response     indices after a Gaussian blur of the specimen's image and shot noise of a given dose, in that order
     resampling   indices after downsampling by each kernel, over those before, and a crop of as few pixels as a control
@@ -15,29 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float64
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from emseg.checks import require_one_of
 from emseg.errors import UsageError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN
 from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
-from emseg.sharpness import (
-    INDEX_LABELS as ALL_LABELS,
-)
-from emseg.sharpness import (
-    KERNEL_LABELS,
-    RESAMPLING_KERNELS,
-    downsample,
-    reduced_shape,
-    sharpness,
-)
+from emseg.sharpness import INDEX_LABELS as ALL_LABELS
+from emseg.sharpness import KERNEL_LABELS, RESAMPLING_KERNELS, downsample, reduced_shape, sharpness
 
 CROP = "crop"
 """The control next to the resampling kernels: the centre of the image, as many pixels, nothing resampled."""
@@ -46,10 +35,6 @@ INDEX_NAMES = tuple(INDEX_LABELS)
 PAPER_INDICES = ("brenner_gap2", "smd2", "variance", "vollath")
 METHOD_LABELS = {**KERNEL_LABELS, CROP: "crop, not resampled"}
 Images = Sequence[NDArray[Any]]
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DOSE_COLOURS = ("black", "blue", "green", "vermilion", "purple", "orange")
-INDEX_COLOURS = ("sky", "blue", "green", "black", "vermilion", "purple")
-_METHOD_COLOURS = ("blue", "sky", "black", "orange", "vermilion", "purple", "grey")
 
 
 @dataclass(frozen=True)
@@ -320,33 +305,6 @@ def resampling_table(resampling: Resampling) -> DisplayTable:
         ("Kernel", *INDEX_LABELS.values()),
         rows,
     )
-
-
-def plot_ratios(resampling: Resampling) -> Figure:
-    """Draw the ratios, after over before, of every index: left of the raw sums, right per pixel; a marker a method."""
-    figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.9), sharey=True)
-    places, offsets = np.arange(len(INDEX_NAMES)), np.linspace(-0.33, 0.33, len(resampling.methods))
-    for ax, ratios, title in zip(axes, (resampling.raw, resampling.per_pixel), ("raw sum", "per pixel"), strict=True):
-        for m, method in enumerate(resampling.methods):
-            means = ratios[:, m].mean(axis=-1)
-            spread = ratios[:, m].std(axis=-1, ddof=1) if ratios.shape[-1] > 1 else np.zeros_like(means)
-            shown = means > 0
-            low = np.minimum(spread, 0.95 * np.abs(means))
-            look = {"fmt": MARKERS[m], "ms": 4.5, "lw": 0.9, "color": COLOURS[_METHOD_COLOURS[m]]}
-            errors, heights = (low[shown], spread[shown]), (places + offsets[m])[shown]
-            ax.errorbar(means[shown], heights, xerr=errors, label=METHOD_LABELS[method], **look)
-        relative_axis(ax, "x")
-        ax.set_xlabel(f"{title}: after over before")
-        ax.axvline(1, color=COLOURS["grey"], linewidth=0.9)
-        for place in places[1:]:
-            ax.axhline(place - 0.5, color="#dddddd", linewidth=0.6)
-    count, colour = resampling.count.mean(), COLOURS["vermilion"]
-    axes[0].axvline(count, color=colour, linewidth=0.9, linestyle="--")
-    axes[0].text(count, -0.62, "pixel count ", ha="right", va="bottom", fontsize=8, color=colour)
-    axes[0].set_yticks(places, list(INDEX_LABELS.values()))
-    axes[0].set_ylim(len(places) - 0.5, -0.5)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure
 
 
 def relative_axis(ax: Axes, which: str) -> None:

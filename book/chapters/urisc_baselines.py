@@ -41,15 +41,14 @@ from tqdm import tqdm
 
 from emseg.checks import require_count
 from emseg.errors import UsageError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
+from emseg.figures import COLOURS, PAGE_WIDTH_IN
 from emseg.files import digest_of, find_root, write_atomically
 from emseg.images import read_gray
 from emseg.intervals import percentile_interval
 from emseg.membrane import scoring
 from emseg.membrane.dataset import MembraneImage, MembraneSet
 from emseg.membrane.networks import REFINING_CHANNELS, NetworkDesign, RefinedNetwork, attention_options
-from emseg.membrane.scoring.pixels import COLOURS as ERROR_COLOURS
-from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, TRUE_POSITIVE
+from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, PALETTE, TRUE_POSITIVE
 from emseg.membrane.training import PLANS, Augmentation, Start, TrainedNetwork, TrainingPlan, train_network
 from emseg.membrane.training import membrane_prediction as prediction
 from emseg.membrane.training.membrane_trainer import training_settings
@@ -582,26 +581,6 @@ def examples(scored: ScoredNetwork, part: str = "test", *, tolerance_px: float =
     return tuple(made)
 
 
-def plot_predictions(shown: Sequence[Example], pixel_size_nm: float | None) -> Figure:
-    """Draw the best and the worst example: image, truth, probability (black is membrane) and errors."""
-    if not shown:
-        raise UsageError("a figure of predictions needs at least one example; got none.")
-    chosen = [shown[-1], shown[0]] if len(shown) > 1 else [shown[0]]
-    size = (PAGE_WIDTH_IN, (0.25 * PAGE_WIDTH_IN + 0.05) * len(chosen) + 0.5)
-    figure, grid = plt.subplots(len(chosen), 4, figsize=size, squeeze=False)
-    for ax, title in zip(grid[0], ("image", "truth", "probability", "errors"), strict=True):
-        ax.set_title(title)
-    for row, one, rank in zip(grid, chosen, ("best", "worst")[-len(chosen) :], strict=True):
-        show_image(row[0], one.image, pixel_size_nm, grey_range=(0, 255))
-        show_image(row[1], ~one.membrane, grey_range=(0, 1))
-        show_image(row[2], 255 - one.levels, grey_range=(0, 255))
-        _show_codes(row[3], one.codes)
-        _frame(row)
-        row[0].set_ylabel(f"{rank}: {one.name}")
-    _legend(figure)
-    return figure
-
-
 def worst_places(shown: Sequence[Example], *, n: int = 8, side: int = 96) -> tuple[Place, ...]:
     """Return the `n` non-overlapping windows with the largest fraction of wrong pixels that are not near."""
     found = []
@@ -630,45 +609,18 @@ def most_wrong(wrong: Bool[np.ndarray, "row column"], side: int, n: int) -> Iter
         shares[max(0, top - after + 1) : top + side + before, max(0, left - after + 1) : left + side + before] = -1
 
 
-def plot_worst(places: Sequence[Place], pixel_size_nm: float | None = None, *, n_columns: int = 4) -> Figure:
-    """Draw windows as pairs, the image above its errors; without windows, state that there are none."""
-    if not places:
-        figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 0.8))
-        ax.set_axis_off()
-        ax.text(0.5, 0.5, "No pixel is wrong beyond the tolerance.", ha="center", va="center")
-        return figure
-    n_rows = -(-len(places) // n_columns)
-    size = (PAGE_WIDTH_IN, n_rows * (0.5 * PAGE_WIDTH_IN + 0.3) + 0.4)
-    figure, grid = plt.subplots(2 * n_rows, n_columns, figsize=size, squeeze=False)
-    for ax in grid.flat:
-        ax.set_axis_off()
-    for number, place in enumerate(places):
-        row, column = divmod(number, n_columns)
-        upper, lower = grid[2 * row : 2 * row + 2, column]
-        window = place.rows, place.columns
-        show_image(upper, place.example.image[window], pixel_size_nm if column == 0 else None, grey_range=(0, 255))
-        upper.set_title(f"{place.example.name}: {100 * place.share:.0f} %", fontsize=8)
-        _show_codes(lower, place.example.codes[window])
-        _frame((upper, lower))
-    _legend(figure)
-    return figure
-
-
-def _show_codes(ax: Axes, codes: NDArray[np.uint8]) -> None:
-    palette = np.array([ERROR_COLOURS.get(code, (255, 255, 255)) for code in range(8)], dtype=np.uint8)
-    ax.imshow(palette[codes])
-
-
-def _frame(axes: Sequence[Axes]) -> None:
+def frame(axes: Sequence[Axes]) -> None:
+    """Draw a thin frame about images."""
     for ax in axes:
         ax.set_axis_on()
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set(visible=True, linewidth=0.6)
 
 
-def _legend(figure: Figure) -> None:
-    colours = {code: np.array(ERROR_COLOURS[code]) / 255 for code in _ERROR_LABELS}
-    handles = [Patch(fc=colours[code], ec="black", lw=0.4, label=label) for code, label in _ERROR_LABELS.items()]
+def error_legend(figure: Figure) -> None:
+    """Name the colours of an error map below a figure."""
+    look: dict[str, Any] = {"ec": "black", "lw": 0.4}
+    handles = [Patch(fc=PALETTE[code] / 255, label=label, **look) for code, label in _ERROR_LABELS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7)
 
 

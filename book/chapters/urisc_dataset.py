@@ -4,8 +4,6 @@
     imbalance = (1 - p) / p, background pixels for each pixel of membrane
     F1 of calling everything membrane = 2 p / (1 + p)
 
-Images are read in bands, so a set may be larger than memory. `line_width_px` explains how the width is measured.
-
 Each round of annotation is scored against the last, which U-RISC takes as the truth. Rounds come from a model of an
 annotator applied to a synthetic truth, from one kind of its errors alone, or from U-RISC's own folder
 `Human_Annotation_Process/1st`, `2nd`, `final`. The errors are
@@ -20,29 +18,25 @@ contains a subset of the errors of a worse one. The model is ours: its parameter
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import cv2
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from pydantic import Field
 from skimage.morphology import skeletonize
 
 from emseg.checks import Fraction, require_one_of, validated
 from emseg.errors import InputError, UsageError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar, show_image
+from emseg.figures import COLOURS, show_image
 from emseg.membrane.dataset import MembraneImage, MembraneSet, Window, grey_of_membrane, pair_files, read_label
 from emseg.membrane.dataset.known_sets import missing_urisc
-from emseg.membrane.scoring import ImageScores, ScoreSettings, class_scores, map_errors, score_image, summarize
-from emseg.membrane.scoring.pixels import COLOURS as CODE_COLOURS
-from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, TRUE_POSITIVE
+from emseg.membrane.scoring import ImageScores, ScoreSettings, class_scores, score_image, summarize
 from emseg.reported import DisplayTable, load_reported, select_reported, text_table
 from emseg.runs.session import Run
 from emseg.wording import format_number
@@ -54,18 +48,21 @@ _PAPER_SETS = ("U-RISC", "ISBI 2012")
 ORGANELLE_NM = (90.0, 260.0)
 """Smallest and largest half axis of a spurious outline; those that do not fit inside their cell are drawn smaller."""
 LONGEST_STRETCH_NM = 600.0
+DISPLACEMENT_SCALE_NM = 250.0  # distance over which the displacement changes
 ERROR_KINDS = {"missed": "missed membranes", "spurious": "spurious outlines", "displacement_nm": "displaced lines"}
 MOST = {"missed": 1.0, "spurious": 1.0, "displacement_nm": 60.0}
 ROUNDS_FOLDER = "Human_Annotation_Process"
 SHOWN_SCORES = {"membrane_f1": "F1", "membrane_precision": "precision", "membrane_recall": "recall"}
 SHOWN_SCORES |= {"membrane_tolerant_f1": "tolerant F1", "v_rand": "V-Rand", "v_info": "V-Info"}
 _OBJECTS = {"broken_membranes": "Broken membranes", "spurious_membranes": "Spurious membranes"}
-_LOOKS = (("black", "o"), ("grey", "s"), ("vermilion", "^"), ("orange", "D"), ("blue", "v"))
 
 
 @dataclass(frozen=True, eq=False)
 class SetStatistics:
-    """A set in numbers; `fractions` and `widths_px` have an entry for each labelled image of its three parts."""
+    """A set in numbers, means over the labelled images of its three parts; `fractions` has an entry for each of them.
+
+    `fraction_sd` is with n - 1, NaN for one image; `width_px` is over images that have lines, NaN without any.
+    """
 
     name: str
     kind: str
@@ -73,49 +70,37 @@ class SetStatistics:
     n_images: tuple[int, ...]
     sizes: tuple[tuple[int, int], ...]
     fractions: NDArray[np.float64]
-    widths_px: NDArray[np.float64]
-
-    @property
-    def fraction(self) -> float:
-        """Mean membrane fraction over labelled images."""
-        return float(self.fractions.mean())
-
-    @property
-    def fraction_sd(self) -> float:
-        """Its standard deviation over images (n - 1); NaN for one image."""
-        return float(self.fractions.std(ddof=1)) if len(self.fractions) > 1 else math.nan
-
-    @property
-    def imbalance(self) -> float:
-        """Background pixels for each pixel of membrane, at the mean fraction; infinite without membrane."""
-        return (1 - self.fraction) / self.fraction if self.fraction else math.inf
-
-    @property
-    def f1_of_all_membrane(self) -> float:
-        """Mean F1 of a prediction that calls every pixel membrane."""
-        return float((2 * self.fractions / (1 + self.fractions)).mean())
-
-    @property
-    def f1_of_all_background(self) -> float:
-        """Mean F1 of the background class for a prediction that calls every pixel background."""
-        return float((2 * (1 - self.fractions) / (2 - self.fractions)).mean())
-
-    @property
-    def width_px(self) -> float:
-        """Mean width of the lines in px, over images that have any."""
-        known = self.widths_px[np.isfinite(self.widths_px)]
-        return float(known.mean()) if len(known) else math.nan
+    fraction: float
+    fraction_sd: float
+    imbalance: float
+    f1_of_all_membrane: float
+    f1_of_all_background: float
+    width_px: float
 
 
 def set_statistics(opened: MembraneSet) -> SetStatistics:
-    """Return the statistics of a set; raise `InputError` if none of its images is labelled."""
+    """Return the statistics of a set; raise `InputError` if none of its images is labelled.
+
+    Images are read in bands, so one may be larger than memory.
+    """
     images = [image for part in opened.parts.values() for image in part]
     measured = np.array([measure_membrane(image) for image in images if image.labelled])
     if not len(measured):
         raise InputError(f"{opened.name} has no labelled image, so nothing can be counted. Add labels.")
-    counts = tuple(len(part) for part in opened.parts.values())
-    sizes = tuple(sorted({(image.height, image.width) for image in images}))
-    return SetStatistics(opened.name, opened.kind, opened.pixel_size_nm, counts, sizes, measured[:, 0], measured[:, 1])
+    p, widths = measured.T
+    mean, known = float(p.mean()), widths[np.isfinite(widths)]
+    return SetStatistics(
+        *(opened.name, opened.kind, opened.pixel_size_nm),
+        n_images=tuple(len(part) for part in opened.parts.values()),
+        sizes=tuple(sorted({(image.height, image.width) for image in images})),
+        fractions=p,
+        fraction=mean,
+        fraction_sd=float(p.std(ddof=1)) if len(p) > 1 else math.nan,
+        imbalance=(1 - mean) / mean if mean else math.inf,
+        f1_of_all_membrane=float((2 * p / (1 + p)).mean()),
+        f1_of_all_background=float((2 * (1 - p) / (2 - p)).mean()),
+        width_px=float(known.mean()) if len(known) else math.nan,
+    )
 
 
 def measure_membrane(image: MembraneImage) -> tuple[float, float]:
@@ -171,13 +156,9 @@ def statistics_table(sets: Sequence[SetStatistics]) -> DisplayTable:
 
 def _column(one: SetStatistics) -> list[str]:
     nm = math.nan if one.pixel_size_nm is None else one.pixel_size_nm
-    images, size = ", ".join(map(str, one.n_images)), _sizes(one.sizes)
-    width = (_number(one.width_px), _number(one.width_px * nm))
-    fraction, balance = (
-        _percent(one.fraction, one.fraction_sd),
-        (_number(one.imbalance), _number(one.f1_of_all_membrane)),
-    )
-    return [one.kind, images, size, _number(nm), _number(one.sizes[0][0] * nm / 1000), fraction, *width, *balance]
+    side, *rest = map(_number, (one.sizes[0][0] * nm / 1000, one.width_px, one.width_px * nm, one.imbalance))
+    fraction, trivial = _percent(one.fraction, one.fraction_sd), _number(one.f1_of_all_membrane)
+    return [one.kind, ", ".join(map(str, one.n_images)), _sizes(one.sizes), _number(nm), side, fraction, *rest, trivial]
 
 
 def _paper_column(name: str) -> list[str]:
@@ -245,7 +226,6 @@ class AnnotationErrors:
     missed: Fraction = 0.0  # of the stretches of membrane
     spurious: Fraction = 0.0  # false outlines for each true stretch
     displacement_nm: Annotated[float, Field(ge=0, le=500)] = 0.0  # root mean square displacement of lines
-    displacement_scale_nm: Annotated[float, Field(gt=0, le=10_000)] = 250.0  # distance over which it changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,9 +283,7 @@ class ScoredRound:
         return float(np.mean([one.membrane.f1 for one in self.scores]))
 
 
-def trace(
-    membrane: NDArray[np.bool_], pixel_size_nm: float, *, seed: int, displacement_scale_nm: float = 250.0
-) -> Tracing:
+def trace(membrane: NDArray[np.bool_], pixel_size_nm: float, *, seed: int) -> Tracing:
     """Divide a truth into stretches and draw all random numbers; raises InputError if it has no membrane."""
     if not membrane.any():
         raise InputError("a truth must hold membrane for an annotation of it to have errors; it holds none.")
@@ -315,7 +293,7 @@ def trace(
     chances = np.concatenate([[1.0], (generator.permutation(n) + 0.5) / n])
     outlines = _places_for_outlines(membrane, n, width_px, pixel_size_nm, generator)
     outline_chances = (generator.permutation(len(outlines)) + 0.5) / n
-    step = max(displacement_scale_nm / pixel_size_nm / 2, 1.0)  # a smooth random field of root mean square length 1
+    step = max(DISPLACEMENT_SCALE_NM / pixel_size_nm / 2, 1.0)  # a smooth random field of root mean square length 1
     height, width = membrane.shape
     coarse = generator.standard_normal((int(height / step) + 4, int(width / step) + 4, 2)).astype(np.float32)
     field = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
@@ -394,11 +372,6 @@ def errors_of_one_kind(tracings: Sequence[Tracing], kind: str, f1: float) -> Ann
     return AnnotationErrors(**{kind: strength})
 
 
-def has_rounds(folder: Path) -> bool:
-    """Return whether a folder of U-RISC holds its rounds of annotation."""
-    return (folder / ROUNDS_FOLDER).is_dir()
-
-
 def file_rounds(folder: Path, settings: ScoreSettings, n_images: int = 0) -> list[ScoredRound]:
     """Return U-RISC's first and second rounds, scored against the final one; `n_images` other than 0 takes the first.
 
@@ -407,7 +380,6 @@ def file_rounds(folder: Path, settings: ScoreSettings, n_images: int = 0) -> lis
     place = folder / ROUNDS_FOLDER
     if not place.is_dir():
         raise missing_urisc(place)
-
     rounds = []
     for name in ("1st", "2nd"):
         pairs = pair_files(place / name, place / "final")[: n_images or None]
@@ -456,55 +428,3 @@ def report_round(run: Run, prefix: str, one: ScoredRound) -> None:
         if score.n:
             more: dict[str, Any] = {"unit": unit, "spread": None if math.isnan(score.sd) else score.sd}
             run.metric(f"{prefix}_{name}", score.mean, n=score.n, label=f"{label}, {one.name}", **more)
-
-
-def plot_rounds(
-    image: NDArray[Any],
-    truth: NDArray[np.bool_],
-    annotations: Mapping[str, NDArray[np.bool_]],
-    pixel_size_nm: float,
-    tolerance_px: float,
-) -> Figure:
-    """Draw a quarter of an image and, next to it, the error map of each annotation: the quarter of the most errors."""
-    height, width = (side // 2 for side in truth.shape)
-    corners = [(top, left) for top in (0, truth.shape[0] - height) for left in (0, truth.shape[1] - width)]
-    windows = [(slice(top, top + height), slice(left, left + width)) for top, left in corners]
-    wrong = truth != next(iter(annotations.values()))
-    window = max(windows, key=lambda one: int(np.count_nonzero(wrong[one])))
-    panels = {"the image": np.repeat(image[..., None], 3, axis=2)}
-    panels |= {name: error_picture(truth, one, tolerance_px) for name, one in annotations.items()}
-    figure, axes = plt.subplots(1, len(panels), figsize=(PAGE_WIDTH_IN, 0.5 + PAGE_WIDTH_IN / len(panels)))
-    for ax, (name, picture) in zip(axes, panels.items(), strict=True):
-        ax.imshow(picture[window])
-        ax.set(title=name, xticks=[], yticks=[])
-        ax.spines[:].set(visible=True, color=COLOURS["grey"])
-        add_scale_bar(ax, width, pixel_size_nm)
-    named = {TRUE_POSITIVE: "membrane", FALSE_NEGATIVE: "missed", FALSE_POSITIVE: "false"}
-    named |= {FALSE_NEGATIVE + NEAR: "missed, near", FALSE_POSITIVE + NEAR: "false, near"}
-    colours = {code: "#" + bytes(CODE_COLOURS[code]).hex() for code in named}
-    handles = [Patch(color=colours[code], label=name) for code, name in named.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return figure
-
-
-def error_picture(truth: NDArray[np.bool_], annotation: NDArray[np.bool_], tolerance_px: float) -> NDArray[np.uint8]:
-    """Return an error map as colours [height, width, 3]: false red, missed blue, pale within the tolerance."""
-    table = np.array([CODE_COLOURS.get(code, (0, 0, 0)) for code in range(8)], np.uint8)
-    return np.asarray(table[map_errors(truth, annotation, tolerance_px).codes])
-
-
-def plot_scores(rounds: Sequence[ScoredRound]) -> Figure:
-    """Draw the scores of rounds, a row for each score, so that others distinguish rounds of one F1."""
-    figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 2.9))
-    rows = np.arange(len(SHOWN_SCORES))[::-1]
-    for place, one in enumerate(rounds):
-        values = np.array([[scores.row()[name] for scores in one.scores] for name in SHOWN_SCORES])
-        colour, marker = _LOOKS[place % len(_LOOKS)]
-        sd = values.std(axis=1, ddof=1) if values.shape[1] > 1 else None
-        look: dict[str, Any] = {"fmt": marker, "color": COLOURS[colour], "ms": 5, "lw": 1.0, "label": one.name}
-        ax.errorbar(values.mean(axis=1), rows + 0.3 - 0.6 * (place + 0.5) / len(rounds), xerr=sd, **look)
-    ax.set_yticks(rows, list(SHOWN_SCORES.values()))
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    ax.set(xlabel="score against the final round (1 is best)", xlim=(max(ax.get_xlim()[0], 0.0), 1.01))
-    ax.grid(axis="x", lw=0.4)
-    return figure

@@ -267,36 +267,6 @@ def _mean_text(scores: Mapping[int, float]) -> str:
     return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
-def plot_pretraining(pretrained: Mapping[int, PretrainedEncoder]) -> Figure:
-    """Draw loss, accuracy and spread of each pretraining by step (running means over a tenth), beside reference levels.
-
-    The steps before the queue is full of keys are omitted: its random directions are easily distinguished from keys.
-    """
-    figure, axes = plt.subplots(1, 3, figsize=(PAGE_WIDTH_IN, 2.6))
-    titles = {"loss": "contrastive loss", "accuracy": "fraction of own keys found", "spread": "spread of embeddings"}
-    for axis, (name, title) in zip(axes, titles.items(), strict=True):
-        axis.set(title=title, xlabel="step")
-        if not pretrained:
-            _state(axis, "not run here")
-            continue
-        for colour, (seed, one) in zip(list(COLOURS.values()) * len(pretrained), pretrained.items(), strict=False):
-            first = min(one.plan.queue // one.plan.batch_size, one.plan.n_steps - 2)
-            curve = pd.Series(one.curves[name][first:]).rolling(max(1, one.plan.n_steps // 10), min_periods=1).mean()
-            axis.plot(one.curves["step"][first:], curve, color=colour, lw=1.2, label=f"seed {seed}")
-        queue = next(iter(pretrained.values())).plan.queue
-        level = {"loss": math.log(1 + queue), "accuracy": 1 / (1 + queue), "spread": 0.0}[name]
-        axis.axhline(level, color=COLOURS["grey"], lw=1, ls="--")
-        text, shift = ("guessing", -9) if name == "accuracy" else ("collapsed", 2)
-        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        look: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": COLOURS["grey"]}
-        axis.annotate(text, (1, level), xytext=(0, shift), **place, **look)
-        low, high = min(axis.get_ylim()[0], level), max(axis.get_ylim()[1], level)
-        axis.set_ylim(low - 0.02 * (high - low), high + 0.12 * (high - low))
-    if pretrained:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
-    return figure
-
-
 def plot_transfer(transfer: Transfer, metric: str = "membrane_f1") -> Figure:
     """Draw the score by the number of labelled images, every seed and the means; beside it the paired differences."""
     label = METRICS[metric][1]

@@ -1,4 +1,4 @@
-"""What the notebook `wafer_dataset` needs besides the library: statistics of tiles, leaks, scenes, tables and figures.
+"""What the notebook `wafer_dataset` needs besides the library: statistics of tiles, leaks, scenes and tables.
 
 **Statistics.** A crowd (a section of which a tile shows too little to recognize its class) counts nowhere. A section is
 *touching* if its outline is within 2 % of a usual section's side (the square root of the median area) of another
@@ -27,23 +27,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import shapely
 from jaxtyping import Bool, Float64, Int64, UInt8
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
-from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from chapters.fanet_results import NETWORK, NOT_RUN, difference_text, leak_gain, report_difference
 from emseg.checks import require_count, require_number, require_one_of
 from emseg.errors import InputError, UsageError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar
+from emseg.figures import add_scale_bar
 from emseg.files import read_json
 from emseg.reported import DisplayTable, load_reported, select_reported, text_table
 from emseg.runs.session import Run
@@ -52,9 +47,8 @@ from emseg.synthetic.wafer import SyntheticWafer, synthesize_wafer
 from emseg.wafer import SECTION_CLASSES, Benchmark, Tiling, pixel_leak, plan_tiles
 from emseg.wafer.formats import CocoSet
 from emseg.wafer.scores import METRIC_LABELS
-from emseg.wafer.section_figures import class_colours, draw_outlines
+from emseg.wafer.section_figures import class_colours
 from emseg.wafer.splits import SPLITS, TRAIN, VALIDATION, PixelLeak, split_crops
-from emseg.wafer.tiles import TilePlace
 
 SMALL_SIDE_PX, LARGE_SIDE_PX = 32, 96
 TOUCHING_SHARE = 0.02  # of a usual section's side; the generator's stuck sections are nearer, the others farther
@@ -66,7 +60,6 @@ SITUATIONS = {
     "dust": "(d) dust",
     "stuck": "(e) stuck together",
 }
-SPLIT_COLOURS = {"crops": "vermilion", "region": "sky", "wafer": "green"}
 ROI_SHARE = 0.4  # of a section's side
 _ON_BORDER_PX = 0.01  # annotations are rounded to hundredths of a pixel
 _SIDE = 3.2  # of a window, in section lengths
@@ -83,7 +76,10 @@ Image = UInt8[np.ndarray, "row column"]
 
 @dataclass(frozen=True, eq=False)
 class TileStatistics:
-    """The sections of a set of tiles, without crowds; `per_tile` is for each tile, other arrays for each section."""
+    """The sections of a set of tiles, without crowds; `per_tile` is for each tile, other arrays for each section.
+
+    A section that two tiles show counts twice.
+    """
 
     class_names: tuple[str, ...]
     labels: tuple[str, ...]
@@ -93,25 +89,10 @@ class TileStatistics:
     per_tile: Int64[np.ndarray, " tile"]
 
     @property
-    def n_tiles(self) -> int:
-        """Number of tiles."""
-        return len(self.per_tile)
-
-    @property
-    def n_sections(self) -> int:
-        """Number of sections that count; one that two tiles show counts twice."""
-        return len(self.labels)
-
-    @property
-    def sides_px(self) -> Float64[np.ndarray, " section"]:
-        """The side of a square of each section's area."""
-        return np.asarray(np.sqrt(self.areas_px))
-
-    @property
     def size_shares(self) -> dict[str, float]:
-        """The fractions of small, medium and large sections."""
-        small = float((self.sides_px < SMALL_SIDE_PX).mean())
-        large = float((self.sides_px > LARGE_SIDE_PX).mean())
+        """The fractions of small, medium and large sections, by the side of a square of a section's area."""
+        sides = np.sqrt(self.areas_px)
+        small, large = float((sides < SMALL_SIDE_PX).mean()), float((sides > LARGE_SIDE_PX).mean())
         return {"small": small, "medium": 1.0 - small - large, "large": large}
 
 
@@ -188,8 +169,8 @@ def statistics_table(sets: Mapping[str, TileStatistics]) -> DisplayTable:
         for name in ("training_images", "validation_images")
     ]
     unknown = ("not stated", "not stated")
-    rows = [("Tiles", *(f"{one.n_tiles:,}" for one in sets.values()), *paper)]
-    rows.append(("Sections", *(f"{one.n_sections:,}" for one in sets.values()), *unknown))
+    rows = [("Tiles", *(f"{len(one.per_tile):,}" for one in sets.values()), *paper)]
+    rows.append(("Sections", *(f"{len(one.labels):,}" for one in sets.values()), *unknown))
     for name in dict.fromkeys(name for one in sets.values() for name in one.class_names):
         counts = [Counter(one.labels)[name] if name in one.class_names else None for one in sets.values()]
         rows.append((f"of class {name}", *("none such" if n is None else f"{n:,}" for n in counts), *unknown))
@@ -205,9 +186,10 @@ def statistics_table(sets: Mapping[str, TileStatistics]) -> DisplayTable:
 def report_statistics(run: Run, train: TileStatistics, validation: TileStatistics) -> None:
     """Note the statistics of a benchmark in a run: counts of both parts, fractions over the two together."""
     for part, name, one in ((TRAIN, TRAINING, train), (VALIDATION, VALIDATION, validation)):
-        run.metric(f"n_tiles_{part}", one.n_tiles, n=one.n_tiles, label=f"Tiles for {name}")
-        run.metric(f"n_sections_{part}", one.n_sections, n=one.n_tiles, label=f"Sections on the tiles for {name}")
-    n, per_tile = train.n_sections + validation.n_sections, np.concatenate([train.per_tile, validation.per_tile])
+        n = len(one.per_tile)
+        run.metric(f"n_tiles_{part}", n, n=n, label=f"Tiles for {name}")
+        run.metric(f"n_sections_{part}", len(one.labels), n=n, label=f"Sections on the tiles for {name}")
+    n, per_tile = len(train.labels) + len(validation.labels), np.concatenate([train.per_tile, validation.per_tile])
     spread = per_tile.std(ddof=1) if len(per_tile) > 1 else None
     run.metric("sections_per_tile", per_tile.mean(), n=len(per_tile), spread=spread, label="Sections on a tile")
     counts = Counter(train.labels + validation.labels)
@@ -216,7 +198,7 @@ def report_statistics(run: Run, train: TileStatistics, validation: TileStatistic
         both = np.concatenate([getattr(train, name), getattr(validation, name)])
         shares[name] = (both.mean(), f"Sections that {label}")
     for size in train.size_shares:
-        total = sum(one.size_shares[size] * one.n_sections for one in (train, validation))
+        total = sum(one.size_shares[size] * len(one.labels) for one in (train, validation))
         shares[size] = (total / n, f"Sections that are {size} by COCO's borders")
     for name, (share, label) in shares.items():
         run.metric(f"share_{name}", share, n=n, label=label)
@@ -454,177 +436,7 @@ def _scene(situation: str, wafer: SyntheticWafer, number: int, places: Sequence[
     return Scene(situation, number, window, score - _MOVED * (moved > _MARGIN * length))
 
 
-def plot_wafer_zoom(image: Image, sections: WaferSections, window: Window) -> Figure:
-    """Draw (a) a whole wafer, (b) a window of it with the outlines of its sections and regions to image.
-
-    Each good section has a region, a rectangle about its centre, rotated with it; where there is one class only, every
-    section has one.
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.8))
-    _show(left, image, Window(0, 0, max(image.shape)), None, bar=False)
-    corner, size = (window.column, window.row), sections.pixel_size_um
-    left.add_patch(Rectangle(corner, window.side, window.side, fill=False, ec=COLOURS["sky"], lw=2.0))
-    wide = f"{sections.width} px" if size is None else f"{sections.width * size / 1000:.1f} mm"
-    left.set_title(f"(a) {wide} wide", loc="left")
-    _show(right, image, window, size)
-    outlines = [(section.polygon, section.label) for section in sections.sections]
-    draw_outlines(right, outlines, sections.class_names, width=1.1)
-    wanted = [section for section in sections.sections if section.label == sections.class_names[0]]
-    regions = [region for section in wanted if (region := _region(section)) is not None]
-    if regions:
-        right.add_collection(PolyCollection(regions, fc="none", ec="red", lw=1.4), autolim=False)
-    right.set_title("(b)", loc="left")
-    handles = _class_handles(sections.class_names)
-    handles += [Line2D([], [], color="red", label="region to image")] if regions else []
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return figure
-
-
-def plot_scenes(wafers: Sequence[SyntheticWafer], scenes: Mapping[str, Scene]) -> Figure:
-    """Draw the situations of the paper's Fig. 2 that were found, with outlines of all sections that are not good."""
-    figure, grid = plt.subplots(2, 3, figsize=(PAGE_WIDTH_IN, 5.0))
-    for ax in grid.flat:
-        ax.set_axis_off()
-    for ax, (situation, title) in zip(grid.flat, SITUATIONS.items(), strict=False):
-        ax.set_title(title, loc="left")
-        if situation not in scenes:
-            ax.text(0.5, 0.5, "not on these wafers", ha="center", va="center", transform=ax.transAxes)
-            continue
-        scene = scenes[situation]
-        truth = wafers[scene.wafer].truth
-        _show(ax, wafers[scene.wafer].image, scene.window, truth.pixel_size_um)
-        outlines = [(one.polygon, one.label) for one in truth.sections if one.label != truth.class_names[0]]
-        draw_outlines(ax, outlines, truth.class_names, width=1.1)
-    good, *others = _class_handles(wafers[0].truth.class_names)
-    good.set(ls="none", label=f"{good.get_label()}: no outline")
-    grid.flat[-1].legend(handles=[*others, good], loc="center")
-    return figure
-
-
-def plot_classes(wafers: Sequence[SyntheticWafer], n_each: int = 2) -> Figure:
-    """Draw sections of each class, a column a class; `n_each` rows for each wafer, under the name of its tissue."""
-    names = wafers[0].truth.class_names
-    n_rows = n_each * len(wafers)
-    figure, grid = plt.subplots(n_rows, len(names), figsize=(PAGE_WIDTH_IN, 1.72 * n_rows + 0.2), squeeze=False)
-    for ax in grid.flat:
-        ax.set_axis_off()
-    for number, wafer in enumerate(wafers):
-        truth, side = wafer.truth, 1.35 * wafer.design.section_length_px
-        rows = grid[number * n_each : (number + 1) * n_each]
-        for axes, (name, places) in zip(rows.T, sections_by_class(truth, n_each).items(), strict=True):
-            for ax, place in zip(axes, places, strict=False):
-                window = window_about(truth.sections[place].center, side, truth.height, truth.width)
-                _show(ax, wafer.image, window, truth.pixel_size_um, bar=ax is rows[-1, 0])
-            if number == 0:
-                axes[0].set_title(name)
-        tissue = {"scn": "SCN", "zebrafish": "zebrafish"}[wafer.design.tissue]
-        for ax in rows[:, 0]:
-            ax.text(-0.06, 0.5, tissue, transform=ax.transAxes, rotation=90, ha="right", va="center")
-    return figure
-
-
-def plot_sizes(sets: Mapping[str, TileStatistics]) -> Figure:
-    """Draw how large the sections on each set of tiles are, stacked by class, with COCO's borders."""
-    n_columns = min(len(sets), 2)
-    n_rows = math.ceil(len(sets) / n_columns)
-    figure, grid = plt.subplots(n_rows, n_columns, figsize=(PAGE_WIDTH_IN, 2.7 * n_rows + 0.3), squeeze=False)
-    sides = np.concatenate([one.sides_px for one in sets.values()])
-    edges = np.geomspace(min(sides.min(), 16.0), max(sides.max(), 128.0), 41)
-    names = tuple(dict.fromkeys(name for one in sets.values() for name in one.class_names))
-    colours = class_colours(names)
-    for ax in grid.flat[len(sets) :]:
-        ax.set_axis_off()
-    for ax, (title, one) in zip(grid.flat, sets.items(), strict=False):
-        groups = [one.sides_px[np.array(one.labels) == name] for name in names]
-        ax.hist(groups, bins=list(edges), stacked=True, color=[colours[name] for name in names])
-        for border in (SMALL_SIDE_PX, LARGE_SIDE_PX):
-            ax.axvline(border, color="black", lw=1.0, ls="--")
-        ax.set_xscale("log", base=2)
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.set_title(title, loc="left")
-        ax.set(xlabel="side of a square of the section's area (px)", xlim=(edges[0], edges[-1]), ymargin=0.15)
-        borders = (edges[0], SMALL_SIDE_PX, LARGE_SIDE_PX, edges[-1])
-        for name, low, high in zip(("small", "medium", "large"), borders, borders[1:], strict=False):
-            middle, above = math.sqrt(low * high), ax.get_xaxis_transform()
-            ax.text(middle, 1.0, name, transform=above, ha="center", va="top", fontsize=8)
-    for ax in grid[:, 0]:
-        ax.set_ylabel("sections")
-    handles = [Patch(color=colours[name], label=name) for name in names]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return figure
-
-
-def typical_place(leak: PixelLeak) -> int:
-    """Return which validation tile's leak is nearest to the mean; of several the first."""
-    return int(np.argmin(np.abs(leak.shares - leak.mean)))
-
-
-def plot_seen(image: Image, tile: TilePlace, train: Sequence[TilePlace], share: float) -> Figure:
-    """Draw a validation tile, and beside it where the training tiles around it lie, with their pixels of it shaded."""
-    if image.shape != (tile.height, tile.width):
-        raise UsageError(f"the image must be the tile's; got {image.shape} for {tile.height} x {tile.width} px.")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.8))
-    for ax in (left, right):
-        ax.imshow(image, vmin=0, vmax=255, extent=_extent(tile, image))
-        ax.set_axis_off()
-    left.set_title("validation tile", loc="left")
-    add_scale_bar(left, tile.width, None)
-    seen = np.zeros(image.shape, dtype=bool)
-    for other in train:
-        row, column = other.row - tile.row, other.column - tile.column
-        overlaps = -other.height < row < tile.height and -other.width < column < tile.width
-        if other.wafer == tile.wafer and overlaps:
-            seen[max(row, 0) : row + other.height, max(column, 0) : column + other.width] = True
-            _frame(right, other, "orange", 1.2)
-    right.imshow(seen[..., None] * np.array(to_rgba(COLOURS["orange"], 0.5)), extent=_extent(tile, image))
-    _frame(right, tile, "blue", 2.0)
-    margin = 0.35 * tile.width
-    right.set_xlim(tile.column - margin, tile.column + tile.width + margin)
-    right.set_ylim(tile.row + tile.height + margin, tile.row - margin)
-    right.set_title(f"{share:.0%} of it was trained on", loc="left")
-    handles = [
-        Line2D([], [], color=COLOURS["blue"], label="validation tile"),
-        Line2D([], [], color=COLOURS["orange"], label="training tiles"),
-        Patch(color=COLOURS["orange"], alpha=0.5, label="trained on"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    return figure
-
-
-def plot_leak(
-    leaks: Mapping[str, PixelLeak], by_overlap: Mapping[float, PixelLeak], train_share: float, overlap: float
-) -> Figure:
-    """Draw the leak of a benchmark's splits over validation tiles, and how it grows with the tiles' overlap.
-
-    `by_overlap` holds random splits of planned wafers; the line is `expected_leak` and `overlap` is the paper's.
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.3))
-    most = max(float(leak.shares.max()) for leak in leaks.values())
-    left.hist(
-        [100 * leak.shares for leak in leaks.values()],
-        bins=list(np.linspace(0.0, 100 * max(most, 0.05), 13)),
-        weights=[np.full(len(leak.shares), 100 / len(leak.shares)) for leak in leaks.values()],
-        color=[COLOURS[SPLIT_COLOURS[split]] for split in leaks],
-        label=[f"split by {split}: mean {leak.mean:.1%}" for split, leak in leaks.items()],
-    )
-    left.set(xlabel="pixels of a validation tile that were trained on (%)", ylabel="validation tiles (%)")
-    left.legend(loc="upper right")
-    overlaps, red = np.array(sorted(by_overlap)), COLOURS["vermilion"]
-    line = np.linspace(0.0, min(overlaps[-1], 0.5), 101)
-    expected = [100 * expected_leak(float(one), train_share) for one in line]
-    right.plot(100 * line, expected, color=COLOURS["grey"], lw=1.2, label="tile with eight neighbours")
-    low, high = 100 * np.array([np.quantile(by_overlap[one].shares, (0.25, 0.75)) for one in overlaps]).T
-    right.vlines(100 * overlaps, low, high, color=red, lw=3.5, alpha=0.4, label="middle half of the tiles")
-    means = [100 * by_overlap[one].mean for one in overlaps]
-    right.plot(100 * overlaps, means, "o", ms=5, color=red, label="mean of whole wafers")
-    right.axvline(100 * overlap, color="black", lw=0.8, ls=":")
-    right.text(100 * overlap + 0.5, 0.02, "the paper's", transform=right.get_xaxis_transform(), fontsize=8)
-    right.set(xlabel="overlap of neighbouring tiles (% of a side)", ylabel="pixels trained on (%)", ylim=(0, 100))
-    right.legend(loc="upper left")
-    return figure
-
-
-def _show(ax: Axes, image: Image, window: Window, pixel_size_um: float | None, *, bar: bool = True) -> None:
+def show_window(ax: Axes, image: Image, window: Window, pixel_size_um: float | None, *, bar: bool = True) -> None:
     """Draw a window of an image in the wafer's own coordinates."""
     pixels = window.of(image)
     low, high = np.percentile(image[:: max(image.shape[0] // 512, 1), :: max(image.shape[1] // 512, 1)], (0.5, 99.5))
@@ -635,22 +447,18 @@ def _show(ax: Axes, image: Image, window: Window, pixel_size_um: float | None, *
         add_scale_bar(ax, pixels.shape[1], pixel_size_um and 1000 * pixel_size_um)
 
 
-def _class_handles(names: tuple[str, ...]) -> list[Line2D]:
+def class_handles(names: tuple[str, ...]) -> list[Line2D]:
+    """Return a line for the legend in the colour of each class."""
     return [Line2D([], [], color=colour, label=name) for name, colour in class_colours(names).items()]
 
 
-def _extent(place: Window | TilePlace, pixels: Image) -> tuple[int, int, int, int]:
+def _extent(place: Window, pixels: Image) -> tuple[int, int, int, int]:
     height, width = pixels.shape
     return place.column, place.column + width, place.row + height, place.row
 
 
-def _frame(ax: Axes, place: TilePlace, colour: str, width: float) -> None:
-    corner, size = (place.column, place.row), (place.width, place.height)
-    ax.add_patch(Rectangle(corner, *size, fill=False, ec=COLOURS[colour], lw=width))
-
-
-def _region(section: Section) -> Float64[np.ndarray, "4 2"] | None:
-    """Return the corners (x, y) of the region to image, None where the section's angle is not known."""
+def region_to_image(section: Section) -> Float64[np.ndarray, "4 2"] | None:
+    """Return the corners (x, y) of the region to image, rotated with it; None where its angle is not known."""
     if section.angle_deg is None:
         return None
     along = np.array([math.cos(math.radians(section.angle_deg)), math.sin(math.radians(section.angle_deg))])

@@ -58,7 +58,7 @@ _FOREIGN_SIGNATURES = {
 }
 _ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 _GRAY_MODES = {"L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I;16L": np.uint16, "F": np.float32}
-_FINITE_BLOCK_PIXELS = 1 << 20
+_BAND_PIXELS = 1 << 20
 # Deflate packs at most 1,032 bytes into one, LZW 1,365; other codecs are bounded by no more than a constant image is.
 _BYTES_PER_BYTE, _UNBOUNDED = 2_000, 1_000_000
 _BOUNDED = ("PNG", "JPEG", "BMP", "PPM", "NONE", "LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS")
@@ -187,19 +187,20 @@ def require_gray(image: Any, name: str = "image", *, check_finite: bool = True) 
 
 
 def _require_finite(array: NDArray[Any], name: str) -> None:
-    n_rows = max(_FINITE_BLOCK_PIXELS // array.shape[1], 1)
-    n_nan = n_infinite = 0
-    for start in range(0, array.shape[0], n_rows):  # block by block: a mask of the whole image would cost memory
-        block = array[start : start + n_rows]
-        if not np.isfinite(block).all():
-            n_nan += int(np.isnan(block).sum())
-            n_infinite += int(np.isinf(block).sum())
-    if n_nan or n_infinite:
-        counts = [f"{count} {what}" for count, what in ((n_nan, "NaN"), (n_infinite, "infinite")) if count]
-        raise InputError(
-            f"{name} must be finite; got {' and '.join(counts)} of {array.size} pixels. "
-            "Crop them away or fill them, for example by np.nan_to_num."
-        )
+    if all(np.isfinite(band).all() for band in bands(array)):
+        return
+    counts = {"NaN": np.isnan(array).sum(), "infinite": np.isinf(array).sum()}
+    found = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
+    raise InputError(
+        f"{name} must be finite; got {found} of {array.size} pixels. Crop them away or fill them, for example by "
+        "np.nan_to_num."
+    )
+
+
+def bands(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield bands of rows of about a million pixels: a mask of the whole image would cost memory."""
+    n_rows = max(_BAND_PIXELS // array.shape[1], 1)
+    return (array[start : start + n_rows] for start in range(0, len(array), n_rows))
 
 
 def _extent(shape: tuple[int, ...]) -> str:
@@ -210,6 +211,11 @@ def _is_zarr(path: Path) -> bool:
     return any((path / mark).is_file() for mark in _ZARR_MARKS)
 
 
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(212)
+
+
 def _kind(path: Path) -> str:
     with decoding(path, "image"):
         if path.is_dir():
@@ -217,8 +223,7 @@ def _kind(path: Path) -> str:
                 return "Zarr"
             container = "an N5 container. Save its images as TIFF" if path.suffix == ".n5" else "a directory"
             raise InputError(f"{path} must be an image file; it is {container}. Name the files in it.")
-        with path.open("rb") as file:
-            start = file.read(212)
+        start = _start(path)
     if not start:
         raise InputError(f"{path} must hold an image; the file is empty. Copy it again.")
     found = next((kind for mark, kind in _SIGNATURES.items() if start.startswith(mark)), None)
@@ -270,16 +275,14 @@ def _is_colour(array: Any) -> bool:
 
 def _grey_of_samples(path: Path, pixels: NDArray[Any], what: str, *, alpha: bool) -> NDArray[Any]:
     """Return the one channel of (row, column, sample) pixels whose colours are equal; a last alpha must be opaque."""
-    colours = pixels[..., :-1] if alpha else pixels
+    n_colours = pixels.shape[2] - alpha
     opaque = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else 1
-    n_rows = max(_FINITE_BLOCK_PIXELS // pixels.shape[1], 1)
-    for start in range(0, len(pixels), n_rows):
-        block = slice(start, start + n_rows)
-        if any((colours[block, :, 0] != colours[block, :, k]).any() for k in range(1, colours.shape[2])):
+    for band in bands(pixels):
+        if any((band[..., 0] != band[..., k]).any() for k in range(1, n_colours)):
             raise InputError(f"{path} must be grey; {what}. {_TO_GRAY}")
-        if alpha and (pixels[block, :, -1] != opaque).any():
+        if alpha and (band[..., -1] != opaque).any():
             raise InputError(f"{path} must be grey without transparency; it has an alpha channel. {_TO_GRAY}")
-    return np.ascontiguousarray(colours[..., 0])
+    return np.ascontiguousarray(pixels[..., 0])
 
 
 def _grey_of_palette(path: Path, colours: NDArray[Any], as_label: bool) -> NDArray[Any]:
@@ -349,9 +352,8 @@ def _read_by_pillow(path: Path, kind: str, as_label: bool) -> NDArray[Any]:
         pixels = np.asarray(image if mode == "LA" else image.convert("RGBA" if alpha else "RGB"))
     if mode == "P" and not alpha:
         return _turned(_grey_of_palette(path, pixels, as_label), turn)
-    if kind == "PNG" and mode in ("RGB", "RGBA"):
-        wide = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # Pillow keeps 8 of 16 bits
-        pixels = wide if wide is not None and wide.dtype == np.uint16 else pixels
+    if kind == "PNG" and mode in ("RGB", "RGBA") and _start(path)[24] == 16:  # of which Pillow keeps 8 bits
+        pixels = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
     return _turned(_grey_of_samples(path, pixels, f"it is a colour image ({mode})", alpha=alpha), turn)
 
 

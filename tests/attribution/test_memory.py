@@ -8,7 +8,8 @@ from attribution.small_networks import make, make_image
 from torch import Tensor, nn
 
 from emseg.attribution import attribute_pixels
-from emseg.attribution.windowed import Calling, TorchPass
+from emseg.attribution.inputs import Calling
+from emseg.attribution.windowed import TorchPass
 
 SHAPE = (32, 40)
 

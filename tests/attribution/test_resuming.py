@@ -50,7 +50,10 @@ def test_a_killed_run_goes_on_to_the_same_maps(tmp_path, monkeypatch, n_forward,
 
 def test_finished_maps_are_not_computed_again(tmp_path):
     first = attribute_pixels(make("tiny U-Net"), IMAGE, TARGETS, n_steps=3, resume_folder=tmp_path)
-    again = attribute_pixels(killed_after(make("tiny U-Net"), 0), IMAGE, TARGETS, n_steps=3, resume_folder=tmp_path)
+    known_by = 2  # passes by which the network is recognised
+    again = attribute_pixels(
+        killed_after(make("tiny U-Net"), known_by), IMAGE, TARGETS, n_steps=3, resume_folder=tmp_path
+    )
     assert np.array_equal(first.maps, again.maps)
     assert np.array_equal(first.completeness_gap, again.completeness_gap)
 
@@ -107,3 +110,30 @@ def test_little_memory_gives_the_same_maps_in_smaller_portions(tmp_path, backwar
 def test_too_little_memory_says_how_much_is_needed():
     with pytest.raises(UsageError, match=r"here \d+ MiB, of which the graph .* takes \d+ and the maps .* got 0.001"):
         attribute_pixels(make("tiny U-Net"), IMAGE, TARGETS, n_steps=3, memory_mib=0.001)
+
+
+@pytest.mark.parametrize("second", ["another network", "another channel", "another map"])
+def test_two_functions_of_one_name_never_share_maps(tmp_path, second):
+    """Lambdas have no weights and one name: what they return for the image tells them apart."""
+    networks = [make("tiny U-Net", seed=seed) for seed in (0, 1)]
+
+    def request(number):
+        return {
+            "another network": lambda x: networks[number](x),
+            "another channel": lambda x: torch.cat([networks[0](x), networks[1](x)], dim=1)[:, number : number + 1],
+            "another map": lambda x: networks[0](x) * (1 + number),
+        }[second]
+
+    found = [attribute_pixels(request(n), IMAGE, TARGETS, n_steps=3, resume_folder=tmp_path / str(n)) for n in (0, 1)]
+    assert not np.allclose(found[0].maps, found[1].maps)
+    again = attribute_pixels(request(0), IMAGE, TARGETS, n_steps=3, resume_folder=tmp_path / "0")
+    assert np.array_equal(again.maps, found[0].maps)
+    with pytest.raises(InputError, match=r"network was|returned other logits for this image"):
+        attribute_pixels(request(1), IMAGE, TARGETS, n_steps=3, resume_folder=tmp_path / "0")
+
+
+def test_a_folder_of_another_channel_is_refused(tmp_path):
+    network = nn.Conv2d(1, 2, 3, padding=1).eval()
+    attribute_pixels(network, IMAGE, TARGETS, n_steps=3, channel=0, resume_folder=tmp_path)
+    with pytest.raises(InputError, match="channel was 0 and is now 1"):
+        attribute_pixels(network, IMAGE, TARGETS, n_steps=3, channel=1, resume_folder=tmp_path)

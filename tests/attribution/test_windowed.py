@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from emseg.attribution import attribute_pixels
 from emseg.attribution import windowed as module
-from emseg.attribution.windowed import Calling, TorchPass, WindowedPass, differs_from_torch
+from emseg.attribution.inputs import Calling
+from emseg.attribution.windowed import TorchPass, WindowedPass, differs_from_torch
 from emseg.errors import UsageError
 
 
@@ -20,8 +21,8 @@ def both(network, image: Tensor, row: int, column: int) -> tuple[Tensor, Tensor]
     """Return the gradient of one logit, by windows and by torch."""
     ours = torch.zeros_like(image)
     values, (top, bottom, left, right) = windowed(network, image).gradient(row, column)
-    ours[top:bottom, left:right] = values[0]
-    return ours, TorchPass(Calling(network), image[None, None]).gradient(row, column)[0][0]
+    ours[top:bottom, left:right] = values[0, 0]
+    return ours, TorchPass(Calling(network), image[None, None]).gradient(row, column)[0][0, 0]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -151,4 +152,4 @@ def test_values_that_are_changed_through_views_or_in_place_are_followed():
     values, (top, _, left, _) = windowed(overwriting, image).gradient(1, 2)
     x = image[1, 2].clone().requires_grad_()
     (expected,) = torch.autograd.grad(torch.sin(x) * x + torch.relu(torch.sin(x)), x)
-    assert float(values[0, 1 - top, 2 - left]) == pytest.approx(float(expected), rel=1e-5)
+    assert float(values[0, 0, 1 - top, 2 - left]) == pytest.approx(float(expected), rel=1e-5)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from chapters import attribution_fields as figures
-from chapters.attribution_factors import Comparing, factor_table, plot_factors, report_factors
+from chapters.attribution_factors import Comparing, factor_table, report_factors
 from chapters.attribution_fields import (
     PAPER_RATIO,
     Condition,
@@ -164,11 +164,8 @@ def test_the_attribution_within_a_radius_grows_to_all_of_it():
 
 
 def test_figures_carry_units_and_both_conditions(surveys):
-    comparing = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0)
-    factors = comparing.definition_factors((0.01,))
     drawn = {
         "areas": figures.plot_areas(surveys, (0.01, 0.1), n_resamples=100, seed=0),
-        "factors": plot_factors(factors, ("first", "second")),
         "examples": figures.plot_examples(surveys),
     }
     labels = {
@@ -200,21 +197,21 @@ def test_factors_become_metrics_and_a_table(surveys):
 
 def test_the_page_picks_pixels_without_scripts(surveys):
     page = field_page(surveys[0], name="pick", n_most=4)
-    inputs = re.findall(r'<input type="radio"[^>]*>', page.markup)
+    inputs = re.findall(r'<input type="radio"[^>]*>', page["text/html"])
     assert len(inputs) == 4
     assert sum(" checked" in one for one in inputs) == 1
     assert all("aria-label" in one for one in inputs)
-    assert len(set(re.findall(r'id="(pick-\d+)"', page.markup))) == 4
-    assert page.markup.count('alt="') == 5
-    assert "<script" not in page.markup
-    assert "http" not in page.markup
-    assert "nm² at k = 0.01" in page.text
+    assert len(set(re.findall(r'id="(pick-\d+)"', page["text/html"]))) == 4
+    assert page["text/html"].count('alt="') == 5
+    assert "<script" not in page["text/html"]
+    assert "http" not in page["text/html"]
+    assert "nm² at k = 0.01" in page["text/plain"]
 
 
 def test_the_page_is_drawn_in_a_browser_of_rules_one_field_at_a_time(surveys):
     """Each panel has exactly one rule that shows it, bound to its own button."""
     page = field_page(surveys[0], name="pick", n_most=3)
-    rules = re.findall(r"#pick:has\(#(pick-\d+):checked\) \.panel-(\d+)", page.markup)
+    rules = re.findall(r"#pick:has\(#(pick-\d+):checked\) \.panel-(\d+)", page["text/html"])
     assert rules == [(f"pick-{n}", str(n)) for n in range(3)]
 
 
@@ -253,9 +250,11 @@ def test_finished_maps_are_taken_from_the_work_folder(surveys, tmp_path):
     fields, kept = surveys[0], Integral(3, work_folder=tmp_path)
     one = fields.images[0]
     first = kept.attribute(fields.network, one.scaled, one.sample.targets)
-    hook = fields.network.register_forward_pre_hook(lambda *_: pytest.fail("the network was run again"))
+    passes = []  # two of them recognise the network; three steps of the path would be more
+    hook = fields.network.register_forward_pre_hook(lambda *_: passes.append(1))
     again = kept.attribute(fields.network, one.scaled, one.sample.targets)
     hook.remove()
+    assert len(passes) == 2
     assert np.array_equal(first.maps, again.maps)
     assert np.array_equal(first.completeness_gap, again.completeness_gap)
     Integral(4, work_folder=tmp_path).attribute(fields.network, one.scaled, one.sample.targets)

@@ -14,14 +14,12 @@ from chapters.channel_attention import (
     frequencies_differ,
     frequency_grid,
     listed_advantage,
-    maps_of_one_mean,
     mean_spectrum,
     mirror_ceiling,
     mirror_gap,
     order_correlation,
     paired_difference,
     plot_heat_map,
-    plot_order,
     reliability,
     significant_correlation,
     spearman,
@@ -29,7 +27,7 @@ from chapters.channel_attention import (
 )
 from chapters.section_quality import Accuracies
 from emseg.errors import UsageError
-from emseg.frequency import TOP16, dct_coefficients
+from emseg.frequency import TOP16
 from emseg.frequency.attention import SqueezeExcite
 from emseg.frequency.resnet import ResNet, ResNetDesign
 
@@ -208,15 +206,6 @@ def test_a_network_without_attention_layers_is_refused():
         attention_maps(torch.nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 8, 8))
 
 
-def test_the_drawn_maps_share_their_mean_and_differ_in_other_components():
-    maps = torch.stack(list(maps_of_one_mean(56).values()))
-    components = dct_coefficients(maps, TOP16)
-    torch.testing.assert_close(components[:, 0], torch.full((4,), 0.5, dtype=torch.float64))
-    assert (torch.pdist(components[:, 1:]) > 0.02).all()
-    assert maps.min() >= 0
-    assert maps.max() <= 1
-
-
 def test_a_map_of_one_cosine_has_all_its_variance_at_that_frequency_whatever_its_mean():
     u = torch.arange(20) + 0.5
     wave = torch.cos(torch.pi * 3 * u / 20)[:, None] * torch.cos(torch.pi * 2 * u / 20)
@@ -236,16 +225,6 @@ def test_the_heat_map_prints_what_it_colours_and_frames_table_1():
             100 * (mean - accuracy[0].mean()), abs=0.051
         )
     assert len(left.patches) == len(TOP16)
-    plt.close("all")
-
-
-def test_the_order_figure_shows_listed_frequencies_at_their_rank_and_the_others_beyond():
-    accuracy = np.random.default_rng(0).random((49, 2))
-    axis = plot_order(ALL, accuracy).axes[0]
-    places = axis.lines[-1].get_xdata()
-    ranks = table1_ranks(ALL)
-    assert np.array_equal(places[ranks > 0], ranks[ranks > 0])
-    assert places[ranks == 0].min() >= 18
     plt.close("all")
 
 

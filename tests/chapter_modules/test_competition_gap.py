@@ -16,7 +16,6 @@ from chapters.competition_gap import (
     downsample_label,
     f1_at_pixel_error,
     f1_of_masks,
-    finest_urisc,
     label_sets,
     line_width,
     pixel_error,
@@ -134,7 +133,6 @@ def test_the_same_tissue_is_drawn_at_both_resolutions():
     fine, coarse = sets[2:]
     assert fine.fraction == pytest.approx(coarse.fraction, rel=0.03)
     assert fine.line_width_px * 2.18 == pytest.approx(coarse.line_width_px * 4.0, rel=0.06)
-    assert finest_urisc(sets).key == "urisc_fine"
     with pytest.raises(UsageError, match="`data` must be one of 'synthetic', 'isbi2012', 'urisc'; got 'isbi'"):
         label_sets("isbi", n_images=1, size_um=1.6, seed=0)
 

@@ -1,16 +1,12 @@
 """The chapter on the cosine transform: what pooling costs, the maps it is measured on, and figures that show it."""
 
 import math
-from collections.abc import Iterator
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from matplotlib.patches import Rectangle
 from torch.nn import functional
 
-from chapters import dct_derivation as figures
 from chapters.dct_derivation import (
     Stage,
     attention_inputs,
@@ -34,12 +30,6 @@ from emseg.frequency.dct import TOP16, dct2, dct_basis
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@pytest.fixture(autouse=True)
-def closed_figures() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def test_nothing_is_lost_when_nothing_is_pooled() -> None:
@@ -179,75 +169,12 @@ def test_attention_inputs_refuse_what_is_no_batch_of_grey_images(shape: tuple[in
         attention_inputs(torch.zeros(shape), seed=0)
 
 
-@pytest.mark.parametrize("size", [1, 3, 8])
-def test_the_curve_passes_through_the_samples(size: int) -> None:
-    """In every panel the dots are the basis and lie on the curve."""
-    shown = [axis for axis in figures.plot_cosines(size).axes if axis.get_visible()]
-    assert len(shown) == size
-    for frequency, axis in enumerate(shown):
-        _, curve, dots = axis.lines
-        assert np.allclose(dots.get_ydata(), dct_basis(size, [frequency])[0])
-        assert np.allclose(
-            np.interp(dots.get_xdata(), curve.get_xdata(), curve.get_ydata()), dots.get_ydata(), atol=1e-2
-        )
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 8])
-def test_all_cosines_together_rebuild_the_sequence(size: int) -> None:
-    """The line of the last panel meets every number, that of the first is the mean."""
-    sequence = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    axes = figures.plot_rebuild(sequence).axes
-    first, last = axes[0].lines[0], axes[-1].lines[0]
-    assert np.allclose(first.get_ydata(), sequence.mean())
-    assert np.allclose(np.interp(np.arange(size), last.get_xdata(), last.get_ydata()), sequence, atol=2e-3)
-
-
-def test_the_gallery_frames_table_1_in_its_order() -> None:
-    """Sixteen frames, and the number in each stands in the cell of its entry."""
-    axis = figures.plot_gallery(14).axes[0]
-    frames = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
-    assert len(frames) == len(TOP16)
-    for text, (h, w) in zip(axis.texts, TOP16, strict=True):
-        assert text.get_text() == str(TOP16.index((h, w)) + 1)
-        column, row = text.get_position()
-        assert (row // 16, column // 16) == (h, w)
-
-
 def test_the_section_drawing_is_one_bright_shape_inside_the_map() -> None:
     """Values are 0 and 1, the rim is dark, and the shape covers some percent."""
     drawing = section_drawing(96)
     assert set(drawing.unique().tolist()) == {0.0, 1.0}
     assert drawing[0].sum() + drawing[-1].sum() + drawing[:, 0].sum() + drawing[:, -1].sum() == 0
     assert 0.03 < drawing.mean() < 0.3
-
-
-def test_leakage_figure_marks_the_frequency_asked_for_and_its_aliases() -> None:
-    """28 pooled to 7, k = 6: aliases 8, 20 and 22."""
-    axis = figures.plot_leakage([(28, 7)], 6).axes[0]
-    dots = {line.get_label(): line for line in axis.lines}
-    assert dots["frequency asked for"].get_xdata() == [6]
-    assert np.asarray(dots["leakage"].get_xdata()).tolist() == [8, 20, 22]
-
-
-def test_the_heat_map_prints_the_losses_it_colours() -> None:
-    """Every cell holds its value in percent, rounded; colours and numbers come from one array."""
-    stages = backbone_stages(1024, 1024)
-    loss = expected_loss(stages, [1.0], "scaled")[0]
-    axis = figures.plot_loss_by_entry({"scaled": loss}, stages).axes[0]
-    assert len(axis.texts) == loss.numel()
-    for text, value in zip(axis.texts, (100 * loss).flatten().tolist(), strict=True):
-        shown = float(text.get_text().lstrip("<"))
-        assert abs(shown - value) <= (0.1 if value < 9.95 else 0.5)
-
-
-def test_the_smoothness_figure_shows_means_and_the_networks_maps_apart() -> None:
-    """Lines hold the means over Table 1; the network's markers stand to the right of every alpha."""
-    stages, alphas = backbone_stages(1024, 1024), [0.0, 1.0]
-    loss = {"raw": expected_loss(stages, alphas, "raw")}
-    axis = figures.plot_loss_by_smoothness(alphas, loss, stages, {"raw": loss["raw"][0]}).axes[0]
-    curve, marker = axis.lines[0], axis.lines[1]
-    assert np.allclose(curve.get_ydata(), 100 * loss["raw"].mean(dim=-1)[:, 0])
-    assert marker.get_xdata()[0] > max(alphas)
 
 
 @pytest.mark.parametrize(

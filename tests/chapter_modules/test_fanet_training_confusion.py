@@ -7,7 +7,7 @@ import pytest
 from reference.confusion import Pixels, textbook_confusion
 from wafer.section_scenes import detection, random_scene, rectangle, truth_of
 
-from chapters.fanet_training import MISSED, NOTHING_THERE, confusion_matrix, paper_scores, report_scores
+from chapters.fanet_training import confusion_matrix, paper_scores, report_scores
 from emseg.errors import InputError, UsageError
 from emseg.reported import load_reported, select_reported
 from emseg.runs.session import Run
@@ -60,8 +60,8 @@ def test_the_matrix_says_what_it_shows() -> None:
     matrix = confusion_matrix(truth, found)
     shown = {
         (row, column): int(matrix.counts[i, k])
-        for i, row in enumerate([*matrix.class_names, NOTHING_THERE])
-        for k, column in enumerate([*matrix.class_names, MISSED])
+        for i, row in enumerate([*matrix.class_names, "nothing there"])
+        for k, column in enumerate([*matrix.class_names, "missed"])
         if matrix.counts[i, k]
     }
     assert shown == {

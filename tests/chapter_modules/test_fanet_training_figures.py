@@ -8,17 +8,14 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
-from wafer.section_scenes import CLASSES, SIZE, detection, random_scene, rectangle, truth_of
+from wafer.section_scenes import CLASSES, SIZE, detection, rectangle, truth_of
 
 from chapters.fanet_training import (
     class_colour,
-    confusion_matrix,
     draw_outline,
-    plot_confusion,
     plot_failures,
     plot_predictions,
 )
-from emseg.errors import UsageError
 from emseg.wafer.scores import failures
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE)).astype(np.uint8)
@@ -88,30 +85,6 @@ def test_the_gallery_has_a_row_a_kind_and_frames_the_error() -> None:
     assert (frame.get_x(), frame.get_y()) == (130 - (SIZE - 68) - 3, 0)
     assert legend_of(figure) == ["truth", "found, score 0.5 or more", "the error"]
     assert not figure.axes[1].images  # only one missed section
-
-
-def test_the_confusion_figure_prints_every_count_but_the_corner() -> None:
-    truth, found = random_scene(3, crowds=False, n_classes=4)
-    matrix = confusion_matrix(truth, found)
-    figure = plot_confusion(matrix)
-    ax = figure.axes[0]
-    for text in ax.texts:
-        column, row = text.get_position()
-        assert int(text.get_text()) == matrix.counts[row, column]
-    assert len(ax.texts) == 24
-    shares = np.asarray(ax.images[0].get_array())
-    assert np.allclose(shares[:-1].sum(axis=1), 100)
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == [*CLASSES, "missed"]
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == [*CLASSES, "nothing there"]
-    assert figure.axes[1].get_ylabel() == "share of the row (%)"
-
-
-def test_bad_requests_are_named() -> None:
-    truth = truth_of([(1, 1, rectangle(0, 0, 9, 9))], 1)
-    with pytest.raises(UsageError, match="at least one image; got none"):
-        plot_predictions(truth, [], {})
-    with pytest.raises(UsageError, match="image 4 is not"):
-        plot_predictions(truth, [], {4: IMAGE})
 
 
 def test_a_perfect_detector_has_a_gallery_that_says_so() -> None:

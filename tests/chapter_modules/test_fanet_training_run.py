@@ -32,7 +32,7 @@ def test_a_cell_is_trained_and_predicted_once(data, tmp_path):
     assert {path.name: path.stat().st_mtime_ns for path in again.work_dir.iterdir() if path.is_file()} == times
     assert again.scores["validation"].overall == first.scores["validation"].overall
     assert again.detections == first.detections
-    assert len(again.trained.curves["step"]) == TINY_PLAN.length
+    assert len(again.trained.curves["step"]) == TINY_PLAN.steps
 
 
 def test_a_work_folder_is_named_by_what_decides_the_weights(data):

@@ -11,7 +11,6 @@ from chapters.urisc_transfer import (
     Transfer,
     gain_text,
     paper_f1,
-    plot_pretraining,
     plot_transfer,
     report_pretraining,
     report_transfer,
@@ -211,15 +210,11 @@ def texts(figure):
     return [text.get_text() for axis in figure.axes for text in axis.texts]
 
 
-def test_figures_draw_what_there_is_and_say_what_was_not_run(trained):
+def test_figures_draw_what_there_is_and_say_what_was_not_run():
     import matplotlib.pyplot as plt
 
-    transfer, _ = trained
     drawn = plot_transfer(KNOWN)
     diamonds = [line for line in drawn.axes[1].lines if line.get_marker() == "D" and line.get_color() == "black"]
     assert [float(line.get_ydata()[0]) for line in diamonds] == pytest.approx([0.04, 0.02])
     assert texts(plot_transfer(Transfer())) == ["not run", "not run"]
-    assert texts(plot_pretraining({})) == ["not run here"] * 3
-    curves = plot_pretraining(transfer.pretrained)
-    assert [list(line.get_xdata()) for line in curves.axes[0].lines[:2]] == [[2, 3], [2, 3]], "the queue is full"
     plt.close("all")

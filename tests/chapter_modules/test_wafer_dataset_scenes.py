@@ -1,10 +1,12 @@
 """The places that are found show what they are said to show."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import combinations
 
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from wafer.made_wafers import random_wafer
@@ -15,6 +17,7 @@ from chapters.wafer_dataset import (
     dust_specks,
     find_scenes,
     fullest_window,
+    region_to_image,
     sections_by_class,
     touching_pairs,
     window_about,
@@ -109,3 +112,10 @@ def test_examples_of_a_class_are_of_it_and_those_that_touch_fewest() -> None:
 def test_scenes_of_no_wafer_are_refused() -> None:
     with pytest.raises(UsageError, match="at least one wafer"):
         find_scenes([])
+
+
+def test_regions_to_image_lie_in_their_sections_and_need_an_angle() -> None:
+    good = [one for one in made_wafers()[0].truth.sections if one.label == "good"]
+    inside = [shapely.Polygon(one.polygon[:, ::-1]).contains(shapely.Polygon(region_to_image(one))) for one in good]
+    assert sum(inside) > 0.9 * len(good)
+    assert region_to_image(replace(good[0], angle_deg=None)) is None

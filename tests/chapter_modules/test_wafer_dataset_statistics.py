@@ -28,7 +28,7 @@ def made(*sections: tuple[int, np.ndarray, str, bool], n_tiles: int = 1) -> Coco
     annotations = tuple(
         CocoAnnotation(k, tile, label, (outline,), crowd) for k, (tile, outline, label, crowd) in enumerate(sections)
     )
-    return CocoSet(Path("made.json"), images, annotations, QUALITIES)
+    return CocoSet(Path("made.json"), images, annotations, QUALITIES, (1, 2, 3, 4))
 
 
 def square(top: float, left: float, side: float) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_crowds_count_nowhere_but_can_be_touched() -> None:
     found = tile_statistics(
         made((1, square(50, 50, 40), "good", False), (1, square(50, 90.5, 40), "fold", True), n_tiles=2)
     )
-    assert (found.n_tiles, found.n_sections) == (2, 1)
+    assert (len(found.per_tile), len(found.areas_px)) == (2, 1)
     assert found.labels == ("good",)
     assert found.per_tile.tolist() == [1, 0]
     assert found.touching.tolist() == [True]
@@ -78,7 +78,7 @@ def test_sizes_have_cocos_borders() -> None:
         made(*((k + 1, square(50, 50, side), "good", False) for k, side in enumerate(sides)), n_tiles=4)
     )
     assert found.size_shares == {"small": 0.25, "medium": 0.5, "large": 0.25}
-    np.testing.assert_allclose(found.sides_px, sides)
+    np.testing.assert_allclose(np.sqrt(found.areas_px), sides)
 
 
 def test_touching_pairs_of_a_wafer_are_those_of_all_pairs_distances() -> None:
@@ -98,7 +98,7 @@ def test_tiles_without_a_section_that_counts_are_refused() -> None:
 def test_the_table_says_none_such_and_what_the_paper_does_not_state() -> None:
     ours = tile_statistics(made((1, square(50, 50, 40), "fold", False)))
     coco = made((1, square(50, 50, 40), "good", False))
-    real = tile_statistics(CocoSet(coco.path, coco.images, coco.annotations, ("good",)))
+    real = tile_statistics(CocoSet(coco.path, coco.images, coco.annotations, ("good",), (1,)))
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in statistics_table({"a": ours, "b": real}).rows}
     assert rows["Tiles"] == ["1", "1", "2,708", "1,193"]
     assert rows["of class fold"] == ["1", "none such", "not stated", "not stated"]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from book.staged import metric, record
 
 from emseg.cli import main
 
@@ -117,3 +118,19 @@ def test_a_run_can_be_listed_checked_and_kept(project, capsys):
     capsys.readouterr()
     assert main(["records", "list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["kept", "run"]
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "", ".hidden", "a\\b"])
+def test_names_that_become_paths_stay_in_their_folder(project, capsys, name):
+    """`--as`, and the profile that a record of somebody else gives, as `--name`."""
+    one = record("part/first", "smoke", ["synthetic"], 1, m=metric(1.0))
+    (project / "mine.json").write_text(json.dumps(one))
+    code, said = _fails(capsys, "records", "keep", "mine.json", "--dirty", "--as", name)
+    assert code == 2
+    assert f"--as must be a plain file name without a suffix; got {name!r}" in said
+    if name:
+        (project / "mine.json").write_text(json.dumps({**one, "profile": name}))
+        code, said = _fails(capsys, "records", "keep", "mine.json", "--dirty")
+        assert code == 2
+        assert "the profile in mine.json must be a plain file name" in said
+    assert not (project / "book" / "results").exists()

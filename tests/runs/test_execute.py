@@ -113,3 +113,17 @@ def test_plain_papermill_runs_a_chapter_and_keeps_its_numbers(project: Path, tmp
     )
     payload = notebook.cells[-1].outputs[0].metadata["emseg"]
     assert payload["metrics"]["scaled"]["value"] == 9.0
+
+
+@pytest.mark.parametrize("where", ["papermill", "a cell"])
+def test_plain_papermill_and_a_students_cell_meet_the_declared_ranges(project: Path, tmp_path: Path, rewrite, where):
+    """In the first lines of the notebook, before anything is computed."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    path = project / "book" / "part" / "first.ipynb"
+    body = PUBLISH + "raise SystemError('computed')"
+    rewrite(path, "part/first", body=body if where == "papermill" else "scale = 99\n" + body)
+    parameters = {"scale": 99} if where == "papermill" else {"seed": 1}
+    with pytest.raises(PapermillExecutionError, match=r"parameter scale is out of range: got 99\.0\. Allowed"):
+        papermill.execute_notebook(str(path), str(tmp_path / "o.ipynb"), parameters=parameters, progress_bar=False)

@@ -3,8 +3,10 @@
 import math
 from pathlib import Path
 
+import pytest
 from book.staged import metric, record
 
+from emseg.errors import InputError
 from emseg.runs.digest import code_digests
 from emseg.runs.gathering import gather_records, records_frame, write_record
 from emseg.runs.project import find_chapter
@@ -45,3 +47,26 @@ def test_records_become_one_table_with_a_row_for_each(project: Path):
     assert list(frame["run", "current"]) == [False, True]
     assert frame["run", "record"].iloc[0] == old
     assert records_frame([], project).empty
+
+
+BAD = {"half": '{"schema": 1', "foreign": '{"kind": "foreign"}', "deep": "[" * 100_000 + "]" * 100_000}
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD)
+def test_a_file_that_is_no_record_is_reported_in_a_build_and_refused_among_the_committed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+):
+    """What a killed process or another program left in `_build` hides no record."""
+    good = record("part/first", "lab", ["synthetic"], 1, m=metric(1.0))
+    matrix, kept = (tmp_path / folder / "part" / "first" for folder in ("_build/matrix", "book/results"))
+    write_record(matrix / "good.json", good)
+    (matrix / "bad.json").write_text(content)
+    assert gather_records(tmp_path, "part/first") == [good]
+    said = capsys.readouterr().err
+    assert said.startswith("emseg: skipped ")
+    assert "bad.json" in said
+    assert said.count("\n") == 1
+    kept.mkdir(parents=True)
+    (kept / "bad.json").write_text(content)
+    with pytest.raises(InputError, match=r"bad\.json"):
+        gather_records(tmp_path, "part/first")

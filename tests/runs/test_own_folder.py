@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from emseg.errors import InputError
-from emseg.runs.digest import OWN_FILES, require_data
-from emseg.runs.execute import run_chapter
+from emseg.runs.execute import OWN_FILES, require_data, run_chapter
 from emseg.runs.gathering import read_record, result_state
 from emseg.runs.project import find_chapter
 
@@ -61,7 +62,29 @@ def test_a_file_that_is_not_there_is_named_at_once(project: Path, name: str):
     with pytest.raises(InputError, match=rf"`{name}` must name a file.*got 'nowhere.pth'.*leave the parameter empty"):
         require_data({"data": "synthetic", name: "nowhere.pth"})
     require_data({"data": "synthetic", name: ""})
-    require_data({"data": "synthetic", name: "_toc.yml"})
+    with pytest.raises(InputError, match=rf"`{name}` must name a checkpoint; '_toc.yml' begins like none"):
+        require_data({"data": "synthetic", name: "_toc.yml"})
+    (project / "whole.pth").write_bytes(b"PK\x03\x04")
+    require_data({"data": "synthetic", name: "whole.pth"})
+
+
+def test_the_layout_and_the_labels_of_a_folder_are_looked_at_before_anything_runs(project: Path):
+    """Membranes: folders, then coding and polarity of the first label of each part."""
+    parameters = {"data": "folder", "folder": "mine", "track": "track1", "split": "block"}
+    (project / "mine").mkdir()
+    with pytest.raises(InputError, match=r"mine must have image/ and label/, or train/.*train/ is missing"):
+        require_data(parameters)
+    membrane = np.zeros((40, 40), np.uint8)
+    membrane[::8] = 255
+    for part in ("train", "validation", "test"):
+        for kind in ("image", "label"):
+            (project / "mine" / part / kind).mkdir(parents=True)
+            image = 255 - membrane if kind == "label" else membrane
+            Image.fromarray(image).save(project / "mine" / part / kind / "a.png")
+    require_data(parameters)
+    Image.fromarray(membrane).save(project / "mine" / "test" / "label" / "a.png")
+    with pytest.raises(InputError, match=r"test/label/a\.png"):
+        require_data(parameters)
 
 
 @pytest.mark.parametrize("name", OWN_FILES)

@@ -1,12 +1,16 @@
 """Parameters are refused before anything runs, and the message says what is allowed."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emseg.errors import InputError, UsageError
-from emseg.runs.parameters import parse_parameters_cell, resolve
+from emseg.runs.parameters import Parameter, check_namespace, load_mapping, parse_parameters_cell, resolve
 from emseg.runs.project import find_chapter
 
 
@@ -42,6 +46,8 @@ def test_papermill_sees_the_same_parameters(project: Path, parameters):
         ("seed", "7", 7),
         ("scale", "2", 2.0),
         ("scale", "1e-3", 0.001),
+        ("seed", "010", 10),
+        ("seed", "0x10", 16),
         ("kernel", "linear", "linear"),
         ("fast", "true", True),
         ("levels", "[0.5, 3]", [0.5, 3.0]),
@@ -65,6 +71,8 @@ def test_text_of_the_command_line_becomes_the_declared_type(parameters, name, te
         ("scale", ".nan", r"scale must be finite; got nan"),
         ("scale", "-.inf", r"scale must be finite; got -inf"),
         ("kernel", "areas", r"kernel got 'areas'\. Allowed: one of area, linear\. Did you mean 'area'\?"),
+        ("seed", "1_0", r"seed must be int; got '1_0'"),
+        ("fast", "yes", r"fast must be bool; got 'yes'"),
         ("fast", "maybe", r"fast must be bool; got 'maybe'"),
         ("levels", "[1, 6]", r"levels is out of range: got 6\.0\. Allowed: list\[float\], each in \[0, 5\]"),
         ("levels", "[1, x]", r"levels must be list\[float\]; got 'x'"),
@@ -118,3 +126,98 @@ def test_a_chapter_without_a_parameters_cell_is_named(project: Path):
     nbformat.write(notebook, path)
     with pytest.raises(InputError, match=r"chapter part/second must have one code cell tagged 'parameters'; found 0"):
         find_chapter(project, "part/second").parameters()
+
+
+def test_a_parameter_file_is_yaml_1_2(tmp_path: Path):
+    """`1e-3` is a number and `010` is ten; a repeated key, of which YAML 1.1 takes the last, is refused."""
+    declared = {p.name: p for p in parse_parameters_cell("rate: float = 1.0\nseed: int = 0\nn_steps: int = 1")}
+    file = tmp_path / "numbers.yaml"
+    file.write_text("rate: 1e-3\nseed: 010\nn_steps: 5\n")
+    assert resolve(declared, texts=[("", load_mapping(file, as_written=True))]) == {
+        "rate": 0.001,
+        "seed": 10,
+        "n_steps": 5,
+    }
+    file.write_text("rate: 1e-3\nn_steps: 5\nn_steps: 7\n")
+    with pytest.raises(InputError, match=r"numbers\.yaml is not valid YAML \('n_steps' is given twice; keep one\)"):
+        load_mapping(file, as_written=True)
+
+
+def test_profiles_are_yaml_1_2_too(tmp_path: Path):
+    file = tmp_path / "p.yaml"
+    file.write_text("a: 1e-3\nb: 010\nc: yes\nd: [0x1f, 0o17, .5, -.inf, ~, 1_0, 12:30]\ne:\n")
+    assert load_mapping(file) == {
+        "a": 0.001,
+        "b": 10,
+        "c": "yes",
+        "d": [31, 15, 0.5, -math.inf, None, "1_0", "12:30"],
+        "e": None,
+    }
+
+
+KINDS = ("int", "float", "bool", "str")
+WRITTEN = st.one_of(
+    st.integers().map(str),
+    st.floats().map(repr),
+    st.sampled_from(["010", "1e-3", "1E5", "0x1f", "0o17", "yes", "True", "null", ".nan", "-.inf", "1_000", "12:30"]),
+    st.text("0123456789eE+-.xo_ayTrue", max_size=8),
+    st.text(max_size=12),
+)
+
+
+@given(st.sampled_from(KINDS), st.booleans(), st.lists(WRITTEN, max_size=3))
+def test_a_value_means_the_same_in_a_file_and_on_the_command_line(kind: str, is_list: bool, words: list[str]):
+    """`-f` and `-p` give one value or one refusal, for whatever text and type."""
+    text = f"[{', '.join(words)}]" if is_list else "".join(words[:1])
+    try:
+        node = yaml.compose(f"value: {text}\n")
+    except yaml.YAMLError:
+        return  # no file can hold it without quotes
+    (_, value), *more = node.value
+    if more or (not is_list and (not isinstance(value, yaml.ScalarNode) or value.style or value.value != text)):
+        return  # the file says something else there: a comment, quotes, an anchor
+    if is_list and [getattr(item, "value", None) for item in value.value] != words:
+        return
+    parameter = Parameter("value", kind, is_list, None, "")
+    (given_in_file,) = yaml_file(f"value: {text}\n").values()
+
+    def outcome(written: object) -> object:
+        try:
+            return repr(parameter.parse(written))
+        except UsageError as refusal:
+            return str(refusal)
+
+    assert outcome(given_in_file) == outcome(text)
+
+
+def yaml_file(content: str) -> dict:
+    class File:
+        name = "values.yaml"
+
+        def read_text(self, encoding: str) -> str:
+            return content
+
+    return load_mapping(File(), as_written=True)  # type: ignore[arg-type]
+
+
+CELL = 'scale: float = 1.5  # Factor, in (0, 10]\nkernel: str = "area"  # Kernel, one of: area, linear\n'
+
+
+@pytest.mark.parametrize(
+    ("cells", "values", "message"),
+    [
+        (
+            [CELL],
+            {"scale": -3, "kernel": "area"},
+            "scale is out of range: got -3.0. Allowed: float, in (0, 10]",
+        ),
+        ([CELL, "scale = 99"], {"scale": 99, "kernel": "area"}, "parameter scale is out of range: got 99.0"),
+        ([CELL], {"scale": 1, "kernel": "areas"}, "Did you mean 'area'"),
+        ([CELL, CELL.replace("1.5", "-1.0")], {"scale": -1.0, "kernel": "area"}, "out of range: got -1.0"),
+    ],
+)
+def test_a_notebook_refuses_values_that_its_own_declarations_do_not_allow(cells, values, message):
+    """However they were set: by plain papermill, in a cell of a student's, by a changed default."""
+    with pytest.raises(UsageError, match=re.escape(message)):
+        check_namespace(["import math", *cells, "%matplotlib inline"], values)
+    check_namespace(cells, {"scale": 1, "kernel": "linear", "other": None})

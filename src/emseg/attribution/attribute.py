@@ -20,6 +20,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -30,30 +31,26 @@ from torch import nn
 from tqdm import tqdm
 
 from emseg.attribution.inputs import (
-    Network,
-    Plane,
-    frozen,
-    require_baseline,
-    require_evaluation_mode,
-    require_plane,
-    require_targets,
-)
-from emseg.attribution.integrated_gradients import FolderStore, MapStore, Setting, WindowIntegral, path_rule
-from emseg.attribution.windowed import (
-    Box,
+    SAME_SCORE,
     Calling,
+    Image,
+    Network,
     Points,
     Precision,
-    TorchPass,
-    WindowedPass,
-    differs_from_torch,
-    union,
+    frozen,
+    modules_of,
+    require_baseline,
+    require_image,
+    require_repeatable,
+    require_targets,
 )
-from emseg.checks import require_count, require_one_of
+from emseg.attribution.integrated_gradients import MapStore, PathRule, Setting, integrate, path_rule
+from emseg.attribution.windowed import Box, TorchPass, WindowedPass, differs_from_torch, union
+from emseg.checks import require_count, require_number, require_one_of
 from emseg.errors import InputError, UsageError
 from emseg.files import digest_of_array
 from emseg.tiling.inference import device_of
-from emseg.tiling.receptive_field import Dependence, measure_dependence
+from emseg.tiling.receptive_field import measure_dependence
 
 Backward = Literal["auto", "windowed", "full"]
 MIB = 2**20
@@ -61,15 +58,15 @@ _CHECKED_PX = 128  # side of the part of an image on which gradients are compare
 _SMALLEST_WINDOWED = 2**14  # pixels of a window from which leaving out zeros pays for its bookkeeping
 _FEWEST_PASSES = 32  # passes back from which it pays for its check
 _MOST_TARGETS_AT_ONCE = 256
+_KEPT_LOGITS = 256  # of the image, in a folder: by these another network or function is recognised
 _PIXELS_AT_ONCE = {"cpu": 2**16, "cuda": 2**22}  # of all points of one pass: small passes wait for calls, not numbers
-_SAME_SCORE = {"fp32": 1e-4, "bf16": 0.05, "fp16": 0.02}
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
     """Signed maps of the pixels `targets` of one image, and the scores that they explain.
 
-    maps             [target, height, width] float32; positive where the pixel raised the target's logit
+    maps             [target, height, width] float32, summed over channels; positive where the pixel raised the logit
     targets          [target, 2] int64, (row, column)
     scores           [target] f(x), float64
     baseline_scores  [target] f(baseline), float64
@@ -122,6 +119,8 @@ def attribute_pixels(
     targets: Any,
     *,
     baseline: Any = 0.0,
+    output: str | int | None = None,
+    channel: int | None = None,
     method: str = "integrated_gradients",
     n_steps: int = 100,
     quadrature: str = "riemann_right",
@@ -135,15 +134,18 @@ def attribute_pixels(
 ) -> Attribution:
     """Return the integrated gradients of the logits of `targets`, (row, column) pixels of `image`.
 
-    model          torch module in evaluation mode, or a function: [image, 1, height, width] -> logits of that shape
-    image          [height, width], or with axes of length 1 before these, on the network's own scale
+    model          torch module in evaluation mode, or a function: [image, channel, height, width] -> logits
+                   [image, 1, height, width]; one with weights in float64 is computed in float64
+    image          [height, width] or [channel, height, width], on the network's own scale
     baseline       where the path begins: one grey on that scale (0.0: mid-grey of a network of (0.5, 0.5)), or an image
-    method         "integrated_gradients", or another of `emseg.attribution.captum_methods`; those take the model, the
-                   image, the targets and the baseline, and ignore the other options
+    output         which of several maps that the network returns, by key or place ("out" of torchvision's networks)
+    channel        which channel of that map, where it has several
+    method         "integrated_gradients", or another of `emseg.attribution.captum_methods`; those take all of the
+                   above, and ignore the options below
     n_steps        points of the path; `quadrature` is the rule, as captum calls it
     precision      "fp32", or "bf16" and "fp16" by torch's autocast
     backward       "full": torch's own; "windowed": leaves out zeros; "auto": windowed where it gives torch's gradients
-    memory_mib     bound of graphs and maps; `steps_at_once` bounds the points in one forward pass
+    memory_mib     bound of graph, gradients and maps, beside the network; `steps_at_once` bounds the points of a pass
     device         where to compute; a module must be there already
     progress       draw a progress bar on a terminal
     resume_folder  keep finished maps there; the same call resumes after it was killed. The maps are then on disk
@@ -157,38 +159,50 @@ def attribute_pixels(
             raise UsageError(
                 f'`precision` and `resume_folder` belong to method "integrated_gradients"; got {method!r}.'
             )
-        return attribute_with_captum(model, image, targets, method=method, baseline=baseline)
+        return attribute_with_captum(
+            model, image, targets, method=method, baseline=baseline, output=output, channel=channel
+        )
     require_one_of("precision", precision, get_args(Precision))
     require_one_of("backward", backward, get_args(Backward))
+    require_number("memory_mib", memory_mib, above=0)
     if steps_at_once is not None:
         require_count("steps_at_once", steps_at_once)
-    plane = require_plane(image)
-    weighted = isinstance(model, nn.Module) and next(model.parameters(), None) is not None
-    plane = plane.to(device_of(model, device if weighted or device is not None else plane.device))
-    start, places = require_baseline(baseline, plane), require_targets(targets, plane)
+    calling = Calling(model, precision, output, channel)  # type: ignore[arg-type]
+    pixels = require_image(image, calling.dtype)
+    pixels = pixels.to(
+        device_of(calling, device or (None if next(calling.parameters(), None) is not None else pixels.device))
+    )
+    start, places = require_baseline(baseline, pixels), require_targets(targets, pixels)
     rule = path_rule(quadrature, n_steps)
-    require_evaluation_mode(model)
-    distinct, repeats = _distinct(places)
+    _, first, repeats = np.unique(places, axis=0, return_index=True, return_inverse=True)
+    distinct, repeats = places[np.sort(first)], np.argsort(np.argsort(first))[repeats.reshape(-1)]
+    n, shape = len(distinct), pixels.shape[-2:]
+    map_bytes = 0 if resume_folder is not None else 4 * n * shape.numel()
+    job = _Job(calling, pixels, start, distinct, rule, memory_mib, memory_mib * MIB - map_bytes)
+    logits = job.on_part(lambda part, _: require_repeatable(calling, part))
     settings: dict[str, Setting] = {
         "network": digest_of_network(model),
-        "image": digest_of_array(plane.cpu().numpy()),
+        "output": repr(output),
+        "channel": repr(channel),
+        "image": digest_of_array(pixels.cpu().numpy()),
         "baseline": digest_of_array(start.cpu().numpy()),
         "targets": digest_of_array(distinct),
         "quadrature": quadrature,
         "n_steps": n_steps,
         "precision": precision,
     }
-    n = len(distinct)
-    store = MapStore(n, plane.shape) if resume_folder is None else FolderStore(resume_folder, settings, n, plane.shape)
-    limits = _Limits(memory_mib * MIB - (0 if resume_folder is not None else 4 * n * plane.numel()), memory_mib)
+    answer = logits.flatten()[:: max(1, logits.numel() // _KEPT_LOGITS)].double().cpu().numpy()
+    store = MapStore(resume_folder, settings, answer, n, shape)
     if store.n_finished < n:
-        calling = Calling(model, precision)  # type: ignore[arg-type]
-        with frozen(model), tqdm(unit="pass", file=sys.stderr, disable=None if progress else True, leave=False) as bar:
+        with (
+            frozen(calling),
+            tqdm(unit="pass", file=sys.stderr, disable=None if progress else True, leave=False) as bar,
+        ):
             bar.reset(total=n * len(rule))
             bar.update(store.n_finished * len(rule))
             if store.plan is None:
-                store.keep_plan(_plan(calling, plane, distinct, backward, limits, n * len(rule)))
-            _compute(calling, plane, start, distinct, rule, store, limits, steps_at_once, bar)
+                store.keep_plan(job.plan(backward))
+            job.compute(store, steps_at_once, bar.update)
     differences = store.scores[0] - store.scores[1]
     if differences.any() and not any(one.any() for one in store.maps):
         raise InputError(
@@ -231,196 +245,161 @@ def mean_over_baselines(
     )
 
 
-@dataclass(frozen=True)
-class _Limits:
-    """Bytes for graphs and open maps; `asked_mib` for the message."""
-
-    n_bytes: float
-    asked_mib: float
-
-
-def _compute(
-    calling: Calling,
-    image: Plane,
-    baseline: Plane,
-    targets: Int[np.ndarray, "target 2"],
-    rule: Any,
-    store: MapStore,
-    limits: _Limits,
-    steps_at_once: int | None,
-    bar: Any,
-) -> None:
-    """Compute the maps that `store` does not have yet, window after window as its plan says."""
-    weights: dict[int, Any] = {}
-
-    def windowed(points: Points) -> WindowedPass:
-        return WindowedPass(calling, points, weights)
-
-    def full(points: Points) -> TorchPass:
-        return TorchPass(calling, points)
-
-    done = 0
-    for window in store.plan:
-        box, places = window["box"], window["places"]
-        n_pixels = _area(box)
-        peak = window["bytes_per_pixel"] * n_pixels
-        wanted = steps_at_once or max(1, _PIXELS_AT_ONCE.get(image.device.type, 2**22) // n_pixels)
-        spare = limits.n_bytes - peak - 8 * n_pixels
-        # At most half of what one point leaves goes to further points, so that targets can share forward passes.
-        at_once = max(1, min(wanted, len(rule), 1 + int(max(0.0, spare / 2) // max(peak, 1))))
-        together = max(1, min(_MOST_TARGETS_AT_ONCE, int((limits.n_bytes - at_once * peak) // (8 * n_pixels))))
-        forward = windowed if window["windowed"] else full
-        integral = WindowIntegral(calling, forward, image, baseline, tuple(box), rule)
-        while places:
-            skipped = min(len(places), max(0, store.n_finished - done))
-            done, places = done + skipped, places[skipped:]
-            begun = store.open_sums()
-            part = places[: together if begun is None else begun[0]]
-            if part:
-                integral.compute(part, targets[part], store, at_once, bar.update)
-                done, places = done + len(part), places[len(part) :]
-
-
-def _plan(
-    calling: Calling,
-    image: Plane,
-    targets: Int[np.ndarray, "target 2"],
-    backward: str,
-    limits: _Limits,
-    n_passes: int,
-) -> list[dict[str, Any]]:
-    """Return the windows: box, places of their targets, how gradients are computed, memory that a pixel takes."""
-    seen = measure_dependence(calling.network, 2 * max(image.shape))
-    pixel_bytes = {False: _bytes_per_pixel(calling, image, targets, windowed=False)}
-    room = limits.n_bytes / (pixel_bytes[False] + 8)
-    worth = backward == "windowed" or (backward == "auto" and n_passes >= _FEWEST_PASSES)
-    windows = _windows(calling, image, targets, seen, room, windowed=worth)
-    if backward == "windowed" or any(one["windowed"] for one in windows):
-        reason = _reason_against_windows(calling, image, targets)
-        if reason is not None and backward == "windowed":
-            raise UsageError(
-                f'`backward="windowed"` does not suit this network: {reason}. Use "auto", which takes torch\'s passes.'
-            )
-        if reason is not None:
-            windows = _windows(calling, image, targets, seen, room, windowed=False)
-    for one in windows:
-        one["windowed"] = one["windowed"] or backward == "windowed"
-        if one["windowed"] not in pixel_bytes:
-            pixel_bytes[True] = _bytes_per_pixel(calling, image, targets, windowed=True)
-        one["bytes_per_pixel"] = bytes_per_pixel = pixel_bytes[one["windowed"]]
-        least = _area(one["box"]) * (bytes_per_pixel + 8)
-        if least > limits.n_bytes:
-            maps = limits.asked_mib - limits.n_bytes / MIB
-            raise UsageError(
-                f"`memory_mib` must hold one point of the path and the maps: here {maps + least / MIB:.0f} MiB, of "
-                f"which the graph of one forward pass takes {_area(one['box']) * bytes_per_pixel / MIB:.0f} and the "
-                f"maps of all targets {maps:.0f}; got {limits.asked_mib:g}. Raise it, crop the image, or give a "
-                "`resume_folder`, which keeps the maps on disk."
-            )
-    return windows
-
-
 def _area(box: Sequence[int]) -> int:
     return (box[1] - box[0]) * (box[3] - box[2])
 
 
-def _windows(
-    calling: Calling,
-    image: Plane,
-    targets: Int[np.ndarray, "target 2"],
-    seen: Dependence | None,
-    room: float,
-    *,
-    windowed: bool,
-) -> list[dict[str, Any]]:
-    """Return windows with their targets, which together cost the least; the image itself only if `room` pixels hold it.
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One request: distinct targets, and how many bytes there are for graphs, sums and gradients."""
 
-    Measured on U-Nets of several sizes, a pass back costs as much as one forward: of the whole window where torch makes
-    it, and of what the target depends on where zeros are left out. The latter does not pay in small windows.
-    """
-    whole = (0, image.shape[0], 0, image.shape[1])
-    boxes = [whole if seen is None else seen.window(target, image.shape) for target in targets]
+    calling: Calling
+    image: Image
+    baseline: Image
+    targets: Int[np.ndarray, "target 2"]
+    rule: PathRule
+    memory_mib: float
+    n_bytes: float
 
-    def leaves_out_zeros(box: Box) -> bool:
-        return windowed and _area(box) >= _SMALLEST_WINDOWED
+    @property
+    def target_bytes(self) -> int:
+        """Bytes that a pixel of one target's sums and finished map takes."""
+        return self.image.element_size() * len(self.image) + 4
 
-    def cost(box: Box, members: Sequence[int]) -> float:
-        if leaves_out_zeros(box):
-            return _area(box) + 0.9 * sum(_area(boxes[place]) for place in members)
-        return _area(box) * (1.0 + len(members))
+    def compute(self, store: MapStore, steps_at_once: int | None, report: Callable[[int], object]) -> None:
+        """Compute the maps that `store` does not have yet, window after window as its plan says."""
+        weights: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        passes: dict[bool, Callable[[Points], TorchPass | WindowedPass]] = {
+            True: partial(WindowedPass, self.calling, weights=weights),
+            False: partial(TorchPass, self.calling),
+        }
+        done = 0
+        for window in store.plan:
+            box, places = tuple(window["box"]), window["places"]
+            n_pixels = _area(box)
+            peak, per_target = window["bytes_per_pixel"] * n_pixels, self.target_bytes * n_pixels
+            wanted = steps_at_once or max(1, _PIXELS_AT_ONCE.get(self.image.device.type, 2**22) // n_pixels)
+            # At most half of what one point leaves goes to further points, so that targets can share forward passes.
+            spare = max(0.0, (self.n_bytes - peak - per_target) / 2)
+            at_once = max(1, min(wanted, len(self.rule), 1 + int(spare // max(peak, 1))))
+            together = max(1, min(_MOST_TARGETS_AT_ONCE, int((self.n_bytes - at_once * peak) // per_target)))
+            while places:
+                skipped = min(len(places), max(0, store.n_finished - done))
+                done, places = done + skipped, places[skipped:]
+                begun = store.open_sums()
+                part = places[: together if begun is None else len(begun[1])]
+                if part:
+                    here = (box, part, self.targets[part])
+                    call = passes[window["windowed"]]
+                    integrate(self.calling, call, self.image, self.baseline, here, self.rule, store, at_once, report)
+                    done, places = done + len(part), places[len(part) :]
 
-    found: list[tuple[Box, list[int]]] = []
-    for place, box in enumerate(boxes):
-        for number, (other, members) in enumerate(found):
-            both, joined = union(box, other), [*members, place]
-            if cost(both, joined) <= cost(other, members) + cost(box, [place]):
-                found[number] = (both, joined)
-                break
-        else:
-            found.append((box, [place]))
-    together = [(whole, list(range(len(targets))))]
-    if sum(cost(*one) for one in found) >= 0.9 * cost(*together[0]) and image.numel() <= room:
-        found = together
-    if found != together and not _give_scores(calling, image, targets, found):
-        found = together
-    return [{"box": list(box), "places": places, "windowed": leaves_out_zeros(box)} for box, places in found]
+    def plan(self, backward: str) -> list[dict[str, Any]]:
+        """Return the windows: box, places of their targets, how gradients are computed, memory that a pixel takes."""
+        shape, n_passes = self.image.shape[-2:], len(self.targets) * len(self.rule)
+        full = Calling(self.calling.network, "fp32", self.calling.output, self.calling.channel)
+        seen = measure_dependence(full, 2 * max(shape), len(self.image))
+        boxes = [(0, shape[0], 0, shape[1]) if seen is None else seen.window(one, shape) for one in self.targets]
+        pixel_bytes = {False: self.on_part(partial(self._bytes_per_pixel, windowed=False))}
+        fits = shape.numel() * (pixel_bytes[False] + self.target_bytes) <= self.n_bytes
+        worth = backward == "windowed" or (backward == "auto" and n_passes >= _FEWEST_PASSES)
+        windows = self._windows(boxes, fits, windowed=worth)
+        if backward == "windowed" or any(one["windowed"] for one in windows):
+            reason = self.on_part(self._reason_against_windows)
+            if reason is not None and backward == "windowed":
+                raise UsageError(
+                    f'`backward="windowed"` does not suit this network: {reason}. '
+                    'Use "auto", which takes torch\'s passes.'
+                )
+            if reason is not None:
+                windows = self._windows(boxes, fits, windowed=False)
+        for one in windows:
+            one["windowed"] = one["windowed"] or backward == "windowed"
+            if one["windowed"] not in pixel_bytes:
+                pixel_bytes[True] = self.on_part(partial(self._bytes_per_pixel, windowed=True))
+            one["bytes_per_pixel"] = n_graph = pixel_bytes[one["windowed"]]
+            n_pixels = _area(one["box"])
+            if n_pixels * (n_graph + self.target_bytes) > self.n_bytes:
+                maps = self.memory_mib - self.n_bytes / MIB
+                least = maps + n_pixels * (n_graph + self.target_bytes) / MIB
+                raise UsageError(
+                    f"`memory_mib` must hold one point of the path and the maps: here {least:.0f} MiB, of which the "
+                    f"graph of one forward pass takes {n_pixels * n_graph / MIB:.0f} and the maps of all targets "
+                    f"{maps:.0f}; got {self.memory_mib:g}. Raise it, crop the image, or give a `resume_folder`, which "
+                    "keeps the maps on disk."
+                )
+        return windows
 
+    def _windows(self, boxes: Sequence[Box], fits: bool, *, windowed: bool) -> list[dict[str, Any]]:
+        """Return windows with their targets, which together cost the least; the image itself only if it `fits`.
 
-def _give_scores(
-    calling: Calling, image: Plane, targets: Int[np.ndarray, "target 2"], windows: Sequence[tuple[Box, list[int]]]
-) -> bool:
-    """Return whether the network gives each target the same logit in its window as in the whole image."""
-    with torch.no_grad():
-        logits = calling.logits(image[None, None])[0, 0]
-        scale = float(logits.abs().max())
-        for (top, bottom, left, right), members in windows:
-            try:
-                part = calling.logits(image[None, None, top:bottom, left:right])[0, 0]
-            except (ValueError, RuntimeError):  # a network that refuses the window's size
-                return False
-            rows, columns = torch.from_numpy(targets[members].T).to(image.device)
-            error = (part[rows - top, columns - left] - logits[rows, columns]).abs().max()
-            if float(error) > _SAME_SCORE[calling.precision] * scale:
-                return False
-    return True
+        Measured on U-Nets of several sizes, a pass back costs as much as one forward: of the whole window where torch
+        makes it, and of what the target depends on where zeros are left out. The latter does not pay in small windows.
+        """
 
+        def leaves_out_zeros(box: Box) -> bool:
+            return windowed and _area(box) >= _SMALLEST_WINDOWED
 
-def _reason_against_windows(calling: Calling, image: Plane, targets: Int[np.ndarray, "target 2"]) -> str | None:
-    """Return why gradients restricted to windows are not torch's, None where they are, on a part of a large image."""
+        def cost(box: Box, members: Sequence[int]) -> float:
+            if leaves_out_zeros(box):
+                return _area(box) + 0.9 * sum(_area(boxes[place]) for place in members)
+            return _area(box) * (1.0 + len(members))
 
-    def compare(part: Plane, place: Int[np.ndarray, " 2"]) -> str | None:
-        middle = (part.shape[0] // 2, part.shape[1] // 2)
-        return differs_from_torch(calling, part[None, None], [(int(place[0]), int(place[1])), middle])
+        found: list[tuple[Box, list[int]]] = []
+        for place, box in enumerate(boxes):
+            for number, (other, members) in enumerate(found):
+                both, joined = union(box, other), [*members, place]
+                if cost(both, joined) <= cost(other, members) + cost(box, [place]):
+                    found[number] = (both, joined)
+                    break
+            else:
+                found.append((box, [place]))
+        height, width = self.image.shape[-2:]
+        together = [((0, height, 0, width), list(range(len(boxes))))]
+        if (sum(cost(*one) for one in found) >= 0.9 * cost(*together[0]) and fits) or not self._give_scores(found):
+            found = together
+        return [{"box": list(box), "places": places, "windowed": leaves_out_zeros(box)} for box, places in found]
 
-    reason: str | None = _on_part(compare, image, targets)
-    return reason
+    def _give_scores(self, windows: Sequence[tuple[Box, list[int]]]) -> bool:
+        """Return whether the network gives each target the same logit in its window as in the whole image."""
+        with torch.no_grad():
+            logits = self.calling.logits(self.image[None].clone())[0, 0]
+            for (top, bottom, left, right), members in windows:
+                try:
+                    part = self.calling.logits(self.image[None, :, top:bottom, left:right].clone())[0, 0]
+                except (ValueError, RuntimeError):  # a network that refuses the window's size
+                    return False
+                rows, columns = torch.from_numpy(self.targets[members].T).to(logits.device)
+                error = (part[rows - top, columns - left] - logits[rows, columns]).abs().max()
+                if float(error) > SAME_SCORE[self.calling.precision] * float(logits.abs().max()):
+                    return False
+        return True
 
+    def _reason_against_windows(self, part: Image, place: Sequence[int]) -> str | None:
+        """Return why gradients restricted to windows are not torch's, None where they are."""
+        middle = (part.shape[1] // 2, part.shape[2] // 2)
+        return differs_from_torch(self.calling, part[None], [(int(place[0]), int(place[1])), middle])
 
-def _bytes_per_pixel(calling: Calling, image: Plane, targets: Int[np.ndarray, "target 2"], *, windowed: bool) -> float:
-    """Return the memory that a pixel of one point takes, measured on a part of a large image."""
-
-    def measure(part: Plane, place: Int[np.ndarray, " 2"]) -> float:
-        points = part[None, None]
-        graph = WindowedPass(calling, points, {}) if windowed else TorchPass(calling, points, keep=True)
-        weights = _storages([*calling.network.parameters()] if isinstance(calling.network, nn.Module) else [])
+    def _bytes_per_pixel(self, part: Image, place: Sequence[int], *, windowed: bool) -> float:
+        """Return the memory that a pixel of one point takes."""
+        points = part[None]
+        graph = WindowedPass(self.calling, points, {}) if windowed else TorchPass(self.calling, points, keep=True)
+        weights = _storages([*self.calling.parameters()])
         kept = {address: size for address, size in _storages(graph.tensors).items() if address not in weights}
         # Besides the graph, a running pass holds about four of the largest maps.
-        return (sum(kept.values()) + 4 * max([4 * part.numel(), *kept.values()])) / part.numel()
+        return (sum(kept.values()) + 4 * max([part.nbytes, *kept.values()])) / part[0].numel()
 
-    n_bytes: float = _on_part(measure, image, targets)
-    return n_bytes
-
-
-def _on_part(call: Callable[[Plane, Any], Any], image: Plane, targets: Int[np.ndarray, "target 2"]) -> Any:
-    """Return `call` of a part of a large image and a target in it; of the image if the network refuses the part."""
-    corner = np.clip(targets[0] - _CHECKED_PX // 2, 0, np.maximum(np.array(image.shape) - _CHECKED_PX, 0)) // 32 * 32
-    part = image[corner[0] :, corner[1] :][:_CHECKED_PX, :_CHECKED_PX]
-    if part.shape != image.shape:
-        try:
-            return call(part, targets[0] - corner)
-        except (ValueError, RuntimeError):
-            pass
-    return call(image, targets[0])
+    def on_part(self, call: Callable[[Image, Any], Any]) -> Any:
+        """Return `call` of a part of a large image and a target in it; of the image if the network refuses the part."""
+        shape = np.array(self.image.shape[-2:])
+        corner = np.clip(self.targets[0] - _CHECKED_PX // 2, 0, np.maximum(shape - _CHECKED_PX, 0)) // 32 * 32
+        part = self.image[:, corner[0] :, corner[1] :][:, :_CHECKED_PX, :_CHECKED_PX]
+        if part.shape != self.image.shape:
+            try:
+                return call(part, self.targets[0] - corner)
+            except (ValueError, RuntimeError):
+                pass
+        return call(self.image, self.targets[0])
 
 
 def _storages(tensors: Sequence[torch.Tensor]) -> dict[int, int]:
@@ -428,22 +407,12 @@ def _storages(tensors: Sequence[torch.Tensor]) -> dict[int, int]:
     return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
-def _distinct(
-    targets: Int[np.ndarray, "target 2"],
-) -> tuple[Int[np.ndarray, "distinct 2"], Int[np.ndarray, " target"]]:
-    """Return each target once, in the order of its first coming, and for each target its place among these."""
-    distinct, first, place = np.unique(targets, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return distinct[order], np.argsort(order)[place.reshape(-1)]
-
-
 def digest_of_network(network: Network) -> str:
-    """Return a digest of a module's class and weights; a function is known by its name alone."""
-    if not isinstance(network, nn.Module):
-        return f"function {getattr(network, '__qualname__', type(network).__name__)}"
-    digest = hashlib.sha256(repr(network).encode())
-    for name, value in network.state_dict().items():
+    """Return a digest of a module's class and weights; of a function, of its name and of the modules it refers to."""
+    name = repr(network) if isinstance(network, nn.Module) else getattr(network, "__qualname__", type(network).__name__)
+    digest = hashlib.sha256(name.encode())
+    for key, value in (item for module in modules_of(network) for item in module.state_dict().items()):
         if isinstance(value, torch.Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

@@ -31,13 +31,13 @@ from torch import Tensor, nn
 
 from emseg.attribution.attribute import Attribution
 from emseg.attribution.inputs import (
+    Calling,
     Network,
     naming_gradient_errors,
     require_baseline,
-    require_evaluation_mode,
     require_gradient,
-    require_logits,
-    require_plane,
+    require_image,
+    require_repeatable,
     require_targets,
 )
 from emseg.checks import Count, NotNegative, require_one_of, validated
@@ -94,30 +94,35 @@ def attribute_with_captum(
     method: str = "integrated_gradients",
     baseline: Any = 0.0,
     options: CaptumOptions | None = None,
+    output: str | int | None = None,
+    channel: int | None = None,
 ) -> Attribution:
     """Return the maps of `targets` (row, column) by one of captum's methods, one target after the other.
 
-    `image` and `baseline` are on the network's scale. Saliency, SmoothGrad and Grad-CAM do not use the baseline; it
-    only enters their `completeness_gap`. Raises `UsageError` for an unknown method, for a method that is not defined
+    Arguments but `options` are those of `attribute_pixels`. Saliency, SmoothGrad and Grad-CAM do not use the baseline;
+    it only enters their `completeness_gap`. Raises `UsageError` for an unknown method, for a method that is not defined
     for this network, and what `attribute_pixels` raises for targets, images and networks that cannot be attributed.
     """
     require_one_of("method", method, CAPTUM_METHODS)
     options = options or CaptumOptions()
-    plane = require_plane(image)
-    plane = plane.to(device_of(model, plane.device if not isinstance(model, nn.Module) else None))
-    base, places = require_baseline(baseline, plane), require_targets(targets, plane)
-    require_evaluation_mode(model)
+    calling = Calling(model, "fp32", output, channel)
+    pixels = require_image(image, calling.dtype)
+    pixels = pixels.to(device_of(calling, None if next(calling.parameters(), None) is not None else pixels.device))
+    base, places = require_baseline(baseline, pixels), require_targets(targets, pixels)
+    require_repeatable(calling, pixels)
     if method in ("deeplift", "lrp", "grad_cam") and not isinstance(model, nn.Module):
         raise UsageError(f"{method} follows the layers of a torch module; got a function. Pass the module itself.")
-    x, b = plane[None, None], base[None, None]
-    scores, base_scores = (_scores(model, one, places) for one in (x, b))
+    x, b = pixels[None], base[None]
+    scores, base_scores = (_scores(calling, one, places) for one in (x, b))
+    called = model if output is None and channel is None else calling
     with naming_gradient_errors(), _seeded(options.seed):
-        maps = _occlusion(model, x, b, places, options) if method == "occlusion" else None
-        if maps is None:
-            attribute = _METHODS[method](model, x, b, options)
+        if method == "occlusion":
+            maps = _occlusion(called, x, b, places, options)
+        else:
+            attribute = _by_target(method, called, x, b, options)
             # captum calls an output pixel (channel, row, column)
             every = [attribute((0, int(row), int(column))) for row, column in places]
-            maps = np.stack([one.detach()[0, 0].cpu().numpy() for one in every])
+            maps = np.stack([one.detach()[0].sum(dim=0).cpu().numpy() for one in every])
     if not np.isfinite(maps).all():
         raise InputError(f"{method} must give finite attributions; got NaN or infinity. Check the network's weights.")
     integrated = method == "integrated_gradients"
@@ -133,56 +138,46 @@ def attribute_with_captum(
     )
 
 
-def _scores(model: Network, x: Tensor, places: Places) -> Float[np.ndarray, " target"]:
+def _scores(calling: Calling, x: Tensor, places: Places) -> Float[np.ndarray, " target"]:
     with torch.enable_grad():
-        answer = require_logits(require_gradient(model(x.clone().requires_grad_())), x)
+        answer = require_gradient(calling.logits(x.clone().requires_grad_()))
     return np.asarray(answer.detach()[0, 0].double().cpu().numpy()[places[:, 0], places[:, 1]])
 
 
-Target = tuple[int, int, int]
-OneTarget = Callable[[Target], Tensor]
+def _by_target(
+    method: str, model: Any, x: Tensor, b: Tensor, options: CaptumOptions
+) -> Callable[[tuple[int, int, int]], Tensor]:
+    """Return the function from a target to its map, [1, channel, height, width]."""
+    import captum.attr as captum  # type: ignore[import-untyped]
 
+    def leaf() -> Tensor:
+        return x.clone().requires_grad_()
 
-def _leaf(x: Tensor) -> Tensor:
-    return x.clone().requires_grad_()
+    if method == "saliency":
+        return lambda target: captum.Saliency(model).attribute(leaf(), target=target, abs=False)
+    if method == "smoothgrad":
+        noise = {"nt_type": "smoothgrad", "nt_samples": options.n_samples, "nt_samples_batch_size": 1}
+        tunnel, noise["stdevs"] = captum.NoiseTunnel(captum.Saliency(model)), options.noise
+        return lambda target: tunnel.attribute(leaf(), target=target, abs=False, **noise)
+    if method == "integrated_gradients":
+        rule = {"n_steps": options.n_steps, "method": options.quadrature, "internal_batch_size": 1}
+        return lambda target: captum.IntegratedGradients(model).attribute(x, b, target=target, **rule)
+    if method == "gradient_shap":
+        drawn = {"n_samples": options.n_samples, "stdevs": options.noise}
+        return lambda target: captum.GradientShap(model).attribute(leaf(), b, target=target, **drawn)
+    if method == "lrp":
+        _require_chain(model)
+        return lambda target: captum.LRP(model).attribute(leaf(), target=target)
+    if method == "grad_cam":
+        return _grad_cam(model, x, options.layer)
+    twin = _untied(model, x)
 
-
-def _saliency(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
-    from captum.attr import Saliency  # type: ignore[import-untyped]
-
-    method = Saliency(model)
-    return lambda target: method.attribute(_leaf(x), target=target, abs=False)
-
-
-def _smoothgrad(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
-    from captum.attr import NoiseTunnel, Saliency
-
-    noisy = {"nt_type": "smoothgrad", "nt_samples": options.n_samples, "nt_samples_batch_size": 1}
-    method = NoiseTunnel(Saliency(model))
-    return lambda target: method.attribute(_leaf(x), stdevs=options.noise, target=target, abs=False, **noisy)
-
-
-def _integrated_gradients(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
-    from captum.attr import IntegratedGradients
-
-    rule = {"n_steps": options.n_steps, "method": options.quadrature, "internal_batch_size": 1}
-    method = IntegratedGradients(model)
-    return lambda target: method.attribute(x, b, target=target, **rule)
-
-
-def _deeplift(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
-    from captum.attr import DeepLift
-
-    assert isinstance(model, nn.Module)
-    method = DeepLift(_untied(model, x))
-
-    def attribute(target: Target) -> Tensor:
+    def deeplift(target: tuple[int, int, int]) -> Tensor:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Setting forward, backward hooks")  # it removes them again
-            found: Tensor = method.attribute(_leaf(x), b, target=target)
-            return found
+            return captum.DeepLift(twin).attribute(leaf(), b, target=target)  # type: ignore[no-any-return]
 
-    return attribute
+    return deeplift
 
 
 class _CalledInTurn(nn.Module):
@@ -226,15 +221,7 @@ def _untied(network: nn.Module, example: Tensor) -> nn.Module:
     return twin
 
 
-def _gradient_shap(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
-    from captum.attr import GradientShap
-
-    method = GradientShap(model)
-    drawn = {"n_samples": options.n_samples, "stdevs": options.noise}
-    return lambda target: method.attribute(_leaf(x), b, target=target, **drawn)
-
-
-def _occlusion(model: Network, x: Tensor, b: Tensor, places: Places, options: CaptumOptions) -> Maps:
+def _occlusion(model: Any, x: Tensor, b: Tensor, places: Places, options: CaptumOptions) -> Maps:
     """One pass a window serves all targets: captum takes several outputs of one image and keeps them apart."""
     from captum.attr import Occlusion
 
@@ -243,17 +230,10 @@ def _occlusion(model: Network, x: Tensor, b: Tensor, places: Places, options: Ca
     stride = min(options.stride_px, side)
     with torch.no_grad():
         maps = Occlusion(lambda points: model(points)[:, 0, rows, columns]).attribute(
-            x, sliding_window_shapes=(1, side, side), strides=(1, stride, stride), baselines=b
+            x, sliding_window_shapes=(x.shape[1], side, side), strides=(x.shape[1], stride, stride), baselines=b
         )
-    return np.asarray(maps.reshape(len(places), *x.shape[-2:]).cpu().numpy())
-
-
-def _lrp(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
-    from captum.attr import LRP
-
-    assert isinstance(model, nn.Module)
-    _require_chain(model)
-    return lambda target: LRP(model).attribute(_leaf(x), target=target)
+    # A window covers all channels, and each of them gets its whole effect.
+    return np.asarray(maps.reshape(len(places), *x.shape[1:])[:, 0].cpu().numpy())
 
 
 def _require_chain(model: nn.Module) -> None:
@@ -286,40 +266,29 @@ def _require_chain(model: nn.Module) -> None:
             )
 
 
-def _grad_cam(model: Network, x: Tensor, b: Tensor, options: CaptumOptions) -> OneTarget:
+def _grad_cam(model: nn.Module, x: Tensor, name: str) -> Callable[[tuple[int, int, int]], Tensor]:
     from captum.attr import LayerAttribution, LayerGradCam
 
-    assert isinstance(model, nn.Module)
-    layers = {name: module for name, module in model.named_modules() if name}
-    if options.layer not in layers:
-        convolutions = [name for name, module in layers.items() if isinstance(module, nn.Conv2d)]
+    network: Any = model.network if isinstance(model, Calling) else model
+    layers = {key: module for key, module in network.named_modules() if key}
+    if name not in layers:
+        convolutions = [key for key, module in layers.items() if isinstance(module, nn.Conv2d)]
         raise UsageError(
-            f"grad_cam explains by one layer, named as in `named_modules()`; got {options.layer!r}."
-            f"{suggest(options.layer, layers)} Convolutions here: {', '.join(convolutions)}."
+            f"grad_cam explains by one layer, named as in `named_modules()`; got {name!r}."
+            f"{suggest(name, layers)} Convolutions here: {', '.join(convolutions)}."
         )
-    method = LayerGradCam(model, layers[options.layer])
+    method = LayerGradCam(model, layers[name])
 
-    def attribute(target: Target) -> Tensor:
-        coarse = method.attribute(_leaf(x), target=target, relu_attributions=True)
+    def attribute(target: tuple[int, int, int]) -> Tensor:
+        coarse = method.attribute(x.clone().requires_grad_(), target=target, relu_attributions=True)
         if not isinstance(coarse, Tensor) or coarse.ndim != 4:
             raise UsageError(
-                f"grad_cam needs a layer that gives one map [image, channel, row, column]; {options.layer!r} does not."
+                f"grad_cam needs a layer that gives one map [image, channel, row, column]; {name!r} does not."
             )
         fine: Tensor = LayerAttribution.interpolate(coarse, tuple(x.shape[-2:]), interpolate_mode="bilinear")
         return fine
 
     return attribute
-
-
-_METHODS: Mapping[str, Callable[[Network, Tensor, Tensor, CaptumOptions], OneTarget]] = {
-    "saliency": _saliency,
-    "smoothgrad": _smoothgrad,
-    "integrated_gradients": _integrated_gradients,
-    "deeplift": _deeplift,
-    "gradient_shap": _gradient_shap,
-    "lrp": _lrp,
-    "grad_cam": _grad_cam,
-}
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""What is asked, checked before anything is computed: the image, the baseline, the targets and the network.
+"""What is asked, checked before anything is computed: image, baseline, targets, and the network's behaviour.
 
-A network is a torch module, or any function, from [image, 1, height, width] to logits of the same shape. Its gradient
-with respect to the image is what all methods need, so a network that gives none is refused by name: one whose
-`predict` switches gradients off, one that rounds or takes an argmax, one that overwrites what its gradient needs,
-one in training mode (batch normalisation would make every image of a path depend on the others).
+A network is a torch module, or any function, from images [image, channel, height, width] to a map of logits of their
+size. All methods differentiate that map, so it must have a gradient, and it must be a function of one image: the
+network is run on a part of the image alone and in a batch, and refused where the outputs differ, random numbers are
+drawn (dropout) or a buffer changes (batch normalisation in training mode).
 
 Images are on the scale of the networks, x = (grey / 255 - 0.5) / 0.5: black is -1, mid-grey 0, white 1. Baselines are
 
@@ -22,9 +22,11 @@ Sources: Sundararajan, Taly, Yan 2017, section 2 (baselines); Erion et al. 2021 
 2022, Figure 8 (the first three classes).
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import cv2
@@ -37,96 +39,207 @@ from torch import Tensor, nn
 from emseg.checks import require_count, require_number, require_one_of
 from emseg.errors import InputError, UsageError
 
-Network = nn.Module | Callable[[Tensor], Tensor]
-Plane = Float[Tensor, "height width"]
+Network = nn.Module | Callable[[Tensor], Any]
+Precision = Literal["fp32", "bf16", "fp16"]
+Image = Float[Tensor, "channel height width"]
+Points = Float[Tensor, "point channel height width"]
+Logits = Float[Tensor, "point 1 height width"]
 BaselineName = Literal["mid_grey", "black", "mean", "blurred", "patches"]
 BASELINE_NAMES: tuple[BaselineName, ...] = get_args(BaselineName)
 PixelClass = Literal["correct_membrane", "false_positive", "false_negative", "correct_background"]
 PIXEL_CLASSES: tuple[PixelClass, ...] = get_args(PixelClass)
+SAME_SCORE = {"fp32": 1e-4, "bf16": 0.05, "fp16": 0.02}  # of the largest logit: what rounding may change
 
 
-def require_plane(image: Any, name: str = "image") -> Plane:
-    """Return one grey image as float32 [height, width] on its device, from that, [1, h, w] or [1, 1, h, w]."""
-    plane = image if isinstance(image, Tensor) else torch.from_numpy(np.asarray(image))
-    if plane.ndim not in (2, 3, 4) or any(n != 1 for n in plane.shape[:-2]) or 0 in plane.shape:
+class Calling(nn.Module):
+    """The network as it is called: in a `precision`, `output` and `channel` picked from what it returns.
+
+    Of a function, `parts` are the modules that it refers to: as a bound method, a partial, or by a variable.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        precision: Precision = "fp32",
+        output: str | int | None = None,
+        channel: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not callable(network):
+            raise UsageError(f"`model` must be a torch module or a function; got {type(network).__name__}.")
+        self.network, self.precision, self.output, self.channel = network, precision, output, channel
+        self.parts = nn.ModuleList([] if isinstance(network, nn.Module) else modules_of(network))
+        self.stride = getattr(network, "stride", 1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float64 for a network with weights of that type, else float32."""
+        weight = next((one for one in self.parameters() if one.is_floating_point()), None)
+        return torch.float64 if weight is not None and weight.dtype == torch.float64 else torch.float32
+
+    def forward(self, points: Points) -> Any:
+        """Return the map that is asked for, unchecked."""
+        half: Any = nullcontext()
+        if self.precision != "fp32":
+            half = torch.autocast(points.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
+        with half, naming_gradient_errors():
+            return _picked(self.network(points), self.output, self.channel)
+
+    def logits(self, points: Points) -> Logits:
+        """Return the same, checked to be logits of the points."""
+        return require_logits(self(points), points)
+
+
+def modules_of(network: Any) -> list[nn.Module]:
+    """Return the module that a network is, or those that a function refers to."""
+    if isinstance(network, partial):
+        return [part for one in (network.func, *network.args, *network.keywords.values()) for part in modules_of(one)]
+    if inspect.ismethod(network):
+        return modules_of(network.__self__)
+    if inspect.isfunction(network):
+        names = inspect.getclosurevars(network)
+        found = [*names.nonlocals.values(), *names.globals.values()]
+        return [one for one in found if isinstance(one, nn.Module)]
+    return [network] if isinstance(network, nn.Module) else []
+
+
+def _picked(found: Any, output: str | int | None, channel: int | None) -> Any:
+    """Return the map that `output` and `channel` name."""
+    if not isinstance(found, Tensor):
+        names = list(found) if isinstance(found, dict) else list(range(len(found))) if hasattr(found, "__len__") else []
+        if output is None:
+            raise InputError(
+                f"The network must return one tensor of logits; got {type(found).__name__}. "
+                f"Choose its map with `output=`: {' or '.join(map(repr, names)) or 'there is none'}."
+            )
+        if output not in names:
+            raise UsageError(f"`output` must be one of {', '.join(map(repr, names))}; got {output!r}.")
+        found = found[output]
+    elif output is not None:
+        raise UsageError(f"`output` picks from several maps, but the network returns one tensor; got {output!r}.")
+    if channel is None or not isinstance(found, Tensor) or found.ndim != 4:
+        return found
+    require_count("channel", channel, 0, found.shape[1] - 1)
+    return found[:, channel : channel + 1]
+
+
+def require_image(image: Any, dtype: torch.dtype = torch.float32, name: str = "image") -> Image:
+    """Return one image as [channel, height, width] on its device, from that, [height, width] or [1, channel, h, w]."""
+    try:
+        pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.asarray(image))
+    except (TypeError, ValueError):
+        raise InputError(f"`{name}` must be an array or a tensor; got {type(image).__name__}.") from None
+    if pixels.ndim not in (2, 3, 4) or (pixels.ndim == 4 and len(pixels) != 1) or 0 in pixels.shape:
         raise InputError(
-            f"`{name}` must be one grey image, [height, width] or with axes of length 1 before these; got shape "
-            f"{list(plane.shape)}. Attribute one image at a time."
+            f"`{name}` must be one image, [height, width] or [channel, height, width]; got shape "
+            f"{list(pixels.shape)}. Attribute one image at a time."
         )
-    if not plane.is_floating_point():
+    if not pixels.is_floating_point():
         raise InputError(
-            f"`{name}` must be floating point, on the network's own scale; got {plane.dtype}. "
+            f"`{name}` must be floating point, on the network's own scale; got {pixels.dtype}. "
             "For 8-bit greys that is (grey / 255 - 0.5) / 0.5."
         )
-    plane = plane.detach().reshape(plane.shape[-2:]).to(torch.float32)
-    n_bad = int((~torch.isfinite(plane)).sum())
+    pixels = pixels.detach().reshape(-1, *pixels.shape[-2:]).to(dtype)
+    n_bad = int((~torch.isfinite(pixels)).sum())
     if n_bad:
         raise InputError(f"`{name}` must be finite; {n_bad} of its pixels are NaN or infinite. Replace them.")
-    return plane
+    return pixels
 
 
-def require_baseline(baseline: Any, image: Plane) -> Plane:
+def require_baseline(baseline: Any, image: Image) -> Image:
     """Return the baseline as an image: the same grey everywhere (on the network's scale), or an image of this size."""
+    if isinstance(baseline, str):
+        raise UsageError(f"`baseline` must be a number or an image; got {baseline!r}. Use `make_baseline` for a name.")
     if isinstance(baseline, int | float):
-        plane = torch.full_like(image, require_number("baseline", baseline))
+        pixels = torch.full_like(image, require_number("baseline", baseline))
     else:
-        plane = require_plane(baseline, "baseline").to(image.device)
-    if plane.shape != image.shape:
+        pixels = require_image(baseline, image.dtype, "baseline").to(image.device)
+    if pixels.shape != image.shape:
         raise UsageError(
-            f"`baseline` must be one number or an image of {tuple(image.shape)} pixels, as `image` is; got "
-            f"{tuple(plane.shape)}."
+            f"`baseline` must be one number or an image of {tuple(image.shape)} (channel, height, width), as `image` "
+            f"is; got {tuple(pixels.shape)}."
         )
-    if torch.equal(plane, image):
+    if torch.equal(pixels, image):
         raise UsageError("`baseline` must differ from `image`: between equal images there is nothing to attribute.")
-    return plane
+    return pixels
 
 
-def require_targets(targets: Any, image: Plane) -> Int[np.ndarray, "target 2"]:
+def require_targets(targets: Any, image: Image) -> Int[np.ndarray, "target 2"]:
     """Return targets as int64 [target, (row, column)]; a target may come twice."""
-    places = np.asarray(targets)
+    try:
+        places = np.asarray(targets)
+    except ValueError:
+        raise UsageError(f"`targets` must be (row, column) pairs, [target, 2]; got {targets!r}.") from None
     if places.size == 0:
         raise UsageError("`targets` must give at least one pixel as (row, column); got none.")
-    if places.ndim == 1 and places.shape == (2,):
+    if places.shape == (2,):
         places = places[None]
     if places.ndim != 2 or places.shape[1] != 2:
         raise UsageError(f"`targets` must be (row, column) pairs, [target, 2]; got shape {list(places.shape)}.")
     if places.dtype.kind not in "iu":
         raise UsageError(f"`targets` must be whole pixel numbers; got {places.dtype}. Round them.")
-    places = places.astype(np.int64)
-    outside = ((places < 0) | (places >= np.array(image.shape))).any(axis=1)
+    places, (height, width) = places.astype(np.int64), image.shape[-2:]
+    outside = ((places < 0) | (places >= np.array([height, width]))).any(axis=1)
     if outside.any():
         first = int(np.flatnonzero(outside)[0])
         raise UsageError(
-            f"`targets` must be inside the image, rows 0 to {image.shape[0] - 1} and columns 0 to {image.shape[1] - 1};"
-            f" target {first} is {tuple(places[first].tolist())}, and {int(outside.sum())} of {len(places)} are "
-            "outside. Targets are (row, column), not (x, y)."
+            f"`targets` must be inside the image, rows 0 to {height - 1} and columns 0 to {width - 1}; target {first} "
+            f"is {tuple(places[first].tolist())}, and {int(outside.sum())} of {len(places)} are outside. "
+            "Targets are (row, column), not (x, y)."
         )
     return places
 
 
-def require_evaluation_mode(network: Network) -> None:
-    """Refuse a network with parts that act otherwise in training: batch normalisation, dropout."""
-    depends = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-    for name, part in network.named_modules() if isinstance(network, nn.Module) else ():
-        if part.training and isinstance(part, depends):
+def require_repeatable(calling: Calling, image: Image) -> Logits:
+    """Return the logits of an image; refuse a network whose output is not a function of that image alone."""
+    before = {name: value.clone() for name, value in calling.named_buffers()}
+    device = image.device.type
+    states = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if device == "cuda" else [])]
+    with torch.no_grad():
+        try:
+            alone = calling.logits(image[None].clone())
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            shape, text = [1, *image.shape], str(error).split("\n")[0]
+            raise InputError(
+                f"The network must take an image of shape {shape}, {image.dtype}; it fails: {text}"
+            ) from error
+        try:
+            batch = calling.logits(torch.stack([image, image.flip(-1)]))
+        except (ValueError, RuntimeError):  # a network that takes one image at a time
+            batch = calling.logits(image[None].clone())
+        now = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if device == "cuda" else [])]
+        changed = [name for name, value in calling.named_buffers() if not torch.equal(value, before[name])]
+        for name in changed:
+            calling.get_buffer(name).copy_(before[name])
+    reasons = {
+        f"it changes {', '.join(name.removeprefix('network.').removeprefix('parts.') for name in changed[:3])}": bool(
+            changed
+        ),
+        "its output depends on chance, as with dropout": not all(map(torch.equal, states, now)),
+        "an image's output depends on the rest of its batch, or differs from call to call": float(
+            (batch[0] - alone[0]).abs().max()
+        )
+        > SAME_SCORE[calling.precision] * float(alone.abs().max()),
+    }
+    for reason, found in reasons.items():
+        if found:
             raise UsageError(
-                f"The network must be in evaluation mode; its part {name or type(part).__name__!r} "
-                f"({type(part).__name__}) is in training mode, where an image's answer depends on chance or on the "
-                "rest of its batch. Call network.eval() first."
+                f"The network must be in evaluation mode: {reason}. Call network.eval() first, also on a network "
+                "inside a function, and give functional.dropout its `training=False`."
             )
+    return alone
 
 
-def require_logits(answer: Any, points: Tensor) -> Tensor:
+def require_logits(answer: Any, points: Points) -> Logits:
     """Return what the network answered to `points` if it is one finite logit a pixel of each of them."""
     if not isinstance(answer, Tensor):
-        raise InputError(
-            f"The network must return one tensor of logits [image, 1, height, width]; got {type(answer).__name__}. "
-            "Wrap it in a function that picks the map, for example lambda x: network(x)[-1]."
-        )
-    if answer.shape != points.shape:
-        n, _, height, width = points.shape
+        raise InputError(f"The network must return a tensor of logits; got {type(answer).__name__}.")
+    n, _, height, width = points.shape
+    if answer.shape != (n, 1, height, width):
         hint = (
-            f"it returns {answer.shape[1]} channels: wrap it in a function that keeps one, lambda x: network(x)[:, :1]."
+            f"it returns {answer.shape[1]} channels: choose one with `channel=`."
             if answer.ndim == 4 and answer.shape[1] != 1 and answer.shape[2:] == points.shape[2:]
             else "its map has another size: resize it in a wrapper, or give an image whose size its stride divides."
         )
@@ -169,9 +282,9 @@ def naming_gradient_errors() -> Iterator[None]:
 
 
 @contextmanager
-def frozen(network: Network) -> Iterator[None]:
+def frozen(network: nn.Module) -> Iterator[None]:
     """Ask for no gradient of the weights for a while; afterwards each is as it was."""
-    weights = [p for p in network.parameters() if p.requires_grad] if isinstance(network, nn.Module) else []
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
     try:
         for weight in weights:
             weight.requires_grad_(False)

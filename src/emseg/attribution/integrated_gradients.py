@@ -3,7 +3,7 @@
     map_t = (x - b) * integral over alpha in [0, 1] of grad f_t(b + alpha (x - b))
           ~ (x - b) * sum over k of weight_k grad f_t(b + alpha_k (x - b))
 
-x, b    image and baseline, [height, width]
+x, b    image and baseline, [channel, height, width]; maps are summed over the channels
 alpha   [point] where on the path the gradient is taken;  weight  [point] its part of the integral
 
 The points of the path are the same for all targets t of a window, so each costs one forward pass, and one backward pass
@@ -13,7 +13,7 @@ over [0, 1] but gives them the weights of n intervals where there are n - 1: its
 
 A folder that keeps the maps of a run lets a killed one resume, with the same bits:
 
-    settings.json   all that the maps depend on; another call's folder is refused by name
+    settings.json   all that the maps depend on, with what the network returned for the image: another call is refused
     plan.json       the windows, and how gradients are computed in them
     maps.npy        [target, height, width] float32, zero outside of the windows
     progress.json   how many targets are finished, in the order of the plan, and the scores
@@ -22,7 +22,6 @@ A folder that keeps the maps of a run lets a killed one resume, with the same bi
 Source: Sundararajan, Taly, Yan 2017, equations 1 and 3; captum 0.9, `captum/attr/_utils/approximation_methods.py`.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,9 +32,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from emseg.attribution.inputs import Plane
-from emseg.attribution.windowed import Box, Calling, Pass, Points
-from emseg.checks import require_count, require_one_of
+from emseg.attribution.inputs import SAME_SCORE, Calling, Image, Points
+from emseg.attribution.windowed import Box, TorchPass, WindowedPass
+from emseg.checks import changes_between, require_count, require_one_of
 from emseg.errors import InputError, UsageError
 from emseg.files import read_json, write_atomically, write_json
 
@@ -76,51 +75,38 @@ def path_rule(quadrature: str, n_steps: int) -> PathRule:
 
 
 class MapStore:
-    """Maps and scores in memory, zero where nothing was written: nothing is kept for another run."""
+    """Maps and scores, zero where nothing was written: in memory, or in a `folder`, where a killed run resumes.
 
-    def __init__(self, n_targets: int, shape: Sequence[int]) -> None:
-        self.maps: Float[np.ndarray, "target height width"] = np.zeros((n_targets, *shape), dtype=np.float32)
-        self.scores: Scores = (np.zeros(n_targets), np.zeros(n_targets))
-        self.n_finished = 0
-        self.plan: Any = None
-
-    def keep_plan(self, plan: Any) -> None:
-        """Take the plan, as JSON knows it."""
-        self.plan = plan
-
-    def open_sums(self) -> tuple[int, int, Float[np.ndarray, "target height width"]] | None:
-        """Return how many targets were in work, the next point and the sums, where a run was stopped."""
-        return None
-
-    def save_open(self, point: int, sums: Callable[[], Float[np.ndarray, "target height width"]]) -> None:
-        """Keep what is in work, if it is time."""
-
-    def finish(
-        self, places: Sequence[int], box: Box, maps: Float[np.ndarray, "target row column"], scores: Scores
-    ) -> None:
-        """Take the finished maps of the targets at `places`, which are zero outside of `box`."""
-        for place, one in zip(places, maps, strict=True):
-            self.maps[place, box[0] : box[1], box[2] : box[3]] = one
-        for kept, found in zip(self.scores, scores, strict=True):
-            kept[list(places)] = found
-        self.n_finished += len(places)
-
-
-class FolderStore(MapStore):
-    """Maps in a folder; `settings` are what they depend on."""
+    `settings` are what the maps depend on, `answer` some logits of the image, compared up to rounding.
+    """
 
     def __init__(
-        self, folder: str | Path, settings: Mapping[str, Setting], n_targets: int, shape: Sequence[int]
+        self,
+        folder: str | Path | None,
+        settings: Mapping[str, Any],
+        answer: Float[np.ndarray, " pixel"],
+        n_targets: int,
+        shape: Sequence[int],
     ) -> None:
-        self.folder, wanted = Path(folder), (n_targets, *shape)
+        self.folder = None if folder is None else Path(folder)
+        self.n_finished, self._saved = 0, time.monotonic()
+        self.plan: Any = None
+        self.scores: Scores = (np.zeros(n_targets), np.zeros(n_targets))
+        wanted = (n_targets, *shape)
+        if self.folder is None:
+            self.maps: Float[np.ndarray, "target height width"] = np.zeros(wanted, dtype=np.float32)
+            return
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"`resume_folder` must be a folder; {self.folder} is a file. Give another.")
-        maps_file, progress, plan = (self.folder / name for name in ("maps.npy", "progress.json", "plan.json"))
+        names = ("maps.npy", "settings.json", "progress.json", "plan.json")
+        maps_file, settings_file, progress, plan = (self.folder / name for name in names)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not self._is_same(settings):
+            if settings_file.exists():
+                self._require_same(read_json(settings_file), settings, answer)
+            else:
                 np.lib.format.open_memmap(maps_file, mode="w+", dtype=np.float32, shape=wanted).flush()
-                write_json(self.folder / "settings.json", dict(settings))
+                write_json(settings_file, {**settings, "answer": answer.tolist()})
             self.maps = np.load(maps_file, mmap_mode="r+")
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
@@ -131,116 +117,115 @@ class FolderStore(MapStore):
                 f"{maps_file} must hold float32 maps of shape {list(wanted)}; it holds {self.maps.dtype} of shape "
                 f"{list(self.maps.shape)}. Give another `resume_folder`."
             )
-        begun: Any = read_json(progress) if progress.exists() else {"n_finished": 0, "scores": [[0.0] * n_targets] * 2}
-        self.n_finished = int(begun["n_finished"])
-        self.scores = (np.array(begun["scores"][0]), np.array(begun["scores"][1]))
+        if progress.exists():
+            begun: Any = read_json(progress)
+            self.n_finished = int(begun["n_finished"])
+            self.scores = (np.array(begun["scores"][0]), np.array(begun["scores"][1]))
         self.plan = read_json(plan) if plan.exists() else None
-        self._saved = time.monotonic()
+
+    def _require_same(self, then: Any, now: Mapping[str, Any], answer: Float[np.ndarray, " pixel"]) -> None:
+        theirs = np.asarray(then.pop("answer", ()))
+        changed = changes_between(then, now)
+        scale = float(np.abs(answer).max())
+        if not changed and (
+            theirs.shape != answer.shape or np.abs(theirs - answer).max() > SAME_SCORE[now["precision"]] * scale
+        ):
+            changed = ["the network returned other logits for this image"]
+        if changed:
+            raise InputError(
+                f"`resume_folder` {self.folder} belongs to an attribution with other settings: {'; '.join(changed)}. "
+                "Use the settings it was begun with, or give another folder."
+            )
 
     def keep_plan(self, plan: Any) -> None:
-        """Write the plan, so that a run that resumes follows it."""
-        super().keep_plan(plan)
-        write_json(self.folder / "plan.json", plan)
+        """Take the plan, as JSON knows it, so that a run that resumes follows it."""
+        self.plan = plan
+        if self.folder is not None:
+            write_json(self.folder / "plan.json", plan)
 
-    def open_sums(self) -> tuple[int, int, Float[np.ndarray, "target height width"]] | None:
-        """Return what was in work when a run was stopped, if it follows the finished targets."""
-        path = self.folder / "open.npz"
-        if not path.exists():
+    def open_sums(self) -> tuple[int, Float[np.ndarray, "target channel height width"]] | None:
+        """Return the next point and the sums of what was in work when a run was stopped, if it is next."""
+        path = None if self.folder is None else self.folder / "open.npz"
+        if path is None or not path.exists():
             return None
         with np.load(path) as file:
             first, point = (int(n) for n in file["place"])
-            return (len(file["sums"]), point, file["sums"]) if first == self.n_finished else None
+            return (point, file["sums"]) if first == self.n_finished else None
 
-    def save_open(self, point: int, sums: Callable[[], Float[np.ndarray, "target height width"]]) -> None:
+    def save_open(self, point: int, sums: Float[torch.Tensor, "target channel height width"]) -> None:
         """Write what is in work once `SAVE_EVERY_S` have passed since the last time."""
-        if time.monotonic() - self._saved >= SAVE_EVERY_S:
-            place, kept = np.array([self.n_finished, point]), sums()
+        if self.folder is not None and time.monotonic() - self._saved >= SAVE_EVERY_S:
+            place, kept = np.array([self.n_finished, point]), sums.cpu().numpy()
             write_atomically(self.folder / "open.npz", lambda file: np.savez(file, place=place, sums=kept))
             self._saved = time.monotonic()
 
     def finish(
         self, places: Sequence[int], box: Box, maps: Float[np.ndarray, "target row column"], scores: Scores
     ) -> None:
-        """Write the finished maps, then that they are finished."""
-        super().finish(places, box, maps, scores)
-        assert isinstance(self.maps, np.memmap)
-        self.maps.flush()
-        kept = [one.tolist() for one in self.scores]
-        write_json(self.folder / "progress.json", {"n_finished": self.n_finished, "scores": kept})
-        (self.folder / "open.npz").unlink(missing_ok=True)
-        self._saved = time.monotonic()
-
-    def _is_same(self, settings: Mapping[str, Setting]) -> bool:
-        """Return whether a run with these settings was begun here; raise InputError where another one was."""
-        path = self.folder / "settings.json"
-        if not path.exists():
-            return False
-        then: dict[str, Setting] = json.loads(path.read_text(encoding="utf-8"))
-        changed = [
-            f"{name} was {then.get(name, 'not given')} and is now {settings.get(name, 'not given')}"
-            for name in dict.fromkeys([*then, *settings])
-            if then.get(name) != settings.get(name)
-        ]
-        if changed:
-            raise InputError(
-                f"`resume_folder` {self.folder} belongs to an attribution with other settings: {'; '.join(changed)}. "
-                "Use the settings it was begun with, or give another folder."
-            )
-        return True
+        """Take the finished maps of the targets at `places`, which are zero outside of `box`; then, that they are."""
+        for place, one in zip(places, maps, strict=True):
+            self.maps[place, box[0] : box[1], box[2] : box[3]] = one
+        for kept, found in zip(self.scores, scores, strict=True):
+            kept[list(places)] = found
+        self.n_finished += len(places)
+        if self.folder is not None:
+            assert isinstance(self.maps, np.memmap)
+            self.maps.flush()
+            finished = {"n_finished": self.n_finished, "scores": [one.tolist() for one in self.scores]}
+            write_json(self.folder / "progress.json", finished)
+            (self.folder / "open.npz").unlink(missing_ok=True)
+            self._saved = time.monotonic()
 
 
-@dataclass(frozen=True, eq=False)
-class WindowIntegral:
-    """The integral of the gradients of `targets` [target, (row, column)] in `box` of an image and its baseline."""
+def integrate(
+    calling: Calling,
+    forward: Callable[[Points], TorchPass | WindowedPass],
+    image: Image,
+    baseline: Image,
+    window: tuple[Box, Sequence[int], Int[np.ndarray, "target 2"]],
+    rule: PathRule,
+    store: MapStore,
+    points_at_once: int,
+    report: Callable[[int], object],
+) -> None:
+    """Give `store` the maps of the targets of one `window` (box, places and pixels of the targets).
 
-    calling: Calling
-    forward: Callable[[Points], Pass]
-    image: Plane
-    baseline: Plane
-    box: Box
-    rule: PathRule
-
-    def compute(
-        self,
-        places: Sequence[int],
-        targets: Int[np.ndarray, "target 2"],
-        store: MapStore,
-        points_at_once: int,
-        report: Callable[[int], object],
-    ) -> None:
-        """Compute the maps of some targets of this window, resuming from the sums that a stopped run left."""
-        top, bottom, left, right = self.box
-        x, b = (one[top:bottom, left:right] for one in (self.image, self.baseline))
-        inside = targets - np.array([top, left])
-        with torch.no_grad():
-            logits = self.calling.logits(torch.stack([x, b])[:, None])[:, 0].double().cpu().numpy()
-        sums, point = torch.zeros((len(targets), *x.shape), device=x.device), 0
-        begun = store.open_sums()
-        if begun is not None and begun[2].shape == tuple(sums.shape):
-            sums.copy_(torch.from_numpy(begun[2]))
-            point = begun[1]
-            report(point * len(targets))
-        while point < len(self.rule):
-            stop = min(point + points_at_once, len(self.rule))
-            alphas = torch.from_numpy(self.rule.alphas[point:stop]).to(x)[:, None, None, None]
-            weights = torch.from_numpy(self.rule.weights[point:stop]).to(x)
-            graph = self.forward(b + alphas * (x - b))
-            for total, (row, column) in zip(sums, inside.tolist(), strict=True):
-                values, (first, last, begin, end) = graph.gradient(row, column)
-                total[first:last, begin:end] += torch.einsum("p,phw->hw", weights, values.to(weights.dtype))
-                report(len(alphas))
-            if point == 0:  # a network that gives NaN does so at once, or hardly ever
-                _require_finite(sums, targets)
-            point = stop
-            if point < len(self.rule):
-                store.save_open(point, lambda: sums.cpu().numpy())
-        _require_finite(sums, targets)
-        rows, columns = inside.T
-        scores = (logits[0, rows, columns], logits[1, rows, columns])
-        store.finish(places, self.box, sums.mul_(x - b).cpu().numpy(), scores)
+    Resumes from the sums that a stopped run left. One graph exists at a time.
+    """
+    (top, bottom, left, right), places, targets = window
+    x, b = (one[:, top:bottom, left:right] for one in (image, baseline))
+    inside = targets - np.array([top, left])
+    with torch.no_grad():
+        logits = calling.logits(torch.stack([x, b]))[:, 0].double().cpu().numpy()
+    sums, point = torch.zeros((len(targets), *x.shape), device=x.device, dtype=x.dtype), 0
+    begun = store.open_sums()
+    if begun is not None and begun[1].shape == tuple(sums.shape):
+        point = begun[0]
+        sums.copy_(torch.from_numpy(begun[1]))
+        report(point * len(targets))
+    while point < len(rule):
+        stop = min(point + points_at_once, len(rule))
+        alphas, weights = (torch.from_numpy(one[point:stop]).to(x) for one in (rule.alphas, rule.weights))
+        graph = forward(b + alphas[:, None, None, None] * (x - b))
+        for total, (row, column) in zip(sums, inside.tolist(), strict=True):
+            values, (first, last, begin, end) = graph.gradient(row, column)
+            total[:, first:last, begin:end] += torch.einsum("p,pchw->chw", weights, values)
+            report(len(alphas))
+        del graph, values  # before the next is made
+        if point == 0:  # a network that gives NaN does so at once, or hardly ever
+            _require_finite(sums, targets)
+        point = stop
+        if point < len(rule):
+            store.save_open(point, sums)
+    _require_finite(sums, targets)
+    rows, columns = inside.T
+    maps = sums.mul_(x - b).sum(dim=1).float().cpu().numpy()
+    store.finish(places, (top, bottom, left, right), maps, (logits[0, rows, columns], logits[1, rows, columns]))
 
 
-def _require_finite(sums: Float[torch.Tensor, "target height width"], targets: Int[np.ndarray, "target 2"]) -> None:
+def _require_finite(
+    sums: Float[torch.Tensor, "target channel height width"], targets: Int[np.ndarray, "target 2"]
+) -> None:
     bad = ~torch.isfinite(sums).flatten(1).all(dim=1).cpu().numpy()
     if bad.any():
         row, column = targets[int(np.flatnonzero(bad)[0])].tolist()

@@ -14,21 +14,19 @@ not. Windows keep less memory, too: the outputs of rectifiers and the places of 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from itertools import accumulate
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functionalize
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from emseg.attribution.inputs import Network, naming_gradient_errors, require_gradient, require_logits
+from emseg.attribution.inputs import Calling, Points, naming_gradient_errors, require_gradient, require_logits
 
-Precision = Literal["fp32", "bf16", "fp16"]
-Points = Float[Tensor, "point 1 height width"]
 Box = tuple[int, int, int, int]
 """Top, bottom, left, right; bottom and right are past the last."""
 Window = tuple[Tensor, Box]
@@ -51,45 +49,11 @@ _POINTWISE = {
     }.items()
     for name in names.split()
 }
-_UPSAMPLES = {
-    getattr(getattr(_aten, f"upsample_{kind}2d"), overload)
-    for kind in ("nearest", "bilinear", "bicubic")
-    for overload in ("default", "vec")
-}
+_UPSAMPLES = {getattr(_aten, f"upsample_{kind}2d").default for kind in ("nearest", "bilinear", "bicubic")}
 
 
 class NotWindowedError(Exception):
     """The network does something that windows of gradients cannot follow; torch's own passes can."""
-
-
-@dataclass(frozen=True)
-class Calling:
-    """The network and the precision it computes in."""
-
-    network: Network
-    precision: Precision = "fp32"
-
-    def output(self, points: Points, run: Callable[[Tensor], Any] | None = None) -> Any:
-        """Return the network's output; `run` is called in its place if given."""
-        half: AbstractContextManager[object] = nullcontext()
-        if self.precision != "fp32":
-            half = torch.autocast(points.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
-        with half, naming_gradient_errors():
-            return (run or self.network)(points)
-
-    def logits(self, points: Points) -> Points:
-        """Return the network's logits, checked."""
-        return require_logits(self.output(points), points)
-
-
-class Pass(Protocol):
-    """A forward pass whose gradients can be asked for, pixel by pixel."""
-
-    tensors: list[Tensor]
-
-    def gradient(self, row: int, column: int) -> Window:
-        """Return the gradient of the logit at (row, column) of each point, [point, row, column], and its box."""
-        ...
 
 
 class TorchPass:
@@ -110,12 +74,12 @@ class TorchPass:
             self.logits = require_gradient(calling.logits(self.leaf.clone()))
 
     def gradient(self, row: int, column: int) -> Window:
-        """Return the gradient of one pixel's logit at each point."""
+        """Return the gradient of one pixel's logit at each point, [point, channel, row, column], and the whole box."""
         start = torch.zeros_like(self.logits)
         start[:, 0, row, column] = 1
         with naming_gradient_errors():
             (found,) = torch.autograd.grad(self.logits, self.leaf, start, retain_graph=True, materialize_grads=True)
-        return found[:, 0], whole(found.shape)
+        return found, whole(found.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,17 +101,16 @@ class WindowedPass:
         recorder = _Recorder(self, points, weights)
         with torch.no_grad(), recorder:
             # Functional operations only: what a network does in place or through views becomes plain values.
-            output = calling.output(points, functionalize(calling.network))
+            output = functionalize(calling)(points)
         logits, place = require_logits(output, points), recorder.place_of(output)
         if place is None:
             raise NotWindowedError("its answer does not depend on the image through recorded operations")
-        self.answer, self.dtype, self.device = place, logits.dtype, logits.device
-        self.n_points = len(points)
+        self.answer, self.dtype, self.points = place, logits.dtype, points.new_empty(points.shape[:2])
 
     def gradient(self, row: int, column: int) -> Window:
-        """Return the gradient of one pixel's logit at each point, within the window where it can be nonzero."""
+        """Return the same within the window where the gradient can be nonzero, and that window."""
         box = (row, row + 1, column, column + 1)
-        start = torch.ones((self.n_points, 1, 1, 1), dtype=self.dtype, device=self.device)
+        start = torch.ones((len(self.points), 1, 1, 1), dtype=self.dtype, device=self.points.device)
         windows: dict[int, Window] = {self.answer: (start, box)}
         with torch.no_grad():
             for node in reversed(self.nodes):
@@ -158,9 +121,9 @@ class WindowedPass:
                     if found is not None:
                         windows[place] = _sum(windows[place], found) if place in windows else found
         if 0 not in windows:
-            return torch.zeros((self.n_points, 1, 1), device=self.device), box
+            return self.points.new_zeros((*self.points.shape, 1, 1)), box
         values, box = windows[0]
-        return values[:, 0].float(), box
+        return values.to(self.points.dtype), box
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -195,11 +158,48 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             outputs = outputs[:1]  # the others serve the backward pass alone
         for number, output in enumerate(outputs):
             if isinstance(output, Tensor) and output.is_floating_point():
-                pull, saved = _rule(func, args, kwargs, result, number, tracked, self.weights)
-                inputs = tuple(place for tensor in tracked if (place := self.place_of(tensor)) is not None)
+                inputs, pull = self._rule(func, args, kwargs, output, result, number, tracked)
                 self.graph.nodes.append(_Node(inputs, self._number(output), pull))
-                self.graph.tensors += saved
         return result
+
+    def _rule(
+        self, func: Any, args: Any, kwargs: Any, output: Tensor, result: Any, number: int, tracked: list[Tensor]
+    ) -> tuple[tuple[int, ...], Callable[[Tensor, Box], Sequence[Window | None]]]:
+        """Return the inputs of an operation and how the gradient of its output is passed back to them."""
+        inputs = tuple(place for tensor in tracked if (place := self.place_of(tensor)) is not None)
+        shape, planes = tracked[0].shape, output.ndim == 4
+        alone = planes and len(tracked) == 1 and args[0] is tracked[0]
+        if all(one.shape == output.shape and one.dtype == output.dtype for one in tracked) and (
+            func in _IDENTITIES or (func is _aten.add.Tensor and not kwargs)
+        ):
+            return inputs, lambda values, box: [(values, box)] * len(tracked)
+        if func is _aten.relu.default:
+            self.graph.tensors.append(output)
+            return inputs, lambda values, box: [(values * (_cut(output, box) > 0), box)]
+        if alone and func is _aten.convolution.default:
+            return inputs, _convolution(shape, args, self._laid_out(args[1]))
+        if alone and func in _NORMS and not (len(args) == 8 and args[5]):
+            factors = (torch.rsqrt(args[4] + args[-1]) * (1 if args[1] is None else args[1]))[:, None, None]
+            return inputs, lambda values, box: [(values * factors.to(values.dtype), box)]
+        if planes and func is _aten.cat.default and args[1:] == (1,):
+            edges = [0, *accumulate(tensor.shape[1] for tensor in args[0])]
+            parts = [edges[i : i + 2] for i, one in enumerate(args[0]) if any(tensor is one for tensor in tracked)]
+            return inputs, lambda values, box: [(values[:, first:stop], box) for first, stop in parts]
+        if func is _aten.max_pool2d_with_indices.default:
+            self.graph.tensors.append(result[1])
+            return inputs, _max_pool(shape, args, result[1])
+        if planes and func in _UPSAMPLES:
+            return inputs, _upsample(func, shape, args, output.shape)
+        self.graph.tensors += _tensors(args)
+        return inputs, _by_torch(func, args, kwargs, output, number, tracked)
+
+    def _laid_out(self, weight: Tensor) -> Tensor:
+        """Return kernels in the layout that passes back read, a parameter's from pass to pass."""
+        if not isinstance(weight, nn.Parameter):
+            return weight
+        if id(weight) not in self.weights:
+            self.weights[id(weight)] = (weight, weight.detach().contiguous(memory_format=_layout(weight)))
+        return self.weights[id(weight)][1]
 
 
 def _tensors(args: Any) -> Iterator[Tensor]:
@@ -210,51 +210,9 @@ def _tensors(args: Any) -> Iterator[Tensor]:
             yield from _tensors(one)
 
 
-def _rule(
-    func: Any,
-    args: Any,
-    kwargs: Any,
-    result: Any,
-    number: int,
-    tracked: list[Tensor],
-    weights: dict[int, tuple[Tensor, Tensor]],
-) -> tuple[Callable[[Tensor, Box], Sequence[Window | None]], list[Tensor]]:
-    """Return how the gradient of one output is passed back, and the tensors that this needs to keep."""
-    output: Tensor = result if isinstance(result, Tensor) else result[number]
-    shape = tracked[0].shape
-    alike = all(tensor.shape == output.shape and tensor.dtype == output.dtype for tensor in tracked)
-    if alike and (func in _IDENTITIES or (func is _aten.add.Tensor and not kwargs)):
-        return lambda values, box: [(values, box)] * len(tracked), []
-    if func is _aten.relu.default:
-        return lambda values, box: [(values * (_cut(output, box) > 0), box)], [output]
-    if func in _NORMS and not (len(args) == 8 and args[5]) and len(tracked) == 1:
-        factor = torch.rsqrt(args[4] + args[-1]) * (1 if args[1] is None else args[1])
-        return lambda values, box: [(values * factor[:, None, None].to(values.dtype), box)], []
-    if func is _aten.convolution.default and len(tracked) == 1 and args[0] is tracked[0] and output.ndim == 4:
-        return _convolution(shape, args, weights), []
-    if func is _aten.cat.default and output.ndim == 4 and (args[1:] == (1,)):
-        edges = [0]
-        for tensor in args[0]:
-            edges.append(edges[-1] + tensor.shape[1])
-        parts = [edges[i : i + 2] for i, tensor in enumerate(args[0]) if any(tensor is one for one in tracked)]
-        return lambda values, box: [(values[:, first:stop], box) for first, stop in parts], []
-    if func is _aten.max_pool2d_with_indices.default:
-        return _max_pool(shape, args, result[1]), [result[1]]
-    if func in _UPSAMPLES and output.ndim == 4:
-        return _upsample(func, shape, args, output.shape), []
-    saved = list(_tensors(args))
-    return _by_torch(func, args, kwargs, output, number, tracked), saved
-
-
-def _convolution(
-    shape: torch.Size, args: Any, weights: dict[int, tuple[Tensor, Tensor]]
-) -> Callable[[Tensor, Box], Sequence[Window]]:
-    _, weight, _, stride, padding, dilation, transposed, _, groups = args
+def _convolution(shape: torch.Size, args: Any, weight: Tensor) -> Callable[[Tensor, Box], Sequence[Window]]:
+    _, _, _, stride, padding, dilation, transposed, _, groups = args
     kernel = weight.shape[2:]
-    if isinstance(weight, nn.Parameter):
-        if id(weight) not in weights:
-            weights[id(weight)] = (weight, weight.detach().contiguous(memory_format=_layout(weight)))
-        weight = weights[id(weight)][1]
 
     def pull(values: Tensor, box: Box) -> list[Window]:
         spans = _spans(box, kernel, stride, padding, dilation)
@@ -329,16 +287,17 @@ def _upsample(func: Any, shape: torch.Size, args: Any, size: torch.Size) -> Call
 
     def pull(values: Tensor, box: Box) -> list[Window]:
         if not matrices:
-            for axis in (2, 3):
-                unit = torch.eye(shape[axis], device=values.device)
-                lines = func(unit[None, :, :, None] if axis == 2 else unit[None, :, None, :], *args[1:])
-                matrices.append((lines[0, :, :, 0] if axis == 2 else lines[0, :, 0, :]).T)
+            flags = args[2 : 2 if "nearest" in func.__name__ else 3]
+            scales = (*args[2 + len(flags) :], None, None)
+            for axis, scale in ((2, scales[0]), (3, scales[1])):
+                unit = torch.eye(shape[axis], device=values.device, dtype=values.dtype)[None, :, :, None]
+                matrices.append(func(unit, [size[axis], 1], *flags, scale, None)[0, :, :, 0].T)
         parts, sides = [], []
         for axis, matrix in enumerate(matrices):
             part = matrix[box[2 * axis] : box[2 * axis + 1]]
             used = torch.nonzero(part.any(dim=0)).flatten()
             sides += [int(used[0]), int(used[-1]) + 1]
-            parts.append(part[:, sides[-2] : sides[-1]].to(values.dtype))
+            parts.append(part[:, sides[-2] : sides[-1]])
         return [(parts[0].T @ values @ parts[1], (sides[0], sides[1], sides[2], sides[3]))]
 
     return pull_cells if by_cells else pull
@@ -425,9 +384,14 @@ def _sum(one: Window, other: Window) -> Window:
     if one[1] == other[1]:
         return one[0] + other[0], one[1]
     box = union(one[1], other[1])
-    total = one[0].new_zeros((*one[0].shape[:-2], box[1] - box[0], box[3] - box[2]))
-    for values, place in (one, other):
-        _cut(total, _moved(place, box[0], box[2])).add_(values)
+    if other[1] == box:
+        one, other = other, one
+    if one[1] == box:
+        total = one[0].clone()  # in its own layout: a sum of two layouts takes several times as long
+    else:
+        total = one[0].new_zeros((*one[0].shape[:-2], box[1] - box[0], box[3] - box[2]))
+        _cut(total, _moved(one[1], box[0], box[2])).copy_(one[0])
+    _cut(total, _moved(other[1], box[0], box[2])).add_(other[0])
     return total, box
 
 
@@ -447,7 +411,7 @@ def differs_from_torch(calling: Calling, points: Points, targets: Sequence[tuple
     try:
         windowed = WindowedPass(calling, points, {})
         for row, column in targets:
-            ours = torch.zeros_like(points[:, 0])
+            ours = torch.zeros_like(points)
             values, box = windowed.gradient(row, column)
             _cut(ours, box).copy_(values)
             theirs = theirs_pass.gradient(row, column)[0]

@@ -25,8 +25,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Run a chapter of the book through papermill. Leaves an executed notebook and a run record.",
         epilog="Example: emseg run urisc/sharpness_analysis --profile lab -p n_images 5",
     )
-    parser.add_argument("chapter", help="a chapter, such as fanet/dct_derivation (see `emseg chapters`)")
-    parser.add_argument("--profile", default="laptop", help="smoke, laptop, lab, gpu or paper (default: laptop)")
+    chapter = parser.add_argument("chapter", help="a chapter, such as fanet/dct_derivation (see `emseg chapters`)")
+    profile = parser.add_argument(
+        "--profile", default="laptop", help="smoke, laptop, lab, gpu or paper (default: laptop)"
+    )
+    chapter.completer, profile.completer = _list_chapters, _list_profiles  # type: ignore[attr-defined]  # of argcomplete
     parser.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set one parameter"
     )
@@ -77,8 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True, default_flow_style=None), end="")
         return 0
 
-    from emseg.runs.digest import require_data
-    from emseg.runs.execute import prepare_folder, run_chapter
+    from emseg.runs.execute import prepare_folder, require_data, run_chapter
 
     require_data(parameters)
     out = arguments.out or root / DEFAULT_OUT / profile.name
@@ -179,6 +181,20 @@ def keep_records(arguments: argparse.Namespace) -> int:
         write_record(target, record)
         print(target)
     return 0
+
+
+def _list_chapters(**_: Any) -> list[str]:
+    from emseg.files import find_root
+    from emseg.runs.project import list_chapters
+
+    return [chapter.name for chapter in list_chapters(find_root())]
+
+
+def _list_profiles(**_: Any) -> list[str]:
+    from emseg.files import find_root
+    from emseg.runs.project import list_profiles
+
+    return list_profiles(find_root())
 
 
 def _file_name(name: str, source: str) -> str:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from emseg.errors import InputError
@@ -43,11 +42,11 @@ def list_datasets(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0
-    cells = [
-        (row["name"], str(row["n_files"]), f"{row['n_bytes'] / 1e6:.1f} MB", row["folder"] or row["problem"])
-        for row in rows
-    ]
-    print(_table(("name", "files", "size", "where"), cells))
+    width = max(len(row["name"]) for row in rows)
+    print(f"{'name':<{width}}  files      size  where")
+    for row in rows:
+        size = f"{row['n_bytes'] / 1e6:.1f} MB"
+        print(f"{row['name']:<{width}}  {row['n_files']:>5}  {size:>8}  {row['folder'] or row['problem']}")
     for row in rows:
         print(f"\n{row['name']}: {row['title']}.\n  Terms: {row['terms']}.")
     return 0
@@ -96,23 +95,12 @@ def _row(entry: "Dataset") -> dict[str, Any]:
             folder = str(folder_of(entry))
     except InputError:
         problem = "not here"
+    stated = ("name", "title", "kind", "n_bytes", "terms", "citation")
     return {
-        "name": entry.name,
-        "title": entry.title,
-        "kind": entry.kind,
+        **{name: getattr(entry, name) for name in stated},
         "n_files": len(entry.files),
-        "n_bytes": entry.n_bytes,
-        "terms": entry.terms,
-        "citation": entry.citation,
         "sources": list(entry.sources),
         "fingerprint": fingerprint(entry),
         "folder": folder,
         "problem": problem,
     }
-
-
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Return left-aligned columns under a header."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows))
-    return "\n".join(line.rstrip() for line in lines)

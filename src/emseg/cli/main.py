@@ -5,6 +5,7 @@ A subcommand is a module in this package with `add_parser(subparsers)`, which se
 """
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -17,9 +18,14 @@ from emseg import __version__
 from emseg.cli import book, data, score, sharpness, wafer
 from emseg.errors import InputError, UsageError
 
+BOOK_PACKAGES = {"IPython", "ipykernel", "ipywidgets", "jupyter_book", "snakemake", "sphinx"}
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_SIGNAL = 128  # plus the signal's number, as shells have it
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal's number; a bare KeyboardInterrupt inside code that C runs would make Python end itself with SIGINT."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.remove("--debug")
         return _handler(arguments)
     try:
-        with _stopping_signals():
+        with _stopping_signals(embedded=argv is not None):
             return _handler(arguments)
     except UsageError as error:
         return _complain(error, EXIT_USAGE)
@@ -53,6 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     except (InputError, OSError) as error:
         return _complain(error, EXIT_FAILURE)
+    except ModuleNotFoundError as error:  # installed without extras
+        package = (error.name or "").split(".")[0]
+        repair = f'pip install "emseg[{"book" if package in BOOK_PACKAGES else "networks"}]"'
+        return _complain(f"this command needs the package {package}, which is not installed. {repair}", EXIT_FAILURE)
     except KeyboardInterrupt as stop:
         number = signal.Signals(stop.args[0] if stop.args else signal.SIGINT)
         cause = "" if number == signal.SIGINT else f" by {number.name}"
@@ -62,8 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _stopping_signals() -> Iterator[None]:
-    """Let SIGTERM (`scancel`, `kill`) and SIGHUP (a closed terminal) stop a command like Ctrl-C, and each only once."""
+def _stopping_signals(embedded: bool) -> Iterator[None]:
+    """Let SIGTERM (`scancel`, `kill`) and SIGHUP (a closed terminal) stop a command like Ctrl-C, and each only once.
+
+    A process that has done its work ignores them until it has ended; one that `embedded` this call gets its own back.
+    """
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) != signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
@@ -72,14 +85,15 @@ def _stopping_signals() -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         for one in numbers:
             signal.signal(one, signal.SIG_IGN)  # cleaning up takes seconds and is not to be interrupted
-        raise KeyboardInterrupt(number)
+        logging.disable()  # of event loops that are left in the middle
+        raise _Stopped(number)
 
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if embedded else signal.SIG_IGN)
 
 
 def _handler(arguments: list[str]) -> int:

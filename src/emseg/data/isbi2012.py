@@ -8,7 +8,6 @@ in Neuroanatomy 9:142 (2015).
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
@@ -42,24 +41,20 @@ def load_isbi2012(
     wrong = [number for number in numbers if number not in range(N_SLICES)]
     if wrong or not numbers:
         raise UsageError(f"`slices` must name sections from 0 to {N_SLICES - 1}; got {wrong or 'none'}")
-    folder = dataset_path("isbi2012") / split
-    images = _read_stack(folder / "image", numbers)
-    if split == "test":
-        return images, None
-    labels = _read_stack(folder / "label", numbers)
-    if not np.isin(labels, (MEMBRANE, BACKGROUND)).all():
-        raise InputError(f"a label of ISBI 2012 holds {MEMBRANE} and {BACKGROUND} alone; {folder}/label holds others")
-    return images, labels
-
-
-def _read_stack(folder: Path, numbers: list[int]) -> Stack:
     from emseg.images import read_gray  # decodes PNG; not needed to ask where the data are
 
-    stack = np.empty((len(numbers), *SHAPE), np.uint8)
-    for section, number in zip(stack, numbers, strict=True):
-        image = read_gray(folder / f"{number}.png")
-        if image.shape != SHAPE or image.dtype != np.uint8:
-            came = f"{image.shape} {image.dtype}"
-            raise InputError(f"a section of ISBI 2012 is {SHAPE} uint8; {folder}/{number}.png is {came}")
-        section[:] = image
-    return stack
+    folder = dataset_path("isbi2012") / split
+    stacks = []
+    for kind in ("image", "label")[: 1 if split == "test" else 2]:
+        stacks.append(np.empty((len(numbers), *SHAPE), np.uint8))
+        for section, number in zip(stacks[-1], numbers, strict=True):
+            image = read_gray(folder / kind / f"{number}.png")
+            if image.shape != SHAPE or image.dtype != np.uint8:
+                came = f"{image.shape} {image.dtype}"
+                raise InputError(f"a section of ISBI 2012 is {SHAPE} uint8; {folder / kind}/{number}.png is {came}")
+            section[:] = image
+    if split == "test":
+        return stacks[0], None
+    if not np.isin(stacks[1], (MEMBRANE, BACKGROUND)).all():
+        raise InputError(f"a label of ISBI 2012 holds {MEMBRANE} and {BACKGROUND} alone; {folder}/label holds others")
+    return stacks[0], stacks[1]

@@ -249,8 +249,8 @@ def require_image_size(argument: str, shape: Sequence[int], name: str, options: 
     least = smallest_image(name, options, stride)
     if shape[0] < least[0] or shape[1] < least[1]:
         raise UsageError(
-            f"`{argument}` must be at least {least[0]} x {least[1]} pixels (rows x columns), or maps at stride {stride} "
-            f"are smaller than the highest frequency of the attention {name!r}; got {shape[0]} x {shape[1]}. "
+            f"`{argument}` must be at least {least[0]} x {least[1]} pixels (rows x columns), or maps of stride "
+            f"{stride} are smaller than the highest frequency of the attention {name!r}; got {shape[0]} x {shape[1]}. "
             "Use larger images, fewer stages with attention, or lower `frequencies`."
         )
 

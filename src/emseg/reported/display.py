@@ -118,12 +118,11 @@ def verdict_table(chapter: str, run: Any) -> DisplayTable:
 
 def judged_table(judged: Sequence[Judged], caption: str) -> DisplayTable:
     """Return a table of verdicts, one row each, under a caption."""
-    seen: dict[str, int] = {}
-    row_ids = []
-    for row in judged:
-        seen[row.claim.id] = seen.get(row.claim.id, 0) + 1
-        nth = seen[row.claim.id]
-        row_ids.append(f"verdict-{row.claim.id}" + (f"-{nth}" if nth > 1 else ""))
+    ids = [f"verdict-{row.claim.id}" for row in judged]
+    numbers = [
+        ids[: place + 1].count(name) for place, name in enumerate(ids)
+    ]  # a claim has a row for each kind of data
+    row_ids = [name if nth == 1 else f"{name}-{nth}" for name, nth in zip(ids, numbers, strict=True)]
     return DisplayTable(
         caption=caption,
         header=("Claim", "Checked as", "Expected", "Measured", "Tolerance: match, close", "Data", "Verdict"),
@@ -134,7 +133,7 @@ def judged_table(judged: Sequence[Judged], caption: str) -> DisplayTable:
                 Shown(expected_text(row.claim)),
                 Shown(measured_text(row)),
                 Shown(tolerance_text(row.claim)),
-                Shown(_data_text(row), _data_markup(row)),
+                _data(row),
                 Shown(row.verdict, verdict_markup(row.verdict)),
             )
             for row in judged
@@ -179,23 +178,14 @@ def measured_text(row: Judged) -> str:
     return text if measured.n is None else f"{text}, n = {measured.n}"
 
 
-def _data_text(row: Judged) -> str:
+def _data(row: Judged) -> Shown:
     if row.measured is None:
-        return ""
-    kinds = " and ".join(row.measured.data_kinds) or "no data"
-    return f"{kinds}, standing in for {row.claim.data} data" if row.stands_in else kinds
-
-
-def _data_markup(row: Judged) -> str:
-    if row.measured is None:
-        return ""
-    chips = _chips(row.measured.data_kinds)
-    return f"{chips} standing in for {html.escape(row.claim.data)} data" if row.stands_in else chips
-
-
-def _chips(kinds: Iterable[str]) -> str:
+        return Shown("")
+    kinds, note = row.measured.data_kinds, f"standing in for {row.claim.data} data" if row.stands_in else ""
     chips = [f'<span class="emseg-kind emseg-kind-{html.escape(kind)}">{html.escape(kind)}</span>' for kind in kinds]
-    return " ".join(chips) or '<span class="emseg-kind emseg-kind-none">no data</span>'
+    markup = " ".join(chips) or '<span class="emseg-kind emseg-kind-none">no data</span>'
+    text = ", ".join(filter(None, (" and ".join(kinds) or "no data", note)))
+    return Shown(text, f"{markup} {html.escape(note)}".rstrip())
 
 
 def _with_unit(value: float, unit: str) -> str:

@@ -17,7 +17,6 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from emseg.errors import InputError
 from emseg.files import digest_of
 from emseg.runs.project import Chapter, MatrixRun, find_chapter
 from emseg.source_code import PACKAGE_ROOT, code_lines, code_tree
@@ -25,7 +24,6 @@ from emseg.source_code import PACKAGE_ROOT, code_lines, code_tree
 DATA_PARAMETER = "data"
 SYNTHETIC = "synthetic"
 OWN_FOLDER = "folder"  # the parameter for a folder of the user's; as a data set's name: images of any source
-OWN_FILES = ("weights", "pretraining_file")  # parameters for a file of the user's, unless empty
 IN_OWN_FOLDER = {OWN_FOLDER: "your own data", "urisc": "U-RISC (https://github.com/EmmaSRH/U-RISC-Data-Code)"}
 """Data sets that only the user can supply, and their source."""
 
@@ -77,34 +75,11 @@ def data_state(parameters: Mapping[str, Any]) -> str:
         return SYNTHETIC
     if name not in IN_OWN_FOLDER:
         return state(name)
-    folder = str(parameters.get(OWN_FOLDER, ""))
-    if not folder or not Path(folder).is_dir():
+    folder = Path(parameters.get(OWN_FOLDER, "")).expanduser()
+    if not parameters.get(OWN_FOLDER) or not folder.is_dir():
         return ABSENT
-    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in sorted(Path(folder).rglob("*"))]
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in sorted(folder.rglob("*"))]
     return digest_of(*(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats if S_ISREG(stat.st_mode)))
-
-
-def require_data(parameters: dict[str, Any]) -> None:
-    """Raise `InputError`, with the repair, for data or a file of the parameters that is not on this machine."""
-    from emseg.data import ABSENT, dataset_path
-
-    for name in OWN_FILES:
-        given = parameters.get(name, "")
-        if given and not Path(given).expanduser().is_file():
-            raise InputError(
-                f"`{name}` must name a file, from where you stand or by its whole path; got {given!r}, which is none. "
-                "Correct the path, or leave the parameter empty."
-            )
-    if data_state(parameters) != ABSENT:
-        return
-    if parameters[DATA_PARAMETER] in IN_OWN_FOLDER:
-        named = parameters.get(OWN_FOLDER, "")
-        raise InputError(
-            f"`folder` must name a folder of {IN_OWN_FOLDER[parameters[DATA_PARAMETER]]} when `data` is "
-            f"{parameters[DATA_PARAMETER]!r}; got {named!r}, which is no folder. Give its path, or take "
-            f"data={SYNTHETIC!r}, which needs none."
-        )
-    dataset_path(parameters[DATA_PARAMETER])
 
 
 def runs_to_do(runs: Iterable[MatrixRun], chapter: Chapter, records: Iterable[Mapping[str, Any]]) -> list[MatrixRun]:

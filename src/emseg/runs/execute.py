@@ -25,13 +25,23 @@ from typing import Any
 import nbformat
 import psutil
 
+from emseg.data import ABSENT, dataset_path
 from emseg.errors import InputError
 from emseg.files import ROOT_VARIABLE, digest_of, write_atomically
-from emseg.runs.digest import OWN_FILES, OWN_FOLDER, git_state, process_facts
+from emseg.runs.digest import (
+    DATA_PARAMETER,
+    IN_OWN_FOLDER,
+    OWN_FOLDER,
+    SYNTHETIC,
+    data_state,
+    git_state,
+    process_facts,
+)
 from emseg.runs.gathering import SCHEMA_VERSION, write_record
 from emseg.runs.project import Chapter
 from emseg.runs.session import METADATA_KEY
 
+OWN_FILES = ("weights", "pretraining_file")  # parameters for a file of the user's, unless empty
 _FOLDER_VARIABLES = ("EMSEG_DATA", "EMSEG_CACHE")
 _WARNINGS_VARIABLE, _PATH = "PYTHONWARNINGS", "PYTHONPATH"
 # What tqdm says when a library imports its bars for notebooks: a page can hold no such bar.
@@ -39,7 +49,7 @@ _NO_WIDGETS = "ignore:IProgress not found"
 # Kernels announce on stderr that they talk over local TCP; the build's progress should not drown in that.
 _KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=50"]
 _SPACE_MB = 200  # an executed notebook with its figures takes a few
-_STALE_S = 60
+_STALE_S, _KILLED_S = 60, 5
 _ANOTHER = {
     "interpreter": "another Python than this command's",
     "emseg": "an `emseg` from another folder than this command's",
@@ -119,6 +129,45 @@ def run_chapter(
     return files
 
 
+def require_data(parameters: dict[str, Any]) -> None:
+    """Raise `InputError`, with the repair, for data or a file of the parameters that is not on this machine."""
+    for name in OWN_FILES:
+        if given := parameters.get(name, ""):
+            path = Path(given).expanduser()
+            if not path.is_file():
+                raise InputError(
+                    f"`{name}` must name a file, from where you stand or by its whole path; got {given!r}, which is "
+                    "none. Correct the path, or leave the parameter empty."
+                )
+            with path.open("rb") as file:
+                head = file.read(9)
+            if not (head.startswith((b"PK", b"\x80")) or head[8:] == b"{"):  # torch's two formats, safetensors
+                raise InputError(
+                    f"`{name}` must name a checkpoint; {given!r} begins like none: a page, a pointer or half a "
+                    "download may have its name. Get the file again."
+                )
+    data = parameters.get(DATA_PARAMETER, SYNTHETIC)
+    if data not in IN_OWN_FOLDER:
+        if data_state(parameters) == ABSENT:
+            dataset_path(data)
+        return
+    folder = Path(parameters.get(OWN_FOLDER, "")).expanduser()
+    if not parameters.get(OWN_FOLDER) or not folder.is_dir():
+        named = parameters.get(OWN_FOLDER, "")
+        raise InputError(
+            f"`folder` must name a folder of {IN_OWN_FOLDER[data]} when `data` is {data!r}; got {named!r}, which is no "
+            f"folder. Give its path, or take data={SYNTHETIC!r}, which needs none."
+        )
+    if data == OWN_FOLDER and "track" in parameters:  # membranes; else wafers
+        from emseg.membrane.dataset.folder_set import first_look
+
+        first_look(folder, parameters.get("split", "block"))
+    elif data == OWN_FOLDER and "split" in parameters:
+        from emseg.wafer.formats import open_benchmark
+
+        open_benchmark(folder)
+
+
 def prepare_folder(folder: Path) -> None:
     """Make `folder` and make sure, before any long work, that it can be written to."""
     try:
@@ -190,10 +239,17 @@ def _work_folder(folder: Path, run_id: str) -> Iterator[Path]:
             if time.time() - left.stat().st_mtime > _STALE_S:
                 left.unlink()
     work = folder / f".{run_id}.{os.getpid()}-{machine}.running"
+    own = psutil.Process()
+    others = own.children(recursive=True)
     try:
         work.mkdir()
         yield work
     finally:
+        kernels = [child for child in own.children(recursive=True) if child not in others]
+        for kernel in kernels:  # one that an interrupted start left, or it would write into the folder
+            with contextlib.suppress(psutil.Error):
+                kernel.kill()
+        psutil.wait_procs(kernels, timeout=_KILLED_S)
         shutil.rmtree(work, ignore_errors=True)
 
 

@@ -7,6 +7,7 @@ and no notebook writes a file itself. Making a `Run` checks the notebook's param
 """
 
 import html
+import importlib
 import importlib.metadata
 import math
 import os
@@ -173,19 +174,20 @@ def _check_parameters() -> None:
     """Refuse, inside IPython, values of the notebook's parameters that their declarations do not allow."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None:
-        from emseg.runs.parameters import check_namespace
-
-        check_namespace(shell.user_ns.get("In", ()), shell.user_ns)
+        _machinery("parameters").check_namespace(shell.user_ns.get("In", ()), shell.user_ns)
 
 
 def _process(chapter: str) -> dict[str, Any] | None:
     """Return the facts by which `emseg run` recognizes this process; None for a notebook that is not in a book."""
-    from emseg.runs.digest import process_facts
-
     try:
-        return process_facts(find_root(), chapter)
+        return _machinery("digest").process_facts(find_root(), chapter)  # type: ignore[no-any-return]
     except ValueError:
         return None
+
+
+def _machinery(name: str) -> Any:
+    """Return a module that no result depends on: digests of the library follow import statements alone."""
+    return importlib.import_module(f"emseg.runs.{name}")
 
 
 def _torch_with_gpu() -> Any:

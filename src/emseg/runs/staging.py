@@ -22,7 +22,7 @@ from emseg.runs.digest import git_state, library_digest
 from emseg.runs.execute import RunFiles, timestamp
 from emseg.runs.gathering import RESULTS_FOLDER, read_record
 from emseg.runs.parameters import PARAMETERS_TAG
-from emseg.runs.project import Chapter, find_chapter, list_chapters
+from emseg.runs.project import find_chapter, list_chapters
 from emseg.source_code import code_tree
 
 BUILD_FILE = "build.json"
@@ -43,12 +43,27 @@ def stage_book(root: Path, target: Path, profile: str, runs: Mapping[str, RunFil
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy2(root / name, target / name)
     for name, files in runs.items():
-        chapter = find_chapter(root, name)
-        staged = merge_outputs(chapter.read(), _read_executed(chapter, files.notebook))
+        if not files.notebook.exists():
+            raise InputError(f"chapter {name} has not been run: {files.notebook} is missing.")
+        staged = merge_outputs(find_chapter(root, name).read(), nbformat.read(files.notebook, as_version=4))
         write_atomically(target / "book" / f"{name}.ipynb", nbformat.writes(staged))
     records = {name: read_record(files.record) for name, files in runs.items()}
-    _stage_records(root, target, records)
-    write_json(target / BUILD_FILE, _build_facts(root, profile, records))
+    for path in sorted((root / RESULTS_FOLDER).rglob("*.json")):
+        record = read_record(path)
+        folder = "" if path.parent == root / RESULTS_FOLDER / record["chapter"] else CELLS_FOLDER
+        write_json(target / RECORDS_FOLDER / folder / f"{record['run_id']}.json", record)
+    for record in records.values():
+        write_json(target / RECORDS_FOLDER / f"{record['run_id']}.json", record)
+    facts = {
+        "profile": profile,
+        **git_state(root),
+        "built": timestamp(datetime.now(UTC)),
+        "current_runs": {name: record["run_id"] for name, record in records.items()},
+        "library_digests": {  # of today's chapters: a committed record may outlive its own
+            chapter.name: library_digest(chapter.read(), chapter.name) for chapter in list_chapters(root)
+        },
+    }
+    write_json(target / BUILD_FILE, facts)
     return target
 
 
@@ -70,42 +85,10 @@ def merge_outputs(source: Any, executed: Any) -> Any:
         cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
         if PARAMETERS_TAG in cell.metadata.get("tags", []):
             cells += injected
-    for cell in cells:
-        tags = cell.metadata.get("tags", [])
-        if {PARAMETERS_TAG, _INJECTED_TAG} & set(tags):
-            cell.metadata["tags"] = sorted({*tags, _FOLDED})
+            for folded in (cell, *injected):
+                folded.metadata["tags"] = sorted({*folded.metadata["tags"], _FOLDED})
     source.cells = cells
     return source
-
-
-def _read_executed(chapter: Chapter, path: Path) -> Any:
-    if not path.exists():
-        raise InputError(f"chapter {chapter.name} has not been run: {path} is missing.")
-    return nbformat.read(path, as_version=4)
-
-
-def _stage_records(root: Path, target: Path, records: Mapping[str, dict[str, Any]]) -> None:
-    folder = target / RECORDS_FOLDER
-    committed = [(path, read_record(path)) for path in sorted((root / RESULTS_FOLDER).rglob("*.json"))]
-    for path, record in committed:
-        is_cell = path.parent != root / RESULTS_FOLDER / record["chapter"]
-        write_json((folder / CELLS_FOLDER if is_cell else folder) / f"{record['run_id']}.json", record)
-    for record in records.values():
-        write_json(folder / f"{record['run_id']}.json", record)
-
-
-def _build_facts(root: Path, profile: str, records: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    present = {
-        chapter.name: library_digest(chapter.read(), chapter.name)
-        for chapter in list_chapters(root)  # a committed record may outlive its chapter
-    }
-    return {
-        "profile": profile,
-        **git_state(root),
-        "built": timestamp(datetime.now(UTC)),
-        "current_runs": {name: record["run_id"] for name, record in records.items()},
-        "library_digests": present,
-    }
 
 
 def book_sources(root: Path) -> list[Path]:

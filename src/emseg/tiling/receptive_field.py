@@ -100,32 +100,34 @@ def theoretical_receptive_field(network: Network, *, stride: int = 32) -> Recept
     return ReceptiveField(*sides)
 
 
-def measure_dependence(network: Network, longest_px: int) -> Dependence | None:
-    """Return what windows of a network with one channel need; None where more than `longest_px`, or unknown."""
+def measure_dependence(network: Network, longest_px: int, n_channels: int = 1) -> Dependence | None:
+    """Return what windows of a network need; None where more than `longest_px`, or unknown."""
     before, after, length = [], [], _FIRST_PX
     try:
         for axis in (2, 3):
             found = None
             while found is None and length <= max(longest_px, _FIRST_PX):
-                found = _distances(network, axis, length, _ALIGNED_PX, (0,))
+                found = _distances(network, axis, length, _ALIGNED_PX, (0,), n_channels)
                 length = 2 * length if found is None else length
             if found is None:
                 return None
             before.append(found[0])
             after.append(found[1])
-        stride = _stride(network, length, max(before) + _ALIGNED_PX, max(after) + _ALIGNED_PX)
+        stride = _stride(network, length, max(before) + _ALIGNED_PX, max(after) + _ALIGNED_PX, n_channels)
     except (ValueError, RuntimeError):  # a network that refuses strips, or NaN
         return None
     return None if stride is None else Dependence((before[0], before[1]), (after[0], after[1]), stride)
 
 
-def _distances(network: Network, axis: int, length: int, side: int, offsets: Sequence[int]) -> list[int] | None:
+def _distances(
+    network: Network, axis: int, length: int, side: int, offsets: Sequence[int], n_channels: int = 1
+) -> list[int] | None:
     """Return `left` and `right` of the top of this file, the largest over offsets; None where nothing stays finite."""
     edge = -(-_NAN_PX // side) * side
     largest = [0, 0]
     for start in range(0, len(offsets), _AT_ONCE):
         group = offsets[start : start + _AT_ONCE]
-        shape = [len(group), 1, side, side]
+        shape = [len(group), n_channels, side, side]
         shape[axis] = length
         strips = torch.zeros(shape)
         for strip, offset in zip(strips, group, strict=True):
@@ -146,11 +148,12 @@ def _distances(network: Network, axis: int, length: int, side: int, offsets: Seq
     return largest
 
 
-def _stride(network: Network, length: int, before: int, after: int) -> int | None:
+def _stride(network: Network, length: int, before: int, after: int, n_channels: int) -> int | None:
     """Return the smallest power of two by which a window may be shifted without a change; None where 32 changes it."""
     known = getattr(network, "stride", 1)
     generator = torch.Generator().manual_seed(0)
-    strips = [torch.randn(shape, generator=generator) for shape in ((1, 1, 32, length), (1, 1, length, 32))]
+    shapes = ((1, n_channels, 32, length), (1, n_channels, length, 32))
+    strips = [torch.randn(shape, generator=generator) for shape in shapes]
     wholes = [_run(network, strip).movedim(axis, 0) for strip, axis in zip(strips, (3, 2), strict=True)]
 
     def changes(shift: int) -> bool:

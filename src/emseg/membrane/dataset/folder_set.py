@@ -27,7 +27,7 @@ from tqdm import tqdm
 from emseg.checks import require_one_of, validated
 from emseg.errors import InputError, UsageError, suggest
 from emseg.files import digest_of, read_json
-from emseg.images import IMAGE_SUFFIXES, count_pages, find_images, image_size
+from emseg.images import IMAGE_SUFFIXES, count_pages, find_images, image_size, read_gray
 from emseg.membrane.dataset import image_store
 from emseg.membrane.dataset.labels import read_label
 from emseg.membrane.dataset.membrane_set import PARTS, ArrayImage, MembraneSet
@@ -66,6 +66,23 @@ class FolderStatement:
 
 def folder_set(folder: Path, split: str, counts: Mapping[str, int], size_px: int) -> MembraneSet:
     """Return the user's own set; `split` divides a series, and is "block" for a folder that is already divided."""
+    statement, pairs, notes = pair_folder(folder, split)
+    described = {"name": statement.name, "kind": statement.kind, "pixel_size_nm": statement.pixel_size_nm}
+    return set_of_files(pairs, counts, size_px, "folder", dark=statement.membrane == "dark", notes=notes, **described)
+
+
+def first_look(folder: Path, split: str) -> None:
+    """Raise what `folder_set` would raise for the layout of a folder and for the first image and label of each part."""
+    statement, pairs, _ = pair_folder(folder, split)
+    for files in pairs.values():
+        for pair in files[:1]:
+            read_gray(pair.image, page=pair.page)
+            if pair.label is not None:
+                read_label(pair.label, dark=statement.membrane == "dark", page=pair.page)
+
+
+def pair_folder(folder: Path, split: str) -> tuple[FolderStatement, dict[str, tuple[FilePair, ...]], str]:
+    """Return what a folder says of itself, its files by part, and how they were divided; no image is opened."""
     if not folder.is_dir():
         raise InputError(
             f"{folder} is no folder. Name one that has {IMAGE}/ and {LABEL}/, or train/, validation/ and test/ with "
@@ -80,8 +97,7 @@ def folder_set(folder: Path, split: str, counts: Mapping[str, int], size_px: int
         raise UsageError(f"{folder} comes divided, so `split` must be {BLOCK!r}; got {split!r}.")
     else:
         pairs, notes = {part: _part(folder, part) for part in PARTS}, "divided by its owner"
-    described = {"name": statement.name, "kind": statement.kind, "pixel_size_nm": statement.pixel_size_nm}
-    return set_of_files(pairs, counts, size_px, "folder", dark=statement.membrane == "dark", notes=notes, **described)
+    return statement, pairs, notes
 
 
 def set_of_files(

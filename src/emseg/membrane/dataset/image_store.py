@@ -1,18 +1,16 @@
 """Large images in the user's cache, converted or drawn once, as zarr arrays of which windows can be read.
 
-    <cache>/membrane/PLACE-STATE    zarr 3, uint8, uncompressed, chunks of 512 x 512 bytes; a mask has one bit a pixel
+    <cache>/membrane/PLACE-STATE    zarr 3, chunks of 512 x 512; images uint8, uncompressed; masks bool, compressed
 
 PLACE is a digest of the file's path and of what it is read as, STATE of its size and modification time; of a drawn
 image, of its recipe. An entry is written to a temporary folder and renamed: an interrupted conversion leaves none that
 looks complete, and two processes may make the same one.
 """
 
-import math
 import os
 import shutil
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,37 +25,26 @@ from emseg.files import digest_of, digest_of_file
 from emseg.images import read_gray
 from emseg.membrane.dataset.labels import read_label
 
-VERSION = 2  # raised when older entries must not be used
+VERSION = 3  # raised when older entries must not be used
 CHUNK = 512
 
 
-@dataclass(frozen=True, eq=False)
 class StoredArray:
     """An image (uint8) or a mask (bool) on disk, [height, width]; `sha256` is that of the file it was made from."""
 
-    array: Any  # zarr.Array; of a mask, eight pixels in each byte
-    shape: tuple[int, int]
-    dtype: type
-    sha256: str
     ndim = 2
 
-    @property
-    def size(self) -> int:
-        """The number of pixels."""
-        return self.shape[0] * self.shape[1]
+    def __init__(self, array: Any) -> None:
+        self.array, self.shape, self.dtype, self.size = array, array.shape, array.dtype, array.size
+        self.sha256 = str(array.attrs["sha256"])
 
     def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
         """Return a window; the slices must have plain bounds within the image."""
-        rows, columns = window
         place = Path(self.array.store.root)
         try:
-            if not (place / "zarr.json").is_file():
+            if not (place / "zarr.json").is_file():  # zarr reads what is missing as zeros
                 raise FileNotFoundError("it was removed")
-            if self.dtype == np.uint8:
-                return np.asarray(self.array[rows, columns])
-            first = columns.start // 8
-            bits = np.unpackbits(np.asarray(self.array[rows, first : math.ceil(columns.stop / 8)]), axis=1)
-            return bits[:, columns.start - 8 * first : columns.stop - 8 * first].view(np.bool_)
+            return np.asarray(self.array[window])
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{place}, made from an image and kept in the cache, can no longer be read ({error}). "
@@ -144,14 +131,13 @@ def _find(place: Path) -> StoredArray | None:
 
     try:
         array = zarr.open_array(place, mode="r")
-        said: dict[str, Any] = dict(array.attrs)
-        # zarr reads a missing chunk as zeros, so the bytes are counted before the entry is trusted.
-        if sum(file.stat().st_size for file in (place / "c").glob("*/*")) != said["n_bytes"]:
-            return None
-        dtype = np.bool_ if said["mask"] else np.uint8
-        return StoredArray(array, (said["height"], said["width"]), dtype, said["sha256"])
+        return StoredArray(array) if _n_bytes(place) == array.attrs["n_bytes"] else None
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _n_bytes(place: Path) -> int:
+    return sum(file.stat().st_size for file in (place / "c").glob("*/*"))
 
 
 def _make(place: Path, array: NDArray[Any], sha256: str) -> StoredArray:
@@ -160,19 +146,16 @@ def _make(place: Path, array: NDArray[Any], sha256: str) -> StoredArray:
 
     begin = f".{place.name}.{socket.gethostname()}-"
     unfinished = place.parent / f"{begin}{os.getpid()}.tmp"
-    (height, width), mask = array.shape, array.dtype == np.bool_
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         for old in place.parent.glob(f"{begin}*.tmp"):  # left by an interrupted process
             if not psutil.pid_exists(int(old.name.removeprefix(begin).removesuffix(".tmp"))):
                 shutil.rmtree(old, ignore_errors=True)
-        values = np.packbits(array, axis=1) if mask else array
-        layout: dict[str, Any] = {"shape": values.shape, "chunks": tuple(min(CHUNK, length) for length in values.shape)}
-        layout |= {"dtype": "u1", "compressors": None, "config": {"write_empty_chunks": True}}
-        made = zarr.create_array(unfinished, **layout)
-        made[:] = values
-        n_bytes = sum(file.stat().st_size for file in (unfinished / "c").glob("*/*"))
-        made.update_attributes({"height": height, "width": width, "mask": mask, "sha256": sha256, "n_bytes": n_bytes})
+        layout: dict[str, Any] = {"shape": array.shape, "chunks": tuple(min(CHUNK, length) for length in array.shape)}
+        layout |= {"compressors": "auto" if array.dtype == np.bool_ else None, "config": {"write_empty_chunks": True}}
+        made = zarr.create_array(unfinished, dtype=array.dtype, **layout)
+        made[:] = array
+        made.update_attributes({"sha256": sha256, "n_bytes": _n_bytes(unfinished)})
         whole = _find(place) is not None  # another process has made it meanwhile
         for old in place.parent.glob(f"{place.name.split('-')[0]}-*"):
             if not whole or old != place:
@@ -186,4 +169,4 @@ def _make(place: Path, array: NDArray[Any], sha256: str) -> StoredArray:
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return StoredArray(zarr.open_array(place, mode="r"), (height, width), np.bool_ if mask else np.uint8, sha256)
+    return StoredArray(zarr.open_array(place, mode="r"))

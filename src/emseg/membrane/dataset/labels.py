@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emseg.errors import InputError, UsageError
-from emseg.images import read_gray
+from emseg.images import bands, read_gray
 
 LABEL_THRESHOLD = 122
 """Highest grey of a dark-membrane label that is membrane."""
@@ -23,7 +23,6 @@ TRACK_1_SIDE, TRACK_2_SIDE = 9958, 1024
 TRACK_2_FACTOR = TRACK_1_SIDE / TRACK_2_SIDE
 LOSSY_RANGE = 8
 MOST_MEMBRANE = MOST_GREY = 0.5
-_BAND_ROWS = 512
 
 
 def membrane_of_grey(grey: NDArray[np.uint8], *, dark: bool = True) -> NDArray[np.bool_]:
@@ -52,8 +51,7 @@ def downsampled_pair(
 def two_values(grey: NDArray[Any]) -> tuple[Any, Any] | None:
     """Return the lower and the higher value of an image that has exactly two, else None."""
     low, high = grey.min(), grey.max()
-    bands = (grey[start : start + _BAND_ROWS] for start in range(0, len(grey), _BAND_ROWS))
-    return (low, high) if low < high and all(((band == low) | (band == high)).all() for band in bands) else None
+    return (low, high) if low < high and all(((one == low) | (one == high)).all() for one in bands(grey)) else None
 
 
 def read_label(path: Path, *, dark: bool = True, page: int | None = None) -> NDArray[np.bool_]:
@@ -86,9 +84,8 @@ def _lossy(path: Path, grey: NDArray[Any]) -> NDArray[np.uint8]:
     elif kind == np.uint16 and high > 255:
         grey = grey // 257
     if low >= 0 and grey.max() <= 255:
-        counts = np.zeros(256, np.int64)
-        for start in range(0, len(grey), _BAND_ROWS):  # bincount makes 8 bytes of each pixel
-            counts += np.bincount(grey[start : start + _BAND_ROWS].astype(np.uint8).reshape(-1), minlength=256)
+        # In bands: bincount makes 8 bytes of each pixel.
+        counts = np.sum([np.bincount(one.astype(np.uint8).reshape(-1), minlength=256) for one in bands(grey)], axis=0)
         if (
             counts[LOSSY_RANGE + 1 : 255 - LOSSY_RANGE].sum() <= MOST_GREY * grey.size
             and counts[255 - LOSSY_RANGE :].any()

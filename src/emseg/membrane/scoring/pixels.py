@@ -49,6 +49,7 @@ COLOURS = {  # after Okabe and Ito, whose colours differ for all kinds of colour
     FALSE_NEGATIVE + NEAR: (154, 202, 232),
     FALSE_POSITIVE + NEAR: (248, 196, 156),
 }
+PALETTE = np.array([COLOURS.get(code, (0, 0, 0)) for code in range(8)], np.uint8)  # so that PALETTE[codes] is a picture
 _BAND_ROWS = 256
 
 
@@ -179,5 +180,5 @@ def average_surface_distance(truth: Surface, prediction: Surface) -> float:
 def write_error_picture(codes: Codes, path: Path) -> None:
     """Write an error map as a PNG: false positives red, false negatives blue, pale within the tolerance."""
     picture = Image.fromarray(codes)
-    picture.putpalette([channel for code in range(8) for channel in COLOURS.get(code, (0, 0, 0))])
+    picture.putpalette(PALETTE.ravel().tolist())
     picture.save(path)
