@@ -123,11 +123,29 @@ def paint_runs(offsets, starts, ends, labels, elsewhere, image, frame):  # type:
 
 
 @numba.njit(nogil=True, cache=True)
-def count_bridging(offsets, starts, ends, labels, n_patches, codes, free, cells):  # type: ignore[no-untyped-def]
-    """Return how many patches have 4-neighbours with the code `free` in at least two cells of a label image."""
+def _label_at(cell_runs, row, column):  # type: ignore[no-untyped-def]
+    """The label of the last run of a row that starts at or before a column, which must lie in a run."""
+    offsets, starts, labels = cell_runs
+    low, high = offsets[row], offsets[row + 1] - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if starts[middle] <= column:
+            low = middle
+        else:
+            high = middle - 1
+    return labels[low]
+
+
+@numba.njit(nogil=True, cache=True)
+def count_bridging(offsets, starts, ends, labels, n_patches, codes, free, cells, cell_runs):  # type: ignore[no-untyped-def]
+    """Return how many patches have 4-neighbours with the code `free` in at least two cells.
+
+    Cells are a label image, or, where that is empty, `cell_runs`: offsets, starts and labels of their runs.
+    """
     height, width = codes.shape
     first = np.zeros(n_patches + 1, np.int32)
     bridging = np.zeros(n_patches + 1, np.bool_)
+    painted = cells.size > 0
     for row in range(height):
         for run in range(offsets[row], offsets[row + 1]):
             patch = labels[run]
@@ -139,7 +157,7 @@ def count_bridging(offsets, starts, ends, labels, n_patches, codes, free, cells)
                         continue
                     if codes[r, place] != free:
                         continue
-                    cell = cells[r, place]
+                    cell = cells[r, place] if painted else _label_at(cell_runs, r, place)
                     if first[patch] == 0:
                         first[patch] = cell
                     elif first[patch] != cell:

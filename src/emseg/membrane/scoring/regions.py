@@ -228,9 +228,11 @@ def count_error_objects(codes: Codes, true_cells: Patches, predicted_cells: Labe
     """Return the counts from an error map's codes and the cells of both; labels are above 0 on background."""
     strict = codes & np.uint8(NEAR - 1)
     missed, false = find_patches(strict, 4, value=FALSE_NEGATIVE), find_patches(strict, 8, value=FALSE_POSITIVE)
+    # painting the true cells would take a tenth longer, and 0.4 GiB for an image of U-RISC
+    true_runs, unpainted = (true_cells.offsets, true_cells.starts, true_cells.labels), np.empty((0, 0), np.int32)
     bridging = [
-        region_kernels.count_bridging(*found.runs, found.n, strict, np.uint8(TRUE_NEGATIVE), cells)
-        for found, cells in ((missed, true_cells.paint()), (false, predicted_cells))
+        region_kernels.count_bridging(*found.runs, found.n, strict, np.uint8(TRUE_NEGATIVE), cells, true_runs)
+        for found, cells in ((missed, unpainted), (false, predicted_cells))
     ]
     return ErrorObjects(
         missed_stretches=find_patches(codes, 8, value=FALSE_NEGATIVE).n,
