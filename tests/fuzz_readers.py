@@ -8,6 +8,7 @@ reader, the number of the input and the exception; --keep writes the inputs that
 """
 
 import argparse
+import copy
 import faulthandler
 import io
 import json
@@ -32,7 +33,6 @@ import numpy as np
 import roifile
 import tifffile
 import zarr
-from emseg.wafer.formats.labelme import read_labelme
 from PIL import Image
 from wafer.test_mass_json import SMALL
 
@@ -41,14 +41,14 @@ from emseg.files import read_json
 from emseg.images import count_pages, image_size, read_gray
 from emseg.membrane.dataset.folder_set import read_statement
 from emseg.membrane.dataset.labels import read_label
-from emseg.membrane.networks import NetworkDesign, build_network, load_network, save_network
 from emseg.membrane.scoring.score_files import read_prediction
 from emseg.runs.gathering import read_record
-from emseg.runs.project import load_mapping
+from emseg.runs.parameters import load_mapping
 from emseg.wafer.annotated_wafer import read_annotated_wafer, read_wafer_image
 from emseg.wafer.formats.coco import read_coco
 from emseg.wafer.formats.magc import read_magc
 from emseg.wafer.formats.mass_json import read_mass_json
+from emseg.wafer.scores.coco_masks import read_detections, read_truth
 
 SECONDS, HANGS_AFTER = 1.0, 30
 BYTES = 2**30
@@ -225,6 +225,11 @@ def annotations() -> dict[str, list[bytes]]:
 
 def readers(folder: Path) -> list[Reader]:
     """Return every public reader of files that a user may hand over."""
+    import torch
+
+    from emseg.membrane.networks import NetworkDesign, build_network, load_network, save_network
+    from emseg.membrane.pretraining import load_encoder
+
     found = [Reader(f"image {suffix}", f"a.{suffix}", every_page, seeds) for suffix, seeds in images().items()]
     found.append(zarr_reader(folder))
     label_files = labels()
@@ -239,6 +244,13 @@ def readers(folder: Path) -> list[Reader]:
             Reader(f"wafer {name}", name, lambda path: read_annotated_wafer(folder / "wafer.png", path), seeds)
         )
         found += [Reader(name, name, direct[name], seeds)] if name in direct else []
+    truth = read_truth(json.loads(annotations()["coco.json"][0]))
+    results = [
+        {"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": {"size": [24, 32], "counts": [100, 5, 663]}}
+    ]
+    found.append(Reader("truth", "coco.json", read_truth, annotations()["coco.json"]))
+    result_file = json.dumps(results).encode()
+    found.append(Reader("detections", "results.json", lambda path: read_detections(path, truth), [result_file]))
     found.append(Reader("JSON", "a.json", read_json, [b'{"a": [1, 2.5, null, "x"], "b": {"c": true}}', b"[" * 5000]))
     statement = {"name": "cortex", "pixel_size_nm": 8, "kind": "real", "membrane": "bright"}
     found.append(
@@ -250,12 +262,60 @@ def readers(folder: Path) -> list[Reader]:
     found.append(Reader("record", "record.json", read_record, [path.read_bytes() for path in records]))
     design = NetworkDesign(encoder="plain", encoder_depth=2, base_channels=8)
     save_network(build_network(design, seed=0), folder / "network.safetensors")
+    encoder = build_network(NetworkDesign(encoder="resnet18", base_channels=8, encoder_depth=2), seed=0).encoder
+    torch.save({"epoch": 3, "state_dict": encoder.state_dict(), "norms": [0.5, 0.1]}, folder / "encoder.pth")
+    checkpoint = (folder / "encoder.pth").read_bytes()
+    found.append(Reader("checkpoint", "c.pth", lambda path: load_encoder(encoder, path), [checkpoint]))
     found.append(Reader("network", "n.safetensors", load_network, [(folder / "network.safetensors").read_bytes()]))
     return found
 
 
+def other_values(content: bytes, rng: random.Random) -> bytes:
+    """Return a JSON text in which one to three values are of another type or size, missing, or there twice."""
+    document = [json.loads(content)]
+    odd = (
+        None,
+        True,
+        -1,
+        0,
+        2**70,
+        1e308,
+        float("nan"),
+        0.5,
+        "",
+        "x",
+        "\u00b2",
+        [],
+        {},
+        [[]],
+        [None],
+        {"a": []},
+        [1, "b"],
+    )
+    for _ in range(rng.choice((1, 1, 3))):
+        holder: Any = document
+        while True:
+            keys = list(holder) if isinstance(holder, dict) else range(len(holder))
+            key = rng.choice(keys)
+            inner = holder[key]
+            if not (isinstance(inner, dict | list) and inner) or rng.random() < 0.15:
+                break
+            holder = inner
+        if rng.random() < 0.2 and holder is not document:
+            del holder[key]
+        elif rng.random() < 0.1 and isinstance(holder, list):
+            holder.append(copy.deepcopy(inner))
+        else:
+            holder[key] = copy.deepcopy(rng.choice(odd))
+        if not holder:
+            break
+    return json.dumps(document[0]).encode()
+
+
 def mutated(content: bytes, rng: random.Random) -> bytes:
     """Return the content after one to four damages: cut, overwritten, repeated, moved, or with other numbers."""
+    if content[:1] == b"{" and rng.random() < 0.7:
+        return other_values(content, rng)
     data = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 4))):
         if not data:

@@ -2,13 +2,31 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+from fuzz_readers import Reader, failure_of
+
+from emseg.files import read_json
+
+SCRIPT = Path(__file__).with_name("fuzz_readers.py")
+FAULTS: dict[str, Callable[[Path], object]] = {
+    "KeyError": lambda path: {}[path],
+    "a sentence of several lines": lambda path: read_json(path.with_name("two\nlines")),
+    "TooSlowError: more than 0.1 s": lambda _: [None for _ in iter(int, 1)],
+}
 
 
 def test_mutated_files_give_a_result_or_a_sentence_of_ours():
-    script = Path(__file__).with_name("fuzz_readers.py")
-    done = subprocess.run(
-        [sys.executable, str(script), "--n", "200", "--seed", "3"], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, str(SCRIPT), "--n", "200", "--seed", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("200 inputs, "), done.stdout
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_fuzz_reports_what_a_reader_must_not_do(name, tmp_path):
+    found = failure_of(Reader("", "", FAULTS[name], []), tmp_path / "x", 0.1)
+    assert found is not None
+    assert found.startswith(name)

@@ -12,6 +12,7 @@ import zarr
 from image_files import encoded, tiff
 from PIL import Image
 
+from emseg import images
 from emseg.errors import InputError
 from emseg.images import count_pages, find_images, image_size, read_gray
 
@@ -146,6 +147,14 @@ def test_every_kind_of_stack_is_a_series_of_images(tmp_path):
                 np.testing.assert_array_equal(read_gray(path, page=page, memory_map=memory_map), image, name)
         with pytest.raises(InputError, match="it holds 3 pages"):
             read_gray(path)
+
+
+def test_the_pixels_of_a_zarr_array_are_not_counted_against_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_UNBOUNDED", 1e-6)
+    path = stack_files(tmp_path)["flat.zarr"]
+    np.testing.assert_array_equal(read_gray(path, page=1), STACK[1])
+    with pytest.raises(InputError, match="bytes cannot hold"):
+        read_gray(tmp_path / "stack.npy", page=1)
 
 
 def test_imods_unsigned_bytes_are_no_negative_greys(tmp_path):

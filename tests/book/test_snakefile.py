@@ -194,7 +194,7 @@ def test_the_same_snakefile_goes_to_a_slurm_cluster(snakemake: Snakemake, workfl
 
 
 def test_a_change_of_the_sharpness_indices_runs_the_sharpness_chapter_alone(snakemake: Snakemake, tmp_path: Path):
-    """The book's own chapters, in a copy: each depends on the modules it imports, and on no other."""
+    """Two of the book's own chapters, in a copy: each depends on the modules it imports, and on no other."""
     copy = tmp_path / "copy"
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("src", "book"):
@@ -202,23 +202,23 @@ def test_a_change_of_the_sharpness_indices_runs_the_sharpness_chapter_alone(snak
     for name in ("Snakefile", "_toc.yml", "_config.yml"):
         shutil.copy2(ROOT / name, copy)
     shutil.copytree(ROOT / "profiles", copy / "profiles")
+    two = {"fanet/dct_derivation", "urisc/sharpness_analysis"}
+    for notebook in (copy / "book").glob("*/*.ipynb"):
+        if f"{notebook.parent.name}/{notebook.stem}" not in two:
+            notebook.unlink()
     packages = os.pathsep.join([str(copy / "src"), str(copy / "book")])
     environment = {"PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1"}
-    every = planned(snakemake, copy, **environment)
-    assert {"fanet/dct_derivation", "urisc/sharpness_analysis"} <= every
+    assert planned(snakemake, copy, **environment) == two
     snakefile = (copy / "Snakefile").read_text()
     stand_in(copy, "emseg run {wildcards.chapter} --profile {PROFILE} --out")
     snakemake(copy, "--", "chapters", **environment)
     (copy / "Snakefile").write_text(snakefile)
-    assert planned(snakemake, copy, **environment) == set()
 
     indices = copy / "src" / "emseg" / "sharpness" / "indices.py"
     indices.write_text(indices.read_text() + "\n# a comment changes nothing\n")
     assert planned(snakemake, copy, **environment) == set()
     indices.write_text(indices.read_text() + "\nSOMETHING_NEW = 1\n")
-    again = planned(snakemake, copy, **environment)
-    assert "urisc/sharpness_analysis" in again
-    assert "fanet/dct_derivation" not in again
+    assert planned(snakemake, copy, **environment) == {"urisc/sharpness_analysis"}
 
 
 def test_a_matrix_makes_its_runs_and_none_that_is_committed(snakemake: Snakemake, build: Path):

@@ -1,21 +1,26 @@
 """Residual networks: torchvision's where nothing is added, and the attention where the papers put it."""
 
 import pytest
+import timm
 import torch
 import torchvision
+from reference.fcanet_layer import fcanet_attention, fcanet_filters
 from torch import nn
 
 from emseg.errors import InputError, UsageError
 from emseg.frequency import (
     ATTENTIONS,
+    FCANET_SIZES,
     RESNET18,
     RESNET34,
     RESNET50,
+    TOP16,
     FanetAttention,
     ResNet,
     ResNetDesign,
+    SqueezeExcite,
     build_attention,
-    load_torchvision,
+    load_weights,
 )
 from emseg.frequency.resnet import BasicBlock, Bottleneck
 
@@ -46,7 +51,7 @@ def test_without_attention_it_is_torchvisions_network(name: str) -> None:
     """With the same weights, the logits are the same bits, and so are those of a training step's gradient."""
     theirs = torchvision_network(name)
     ours = ResNet(TORCHVISION[name][0]).eval()
-    load_torchvision(ours, theirs.state_dict())
+    load_weights(ours, theirs.state_dict())
     assert ours.state_dict().keys() == theirs.state_dict().keys()
     x = images(2, 3, 96, 64, seed=1)
     with torch.no_grad():
@@ -59,7 +64,7 @@ def test_with_attention_only_the_attentions_weights_are_missing(name: str) -> No
     theirs = torchvision_network("resnet34")
     ours = ResNet(RESNET34, name).eval()
     kept = {key: value.clone() for key, value in ours.state_dict().items() if ".attention." in key}
-    load_torchvision(ours, theirs.state_dict())
+    load_weights(ours, theirs.state_dict())
     state = ours.state_dict()
     assert kept
     assert state.keys() - theirs.state_dict().keys() == kept.keys()
@@ -77,7 +82,7 @@ def test_a_grey_image_in_colour_gives_the_same_as_the_grey_image() -> None:
     """With one input channel the three colours' filters are added up."""
     theirs = torchvision_network("resnet18")
     ours = ResNet(ResNetDesign(depths=(2, 2, 2, 2), in_channels=1)).eval()
-    load_torchvision(ours, theirs.state_dict())
+    load_weights(ours, theirs.state_dict())
     x = images(2, 1, 64, 64)
     with torch.no_grad():
         wanted = theirs(x.expand(-1, 3, -1, -1))
@@ -89,7 +94,7 @@ def test_another_number_of_classes_keeps_its_own_classifier() -> None:
     theirs = torchvision_network("resnet18").state_dict()
     ours = ResNet(ResNetDesign(depths=(2, 2, 2, 2), n_classes=4))
     before = ours.fc.weight.clone()
-    load_torchvision(ours, theirs, head=False)
+    load_weights(ours, theirs, head=False)
     assert torch.equal(ours.fc.weight, before)
     assert torch.equal(ours.layer4[1].conv2.weight, theirs["layer4.1.conv2.weight"])
 
@@ -110,7 +115,7 @@ def test_weights_of_another_network_are_refused_and_change_nothing(change: objec
     network = ResNet(RESNET34, "fanet")
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(InputError, match=message):
-        load_torchvision(network, state)
+        load_weights(network, state)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
@@ -214,3 +219,89 @@ def test_the_maps_of_the_stages_have_the_strides_4_to_32() -> None:
 def test_networks_that_cannot_be_built_are_refused(make: object, message: str, without_type_checks: None) -> None:
     with pytest.raises(UsageError, match=message):
         make()  # type: ignore[operator]
+
+
+class PublishedFca(nn.Module):
+    """FcaNet's layer with the names of its published files: stored cosines and two linear layers."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.dct_layer = nn.Module()
+        self.dct_layer.register_buffer("weight", fcanet_filters(channels, size, TOP16).float())
+        layers = (nn.Linear(channels, channels // 16, bias=False), nn.Linear(channels // 16, channels, bias=False))
+        self.fc = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.Sigmoid())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = fcanet_attention(x.double(), self.size, TOP16, self.fc[0].weight.double(), self.fc[2].weight.double())
+        return found.float()
+
+
+class PublishedSe(nn.Module):
+    """SENet's layer as senet.pytorch publishes it."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        layers = (nn.Linear(channels, channels // 16, bias=False), nn.Linear(channels // 16, channels, bias=False))
+        self.fc = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.Sigmoid())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.fc(x.mean(dim=(2, 3)))[:, :, None, None]
+
+
+def published(name: str, layer: type[nn.Module]) -> nn.Module:
+    """Torchvision's ResNet-18 with `layer` as submodule `name` of each block, behind its last normalisation."""
+    network = torchvision_network("resnet18")
+    for stage, size in enumerate(FCANET_SIZES, start=1):
+        for block in network.get_submodule(f"layer{stage}"):
+            added = layer(block.bn2.num_features, size)
+            block.add_module(name, added)
+            block.bn2.register_forward_hook(lambda module, inputs, output, added=added: added(output))
+    return network.eval()
+
+
+@pytest.mark.parametrize(("attention", "name", "layer"), [("fca", "att", PublishedFca), ("se", "se", PublishedSe)])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_published_weights_of_fcanet_and_senet_give_their_networks_logits(
+    attention: str, name: str, layer: type[nn.Module], prefix: str
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(1)
+        theirs = published(name, layer)
+    ours = ResNet(RESNET18, attention).eval()
+    load_weights(ours, {prefix + key: value for key, value in theirs.state_dict().items()})
+    x = images(1, 3, 224, 224)
+    with torch.no_grad():
+        wanted = theirs(x)
+        assert (ours(x) - wanted).abs().max() < 1e-4 * wanted.abs().max()
+        ours.layer4[1].attention = nn.Identity()
+        assert (ours(x) - wanted).abs().max() > 1e-2 * wanted.abs().max()
+
+
+def test_timms_se_resnet_whose_layers_have_biases_is_loaded() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(1)
+        theirs = timm.create_model("seresnet50", pretrained=False).eval()
+        for layer in theirs.modules():
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.normal_(layer.bias)
+    ours = ResNet(RESNET50, lambda channels, stage: SqueezeExcite(channels, bias=True)).eval()
+    load_weights(ours, theirs.state_dict())
+    x = images(1, 3, 96, 96)
+    with torch.no_grad():
+        wanted = theirs(x)
+        assert (ours(x) - wanted).abs().max() < 1e-4 * wanted.abs().max()
+    with pytest.raises(InputError, match=r"holds unknown .*attention\.fc\.0\.bias.* and its attention"):
+        load_weights(ResNet(RESNET50, "se"), theirs.state_dict())
+
+
+def test_published_weights_of_other_frequencies_or_without_a_layer_are_refused() -> None:
+    state = published("att", PublishedFca).state_dict()
+    other = {**state, "layer1.0.att.dct_layer.weight": state["layer1.0.att.dct_layer.weight"].flip(0)}
+    with pytest.raises(InputError, match="holds other cosines"):
+        load_weights(ResNet(RESNET18, "fca"), other)
+    with pytest.raises(InputError, match=r"holds unknown 8 entries, the first 'layer1.0.attention.dct_layer.weight'"):
+        load_weights(ResNet(RESNET18, "se"), state)
+    state.pop("layer3.0.att.fc.0.weight")
+    with pytest.raises(InputError, match=r"lacks 1 entries, the first 'layer3.0.attention.fc.0.weight'"):
+        load_weights(ResNet(RESNET18, "fca"), state)

@@ -143,6 +143,15 @@ def test_a_parameter_file_is_yaml_1_2(tmp_path: Path):
         load_mapping(file, as_written=True)
 
 
+def test_a_parameter_file_that_would_unfold_without_end_is_refused(tmp_path: Path):
+    file = tmp_path / "many.yaml"
+    file.write_text(
+        "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{p}, *{p}]\n" for p, n in zip("abcd", "bcde", strict=True))
+    )
+    with pytest.raises(InputError, match=r"many\.yaml is not valid YAML \(an alias is not read here"):
+        load_mapping(file, as_written=True)
+
+
 def test_profiles_are_yaml_1_2_too(tmp_path: Path):
     file = tmp_path / "p.yaml"
     file.write_text("a: 1e-3\nb: 010\nc: yes\nd: [0x1f, 0o17, .5, -.inf, ~, 1_0, 12:30]\ne:\n")

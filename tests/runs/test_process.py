@@ -90,4 +90,4 @@ def test_a_disk_that_fills_during_the_run_is_one_sentence(project: Path, monkeyp
 def test_killed_runs_leave_nothing_behind_and_no_wrong_record(tmp_path: Path, monkeypatch):
     """A short slice of `tests/kill_runs.py`: each of the four signals once, while the kernel works."""
     monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))
-    assert kill_runs.main(4, 3, tmp_path) == []
+    assert kill_runs.main(4, 3, tmp_path, longest_s=4.0) == []

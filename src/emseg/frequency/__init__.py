@@ -10,7 +10,7 @@ from emseg.frequency.attention import (
 )
 from emseg.frequency.dct import TOP16, dct2, dct_basis, dct_coefficients, idct2, scaled_index
 from emseg.frequency.pooling import dct_pool
-from emseg.frequency.resnet import RESNET18, RESNET34, RESNET50, ResNet, ResNetDesign, load_torchvision
+from emseg.frequency.resnet import RESNET18, RESNET34, RESNET50, ResNet, ResNetDesign, load_weights
 
 __all__ = [
     "ATTENTIONS",
@@ -34,7 +34,7 @@ __all__ = [
     "idct2",
     "leakage_closed_form",
     "leakage_spectrum",
-    "load_torchvision",
+    "load_weights",
     "scaled_index",
     "staircase_basis",
 ]

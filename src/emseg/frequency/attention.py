@@ -25,8 +25,8 @@ frequency (0, 0) at every size of the map; indexing "raw", Eq. 4 as printed, whe
 scaled index, on large maps a much higher frequency; two layers, as in SENet and FcaNet, where Eq. 6 writes one `fc`
 (reduction / 2 times as many weights; comparisons at equal parameters need two).
 
-Deviation: no layer has a bias, as in FcaNet's code. FcaNet keeps its cosines as a buffer `dct_layer.weight` of the size
-of a map; here they are not stored, so that its weights must be loaded without that entry.
+Deviation: no layer has a bias by default, as in FcaNet's code; its cosines, a buffer of the size of a map, are not
+stored. `emseg.frequency.resnet.load_weights` reads the published files.
 
 Source: Hu et al. 2018 (SENet), sections 3 and 6; Wang et al. 2020 (ECA-Net), Eq. 12 with gamma = 2, b = 1; Qin et al.
 2021 (FcaNet), section 3 and code; Sun et al. 2021 (FANet), section 3.2, Eqs. 4 to 6, Table 1.
@@ -38,12 +38,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional
 
 from emseg.checks import require_count, require_one_of
 from emseg.errors import UsageError, suggest
-from emseg.frequency.dct import PARTS, TOP16, Indexing, Normalization, forward_weight, resolve_frequencies
+from emseg.frequency.dct import PARTS, TOP16, Indexing, Normalization, dct_basis, forward_weight, resolve_frequencies
 from emseg.frequency.pooling import dct_pool, require_groups
 from emseg.frequency.projection import Maps, Sums
 
@@ -60,7 +61,7 @@ LARGEST_MAP = 2**20
 BlockAttention = Callable[[int, int], nn.Module]
 
 
-def gate_layers(channels: int, reduction: int = 16, layers: int = 2) -> nn.Sequential:
+def gate_layers(channels: int, reduction: int = 16, layers: int = 2, *, bias: bool = False) -> nn.Sequential:
     """Return the layers that turn F into the factors, named as in FcaNet's code; `reduction` is that of two layers."""
     channels = require_count("channels", channels)
     if layers == 1:
@@ -72,8 +73,8 @@ def gate_layers(channels: int, reduction: int = 16, layers: int = 2) -> nn.Seque
             f"`reduction` must not exceed the number of channels, or no hidden unit is left; "
             f"got {channels} channels and reduction={reduction}. Use reduction={channels} or less."
         )
-    squeeze = nn.Linear(channels, channels // reduction, bias=False)
-    excite = nn.Linear(channels // reduction, channels, bias=False)
+    squeeze = nn.Linear(channels, channels // reduction, bias=bias)
+    excite = nn.Linear(channels // reduction, channels, bias=bias)
     return nn.Sequential(squeeze, nn.ReLU(), excite, nn.Sigmoid())
 
 
@@ -83,11 +84,14 @@ def scale_channels(x: Maps, factors: Sums) -> Maps:
 
 
 class SqueezeExcite(nn.Module):
-    """SENet's channel attention for maps of `channels` channels; `reduction` = 16 is the paper's."""
+    """SENet's channel attention for maps of `channels` channels; `reduction` = 16 is the paper's.
 
-    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+    `bias`: for the weights of the networks whose layers have biases, as timm's (`load_weights`).
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 16, bias: bool = False) -> None:
         super().__init__()
-        self.fc = gate_layers(channels, reduction)
+        self.fc = gate_layers(channels, reduction, bias=bias)
 
     def forward(self, x: Maps) -> Maps:
         """Return the weighted feature map."""
@@ -130,6 +134,14 @@ class FcaAttention(nn.Module):
         self.frequencies = tuple((h, w) for h, w in frequencies)
         require_groups(channels, len(self.frequencies))
         self.fc = gate_layers(channels, reduction)
+
+    def stored_cosines(self) -> Float[Tensor, "channel size size"]:
+        """Return what FcaNet's code stores as `dct_layer.weight`: the cosine of each channel."""
+        size = self.pooled_size
+        pairs = resolve_frequencies(self.frequencies, size, size, "scaled")
+        rows, columns = (dct_basis(size, axis, normalization="ortho") for axis in zip(*pairs, strict=True))
+        every = rows[:, :, None] * columns[:, None]
+        return every.repeat_interleave(self.fc[0].weight.shape[1] // len(pairs), dim=0)  # type: ignore[index]
 
     def describe(self, x: Maps) -> Sums:
         """Return F, what the attention knows of each channel."""

@@ -31,6 +31,7 @@ scaled index; J. Makhoul, "A fast cosine transform in one and two dimensions", I
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
@@ -88,6 +89,12 @@ def require_map(x: object, name: str = "x") -> None:
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which maps of `dtype` are summed: float32 for half precision, else `dtype` itself."""
     return torch.float32 if dtype.itemsize == 2 else dtype
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which nothing is cast; the meta device has no autocast that could be switched off."""
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
 
 
 def require_size(size: int, name: str = "size") -> int:
@@ -183,8 +190,9 @@ def cosines(
     """Return `dct_basis` without its checks, which cannot be decided while a size is left open."""
     zero, other = forward_weight(size, normalization)
     index = torch.tensor(frequencies, dtype=torch.int64)
-    # Reduced modulo 2 pi in whole numbers before the cosine is taken: high frequencies keep all their digits.
-    turns = (index[:, None] * (2 * torch.arange(size) + 1)) % (4 * size)
+    turns = index[:, None] * (2 * torch.arange(size) + 1)
+    if not torch.compiler.is_exporting():  # ONNX has no remainder by a size that is left open
+        turns = turns % (4 * size)  # modulo 2 pi, in whole numbers: high frequencies keep all their digits
     weight = torch.full((len(frequencies),), other, dtype=torch.float64).masked_fill_(index == 0, zero)
     table = weight[:, None] * torch.cos(turns.to(torch.float64) * (math.pi / (2 * size)))
     return table.to(dtype).to(device or "cpu")
@@ -224,7 +232,7 @@ def dct2(x: Maps, *, normalization: Normalization = "none") -> Maps:
     height, width = x.shape[-2:]
     weights = forward_weight(height, normalization), forward_weight(width, normalization)
     work = x.to(working_dtype(x.dtype))
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         if max(height, width) > MATRIX_LIMIT:
             return _dct2_by_fft(work, *weights).to(x.dtype)
         rows = cached_basis(height, None, normalization, work.dtype, x.device)
@@ -238,7 +246,7 @@ def idct2(f: Maps, *, normalization: Normalization = "none") -> Maps:
     height, width = f.shape[-2:]
     weights = forward_weight(height, normalization), forward_weight(width, normalization)
     work = f.to(working_dtype(f.dtype))
-    with torch.autocast(f.device.type, enabled=False):
+    with without_autocast(f.device):
         if max(height, width) > MATRIX_LIMIT:
             return _idct2_by_fft(work, *weights).to(f.dtype)
         rows = _inverse_basis(height, normalization, work.dtype, f.device)
@@ -265,7 +273,7 @@ def dct_coefficients(
     work = x.to(working_dtype(x.dtype))
     rows = cached_basis(height, tuple(row_set), normalization, work.dtype, x.device)
     columns = cached_basis(width, tuple(column_set), normalization, work.dtype, x.device)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         plane = rows @ (work @ columns.mT)
     h = torch.tensor([row_set.index(pair[0]) for pair in pairs], device=x.device)
     w = torch.tensor([column_set.index(pair[1]) for pair in pairs], device=x.device)

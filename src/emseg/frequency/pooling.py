@@ -32,9 +32,17 @@ from emseg.frequency.dct import (
     cosines,
     require_map,
     resolve_frequencies,
+    without_autocast,
     working_dtype,
 )
-from emseg.frequency.projection import Columns, Maps, Project, Rows, Sums, project_contiguous, project_in_blocks
+from emseg.frequency.projection import (
+    Maps,
+    Project,
+    Sums,
+    project_contiguous,
+    project_in_blocks,
+    project_written_out,
+)
 
 
 def dct_pool(
@@ -60,12 +68,12 @@ def dct_pool(
         )
     rows, columns = _weights(x, frequencies, normalization, indexing)
     require_groups(x.shape[1], rows.shape[0])
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         if torch.compiler.is_exporting():
             exported = project_contiguous if x.dtype == rows.dtype else project_in_blocks
             return exported(x, rows, columns).to(x.dtype)
         if torch.compiler.is_compiling():
-            return _fused(x, rows, columns).to(x.dtype)
+            return project_written_out(x, rows, columns).to(x.dtype)
         total: Tensor = Project.apply(x, rows, columns)
     return total.to(x.dtype)
 
@@ -77,15 +85,6 @@ def require_groups(channels: int, groups: int) -> None:
             f"the number of channels must be a multiple of the number of frequencies, one for each equal part; "
             f"got {channels} channels and {groups} frequencies. Use a number of frequencies that divides {channels}."
         )
-
-
-def _fused(x: Maps, rows: Rows, columns: Columns) -> Sums:
-    """Return the sums as products written out, which a compiler turns into one pass: nothing of x's size is stored."""
-    batch, channels, height, width = x.shape
-    groups = rows.shape[0]
-    grouped = x.reshape(batch, groups, channels // groups, height, width).to(rows.dtype)
-    by_row = (grouped * columns[:, None, None]).sum(dim=-1)
-    return (by_row * rows[:, None]).sum(dim=-1).flatten(1)
 
 
 def _weights(

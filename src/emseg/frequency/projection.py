@@ -45,6 +45,8 @@ BLOCKS = 8
 
 def project(x: Maps, rows: Rows, columns: Columns) -> Sums:
     """Return the weighted sum of each map, in the dtype of the weights. Plain products: no derivative of its own."""
+    if _is_batched(x):
+        return project_written_out(x, rows, columns)
     if is_channels_last(x):
         return _project_channels_last(x, rows, columns)
     if x.dtype == rows.dtype and x.is_contiguous():
@@ -97,11 +99,13 @@ def _project_channels_last(x: Maps, rows: Rows, columns: Columns) -> Sums:
 
 def spread(y: Sums, rows: Rows, columns: Columns, dtype: torch.dtype, channels_last: bool) -> Maps:
     """Return y_bc R_gu K_gv in `dtype` and in the asked memory format, each product rounded once."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     batch, groups = y.shape[0], rows.shape[0]
     shape = (*y.shape, rows.shape[1], columns.shape[1])
-    out = torch.empty(shape, dtype=dtype, device=y.device, memory_format=layout)
     per_row = y.reshape(batch, groups, -1, 1) * rows[:, None]
+    if _is_batched(y):
+        return (per_row[..., None] * columns[:, None, None]).reshape(shape).to(dtype)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    out = torch.empty(shape, dtype=dtype, device=y.device, memory_format=layout)
     if dtype == rows.dtype:
         torch.mul(per_row[..., None], columns[:, None, None], out=out.view(batch, groups, -1, *shape[2:]))
         return out
@@ -110,9 +114,23 @@ def spread(y: Sums, rows: Rows, columns: Columns, dtype: torch.dtype, channels_l
     return out
 
 
+def project_written_out(x: Maps, rows: Rows, columns: Columns) -> Sums:
+    """Return the same as plain products, which a compiler turns into one pass, and any transform can follow."""
+    batch, channels, height, width = x.shape
+    groups = rows.shape[0]
+    grouped = x.reshape(batch, groups, channels // groups, height, width).to(rows.dtype)
+    by_row = (grouped * columns[:, None, None]).sum(dim=-1)
+    return (by_row * rows[:, None]).sum(dim=-1).reshape(batch, channels)
+
+
 def is_channels_last(x: Tensor) -> bool:
-    """Return whether a pixel's channels are together in memory, and only then."""
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    """Return whether a pixel's channels are together in memory, and only then; not asked of a batch of gradients."""
+    return not _is_batched(x) and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _is_batched(x: Tensor) -> bool:
+    """Return whether `x` is one of a batch of gradients (`is_grads_batched`), which has no memory of its own."""
+    return bool(torch._C._functorch.is_legacy_batchedtensor(x))
 
 
 def _blocks_of_channels(x: Tensor, groups: int) -> Iterator[tuple[slice, Tensor]]:

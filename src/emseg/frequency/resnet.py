@@ -5,13 +5,14 @@
     basic        3 x 3, 3 x 3                        (ResNet-18, -34)
     bottleneck   1 x 1, 3 x 3, 1 x 1, four times as many channels out as within      (ResNet-50); stride on the 3 x 3
 
-With the attention "none" and a standard design they are torchvision's networks, key for key, so that its weights can
-be loaded (`load_torchvision`). Narrow, shallow and grey ones serve for experiments that are repeated many times.
+With the attention "none" and a standard design they are torchvision's networks, key for key; `load_weights` reads its
+files and the published ones of FcaNet and SENet. Narrow, shallow and grey networks serve for repeated experiments.
 
 Source: He et al. 2016; FANet, Fig. 3, and Hu et al. 2018, Fig. 3, for the place of the attention; torchvision's
 `models/resnet.py` for names, stride and initial weights.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from emseg.checks import Count, Items, validated
 from emseg.errors import InputError, UsageError
-from emseg.frequency.attention import build_attention
+from emseg.frequency.attention import FcaAttention, build_attention
 
 Block = Literal["basic", "bottleneck"]
 
@@ -173,27 +174,49 @@ def initialize(network: nn.Module, generator: torch.Generator | None = None) -> 
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
 
 
-def load_torchvision(network: ResNet, weights: Mapping[str, Tensor], *, head: bool = True) -> None:
-    """Load a state dict of torchvision's ResNet; only the attention's weights may be missing from it, and stay.
+_RENAMED = (  # from FcaNet's code, senet.pytorch and timm
+    (r"^module\.", ""),
+    (r"\.(att|se)\.", ".attention."),
+    (r"\.attention\.fc1\.", ".attention.fc.0."),
+    (r"\.attention\.fc2\.", ".attention.fc.2."),
+)
 
-    A network of one input channel gets the sum of the filters of the three colours: what they give on a grey image in
-    colour. `head=False` leaves the classifier as it is. Raises `InputError` for weights of another network, and then
-    leaves the network untouched.
+
+def load_weights(network: ResNet, weights: Mapping[str, Tensor], *, head: bool = True) -> None:
+    """Load a state dict of torchvision's ResNet, of FcaNet's code, or of an SE-ResNet of senet.pytorch or timm.
+
+    FcaNet's need the attention "fca", senet.pytorch's "se", and timm's `SqueezeExcite(channels, bias=True)`. Where the
+    weights hold no attention, the network's own stays. A network of one input channel gets the sum of the filters of
+    the three colours: what they give on a grey image in colour. `head=False` leaves the classifier as it is. Raises
+    `InputError` for weights of another network, and then leaves the network untouched.
     """
-    own, given = network.state_dict(), dict(weights)
+    own, given = network.state_dict(), dict[str, Tensor]()
+    for name, value in weights.items():
+        for pattern, repair in _RENAMED:
+            name = re.sub(pattern, repair, name)
+        given[name] = value.flatten(1) if ".attention.fc." in name and value.ndim == 4 else value
     if not head:
         given = {name: value for name, value in given.items() if not name.startswith("fc.")}
     if network.design.in_channels == 1 and "conv1.weight" in given:
         given["conv1.weight"] = given["conv1.weight"].sum(dim=1, keepdim=True)
+    layers = dict(network.named_modules())
+    for name in [name for name in given if name.endswith(".dct_layer.weight")]:
+        layer = layers.get(name.removesuffix(".dct_layer.weight"))
+        if isinstance(layer, FcaAttention):
+            cosines, wanted = given.pop(name), layer.stored_cosines()
+            if cosines.shape != wanted.shape or (cosines - wanted.to(cosines)).abs().max() > 1e-3:
+                raise InputError(f"{name!r} holds other cosines than the network's; give it their `frequencies`.")
     unknown = sorted(set(given) - set(own))
-    left = {name for name in own if ".attention." in name or (not head and name.startswith("fc."))}
+    with_attention = any(".attention." in name for name in given)
+    left = {name for name in own if (".attention." in name and not with_attention) or (not head and name[:3] == "fc.")}
     missing = sorted(set(own) - set(given) - left)
     shapes = sorted(name for name in set(own) & set(given) if own[name].shape != given[name].shape)
     for problem, names in (("holds unknown", unknown), ("lacks", missing), ("has other shapes for", shapes)):
         if names:
+            repairs = {"fc.": ", or leave the classifier out with head=False."}
             raise InputError(
-                f"the weights must be those of a torchvision ResNet of this design; the state dict {problem} "
+                f"the weights must be those of a ResNet of this design and attention; the state dict {problem} "
                 f"{len(names)} entries, the first {names[0]!r}. Choose the design that they were made for"
-                + (", or leave the classifier out with head=False." if names[0].startswith("fc.") else ".")
+                + repairs.get(names[0][:3], ", and its attention." if ".attention." in names[0] else ".")
             )
     network.load_state_dict(given, strict=False)

@@ -38,7 +38,7 @@ WRONG_DESIGNS = {
     ),
     "option of another attention": (
         {"attention": "se", "attention_options": {"indexing": "raw"}},
-        "the attention 'se', which has reduction; got 'indexing'",
+        "the attention 'se', which has reduction, bias; got 'indexing'",
     ),
     "option without an attention": ({"attention_options": {"reduction": 8}}, "'none', which has none; got 'reduction'"),
     "value of an option": ({"attention": "fanet", "attention_options": {"indexing": "row"}}, "Did you mean 'raw'"),

@@ -10,7 +10,7 @@
     attention  place                           options
     none
     scse       the U-Net's decoder, as in smp  reduction
-    se         every block of the encoder      reduction
+    se         every block of the encoder      reduction, bias
     eca        every block of the encoder      kernel_size
     fca        every block of the encoder      reduction, frequencies
     fanet      every block of the encoder      reduction, frequencies, normalization, indexing, layers

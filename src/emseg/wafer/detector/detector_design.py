@@ -2,7 +2,7 @@
 
     detector    mask_rcnn   He et al. 2017                          ms_rcnn   Mask Scoring R-CNN, Huang et al. 2019
     backbone    ResNet-18, -34 or -50 with a channel attention in every block, a pyramid on top
-    attention   none, se (reduction), eca (kernel_size), fca (reduction, frequencies),
+    attention   none, se (reduction, bias), eca (kernel_size), fca (reduction, frequencies),
                 fanet (reduction, frequencies, normalization, indexing, layers): classes of `emseg.frequency.attention`
     size        paper   mmdet's `mask-rcnn_r50_fpn` and `ms-rcnn_r50_fpn`, number by number: colour, four stages
                 small   the same parts for grey tiles of 256 px with sections of about 40 to 90 px, on two CPU cores

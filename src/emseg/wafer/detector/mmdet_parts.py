@@ -30,7 +30,7 @@ from torchvision.models import get_model_weights
 
 from emseg.errors import UsageError
 from emseg.frequency.attention import block_attention
-from emseg.frequency.resnet import Block, ResNet, ResNetDesign, initialize, load_torchvision
+from emseg.frequency.resnet import Block, ResNet, ResNetDesign, initialize, load_weights
 from emseg.wafer.detector.detector_build import read_weights
 from emseg.wafer.detector.mmdet_config import require_mmdet
 from emseg.wafer.detector.mmdet_operators import provide_operators
@@ -90,7 +90,7 @@ class AttentionResNet(ResNet):
         if self.pretrained:
             name = self.pretrained.removeprefix(PREFIX)
             weights = read_weights(name) if name == self.pretrained else _download(name)
-            load_torchvision(self, weights, head=False)
+            load_weights(self, weights, head=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # maps in place of classes
         """Return the maps of the stages `out_indices`."""
