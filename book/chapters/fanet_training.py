@@ -31,7 +31,7 @@ from emseg.checks import changed, require_one_of
 from emseg.data.registry import cache_root
 from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
-from emseg.files import digest_of, find_root
+from emseg.files import digest_of, find_root, read_json, write_atomically
 from emseg.images import read_gray
 from emseg.reported import DisplayTable, Reported, load_reported, select_reported, text_table
 from emseg.runs.session import Run
@@ -40,7 +40,6 @@ from emseg.synthetic.wafer.benchmark_design import preset as preset_design
 from emseg.wafer import Tiling, load_magc_wafer, make_benchmark
 from emseg.wafer.detector import PLANS, DetectorDesign, DetectorPlan, TrainedDetector, predict_folder, train_detector
 from emseg.wafer.detector.detector_build import build_design
-from emseg.wafer.detector.detector_prediction import load_detections, write_detections
 from emseg.wafer.formats import Benchmark, open_benchmark, own_benchmark
 from emseg.wafer.scores import FAILURE_KINDS, METRIC_LABELS, METRICS, DetectionScores, Failure, Score, score_detections
 from emseg.wafer.scores.failures import pair_up
@@ -240,9 +239,8 @@ def train_and_score(
             benchmark, split = data.of_part(part)
             options: dict[str, Any] = {"scale": trained.plan.scale, "precision": trained.plan.precision}
             results = predict_folder(trained.model, benchmark.folder, split, VALIDATION, **options)
-            write_detections(results, file.with_suffix(".part"))
-            file.with_suffix(".part").replace(file)
-        detections[part] = load_detections(file)
+            write_atomically(file, json.dumps(results) + "\n")
+        detections[part] = read_json(file)
         scores[part] = score_detections(data.truth(part), detections[part], n_resamples=n_resamples, seed=schedule.seed)
     return ScoredDetector(trained, detections, scores, work_dir)
 

@@ -286,7 +286,7 @@ def test_all_faults_are_listed_at_once_and_mended_or_left_out_on_request(
     line, outside = [flat([[1, 1], [9, 9], [17, 17]])], [flat([[900, 1], [909, 9], [917, 1]])]
     image, path = save(tmp_path, coco([flat(P)], [flat(CROSSING)], line, outside))
     with pytest.raises(
-        InputError, match=r"has 3 faults: .*annotation 2 .*annotation 3 .*annotation 4 .*--repair.*--skip"
+        InputError, match=r"has 3 faults: .*annotation 2 .*annotation 3 .*annotation 4 .*--repair .*--skip "
     ):
         read_annotated_wafer(image, path)
     _, skipped = read_annotated_wafer(image, path, faults="skip")
@@ -300,6 +300,22 @@ def test_all_faults_are_listed_at_once_and_mended_or_left_out_on_request(
     assert "annotation 3" in capsys.readouterr().err
     assert main(["wafer", "show", str(image), str(path), "--repair", "--out", str(tmp_path / "yes.png")]) == 0
     assert "repaired: an outline must not cross itself; annotation 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "areas"), [([], 2), (["--skip"], 1)])
+def test_a_coco_file_is_written_again_with_what_can_be_used(
+    options: list[str], areas: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = coco_folder(tmp_path / "user", coco([flat(P)], [flat(CROSSING)]))
+    with pytest.raises(InputError, match=r"annotation 2 .*`emseg wafer repair`"):
+        own_benchmark(folder, tmp_path / "own")
+    for part in ("train", "val"):
+        path = str(folder / "annotations" / f"{part}.json")
+        assert main(["wafer", "repair", path, path, *options]) == 0
+        assert "sections in 1 images\n" in capsys.readouterr().out
+    found = own_benchmark(folder, tmp_path / "own").read("given", "train").annotations
+    assert len(found) == areas
+    assert found[0].area_px == area(P)
 
 
 def test_structural_faults_are_listed_at_once_too(tmp_path: Path) -> None:
@@ -425,6 +441,11 @@ def test_magfinders_dialect_is_read_and_written_back_byte_for_byte(tmp_path: Pat
         (labelme(POLYGON, imageHeight=0), "w.json", "must be positive whole numbers"),
         (labelme(POLYGON, imageHeight=199), "w.json", "is 199 x 300 px by its outlines, the image 200 x 300"),
         (labelme(), "w.json", "has no section"),
+        (
+            labelme({**POLYGON, "points": [[1, 2], [1e300, 3], [5, 9]]}),
+            "w.json",
+            "shape 0 .* reaches beyond 1e\\+06 px",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(content: Any, name: str, message: str, tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def test_a_folder_that_lost_files_is_made_again(copy: Path, smoke: Benchmark) ->
 @pytest.mark.parametrize(
     ("design", "seed", "message"),
     [
-        (SMOKE, 5, "seed is 3 there, 5 was asked for"),
-        (dataclasses.replace(SMOKE, overlap=0.2), 3, r"design\.overlap is 0\.1 there, 0\.2 was asked for"),
+        (SMOKE, 5, "seed was 3 and is now 5"),
+        (dataclasses.replace(SMOKE, overlap=0.2), 3, r"design\.overlap was 0\.1 and is now 0\.2"),
     ],
 )
 def test_a_folder_made_from_other_parameters_is_refused_by_name(

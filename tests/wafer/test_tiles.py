@@ -111,7 +111,7 @@ def test_a_memory_mapped_image_is_read_tile_by_tile(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tile": 8}, "`tile` must be at least 16 px; got 8"),
+        ({"tile": 8}, "`tile` must be at least 16; got 8"),
         ({"overlap": 1.0}, "fraction from 0 to 0.9; got 1.0"),
         ({"overlap": 10}, "For 10 % give 0.1"),
         ({"minimum_visible": -0.1}, "`minimum_visible` must be at least 0; got -0.1"),

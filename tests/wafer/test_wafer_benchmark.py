@@ -27,12 +27,12 @@ def test_one_wafer_is_split_by_region_and_kept(tmp_path: Path) -> None:
     assert min(place.column for place in validation) == 120
     again = benchmark_from_wafers([WAFERS[0]], tmp_path / "one", tiling=TILING)
     assert again.fingerprint == made.fingerprint
-    with pytest.raises(UsageError, match=r"train_share is 0\.6 there, 0\.5 was asked for"):
+    with pytest.raises(UsageError, match=r"train_share was 0\.6 and is now 0\.5"):
         benchmark_from_wafers([WAFERS[0]], tmp_path / "one", tiling=TILING, train_share=0.5)
     other = dataclasses.replace(FIRST, sections=FIRST.sections[1:])
-    with pytest.raises(UsageError, match=r"wafers\.wafer-0 is"):
+    with pytest.raises(UsageError, match=r"wafers\.wafer-0 was"):
         benchmark_from_wafers([(WAFERS[0][0], other)], tmp_path / "one", tiling=TILING)
-    with pytest.raises(UsageError, match=r"pixels\.wafer-0 is"):
+    with pytest.raises(UsageError, match=r"pixels\.wafer-0 was"):
         benchmark_from_wafers([(WAFERS[0][0] // 2, FIRST)], tmp_path / "one", tiling=TILING)
 
 

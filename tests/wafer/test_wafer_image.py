@@ -42,7 +42,7 @@ def test_a_compressed_image_that_memory_cannot_hold_is_refused_before_it_is_deco
     Image.fromarray(GREY).save(tmp_path / "wafer.png")
     free: Any = type("Memory", (), {"available": 1000})()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    with pytest.raises(InputError, match=r"has 40 x 50 px and takes about .* Save it as an uncompressed TIFF"):
+    with pytest.raises(InputError, match=r"has 40 x 50 pixels and takes about .* Save it as an uncompressed TIFF"):
         read_wafer_image(tmp_path / "wafer.png")
 
 

@@ -1,9 +1,10 @@
-"""`emseg wafer synthesize | tiles | show | config`: make a benchmark of wafers, cut your own, draw it, print a config.
+"""`emseg wafer synthesize | tiles | show | repair | config`: make a benchmark, cut or draw your own wafers, and so on.
 
 synthesize --preset   a whole benchmark of synthetic wafers, as `emseg.wafer.make_benchmark` makes it
 synthesize            one synthetic wafer and its truth, in three formats
 tiles                 wafers with annotations cut into a COCO folder, under one split
 show                  a picture of a wafer or of tiles, with the outlines of the sections
+repair                a COCO file again, with outlines mended or left out, boxes and areas from the outlines
 config                the mmengine config of a detector's training, as a Python file for mmdet's `tools/train.py`
 """
 
@@ -36,7 +37,7 @@ def add_parser(subparsers: "_Commands") -> None:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="wafer_command", required=True, metavar="COMMAND")
-    for add in (_add_synthesize, _add_tiles, _add_show, _add_config):
+    for add in (_add_synthesize, _add_tiles, _add_show, _add_repair, _add_config):
         add(commands)
 
 
@@ -127,6 +128,20 @@ def _add_show(commands: "_Commands") -> None:
     _option(tiles, "--n-tiles", 12, "number of tiles", type=int, metavar="N")
     _option(tiles, "--seed", 0, "of the choice of tiles", type=int)
     _add_reading(parser)
+
+
+def _add_repair(commands: "_Commands") -> None:
+    parser = _command(
+        commands,
+        "repair",
+        run_repair,
+        help="write a COCO file again without outlines that cannot be used",
+        description="Read a COCO file, mend outlines that cross themselves, leave out those that enclose nothing, and "
+        "write it to OUT with boxes and areas that follow the outlines. What was done is printed on standard error.",
+    )
+    parser.add_argument("annotations", metavar="ANNOTATIONS", type=Path, help="a COCO file")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the file to write")
+    parser.add_argument("--skip", action="store_true", help="leave out every outline at fault")
 
 
 def _add_config(commands: "_Commands") -> None:
@@ -250,6 +265,19 @@ def run_show(arguments: argparse.Namespace) -> int:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(arguments.out, dpi=TILES_DPI if is_folder else WAFER_DPI)
     print(arguments.out)
+    return 0
+
+
+def run_repair(arguments: argparse.Namespace) -> int:
+    """Write a COCO file again."""
+    from emseg.files import write_atomically
+    from emseg.wafer.formats.coco import document_of_set, read_coco
+
+    coco = read_coco(arguments.annotations, faults="skip" if arguments.skip else "repair")
+    write_atomically(arguments.out, json.dumps(document_of_set(coco)) + "\n")
+    for note in coco.notes:
+        print(f"emseg: {arguments.annotations}: {note}", file=sys.stderr)
+    print(f"{arguments.out}: {len(coco.annotations)} sections in {len(coco.images)} images")
     return 0
 
 

@@ -155,14 +155,15 @@ def parse_parameters_cell(source: str) -> list[Parameter]:
 def check_namespace(sources: Iterable[str], namespace: Mapping[str, Any]) -> None:
     """Raise `UsageError` for a value in a notebook's `namespace` that its declaration among the cells refuses.
 
-    `sources` are the cells that were run: those that declare parameters count, the last declaration of each.
+    `sources` are the cells that were run: the first that declares parameters, and cells that declare those anew.
     """
     declared: dict[str, Parameter] = {}
     for source in sources:
         try:
-            declared |= {parameter.name: parameter for parameter in parse_parameters_cell(source)}
+            found = {parameter.name: parameter for parameter in parse_parameters_cell(source)}
         except (ValueError, SyntaxError, tokenize.TokenError):
             continue  # any other cell
+        declared |= {name: found[name] for name in found if not declared or name in declared}
     for name in declared.keys() & namespace.keys():
         declared[name].check(namespace[name])
 

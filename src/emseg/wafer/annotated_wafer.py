@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import Image
 
 from emseg.data.registry import dataset_path
 from emseg.errors import InputError, UsageError
@@ -37,9 +35,7 @@ from emseg.wafer.tiles import Tile, TileSection, require_same_size
 Wafer = tuple[UInt8[np.ndarray, "row column"], WaferSections]
 
 MAGC_WAFER = "magc_wafer"
-_DECODING_BYTES = 2.2  # a pixel, at the peak of decoding: the decoder's copy and ours
 _ROWS_AT_ONCE = 512
-_FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP", "JPEG2000")
 
 
 def read_annotated_wafer(
@@ -139,7 +135,6 @@ def read_wafer_image(
     damaged images, for 16-bit ones without a range, and where memory would not suffice.
     """
     path = Path(path)
-    _require_memory(path)
     image = read_gray(path, memory_map=True)
     return require_8_bit(image, str(path)) if grey_range is None else to_8_bit(image, *grey_range)
 
@@ -167,23 +162,3 @@ def to_8_bit(image: NDArray[Any], low: float, high: float) -> UInt8[np.ndarray, 
         rows = image[start : start + _ROWS_AT_ONCE].astype(np.float32)
         scaled[start : start + _ROWS_AT_ONCE] = np.clip((rows - low) * (255.0 / (high - low)), 0, 255).round()
     return scaled
-
-
-def _require_memory(path: Path) -> None:
-    """Raise `InputError` if a file that Pillow decodes would not fit into memory; TIFF is mapped."""
-    Image.init()
-    for kind in _FORMATS:
-        try:
-            with path.open("rb") as file, Image.OPEN[kind][0](file, str(path)) as image:
-                width, height = int(image.width), int(image.height)
-                break
-        except (OSError, SyntaxError, ValueError, KeyError):  # another format; `read_gray` names what it is
-            continue
-    else:
-        return
-    needed, free = width * height * _DECODING_BYTES, psutil.virtual_memory().available
-    if needed > free:
-        raise InputError(
-            f"{path} has {height} x {width} px and takes about {needed / 1e9:.1f} GB of memory to decode, of which "
-            f"{free / 1e9:.1f} GB are free. Save it as an uncompressed TIFF, which is read piece by piece, or cut it."
-        )

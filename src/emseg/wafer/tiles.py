@@ -16,18 +16,18 @@ off by a tile's border; the minimum of 20 % is ours.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import shapely
 from jaxtyping import Float64, UInt8
 from numpy.typing import NDArray
+from pydantic import Field
 
 from emseg.checks import Fraction, validated
 from emseg.errors import InputError, UsageError
 from emseg.sections import WaferSections
 
-SMALLEST_TILE = 16
 _NO_AREA_PX = 1e-6  # what rounding leaves of a clip that only touches the tile
 
 
@@ -35,15 +35,13 @@ _NO_AREA_PX = 1e-6  # what rounding leaves of a clip that only touches the tile
 class Tiling:
     """How a wafer image is cut; `tile` in pixels, `overlap` and `minimum_visible` as fractions."""
 
-    tile: int = 1024
+    tile: Annotated[int, Field(ge=16)] = 1024
     overlap: float = 0.1
     minimum_visible: Fraction = 0.2
     below_minimum: Literal["crowd", "drop"] = "crowd"
     keep_empty: bool = True
 
     def __post_init__(self) -> None:
-        if self.tile < SMALLEST_TILE:
-            raise UsageError(f"`tile` must be at least {SMALLEST_TILE} px; got {self.tile}.")
         if not 0 <= self.overlap <= 0.9:
             raise UsageError(f"`overlap` must be a fraction from 0 to 0.9; got {self.overlap}. For 10 % give 0.1.")
 

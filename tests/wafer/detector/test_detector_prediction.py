@@ -6,9 +6,10 @@ import torch
 from wafer.detector.toy_sections import TINY, TINY_DESIGN, change_truth, toy_folder
 
 from emseg.errors import InputError, UsageError
+from emseg.files import read_json, write_json
 from emseg.wafer.detector.detector_build import build_design
 from emseg.wafer.detector.detector_design import DetectorDesign
-from emseg.wafer.detector.detector_prediction import load_detections, predict, predict_folder, write_detections
+from emseg.wafer.detector.detector_prediction import predict, predict_folder
 from emseg.wafer.scores import read_detections, read_truth
 
 NOISE = np.random.default_rng(0).integers(0, 255, (5, 64, 96)).astype(np.uint8)
@@ -70,8 +71,8 @@ def test_masks_lie_in_their_boxes(model):
 
 def test_the_results_of_a_folder_survive_a_file_and_suit_the_scores(model, folder, tmp_path):
     results = predict_folder(model, folder, "crops")
-    write_detections(results, tmp_path / "results.json")
-    assert load_detections(tmp_path / "results.json") == results
+    write_json(tmp_path / "results.json", results)
+    assert read_json(tmp_path / "results.json") == results
     truth = read_truth(folder / "annotations" / "crops" / "validation.json")
     assert len(read_detections(results, truth)) == len(results) > 0
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image
 from wafer.detector.toy_sections import TINY_DESIGN, TINY_PLAN, change_truth, toy_folder
 
 from emseg.errors import InputError, UsageError
+from emseg.wafer.detector import detector_trainer
 from emseg.wafer.detector.detector_build import build_design
 from emseg.wafer.detector.detector_design import DetectorDesign
 from emseg.wafer.detector.detector_trainer import train_detector
@@ -235,6 +237,18 @@ def test_an_image_that_is_no_grey_tile_is_named_before_training(tmp_path, image,
     with pytest.raises(InputError, match=message):
         train_detector(TINY_DESIGN, TINY_PLAN, folder, "crops", tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+def test_of_several_processes_one_at_a_time_rewrites_a_users_folder(tmp_path, monkeypatch):
+    def locked(folder, into):
+        with pytest.raises(Timeout):
+            FileLock(into.parent / ".coco.lock").acquire(timeout=0)
+        raise InputError("seen")
+
+    monkeypatch.setattr(detector_trainer, "own_benchmark", locked)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="seen"):
+        train_detector(TINY_DESIGN, TINY_PLAN, tmp_path / "user", "given", tmp_path / "runs" / "work")
 
 
 def test_tiles_smaller_than_fanets_highest_frequency_are_refused_before_training(tmp_path):

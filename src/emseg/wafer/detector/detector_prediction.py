@@ -11,8 +11,7 @@ lower bits, colour becomes grey), so files are checked before the first step, mo
 Source: mmdet's `predict`, with the thresholds of the detector's design.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,14 +21,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 from pycocotools import mask as rle_masks
 from torch import nn
 
 from emseg.checks import require_count, require_one_of
 from emseg.errors import InputError, UsageError
-from emseg.files import decoding, read_json, write_atomically
-from emseg.images import read_gray
+from emseg.files import decoding
+from emseg.images import image_size, read_gray
 from emseg.training.devices import AUTOCAST_DTYPES
 from emseg.wafer.formats.benchmark_folder import open_benchmark
 from emseg.wafer.formats.coco import CocoSet
@@ -122,19 +121,6 @@ def predict_folder(
     return [entry for image, detections in pairs for entry in detections.coco(image.id, coco.category_ids)]
 
 
-def write_detections(results: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Write detections in COCO's results format as JSON; every number is kept exactly."""
-    write_atomically(path, json.dumps(list(results)) + "\n")
-
-
-def load_detections(path: str | Path) -> list[dict[str, Any]]:
-    """Return what `write_detections` wrote; `emseg.wafer.scores` checks it against a truth."""
-    results = read_json(path)
-    if not isinstance(results, list):
-        raise InputError(f"{path} must be a list in COCO's results format. Write it by `write_detections`.")
-    return results
-
-
 def _predict_batch(
     model: nn.Module, images: Sequence[NDArray[Any]], first: int, scale: int | None, precision: str
 ) -> list[Detections]:
@@ -183,10 +169,9 @@ def require_tiles(coco: CocoSet, folder: Path, in_channels: int) -> None:
     """Raise `InputError` that names the first image file which is not what the annotations and the detector need."""
     for image in coco.images:
         path = folder / image.file_name
+        height, width = image_size(path)
         with decoding(path, "image"), Image.open(path) as file:
-            mode, (width, height) = file.mode, file.size
-            if file.getexif().get(ExifTags.Base.Orientation, 1) > 4:  # shown rotated by a quarter turn
-                height, width = width, height
+            mode = file.mode
         if mode != "L" and not (mode == "RGB" and in_channels == 3) and read_gray(path).dtype != np.uint8:
             wanted = "8-bit grey" if in_channels == 1 else "8-bit grey or RGB"
             raise InputError(f"images must be {wanted}; {path} has more bits. {_REPAIR}")

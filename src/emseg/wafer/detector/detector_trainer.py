@@ -10,7 +10,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,8 @@ def train_detector(
     work_dir, world_size = Path(work_dir), int(os.environ.get("WORLD_SIZE", "1"))
     device = require_device(plan.device, 1, plan.precision)
     work_dir.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(work_dir.parent / ".coco.lock"):  # of torchrun's processes the first rewrites, the others wait for it
+    alone = nullcontext() if world_size == 1 else FileLock(work_dir.parent / ".coco.lock")
+    with alone:  # of torchrun's processes the first rewrites, the others wait for it
         benchmark = own_benchmark(folder, work_dir.parent / "coco")
     settings = {
         "design": design.to_dict(),

@@ -24,17 +24,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import psutil
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from emseg.checks import require_one_of
+from emseg.checks import changes_between, require_one_of
 from emseg.data import DATA_KINDS
 from emseg.errors import InputError, UsageError, suggest
 from emseg.files import DIGEST_LENGTH, digest_of, read_json, write_json
 from emseg.images import read_gray
-from emseg.wafer.formats.coco import CocoSet, coco_document, document_of, name_in, read_coco, require_images
+from emseg.wafer.formats.coco import CocoSet, coco_document, document_of_set, name_in, read_coco, require_images
 from emseg.wafer.splits import TRAIN, VALIDATION, Split
 from emseg.wafer.tiles import Tile
 
@@ -121,15 +122,12 @@ def own_benchmark(folder: str | Path, into: str | Path) -> Benchmark:
         counts = {}
         for which in (TRAIN, VALIDATION):
             coco, source = given.read(GIVEN_SPLIT, which), getattr(given.split(GIVEN_SPLIT), f"{which}_images")
-            shown = []
+            names = []
             for image in coco.images:
                 name = f"{which}_{image.id:06d}_{Path(image.file_name).name}"
-                name = _place_image(source / image.file_name, unfinished / IMAGES / name)
-                entry = {"id": image.id, "file_name": name, "height": image.height, "width": image.width}
-                shown.append((entry, coco.of_image(image)))
-            document = document_of(shown, coco.class_names, f"{coco.path}, rewritten from its outlines")
-            _write_document(unfinished, GIVEN_SPLIT, which, document)
-            counts[which] = len(shown)
+                names.append(_place_image(source / image.file_name, unfinished / IMAGES / name))
+            _write_document(unfinished, GIVEN_SPLIT, which, document_of_set(coco, names))
+            counts[which] = len(names)
         statement: dict[str, Any] = {"kind": given.kind, "fingerprint": given.fingerprint, "parameters": parameters}
         statement |= {"class_names": given.class_names, "pixel_size_um": None, "counts": {GIVEN_SPLIT: counts}}
         write_json(unfinished / STATEMENT, statement | {"n_images": sum(counts.values())})
@@ -216,7 +214,8 @@ def find_kept(place: Path, parameters: Mapping[str, Any]) -> Benchmark | None:
         return None
     if not (place / STATEMENT).is_file():
         raise UsageError(f"{place} is not empty and holds no benchmark of ours. Choose another folder or remove it.")
-    different = _differences(read_json(place / STATEMENT).get("parameters", {}), json.loads(json.dumps(parameters)))
+    there, asked = read_json(place / STATEMENT).get("parameters", {}), json.loads(json.dumps(parameters))
+    different = changes_between(*(dict(pd.json_normalize(one).iloc[0]) for one in (there, asked)))
     if different:
         raise UsageError(
             f"{place} holds a benchmark made from other parameters: {'; '.join(different[:3])}. "
@@ -347,14 +346,3 @@ def _is_whole(place: Path) -> bool:
         return sum(path.is_file() for path in (place / IMAGES).iterdir()) == int(n_images)
     except (InputError, OSError, KeyError, ValueError):
         return False
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for key in sorted(set(old) | set(new)):
-        was, wanted = old.get(key), new.get(key)
-        if isinstance(was, dict) and isinstance(wanted, dict):
-            found += _differences(was, wanted, f"{prefix}{key}.")
-        elif was != wanted:
-            found.append(f"{prefix}{key} is {was!r} there, {wanted!r} was asked for")
-    return found

@@ -272,6 +272,16 @@ def document_of(
     }
 
 
+def document_of_set(coco: CocoSet, file_names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return what was read as a document that we write, with the same image ids, under other `file_names` if given."""
+    shown = []
+    for image, name in zip(coco.images, file_names or [image.file_name for image in coco.images], strict=True):
+        entry = {"id": image.id, "file_name": name, "height": image.height, "width": image.width}
+        place = {key: getattr(image, key) for key in ("wafer", "row", "column") if getattr(image, key) is not None}
+        shown.append((entry | place, coco.of_image(image)))
+    return document_of(shown, coco.class_names, f"{coco.path}, rewritten from its outlines")
+
+
 def _traced(segmentation: Mapping[str, Any], image: CocoImage, what: str) -> list[Any]:
     """The outlines (x, y) of a run-length mask."""
     from emseg.wafer.scores.coco_masks import as_run_length, decoded

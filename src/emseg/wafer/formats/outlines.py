@@ -30,7 +30,11 @@ from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
 Faults = Literal["refuse", "repair", "skip"]
 Parts = tuple[Float64[np.ndarray, "_ 2"], ...]
 N_SHOWN = 12
-ADVICE = "With --repair (faults='repair') outlines are mended, with --skip (faults='skip') left out."
+FARTHEST_PX = 1e6  # of points from the image's corner; farther ones are mistakes, and drawing them takes memory
+ADVICE = (
+    "--repair mends outlines, --skip leaves them out (in Python faults='repair', faults='skip'); "
+    "`emseg wafer repair` does so for the COCO files of a folder."
+)
 
 
 Kind = Literal["magc", "mass", "labelme", "coco", "via", "geojson", "imagej", "yolo"]
@@ -157,6 +161,8 @@ def _polygon(what: str, points: Any) -> Float64[np.ndarray, "vertex 2"]:
         numbers = np.empty((0, 0))
     if not ((numbers.ndim == 1 and numbers.size % 2 == 0) or (numbers.ndim == 2 and numbers.shape[1] == 2)):
         raise InputError(f"an outline must be points x1, y1, x2, y2, ... of numbers; that of {what} is not.")
+    if np.abs(numbers[np.isfinite(numbers)]).max(initial=0) > FARTHEST_PX:
+        raise InputError(f"an outline must touch the image; {what} reaches beyond {FARTHEST_PX:g} px.")
     return as_polygon(numbers.reshape(-1, 2)[:, ::-1])
 
 

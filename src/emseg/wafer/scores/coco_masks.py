@@ -29,6 +29,7 @@ from emseg.errors import InputError
 from emseg.files import read_json
 from emseg.sections import UNSORTED_CLASS
 from emseg.wafer.formats.coco import coco_entries
+from emseg.wafer.formats.outlines import FARTHEST_PX
 
 TruthSource = str | Path | Mapping[str, Any]
 DetectionsSource = str | Path | Sequence[Mapping[str, Any]]
@@ -149,33 +150,46 @@ def as_run_length(segmentation: Any, size: tuple[int, int], name: str) -> Rle:
     """Return polygons or a run-length code as a compressed code of the image's `size`; `name` is for the error."""
     height, width = size
     if isinstance(segmentation, Mapping):
-        given = tuple(int(side) for side in segmentation.get("size", ()))
-        if given != size:
-            shown = " x ".join(str(side) for side in given) or "none"
+        given = segmentation.get("size")
+        if not isinstance(given, list | tuple) or list(given) != [height, width]:
+            shown = " x ".join(map(str, given)) if isinstance(given, list | tuple) and given else "none"
             raise InputError(
                 f"a mask must have its image's size, {height} x {width} (height x width); {name} has {shown}. "
                 "Resize masks to the image."
             )
-        counts = segmentation.get("counts")
+        counts: Any = segmentation.get("counts")
         if not isinstance(counts, list | str | bytes):
             raise InputError(f"a run-length code needs `counts`; {name} has none. Encode it with pycocotools.")
-        code = counts.encode() if isinstance(counts, str) else counts
-        runs = run_lengths(code) if isinstance(code, bytes) else np.array(code)
+        code: Any = counts.encode() if isinstance(counts, str) else counts
+        whole = isinstance(code, bytes) or all(
+            isinstance(run, int | np.integer) and 0 <= int(run) <= height * width for run in code
+        )
+        runs = None if not whole else run_lengths(code) if isinstance(code, bytes) else np.array(code)
         if runs is None or not len(runs) or runs.min() < 0 or runs.sum() != height * width:
             raise InputError(f"the runs of a mask must add up to its size; those of {name} do not. Encode it anew.")
         if isinstance(code, list):
             return dict(rle_masks.frPyObjects({"size": list(size), "counts": code}, height, width))
         return {"size": list(size), "counts": code}
-    usable = isinstance(segmentation, list | tuple) and all(
-        isinstance(part, Sequence) and len(part) >= 6 and len(part) % 2 == 0 and np.isfinite(part).all()
-        for part in segmentation
-    )
+    usable = isinstance(segmentation, list | tuple) and all(map(_is_polygon, segmentation))
     if not usable or not segmentation:
         raise InputError(
             f"a segmentation must be polygons [x, y, x, y, x, y, ...] of three points at least, or a run-length code; "
             f"{name} has neither. Remove it or redraw it."
         )
     return dict(rle_masks.merge(rle_masks.frPyObjects(segmentation, height, width)))
+
+
+def _is_polygon(part: Any) -> bool:
+    try:
+        numbers = np.asarray(part, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return (
+        numbers.ndim == 1
+        and numbers.size >= 6
+        and numbers.size % 2 == 0
+        and bool((np.abs(numbers) <= FARTHEST_PX).all())
+    )
 
 
 def decoded(rle: Rle) -> Bool[np.ndarray, "row column"]:
