@@ -93,16 +93,16 @@ def test_an_older_record_outlives_a_failed_run(project: Path, tmp_path: Path, re
 
 @pytest.mark.slow
 def test_concurrent_runs_lose_no_record(project: Path, tmp_path: Path):
-    """Four runs of one chapter at once leave four records, each with its own parameters."""
+    """Three runs of one chapter at once leave three records, each with its own parameters."""
     command = [sys.executable, "-m", "emseg", "run", "part/first", "--profile", "smoke", "--quiet"]
     jobs = [
         subprocess.Popen([*command, "--out", str(tmp_path / "out"), "-p", "seed", str(seed)], stdout=subprocess.DEVNULL)
-        for seed in range(4)
+        for seed in range(3)
     ]
-    assert [job.wait(timeout=300) for job in jobs] == [0, 0, 0, 0]
+    assert [job.wait(timeout=300) for job in jobs] == [0, 0, 0]
     records = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("*.json")]
-    assert sorted(record["parameters"]["seed"] for record in records) == [0, 1, 2, 3]
-    assert len({record["run_id"] for record in records}) == 4
+    assert sorted(record["parameters"]["seed"] for record in records) == [0, 1, 2]
+    assert len({record["run_id"] for record in records}) == 3
 
 
 def test_plain_papermill_runs_a_chapter_and_keeps_its_numbers(project: Path, tmp_path: Path):

@@ -51,7 +51,7 @@ def assert_close(found: Sharpness, expected: dict[str, float], energy: float) ->
 
 
 @given(small_images)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_integer_images_equal_the_textbook_loops_exactly(image):
     """Brenner and SMD2 are integers and equal to the last digit; the others to the rounding of the loops."""
     found, expected = sharpness(image), textbook_indices(image)
