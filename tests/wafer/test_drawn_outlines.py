@@ -12,6 +12,10 @@ import cv2
 import numpy as np
 import pytest
 import roifile
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image
 from pycocotools import mask as rle_masks
 
@@ -21,7 +25,7 @@ from emseg.sections import WaferSections
 from emseg.wafer import Tiling, open_benchmark, plan_tiles, read_annotated_wafer
 from emseg.wafer.detector.detector_prediction import _read_tile, require_tiles
 from emseg.wafer.formats import own_benchmark, read_coco, read_magc, write_magc
-from emseg.wafer.formats.outlines import outline_of_mask
+from emseg.wafer.formats.outlines import outline_of_mask, outline_of_runs
 
 P = [[50, 20], [120, 30], [110, 80], [45, 70]]  # (x, y)
 Q = [[200, 120], [260, 125], [255, 170], [195, 165]]
@@ -269,6 +273,26 @@ def test_a_run_length_mask_is_traced(tmp_path: Path) -> None:
     assert second.area_px == pytest.approx(area(Q), rel=0.03)
     low, high = second.parts[0].min(0), second.parts[0].max(0)
     np.testing.assert_allclose([*low, *high], [120, 195, 170, 260], atol=1)
+
+
+def test_a_mask_is_traced_without_decoding_it() -> None:
+    """A full mask of 10^12 px, and one run through three columns."""
+    assert area(outline_of_runs(np.array([0, 10**12]), 10**6)[0]) == pytest.approx(1e12)
+    (part,) = outline_of_runs(np.array([7, 16, 7]), 10)
+    assert area(part) == 16
+    assert (np.min(part, axis=0).tolist(), np.max(part, axis=0).tolist()) == ([0, 0], [3, 10])
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))))
+def test_the_union_of_the_parts_is_the_mask_without_its_holes(mask: np.ndarray[Any, Any]) -> None:
+    parts = [shapely.Polygon(part) for part in outline_of_mask(mask)]
+    found = shapely.union_all(parts)
+    rows, columns = np.mgrid[: mask.shape[0], : mask.shape[1]] + 0.5
+    inside = shapely.contains_xy(found, columns, rows)
+    assert (inside[mask]).all()
+    assert inside.sum() == pytest.approx(found.area)
+    if not mask.all() and (inside & ~mask).any():  # only what the mask encloses is filled
+        assert not (inside & ~mask)[[0, -1]].any()
 
 
 def test_a_traced_mask_keeps_its_pieces_and_loses_its_holes() -> None:

@@ -150,7 +150,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
     backbone = AttentionResNet(
         "basic", (2, 2, 2, 2), init_cfg={"type": "Pretrained", "checkpoint": str(tmp_path / "other.pth")}
     )
-    with pytest.raises(InputError, match="weights must be those of a torchvision ResNet"):
+    with pytest.raises(InputError, match="weights must be those of a ResNet of this design"):
         backbone.init_weights()
 
 
@@ -172,7 +172,7 @@ def test_what_is_no_backbone_is_refused_with_its_reason(case, without_type_check
 
 def test_a_missing_file_and_an_unknown_name_of_weights_are_named(tmp_path):
     absent = small(init_cfg={"type": "Pretrained", "checkpoint": str(tmp_path / "absent.pth")})
-    with pytest.raises(InputError, match=r"there is no .*absent\.pth"):
+    with pytest.raises(InputError, match=r"absent\.pth does not exist"):
         absent.init_weights()
     unknown = small(init_cfg={"type": "Pretrained", "checkpoint": "torchvision://resnet35"})
     with pytest.raises(UsageError, match="it has none named 'resnet35'"):

@@ -224,7 +224,7 @@ def test_a_checkpoint_that_is_none_is_never_unpickled(folder, tmp_path):
         (np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3), "must be grey"),
         (np.zeros((64, 64), dtype=bool), "1-bit"),
         (np.zeros((64, 32), dtype=np.uint8), "has 64 x 32 pixels .* says 64 x 64"),
-        (None, "damaged image file"),
+        (None, "must hold an image .* it holds text"),
     ],
 )
 def test_an_image_that_is_no_grey_tile_is_named_before_training(tmp_path, image, message):

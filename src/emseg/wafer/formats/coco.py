@@ -24,7 +24,7 @@ import shapely
 
 from emseg.errors import InputError, suggest
 from emseg.files import read_json
-from emseg.wafer.formats.outlines import Faults, OutlineCheck, Parts, other_kind, outline_of_mask, refuse_faults
+from emseg.wafer.formats.outlines import Faults, OutlineCheck, Parts, other_kind, outline_of_runs, refuse_faults
 from emseg.wafer.tiles import Tile, TilePlace, TileSection
 
 _COORDINATE_DIGITS = 3
@@ -284,9 +284,12 @@ def document_of_set(coco: CocoSet, file_names: Sequence[str] | None = None) -> d
 
 def _traced(segmentation: Mapping[str, Any], image: CocoImage, what: str) -> list[Any]:
     """The outlines (x, y) of a run-length mask."""
-    from emseg.wafer.scores.coco_masks import as_run_length, decoded
+    from emseg.wafer.scores.coco_masks import as_run_length, run_lengths
 
-    return outline_of_mask(decoded(as_run_length(segmentation, (image.height, image.width), what)))
+    code = as_run_length(segmentation, (image.height, image.width), what)["counts"]
+    runs = run_lengths(code)
+    assert runs is not None, "a checked code"
+    return outline_of_runs(runs, image.height)
 
 
 def _repeated(kind: str, values: Iterable[Any], what: str) -> list[str]:

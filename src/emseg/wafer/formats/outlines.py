@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import shapely
 from jaxtyping import Bool, Float64
+from numpy.typing import NDArray
 
 from emseg.checks import require_one_of
 from emseg.errors import InputError, suggest
@@ -143,15 +144,28 @@ def wafer_sections(
 
 
 def outline_of_mask(mask: Bool[np.ndarray, "row column"]) -> list[list[tuple[float, float]]]:
-    """Return the parts (x, y) of a mask: outer borders along the edges of its pixels, so areas are exact but for holes.
+    """Return the parts (x, y) of a mask, as `outline_of_runs` does."""
+    changes = np.flatnonzero(np.diff(mask.T.ravel().astype(np.int8), prepend=0, append=0))
+    return outline_of_runs(np.diff(changes, prepend=0), len(mask))
 
-    The mask is taken as runs down its columns, each a rectangle; their union is the outline.
+
+def outline_of_runs(runs: NDArray[np.integer[Any]], height: int) -> list[list[tuple[float, float]]]:
+    """Return the parts (x, y) of a mask of alternating runs of 0 and 1 down its columns, the first of 0.
+
+    They are the outer borders along the edges of the pixels, so areas are exact but for holes. A run is a
+    part of a column, or two with whole columns between; nothing is decoded, and the outline is the union of these.
     """
-    padded = np.pad(mask.astype(np.int8), ((1, 1), (0, 0)))
-    columns, first = np.nonzero(np.diff(padded, axis=0).T == 1)
-    _, end = np.nonzero(np.diff(padded, axis=0).T == -1)
-    whole = shapely.union_all(shapely.box(columns, first, columns + 1, end))
-    return [list(part.exterior.coords) for part in shapely.get_parts(whole) if part.geom_type == "Polygon"]
+    ends = np.cumsum(runs)
+    boxes = []
+    for start, end in zip(ends[0::2].tolist(), ends[1::2].tolist(), strict=False):
+        (first, top), (last, bottom) = divmod(start, height), divmod(end, height)
+        if first == last:
+            boxes.append((first, top, first + 1, bottom))
+            continue
+        boxes += [(first, top, first + 1, height), (first + 1, 0, last, height), (last, 0, last + 1, bottom)]
+    filled = [shapely.box(*box) for box in boxes if box[0] < box[2] and box[1] < box[3]]
+    parts = shapely.get_parts(shapely.union_all(filled))
+    return [list(part.exterior.coords) for part in parts if part.geom_type == "Polygon"]
 
 
 def _polygon(what: str, points: Any) -> Float64[np.ndarray, "vertex 2"]:
