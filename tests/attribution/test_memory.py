@@ -1,15 +1,19 @@
 """What an attribution needs on the way is let go when it ends."""
 
 import gc
+import re
 import weakref
 
 import pytest
+import torch
 from attribution.small_networks import make, make_image
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from emseg.attribution import attribute_pixels
 from emseg.attribution.inputs import Calling
 from emseg.attribution.windowed import TorchPass
+from emseg.errors import UsageError
 
 SHAPE = (32, 40)
 
@@ -41,3 +45,39 @@ def test_a_graph_whose_tensors_are_noted_is_let_go_with_its_pass():
     del graph
     gc.collect()
     assert not [one for one in seen if one() is not None]
+
+
+def most_held_mib(call) -> float:
+    """Return the most memory that torch holds at a time while `call` runs, besides what it held before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        call()
+    held = most = 0
+    for event in record.profiler.kineto_results.events():
+        held += event.nbytes() if event.name() == "[memory]" else 0
+        most = max(most, held)
+    return most / 2**20
+
+
+@pytest.mark.parametrize("backward", ["full", "windowed"])
+@pytest.mark.parametrize("name", ["ResNet U-Net", "gated", "tiny U-Net"])
+def test_no_more_memory_is_used_than_allowed(name, backward):
+    """At the least that is accepted, which holds one point and one target, and at four times that, shared by many.
+
+    The network, its kernels in another layout and one pass without gradients come on top.
+    """
+    network, image = make(name).requires_grad_(False), make_image(256, 256)
+    targets = [(row, column) for row in range(5, 256, 60) for column in range(7, 256, 60)]
+
+    def attribute(memory_mib: float) -> None:
+        attribute_pixels(network, image, targets, n_steps=3, backward=backward, memory_mib=memory_mib)
+
+    with pytest.raises(UsageError, match="`memory_mib` must hold") as refusal:
+        attribute(len(targets) * image.nbytes / 2**20)
+    least = float(re.search(r"here (\d+) MiB", str(refusal.value))[1]) + 1
+    maps = len(targets) * image.nbytes / 2**20  # in numpy, which the profiler does not see
+    with torch.no_grad():
+        beside = most_held_mib(lambda: network(image[None, None]))
+    if backward == "windowed":  # which keeps the kernels in another layout
+        beside += sum(weight.nbytes for weight in network.parameters()) / 2**20
+    for allowed in (least, 4 * least):
+        assert most_held_mib(lambda allowed=allowed: attribute(allowed)) + maps < allowed + beside

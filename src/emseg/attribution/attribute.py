@@ -145,7 +145,8 @@ def attribute_pixels(
     n_steps        points of the path; `quadrature` is the rule, as captum calls it
     precision      "fp32", or "bf16" and "fp16" by torch's autocast
     backward       "full": torch's own; "windowed": leaves out zeros; "auto": windowed where it gives torch's gradients
-    memory_mib     bound of graph, gradients and maps, beside the network; `steps_at_once` bounds the points of a pass
+    memory_mib     bound of graph, gradients and maps, beside the network and one pass without gradients
+    steps_at_once  most points of the path in one forward pass
     device         where to compute; a module must be there already
     progress       draw a progress bar on a terminal
     resume_folder  keep finished maps there; the same call resumes after it was killed. The maps are then on disk
@@ -386,8 +387,8 @@ class _Job:
         graph = WindowedPass(self.calling, points, {}) if windowed else TorchPass(self.calling, points, keep=True)
         weights = _storages([*self.calling.parameters()])
         kept = {address: size for address, size in _storages(graph.tensors).items() if address not in weights}
-        # Besides the graph, a running pass holds about four of the largest maps.
-        return (sum(kept.values()) + 4 * max([part.nbytes, *kept.values()])) / part[0].numel()
+        # Besides the graph, a running pass holds about four of the largest maps, eight where windows are summed.
+        return (sum(kept.values()) + (8 if windowed else 4) * max([part.nbytes, *kept.values()])) / part[0].numel()
 
     def on_part(self, call: Callable[[Image, Any], Any]) -> Any:
         """Return `call` of a part of a large image and a target in it; of the image if the network refuses the part."""

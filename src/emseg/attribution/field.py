@@ -22,13 +22,9 @@ stain and network. With values v_ij of target j in image i,
 With few images the smallest possible p is large: two sets of three images can be assigned in 20 ways, two of which are
 extreme, so that p is never below 0.1. `Difference.smallest_p` gives it.
 
-The effective receptive field is the mean of |d y_t / d x_p| or of its square over images and targets.
-
-Sources: Shi et al. 2022, "Size of attribution field", k = 0.01; Luo, Li, Urtasun, Zemel 2016, "Understanding the
-effective receptive field in deep convolutional networks"; Saravanan, Berman, Sober 2020, "Application of the
+Sources: Shi et al. 2022, "Size of attribution field", k = 0.01; Saravanan, Berman, Sober 2020, "Application of the
 hierarchical bootstrap to multi-level data in neuroscience". Deviations: none in S_k (the paper does not define the
-sign, the authors' code divides by max |w|); the effective field is a mean over images and targets, theirs over random
-gradients.
+sign, the authors' code divides by max |w|).
 """
 
 import math
@@ -140,46 +136,6 @@ def _maps(attribution: Any) -> NDArray[Any]:
     if not np.isfinite(maps).all():
         raise InputError("maps must be finite; some pixels are NaN or infinite. Check the network's gradients.")
     return maps
-
-
-@dataclass(frozen=True)
-class EffectiveField:
-    """Mean gradient about the target: `weight` [2 reach + 1, 2 reach + 1], the target in the middle, over `n` pairs."""
-
-    weight: Float64[np.ndarray, "row column"]
-    power: int
-    n: int
-
-    @property
-    def reach(self) -> int:
-        """Pixels from the target to the border of `weight`."""
-        return (len(self.weight) - 1) // 2
-
-
-def effective_receptive_field(gradients: Any, targets: Any, reach: int, *, power: Literal[1, 2] = 2) -> EffectiveField:
-    """Return the mean of |gradient| to the `power` about the targets, within `reach` pixels of them.
-
-    `gradients` [target, row, column] are the derivatives of each target's logit (method "saliency" of
-    `attribute_with_captum`), `targets` [target, 2] their (row, column). Pixels outside the image are left out of the
-    mean. Raises `InputError` for gradients that are not finite or all zero.
-    """
-    maps, places = np.asarray(gradients, dtype=np.float64), np.asarray(targets)
-    if maps.ndim != 3 or places.shape != (len(maps), 2):
-        raise UsageError(
-            f"gradients [target, row, column] need targets [target, 2]; got {maps.shape} and {places.shape}."
-        )
-    if reach < 1 or power not in (1, 2):
-        raise UsageError(f"`reach` must be at least 1 and `power` 1 or 2; got reach={reach}, power={power}.")
-    if not len(maps) or not np.isfinite(maps).all() or not maps.any():
-        raise InputError("gradients must be finite and not all zero. Check the network for NaN or dead layers.")
-    sides = [(reach, reach)] * 2
-    total, seen = (np.zeros((2 * reach + 1, 2 * reach + 1)) for _ in range(2))
-    inside = np.pad(np.ones(maps.shape[1:]), sides)
-    for one, (row, column) in zip(np.pad(np.abs(maps) ** power, [(0, 0), *sides]), places, strict=True):
-        about = (slice(row, row + 2 * reach + 1), slice(column, column + 2 * reach + 1))
-        total += one[about]
-        seen += inside[about]
-    return EffectiveField(np.divide(total, seen, out=np.zeros_like(total), where=seen > 0), power, len(maps))
 
 
 @dataclass(frozen=True)

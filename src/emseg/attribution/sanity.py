@@ -65,19 +65,15 @@ def cascading_randomisation(
             _randomise(randomised.get_submodule(name), generator)
         stages.append(attribute(randomised).maps)
     absolute, signed = (
-        np.stack([_correlations(before.maps, maps, signed=with_sign) for maps in stages]) for with_sign in (False, True)
+        np.array(
+            [
+                [rank_correlation(*pair, signed=with_sign) for pair in zip(before.maps, maps, strict=True)]
+                for maps in stages
+            ]
+        )
+        for with_sign in (False, True)
     )
     return Cascade(absolute, signed, tuple(int(edge) for edge in edges))
-
-
-def randomised_copy(network: nn.Module, *, seed: int = 0) -> nn.Module:
-    """Return a copy of the network all of whose layers have random weights of their own mean and spread."""
-    randomised = copy.deepcopy(network)
-    generator = torch.Generator().manual_seed(seed)
-    for module in randomised.modules():
-        if _weights(module) is not None:
-            _randomise(module, generator)
-    return randomised
 
 
 def _weights(module: nn.Module) -> Tensor | None:
@@ -94,24 +90,18 @@ def _randomise(module: nn.Module, generator: torch.Generator) -> None:
         weight.copy_(weight.mean() + draws * spread)
 
 
-def _correlations(first: NDArray[np.float32], second: NDArray[np.float32], *, signed: bool) -> NDArray[np.float64]:
-    return np.array([rank_correlation(one, other, signed=signed) for one, other in zip(first, second, strict=True)])
-
-
 def rank_correlation(first: NDArray[np.float32], second: NDArray[np.float32], *, signed: bool = False) -> float:
     """Return Spearman's correlation over the pixels where either map is not 0, of absolute values unless `signed`.
 
     Returns 0 where one of the two is flat.
     """
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     reached = (first != 0) | (second != 0)
-    if np.count_nonzero(reached) < 2:
+    values = [one[reached] if signed else np.abs(one[reached]) for one in (first, second)]
+    if any(len(one) < 2 or (one == one[0]).all() for one in values):
         return 0.0
-    ranks = [rankdata(one[reached] if signed else np.abs(one[reached])) for one in (first, second)]
-    centred = [one - one.mean() for one in ranks]
-    norm = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
-    return float((centred[0] * centred[1]).sum() / norm) if norm > 0 else 0.0
+    return float(spearmanr(*values).statistic)
 
 
 @dataclass(frozen=True)
