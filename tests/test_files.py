@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -79,3 +80,10 @@ def test_the_root_is_the_nearest_folder_with_a_book(tmp_path, monkeypatch):
     monkeypatch.setenv("EMSEG_PROJECT", str(tmp_path / "book"))
     with pytest.raises(InputError, match="EMSEG_PROJECT must name the folder"):
         find_root()
+
+
+def test_a_refusal_is_one_line_whatever_is_in_the_name(tmp_path):
+    with pytest.raises(InputError) as caught:
+        read_json(tmp_path / "two\nlines.json")
+    assert str(caught.value).endswith("two lines.json does not exist. Check the name and the folder.")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 from fuzz_readers import Reader, failure_of
 
-from emseg.files import read_json
-
 SCRIPT = Path(__file__).with_name("fuzz_readers.py")
 FAULTS: dict[str, Callable[[Path], object]] = {
     "KeyError": lambda path: {}[path],
-    "a sentence of several lines": lambda path: read_json(path.with_name("two\nlines")),
     "TooSlowError: more than 0.1 s": lambda _: [None for _ in iter(int, 1)],
 }
 

@@ -11,11 +11,18 @@ import difflib
 from collections.abc import Iterable
 
 
-class UsageError(ValueError):
+class _LineError(ValueError):
+    """A message of one line, whatever the names and values in it contain."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(" ".join(str(message).splitlines()))
+
+
+class UsageError(_LineError):
     """The request itself is wrong; nothing was started."""
 
 
-class InputError(ValueError):
+class InputError(_LineError):
     """A file or an array that was handed over cannot be used."""
 
 

@@ -200,6 +200,7 @@ def test_the_magc_wafer_loads_with_433_sections_that_lie_on_it(real_data: Path) 
         ("30.25,20.0", "1,2,3,4", "`center` of .* must be one point x,y"),
         ("area = 810", "template = 1.5", "`template` of .* must be the number of a section; it is 1.5"),
         ("[sections.0007]", "[sections.000]", "the numbers of sections must be unique"),
+        ("[sections.0007]", f"[sections.{'7' * 5000}]", "says that it has 2 sections, and holds 1"),
         ("[sections.0007]", "[sections.0000]", r"damaged .magc file \(.*already exists"),
         ("area = 810", "area = 810\narea = 811", r"damaged .magc file \(.*already exists"),
         ("[sections]\n", "", r"must be a .magc file, .*; it is none of them"),

@@ -99,7 +99,7 @@ def read_magc(path: str | Path) -> MagcWafer:
     dialect: Dialect = "MagFinder" if singular or "serial_order" in parts else "SBEMimage"
     groups = {one if dialect == "MagFinder" else group: group for group, one in GROUPS.items()}
     for name, entries in parts.items():
-        found = re.fullmatch(r"(\w+)\.([0-9]+)(?:\.([0-9]+))?", name, re.ASCII)
+        found = re.fullmatch(r"(\w+)\.([0-9]{1,9})(?:\.([0-9]{1,9}))?", name, re.ASCII)
         if found and found[1] in groups:
             known = {k: _value(f"`{k}` of [{name}] in {path}", k, entries[k]) for k in _KEYS if k in entries}
             extra = tuple((key, text) for key, text in entries.items() if key not in _KEYS)
@@ -119,7 +119,7 @@ def read_magc(path: str | Path) -> MagcWafer:
     orders: list[Order] = []
     for name in _ORDERS[dialect]:
         text = parts.get(name, {}).get(name, UNKNOWN_ORDER)
-        is_known = all(re.fullmatch("[0-9]+", word.strip()) for word in text.split(","))
+        is_known = all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in text.split(","))
         orders.append(tuple(map(int, text.split(","))) if is_known else text)
     whole = {group: tuple(listed) for group, listed in items.items()}
     return MagcWafer(
