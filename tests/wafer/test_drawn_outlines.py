@@ -455,7 +455,7 @@ def test_magfinders_dialect_is_read_and_written_back_byte_for_byte(tmp_path: Pat
         ("<annotations/>", "w.xml", "it is XML .*Export the annotations as COCO"),
         ("[" * 5000, "w.json", r"w\.json is not valid JSON"),
         ({"sections": {"0": {}}}, "w.mass.json", "section 0 of wafer has no outline"),
-        ({"features": [{"type": "Feature", "geometry": None}]}, "w.geojson", "damaged GeoJSON file"),
+        ({"features": [{"type": "Feature", "geometry": 1}]}, "w.geojson", "damaged GeoJSON file"),
         (via([{"shape_attributes": {"name": "polygon"}}]), "w.json", "damaged VIA file"),
         ("0 0.1 0.2 0.3 0.4 0.5 0.6\n0 a b c\n", "w.txt", "line 2 of .* must be numbers"),
         (labelme({**POLYGON, "label": ""}), "w.json", "shape 0 of .* must have a label"),
@@ -493,3 +493,23 @@ def test_an_unknown_class_is_named_with_what_was_meant(tmp_path: Path) -> None:
     image, path = save(tmp_path, labelme({**POLYGON, "label": "goof"}))
     with pytest.raises(InputError, match=r"one of good, fold; shape 0 .* is 'goof'\. Did you mean 'good'"):
         read_annotated_wafer(image, path, class_names=["good", "fold"])
+
+
+def test_a_feature_without_a_place_is_left_out(tmp_path: Path) -> None:
+    """RFC 7946 allows a geometry of null; the file is whole and its polygons count."""
+    places = [None, {"type": "Polygon", "coordinates": [[*P, P[0]]]}]
+    features = [{"type": "Feature", "properties": {}, "geometry": place} for place in places]
+    image, file = save(tmp_path, {"type": "FeatureCollection", "features": features}, "q.geojson")
+    _, sections = read_annotated_wafer(image, file)
+    assert [section.area_px for section in sections.sections] == [area(P)]
+    assert "1 of shape 'unlocated'" in sections.notes[0]
+
+
+def test_a_file_without_sections_says_what_it_holds_instead(tmp_path: Path) -> None:
+    image, file = save(tmp_path, {"shapes": [{"label": "a", "shape_type": "circle", "points": [[9, 9], [12, 9]]}]})
+    with pytest.raises(InputError, match=r"no section.*1 of shape 'circle'"):
+        read_annotated_wafer(image, file)
+    crossing = {"shapes": [{**POLYGON, "points": [[1, 1], [2, 2]]}]}
+    image, file = save(tmp_path, crossing)
+    with pytest.raises(InputError, match=r"no section.*left out: an outline needs at least three points"):
+        read_annotated_wafer(image, file, faults="skip")

@@ -102,11 +102,12 @@ def read_geojson(path: Path) -> Drawn:
         features = document if isinstance(document, list) else document.get("features", [document])
         outlines, left_out = [], Counter[str]()
         for place, feature in enumerate(features):
-            if feature["geometry"]["type"] not in ("Polygon", "MultiPolygon"):
-                left_out[feature["geometry"]["type"]] += 1
+            geometry = feature["geometry"] or {"type": "unlocated"}  # RFC 7946: null, or a geometry
+            if geometry["type"] not in ("Polygon", "MultiPolygon"):
+                left_out[geometry["type"]] += 1
                 continue
-            lists = feature["geometry"]["coordinates"]
-            polygons = [lists] if feature["geometry"]["type"] == "Polygon" else lists
+            lists = geometry["coordinates"]
+            polygons = [lists] if geometry["type"] == "Polygon" else lists
             own = (feature.get("properties") or {}).get("classification") or {}
             label = str(own.get("name") or UNSORTED_CLASS)
             parts = [[point[:2] for point in rings[0]] for rings in polygons]

@@ -126,7 +126,7 @@ def wafer_sections(
     Without `class_names` the classes are the paper's four if all labels are among them, else the labels in alphabetical
     order. Raises `InputError` with all faults, for a file without sections, and for other classes.
     """
-    check, sections = OutlineCheck(faults), []
+    check, sections, notes = OutlineCheck(faults), [], list(notes)
     for one in outlines:
         if parts := check.parts(one.what, one.parts, height, width):
             sections.append(Section(parts[0], one.label, one.angle_deg, one.serial_number, parts[1:]))
@@ -137,7 +137,10 @@ def wafer_sections(
             )
     check.finish(path)
     if not sections:
-        raise InputError(f"{path} has no section. Draw its outlines first.")
+        instead = "; ".join([*notes, *check.notes][:N_SHOWN])
+        raise InputError(
+            f"{path} has no section. Draw its outlines first.{f' It was read so: {instead}' * bool(instead)}"
+        )
     labels = sorted({section.label for section in sections})
     names = tuple(class_names or (SECTION_CLASSES if set(labels) <= set(SECTION_CLASSES) else labels))
     return WaferSections(name, height, width, tuple(sections), names, pixel_size_um, (*notes, *check.notes))
