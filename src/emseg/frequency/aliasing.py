@@ -35,7 +35,7 @@ from torch import Tensor
 
 from emseg.checks import require_count
 from emseg.errors import UsageError
-from emseg.frequency.dct import Normalization, dct_basis, require_index
+from emseg.frequency.dct import Normalization, dct_basis, require_index, require_size
 
 
 def adaptive_pool_matrix(
@@ -46,7 +46,7 @@ def adaptive_pool_matrix(
     Row i averages the pixels floor(iN/n) .. ceil((i+1)N/n) - 1. Its rows sum to 1. Its columns sum to n / N only where
     n divides N; elsewhere the bins overlap, and pixels count unequally.
     """
-    size, pooled_size = require_count("size", size), require_count("pooled_size", pooled_size)
+    size, pooled_size = require_size(size), require_count("pooled_size", pooled_size)
     bins = torch.arange(pooled_size)[:, None]
     start = (bins * size) // pooled_size
     stop = ((bins + 1) * size + pooled_size - 1) // pooled_size

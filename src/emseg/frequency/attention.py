@@ -44,6 +44,7 @@ from torch.nn import functional
 
 from emseg.checks import require_count, require_one_of
 from emseg.errors import UsageError, suggest
+from emseg.frequency.aliasing import adaptive_pool_matrix
 from emseg.frequency.dct import PARTS, TOP16, Indexing, Normalization, dct_basis, forward_weight, resolve_frequencies
 from emseg.frequency.pooling import dct_pool, require_groups
 from emseg.frequency.projection import Maps, Sums
@@ -145,10 +146,12 @@ class FcaAttention(nn.Module):
 
     def describe(self, x: Maps) -> Sums:
         """Return F, what the attention knows of each channel."""
-        size = (self.pooled_size, self.pooled_size)
-        # An exporter may leave the size open; pooling to the size that a map has leaves it as it is.
-        if torch.compiler.is_exporting() or x.shape[-2:] != size:
-            x = functional.adaptive_avg_pool2d(x, size)
+        size = self.pooled_size
+        if torch.compiler.is_exporting():  # ONNX has no adaptive pooling of a size that is left open
+            rows, columns = (adaptive_pool_matrix(n, size, dtype=x.dtype, device=x.device) for n in x.shape[-2:])
+            x = rows @ x @ columns.mT
+        elif x.shape[-2:] != (size, size):
+            x = functional.adaptive_avg_pool2d(x, (size, size))
         return dct_pool(x, self.frequencies, normalization="ortho", indexing="scaled")
 
     def forward(self, x: Maps) -> Maps:
