@@ -20,7 +20,7 @@ from emseg.errors import InputError, UsageError
 ROOT_VARIABLE = "EMSEG_PROJECT"
 _ROOT_MARKS = ("_toc.yml", "book")
 DIGEST_LENGTH = 16
-_TEXTS = ("JSON", "INI", "YAML")
+_TEXTS = ("JSON", "INI", "YAML", "UTF-8")
 _LONGEST_REASON = 200  # characters of a decoder's own words
 _REPAIR = "Free some space or choose another folder."
 

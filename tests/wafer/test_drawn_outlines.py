@@ -35,6 +35,9 @@ HEIGHT, WIDTH = 200, 300
 POLYGON = {"label": "section", "points": P, "shape_type": "polygon", "group_id": None}
 
 
+MASK = {**POLYGON, "points": [[1, 2], [3, 4]], "shape_type": "mask"}
+
+
 def flat(points: Sequence[Sequence[float]]) -> list[float]:
     return [float(number) for point in points for number in point]
 
@@ -156,6 +159,33 @@ def test_a_yolo_box_and_classes_from_data_yaml(tmp_path: Path) -> None:
     _, sections = read_annotated_wafer(*save(tmp_path, "1 0.5 0.5 0.2 0.1\n", "wafer.txt"))
     assert corners(sections) == [[[120, 90], [180, 90], [180, 110], [120, 110]]]
     assert sections.sections[0].label == "fold"
+
+
+@pytest.mark.parametrize(
+    ("line", "came"),
+    [
+        ("0 .1 .1 .3 .1 .3 .3 .9", r"'0 .1 .1 .3 .1 .3 .3 .9' \(7 after the class\)"),
+        ("0 .5 .5 .2", r"'0 .5 .5 .2' \(3 after"),
+        *((f"{label} .1 .1 .3 .1 .3 .3", f"'{label} .1") for label in ("9" * 23, "-1", "nan", "inf", "0.5")),
+    ],
+)
+def test_a_line_that_yolo_never_writes_is_a_fault_of_that_line(line: str, came: str, tmp_path: Path) -> None:
+    fault = rf"line 1 of .*wafer\.txt must be numbers: a class of 0 to 999999, then pairs .*; it is {came}"
+    image, path = save(tmp_path, f"{line}\n{YOLO}a b\n", "wafer.txt")
+    with pytest.raises(InputError, match=rf"has 2 faults: {fault}.* line 4 of .*'a b'"):
+        read_annotated_wafer(image, path)
+    _, sections = read_annotated_wafer(image, path, class_names=["good"], faults="skip")
+    assert [section.label for section in sections.sections] == ["good", "good"]
+    assert [note[:16] for note in sections.notes] == ["left out: line 1", "left out: line 4"]
+
+
+def test_yolos_classes_are_the_lines_of_classes_txt_and_no_more(tmp_path: Path) -> None:
+    image, path = save(tmp_path, YOLO.replace("\n0", "\n1"), "wafer.txt")
+    (tmp_path / "classes.txt").write_bytes("\ufeffgründlich\n".encode())
+    assert [one.label for one in read_annotated_wafer(image, path)[1].sections] == ["gründlich", "class 1"]
+    (tmp_path / "classes.txt").write_bytes("gründlich\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"classes\.txt is not valid UTF-8 .*Save it as UTF-8"):
+        read_annotated_wafer(image, path)
 
 
 def test_labelmes_groups_are_sections_in_parts_and_stay_so_in_tiles(tmp_path: Path) -> None:
@@ -462,7 +492,15 @@ def test_magfinders_dialect_is_read_and_written_back_byte_for_byte(tmp_path: Pat
         (labelme({**POLYGON, "points": [[1, 2], [3]]}), "w.json", "must be points .*shape 0"),
         (labelme({**POLYGON, "points": BOX[:3], "shape_type": "rectangle"}), "w.json", "a rectangle has two of them"),
         (labelme({**POLYGON, "points": CROSSING}), "w.json", "must not cross itself; shape 0"),
-        (labelme(POLYGON, imageHeight=0), "w.json", "must be positive whole numbers"),
+        (labelme(POLYGON, imageHeight=0), "w.json", "must be positive whole numbers; they are 0 and 300\\."),
+        (labelme(POLYGON, imageWidth="abc"), "w.json", 'whole numbers; they are 200 and "abc"\\.'),
+        (labelme({**MASK, "mask": "bm90IGEgcG5n"}), "w.json", r'mask of shape 0 of .* it is "bm90IGEgcG5n"\. Draw'),
+        (labelme(POLYGON, MASK), "w.json", r"mask of shape 1 of .* must be a PNG in base64; it is null\. Draw"),
+        ([{"id": 1, "annotations": [], "data": {}}], "w.json", r"it is Label Studio's own JSON\. Export as COCO"),
+        ([{"image": "wafer.png", "annotation_id": 1}], "w.json", r"it is Label Studio's own JSON\. Export as COCO"),
+        ("", "w.json", r"w\.json must hold annotations; the file is empty\."),
+        ("", "w.magc", r"w\.magc must hold annotations; the file is empty\."),
+        ("\n", "w.txt", r"w\.txt must hold annotations; the file is empty\."),
         (labelme(POLYGON, imageHeight=199), "w.json", "is 199 x 300 px by its outlines, the image 200 x 300"),
         (labelme(), "w.json", "has no section"),
         (
@@ -513,3 +551,29 @@ def test_a_file_without_sections_says_what_it_holds_instead(tmp_path: Path) -> N
     image, file = save(tmp_path, crossing)
     with pytest.raises(InputError, match=r"no section.*left out: an outline needs at least three points"):
         read_annotated_wafer(image, file, faults="skip")
+
+
+def test_geometries_without_features_are_read(tmp_path: Path) -> None:
+    """RFC 7946 allows a geometry or a collection of them as the whole file, and a collection as a feature's place."""
+    one, other = ({"type": "Polygon", "coordinates": [[*points, points[0]]]} for points in (P, Q))
+    several = {"type": "GeometryCollection", "geometries": [one, {"type": "Point", "coordinates": [1, 2]}, other]}
+    place = {"type": "Feature", "properties": {"classification": {"name": "good"}}, "geometry": several}
+    found = [read_annotated_wafer(*save(tmp_path, content))[1] for content in (one, several, place)]
+    assert [[section.area_px for section in one.sections] for one in found] == [
+        [area(P)],
+        [area(P), area(Q)],
+        [area(P) + area(Q)],
+    ]
+    assert [one.sections[0].label for one in found] == ["section", "section", "good"]
+    left_out = ("left out: 1 of shape 'Point', which is no outline",)
+    assert [one.notes for one in found] == [(), left_out, left_out]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"), [("utf-16", "; it is UTF-16 text"), ("latin-1", r" is not valid UTF-8 \(.*byte 0xf6.*\)")]
+)
+def test_text_in_another_encoding_is_told_to_be_saved_as_utf_8(encoding: str, message: str, tmp_path: Path) -> None:
+    image, path = save(tmp_path, "", "w.magc")
+    path.write_bytes(f"; Größe\n{MAGFINDER}".encode(encoding))
+    with pytest.raises(InputError, match=rf"w\.magc.*{message}\. Save it as UTF-8\.$"):
+        read_annotated_wafer(image, path)

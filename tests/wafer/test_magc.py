@@ -218,7 +218,7 @@ def test_what_is_no_magc_file_is_named(tmp_path: Path) -> None:
         read_magc(tmp_path / "nowhere.magc")
     with pytest.raises(InputError, match="directory"):
         read_magc(tmp_path)
-    (tmp_path / "bytes.magc").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "bytes.magc").write_bytes(b"\xfd\xfe\x00")
     with pytest.raises(InputError, match=r"must be a \.magc file, .*; it is none of them"):
         read_magc(tmp_path / "bytes.magc")
 

@@ -14,6 +14,7 @@ Source: github.com/wkentaro/labelme; robots.ox.ac.uk/~vgg/software/via; RFC 7946
 
 import base64
 import io
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
@@ -30,6 +31,7 @@ from emseg.sections import UNSORTED_CLASS
 from emseg.wafer.formats.outlines import Outline, other_kind, outline_of_mask
 
 _RECTANGLES = ("rectangle", "oriented_rectangle", "rotation")
+_LAST_CLASS = 999_999  # of YOLO
 
 
 class Drawn:
@@ -47,7 +49,8 @@ def read_labelme(path: Path) -> Drawn:
         raise InputError(f"{path} is no labelme file, an object with a list `shapes`{other_kind(document, 'labelme')}.")
     size = tuple(document.get(key) for key in ("imageHeight", "imageWidth"))
     if size != (None, None) and not all(isinstance(side, int) and side >= 1 for side in size):
-        raise InputError(f"`imageHeight` and `imageWidth` of {path} must be positive whole numbers; they are {size}.")
+        came = " and ".join(json.dumps(side)[:40] for side in size)
+        raise InputError(f"`imageHeight` and `imageWidth` of {path} must be positive whole numbers; they are {came}.")
     outlines: dict[Any, Outline] = {}
     left_out: Counter[str] = Counter()
     for place, shape in enumerate(document["shapes"]):
@@ -99,18 +102,20 @@ def read_geojson(path: Path) -> Drawn:
     """Return the polygons of a GeoJSON file, as QuPath exports its annotations, in pixels of the full image."""
     with decoding(path, "GeoJSON"):
         document = read_json(path)
-        features = document if isinstance(document, list) else document.get("features", [document])
+        features = document if isinstance(document, list) else document.get("features")
+        if features is None:  # one feature, or geometries alone
+            features = [document] if "geometry" in document else [{"geometry": one} for one in _geometries(document)]
         outlines, left_out = [], Counter[str]()
         for place, feature in enumerate(features):
-            geometry = feature["geometry"] or {"type": "unlocated"}  # RFC 7946: null, or a geometry
-            if geometry["type"] not in ("Polygon", "MultiPolygon"):
-                left_out[geometry["type"]] += 1
+            found = _geometries(feature["geometry"] or {"type": "unlocated"})  # RFC 7946: null, or a geometry
+            areas = [one for one in found if one["type"] in ("Polygon", "MultiPolygon")]
+            left_out.update(one["type"] for one in found if one["type"] not in ("Polygon", "MultiPolygon"))
+            if not areas:
                 continue
-            lists = geometry["coordinates"]
-            polygons = [lists] if geometry["type"] == "Polygon" else lists
+            lists = [[one["coordinates"]] if one["type"] == "Polygon" else one["coordinates"] for one in areas]
             own = (feature.get("properties") or {}).get("classification") or {}
             label = str(own.get("name") or UNSORTED_CLASS)
-            parts = [[point[:2] for point in rings[0]] for rings in polygons]
+            parts = [[point[:2] for point in rings[0]] for polygons in lists for rings in polygons]
             outlines.append(Outline(f"feature {place} of {path}", parts, label))
     return Drawn(outlines, left_out)
 
@@ -135,24 +140,27 @@ def read_imagej(path: Path, class_names: Sequence[str]) -> Drawn:
 
 def read_yolo(path: Path, height: int, width: int, class_names: Sequence[str] | None) -> Drawn:
     """Return the sections of a label file of YOLO; classes are named by `class_names`, or data.yaml or classes.txt."""
-    names, outlines = list(class_names or _yolo_names(path)), []
-    with decoding(path, "YOLO"):
+    names, outlines = list(class_names or _yolo_names(path)) or [UNSORTED_CLASS], []
+    with decoding(path, "UTF-8", repair="Save it as UTF-8."):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     for number, line in enumerate(lines, start=1):
-        what = f"line {number} of {path}"
-        try:
-            label, *values = map(float, line.split())
-        except ValueError:
-            if line.strip():
-                raise InputError(
-                    f"{what} must be numbers: a class, then x1 y1 x2 y2 ...; it is {line[:40]!r}."
-                ) from None
+        what, words = f"line {number} of {path}", line.split()
+        if not words:
             continue
-        points = np.asarray(values[: len(values) // 2 * 2]).reshape(-1, 2)
+        try:
+            label, *values = map(float, words)
+            points = np.asarray(values).reshape(-1, 2)
+            is_usable = label.is_integer() and 0 <= label <= _LAST_CLASS
+        except ValueError:
+            is_usable = False
+        if not is_usable:
+            given = f"it is {line[:40]!r} ({len(words) - 1} after the class)"
+            fault = f"{what} must be numbers: a class of 0 to {_LAST_CLASS}, then pairs x1 y1 x2 y2 ...; {given}."
+            outlines.append(Outline(what, (), fault=fault))
+            continue
         if len(points) == 2:  # a box: its centre and its sides
             points = points[0] + points[1] * np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
-        known = 0 <= label < len(names) and label == int(label)
-        name = names[int(label)] if known else (UNSORTED_CLASS if label == 0 and not names else f"class {label:g}")
+        name = names[int(label)] if label < len(names) else f"class {label:.0f}"
         outlines.append(Outline(what, [points * (width, height)], name))
     return Drawn(outlines, {})
 
@@ -160,13 +168,21 @@ def read_yolo(path: Path, height: int, width: int, class_names: Sequence[str] | 
 def _yolo_names(path: Path) -> Iterator[str]:
     for folder in (path.parent, *path.parents[1:3]):
         if (folder / "classes.txt").is_file():
-            yield from (folder / "classes.txt").read_text(encoding="utf-8").split("\n")
+            with decoding(folder / "classes.txt", "UTF-8", repair="Save it as UTF-8."):
+                yield from (folder / "classes.txt").read_text(encoding="utf-8-sig").splitlines()
             return
         if (folder / "data.yaml").is_file():
             with decoding(folder / "data.yaml", "YAML"):
                 names = yaml.safe_load((folder / "data.yaml").read_text(encoding="utf-8"))["names"]
                 yield from (names.values() if isinstance(names, dict) else names)
             return
+
+
+def _geometries(geometry: Any) -> list[Any]:
+    """Return a GeoJSON geometry, or those of a collection."""
+    if geometry["type"] != "GeometryCollection":
+        return [geometry]
+    return [one for member in geometry["geometries"] for one in _geometries(member)]
 
 
 def _labelme_parts(what: str, path: Path, shape: Mapping[str, Any], kind: str) -> list[Any]:
@@ -176,8 +192,12 @@ def _labelme_parts(what: str, path: Path, shape: Mapping[str, Any], kind: str) -
         if kind in _RECTANGLES and n_points not in (2, 4):
             raise InputError(f"{what} must have points [x, y]; a rectangle has two of them, or four.")
         if kind == "mask":  # a picture of the box between its two points
-            with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
-                mask = np.asarray(image) > 0
+            try:
+                with decoding(path, "labelme"), Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
+                    mask = np.asarray(image) > 0
+            except InputError:
+                came = json.dumps(shape.get("mask"))[:40]
+                raise InputError(f"the mask of {what} must be a PNG in base64; it is {came}. Draw it again.") from None
             return [np.asarray(part) + np.min(points, axis=0) for part in outline_of_mask(mask)]
         if kind in _RECTANGLES and n_points == 2:
             (left, top), (right, bottom) = np.min(points, axis=0), np.max(points, axis=0)

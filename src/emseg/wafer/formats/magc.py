@@ -225,8 +225,10 @@ def side_angle_deg(polygon: Float64[np.ndarray, "vertex 2"], side: int = 0) -> f
 def _read_parts(path: Path) -> dict[str, dict[str, str]]:
     parser = configparser.ConfigParser(interpolation=None, default_section="\0", delimiters=("=",))
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # keeps the case of keys
+    with decoding(path, "UTF-8", repair="Save it as UTF-8."):
+        text = path.read_text(encoding="utf-8-sig")
     with decoding(path, ".magc"):
-        parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
+        parser.read_string(text, source=path.name)
     parts = {name: dict(parser.items(name)) for name in parser.sections()}
     if not any(name.partition(".")[0] in (*GROUPS, *GROUPS.values()) for name in parts):
         raise InputError(f"{path} is no .magc file: it has none of the parts {', '.join(GROUPS)}.")

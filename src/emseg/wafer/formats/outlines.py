@@ -57,7 +57,10 @@ _FOREIGN = {
     b"II*\0": "an image. Name the image first, then its annotations",
     b"MM\0*": "an image. Name the image first, then its annotations",
     b"\x89HDF": "HDF5 (ilastik, DeepLabCut). Export the annotations as COCO",
+    b"\xff\xfe": "UTF-16 text. Save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text. Save it as UTF-8",
 }
+_NUMBER = rb"(?:[0-9.e+-]+|[+-]?(?:nan|inf))"  # whatever `float` reads: what is wrong of it is a fault of its line
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +72,7 @@ class Outline:
     label: str = UNSORTED_CLASS
     angle_deg: float | None = None
     serial_number: int | None = None
+    fault: str = ""  # why the file's text gives no outline
 
 
 class OutlineCheck:
@@ -78,10 +82,12 @@ class OutlineCheck:
         require_one_of("faults", faults, get_args(Faults))
         self.policy, self.faults, self.notes = faults, list[str](), list[str]()
 
-    def parts(self, what: str, given: Any, height: int, width: int) -> Parts:
+    def parts(self, what: str, given: Any, height: int, width: int, fault: str = "") -> Parts:
         """Return the parts (row, column) of an outline on an image of this size; none where it is at fault."""
         polygons: Parts = ()
         try:
+            if fault:
+                raise InputError(fault)
             if not isinstance(given, Sequence) or isinstance(given, str) or not len(given):
                 raise InputError(f"{what} has no outline: it must be lists of points x1, y1, x2, y2, ....")
             polygons = tuple(_polygon(what, points) for points in given)
@@ -128,9 +134,9 @@ def wafer_sections(
     """
     check, sections, notes = OutlineCheck(faults), [], list(notes)
     for one in outlines:
-        if parts := check.parts(one.what, one.parts, height, width):
+        if parts := check.parts(one.what, one.parts, height, width, one.fault):
             sections.append(Section(parts[0], one.label, one.angle_deg, one.serial_number, parts[1:]))
-        if class_names is not None and one.label not in class_names:
+        if class_names is not None and not one.fault and one.label not in class_names:
             check.faults.append(
                 f"the class of a section must be one of {', '.join(class_names)}; {one.what} is {one.label!r}."
                 + suggest(one.label, class_names)
@@ -196,17 +202,22 @@ def kind_of(path: Path) -> Kind:
     with decoding(path, "annotation"), path.open("rb") as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
         is_archive = start.startswith(b"PK") and any(name.endswith(".roi") for name in zipfile.ZipFile(file).namelist())
+    if not start:
+        raise InputError(f"{path} must hold annotations; the file is empty. Draw outlines, or copy it again.")
     if start.startswith(b"Iout") or is_archive:
         return "imagej"
     if re.match(rb"\[[A-Za-z]|[#;]", start):
         return "magc"
-    if re.fullmatch(rb"[0-9]+( +[0-9.eE+-]+){4,}\s*", start.split(b"\n")[0] + b"\n"):
+    if re.fullmatch(rb"%s([ \t]+%s){3,}\s*" % (_NUMBER, _NUMBER), start.split(b"\n")[0].lower()):
         return "yolo"
+    found = next((what for mark, what in _FOREIGN.items() if start.startswith(mark)), "none of them")
     if start[:1] in (b"{", b"["):
         document = read_json(path)
         if (kind := json_kind(document)) is not None:
             return kind
-    found = next((what for mark, what in _FOREIGN.items() if start.startswith(mark)), "none of them")
+        task = document[0] if isinstance(document, list) and document else document
+        if isinstance(task, dict) and ({"annotations", "data"} <= set(task) or "annotation_id" in task):
+            found = "Label Studio's own JSON. Export as COCO"
     raise InputError(f"{path} must be {', '.join(KINDS.values())}; it is {found}.")
 
 
@@ -218,6 +229,7 @@ def json_kind(document: Any) -> Kind | None:
         return None
     keys: tuple[tuple[str, Kind], ...] = (("shapes", "labelme"), ("images", "coco"), ("sections", "mass"))
     keys += (("features", "geojson"), ("geometry", "geojson"), ("_via_img_metadata", "via"))
+    keys += (("coordinates", "geojson"), ("geometries", "geojson"))
     entries = list(document.values())
     is_via = bool(entries) and all(isinstance(one, dict) and "regions" in one and "filename" in one for one in entries)
     return next((kind for key, kind in keys if key in document), "via" if is_via else None)
