@@ -160,6 +160,12 @@ BAD_FILES = {
 }
 
 
+def test_an_array_of_python_objects_is_no_damaged_file(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([[1, 2], [3, 4]], object))
+    with pytest.raises(InputError, match=r"objects\.npy must hold numbers; it holds Python objects\. Save it as uint8"):
+        read_gray(tmp_path / "objects.npy")
+
+
 @pytest.mark.parametrize("memory_map", [False, True])
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_a_file_that_is_no_grey_image_is_named_in_one_sentence(tmp_path, name, memory_map):

@@ -102,6 +102,8 @@ def describe(error: pydantic.ValidationError) -> str:
         "finite_number": "finite",
         "missing": "given",
     }
+    if isinstance(got, float) and math.isnan(got):
+        bound = "finite"
     invariant = bound or kinds.get(first["type"]) or str(first["msg"]).removeprefix("Input should be ").lower()
     return f"`{name}` must be {invariant}; got {got!r}."
 

@@ -129,21 +129,23 @@ def image_size(path: str | Path, *, page: int | None = None) -> tuple[int, int]:
 def find_images(names: Iterable[str], *, recursive: bool = False) -> tuple[list[Path], list[str]]:
     """Return the image files given by names of files, folders and patterns, sorted, and a sentence per problem.
 
-    Of a folder, the files with an image's extension are taken, with `recursive` also those in the folders below, but
-    not hidden files. A named file is taken whatever its extension, as is a folder that is one zarr array.
+    Of a folder, the zarr arrays and the files with an image's extension are taken, with `recursive` also those in the
+    folders below, but not hidden ones. A named file is taken whatever its extension.
     """
     found: set[Path] = set()
     problems: list[str] = []
     for name in names:
         path = Path(name)
-        if path.is_dir() and not _is_zarr(path):
+        if path.is_dir() and not is_zarr(path):
             all_files = [one for one in (path.rglob("*") if recursive else path.iterdir()) if one.name[0] != "."]
-            inside = [one for one in all_files if one.suffix.lower() in IMAGE_SUFFIXES and not one.is_dir()]
+            arrays = {one for one in all_files if one.is_dir() and is_zarr(one)}
+            files = {one for one in all_files if one.suffix.lower() in IMAGE_SUFFIXES and not one.is_dir()}
+            inside = {one for one in arrays | files if arrays.isdisjoint(one.parents)}  # nothing within an array
             if not inside:
                 others = sorted({one.suffix.lower() for one in all_files} & {*_CONTAINERS})
                 advice = "Name its files." if recursive else "Name its files, or look below it with --recursive."
                 advice = f"Save the images of its {' and '.join(others)} files as TIFF." if others else advice
-                problems.append(f"{name} must hold images ({' '.join(IMAGE_SUFFIXES)}); it holds none. {advice}")
+                problems.append(f"{name} must hold images ({' '.join(IMAGE_SUFFIXES)} .zarr); it holds none. {advice}")
             found.update(inside)
         elif glob.has_magic(name) and not path.exists():
             matches = [Path(match) for match in glob.glob(name, recursive=recursive)]  # noqa: PTH207 - absolute patterns
@@ -207,7 +209,8 @@ def _extent(shape: tuple[int, ...]) -> str:
     return " x ".join(str(size) for size in shape) if shape else "a single number"
 
 
-def _is_zarr(path: Path) -> bool:
+def is_zarr(path: Path) -> bool:
+    """Return whether a path is a zarr array or group: a folder that is read as one image or stack."""
     return any((path / mark).is_file() for mark in _ZARR_MARKS)
 
 
@@ -219,7 +222,7 @@ def _start(path: Path) -> bytes:
 def _kind(path: Path) -> str:
     with decoding(path, "image"):
         if path.is_dir():
-            if _is_zarr(path):
+            if is_zarr(path):
                 return "Zarr"
             container = "an N5 container. Save its images as TIFF" if path.suffix == ".n5" else "a directory"
             raise InputError(f"{path} must be an image file; it is {container}. Name the files in it.")
@@ -456,7 +459,13 @@ def _require_complete(path: Path, page: Any, *, mapped: bool) -> None:
 def _opened_array(path: Path, kind: str) -> Iterator[Any]:
     """Yield the array of a NumPy, MRC or zarr file, of which nothing has been read yet."""
     if kind == "NumPy":
-        yield np.load(path, mmap_mode="r", allow_pickle=False)
+        try:
+            numbers = np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            if "Python objects" not in str(error):
+                raise
+            raise InputError(f"{path} must hold numbers; it holds Python objects. Save it as uint8 or float.") from None
+        yield numbers
     elif kind == "MRC":
         import mrcfile
 

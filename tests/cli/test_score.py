@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 from scipy import ndimage
 
@@ -232,6 +233,18 @@ def test_two_folders_of_one_file_each_are_a_pair_image_by_image(tmp_path, capsys
     assert found["summary"]["v_rand"]["mean"] == 1.0
 
 
+def test_a_zarr_array_is_a_file_and_one_of_a_folders_images(folders, tmp_path, capsys):
+    for place in (tmp_path / "1.zarr", folders[0] / "1.zarr"):
+        stored = zarr.create_array(place, shape=(64, 80), dtype="u1", chunks=(32, 32))
+        stored[:] = label(membrane(1))
+    (folders[0] / "1.tif").unlink()
+    for pred, truth, names in ((tmp_path / "1.zarr", folders[1] / "1.png", ["1"]), (*folders, ["1", "2", "10"])):
+        assert score(pred, truth, "--json") == 0
+        images = json.loads(capsys.readouterr().out)["images"]
+        assert [one["name"] for one in images] == names
+        assert images[0]["membrane_f1"] == 1
+
+
 def test_the_competitions_number_stands_beside_the_strict_one(tmp_path, capsys):
     """The program's sums by hand: t is the truth as it is stored, inverted, so that greys count as weights."""
     rng = np.random.default_rng(1)
@@ -384,6 +397,12 @@ def test_pictures_show_false_positives_red_and_false_negatives_blue(folders, tmp
         (("pred", "truth", "--tolerance=-1"), 2, "`tolerance_px` must be at least 0; got -1.0"),
         (("pred", "truth", "--pixel-size-nm", "0"), 2, "`pixel_size_nm` must be greater than 0; got 0.0"),
         (("pred", "truth", "--threshold", "2"), 2, "`threshold` must be at most 1; got 2.0"),
+        (("pred", "truth", "--threshold", "nan"), 2, "`threshold` must be finite; got nan."),
+        (
+            ("pred", "truth", "--maps", "truth/1.png/x"),
+            1,
+            "truth/1.png/x cannot be made: Not a directory. Name",
+        ),
         (("pred", "truth", "--maps", "truth"), 2, "--maps must not be the folder of PRED or TRUTH"),
         (
             ("pred", "other"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from PIL import Image
 
 from emseg.cli import main
@@ -75,6 +76,15 @@ def test_a_bad_file_is_named_and_the_others_are_measured(folder, capsys, form):
     assert "Traceback" not in output.err
     if form == ["--json"]:
         assert len(json.loads(output.out)) == 2
+
+
+@pytest.mark.parametrize("options", [(), ("--recursive",)])
+def test_a_folder_of_one_zarr_array_is_measured_once(tmp_path, capsys, options):
+    """Also a group with its pyramid, of which `--recursive` takes no level by itself."""
+    group = zarr.create_group(tmp_path / "a.zarr")
+    group.create_array("0", shape=(20, 30), dtype="u1")[:] = np.arange(600).reshape(20, 30) % 251
+    assert main(["sharpness", str(tmp_path), "--json", *options]) == 0
+    assert [Path(one["image"]).name for one in json.loads(capsys.readouterr().out)] == ["a.zarr"]
 
 
 def test_nothing_to_measure_is_still_valid_json(tmp_path, capsys):

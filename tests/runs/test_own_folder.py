@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emseg.errors import InputError
+from emseg.errors import InputError, UsageError
 from emseg.runs.execute import OWN_FILES, require_data, run_chapter
 from emseg.runs.gathering import read_record, result_state
 from emseg.runs.project import find_chapter
@@ -81,7 +81,10 @@ def test_the_layout_and_the_labels_of_a_folder_are_looked_at_before_anything_run
             (project / "mine" / part / kind).mkdir(parents=True)
             image = 255 - membrane if kind == "label" else membrane
             Image.fromarray(image).save(project / "mine" / part / kind / "a.png")
-    require_data(parameters)
+    require_data(parameters | {"size_px": 40, "n_train": 1})
+    require_data(parameters | {"size_px": 48})  # of the synthetic images of a chapter that takes a folder whole
+    with pytest.raises(UsageError, match=r"got 48, and a has 40 x 40\. Set it to 40, or to 0 for"):
+        require_data(parameters | {"size_px": 48, "n_train": 1})
     Image.fromarray(membrane).save(project / "mine" / "test" / "label" / "a.png")
     with pytest.raises(InputError, match=r"test/label/a\.png"):
         require_data(parameters)

@@ -213,13 +213,16 @@ def _settings(arguments: argparse.Namespace) -> "ScoreSettings":
 
 
 def _maps_folder(arguments: argparse.Namespace) -> Path | None:
-    from emseg.errors import UsageError
+    from emseg.errors import InputError, UsageError
 
     folder: Path | None = arguments.maps
     if folder is not None:
         if folder.resolve() in (arguments.prediction.resolve(), arguments.truth.resolve()):
             raise UsageError(f"--maps must not be the folder of PRED or TRUTH; got {folder}. Name another folder.")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--maps {folder} cannot be made: {error.strerror}. Name another folder.") from error
     return folder
 
 

@@ -161,7 +161,8 @@ def require_data(parameters: dict[str, Any]) -> None:
     if data == OWN_FOLDER and "track" in parameters:  # membranes; else wafers
         from emseg.membrane.dataset.folder_set import first_look
 
-        first_look(folder, parameters.get("split", "block"))
+        size_px = parameters.get("size_px", 0) if "n_train" in parameters else 0  # else that of synthetic images alone
+        first_look(folder, parameters.get("split", "block"), size_px)
     elif data == OWN_FOLDER and "split" in parameters:
         from emseg.wafer.formats import open_benchmark
 

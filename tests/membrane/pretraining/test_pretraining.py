@@ -307,7 +307,7 @@ BAD_PLANS = {
     "momentum": ({"momentum": 1.0}, "`momentum` must be below 1"),
     "temperature": ({"temperature": 0.0}, "`temperature` must be greater than 0"),
     "scale": ({"min_scale": 1.5}, "`min_scale` must be at most 1"),
-    "rate": ({"learning_rate": float("nan")}, "`learning_rate` must be at most 100; got nan"),
+    "rate": ({"learning_rate": float("nan")}, "`learning_rate` must be finite; got nan"),
     "optimizer": ({"optimizer": "adam"}, "`optimizer` must be one of 'sgd', 'adamw'; got 'adam'. Did you mean 'adamw'"),
     "precision": ({"precision": "fp16"}, "`precision` must be one of 'auto', 'fp32', 'bf16'"),
     "warm-up": ({"warm_up_steps": 300}, "the warm-up must end before the pretraining"),

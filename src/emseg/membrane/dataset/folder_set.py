@@ -30,7 +30,7 @@ from emseg.files import digest_of, read_json
 from emseg.images import IMAGE_SUFFIXES, count_pages, find_images, image_size, read_gray
 from emseg.membrane.dataset import image_store
 from emseg.membrane.dataset.labels import read_label
-from emseg.membrane.dataset.membrane_set import PARTS, ArrayImage, MembraneSet
+from emseg.membrane.dataset.membrane_set import PARTS, ArrayImage, MembraneSet, require_crop
 
 BLOCK, INTERLEAVED = "block", "interleaved"
 SPLITS = (BLOCK, INTERLEAVED)
@@ -71,14 +71,17 @@ def folder_set(folder: Path, split: str, counts: Mapping[str, int], size_px: int
     return set_of_files(pairs, counts, size_px, "folder", dark=statement.membrane == "dark", notes=notes, **described)
 
 
-def first_look(folder: Path, split: str) -> None:
-    """Raise what `folder_set` would raise for the layout of a folder and for the first image and label of each part."""
+def first_look(folder: Path, split: str, size_px: int = 0) -> None:
+    """Raise what `folder_set` would for a folder's layout, `size_px`, and the first image and label of each part."""
     statement, pairs, _ = pair_folder(folder, split)
     for files in pairs.values():
         for pair in files[:1]:
             read_gray(pair.image, page=pair.page)
             if pair.label is not None:
                 read_label(pair.label, dark=statement.membrane == "dark", page=pair.page)
+        if all(min(image_size(pair.image, page=pair.page)) < size_px for pair in files):
+            smallest = min(files, key=lambda pair: min(image_size(pair.image, page=pair.page)))
+            require_crop(smallest.name, *image_size(smallest.image, page=smallest.page), size_px)
 
 
 def pair_folder(folder: Path, split: str) -> tuple[FolderStatement, dict[str, tuple[FilePair, ...]], str]:
@@ -181,6 +184,8 @@ def _list_images(folder: Path) -> dict[str, Path]:
         raise InputError(f"{folder} must be a folder of images; there is none.")
     found: dict[str, Path] = {}
     for path in find_images([str(folder)])[0]:
+        if path.is_dir():
+            raise InputError(f"{path} must be a file here; it is a zarr array. Save it as TIFF.")
         if (other := found.setdefault(path.stem, path)) != path:
             raise InputError(f"each name must occur once; {folder} has {other.name} and {path.name}. Remove one.")
     if not found:

@@ -90,9 +90,7 @@ class ArrayImage:
         """Return the central `size_px` x `size_px`; the image itself if it has that size or `size_px` is 0."""
         if size_px == 0 or (self.height, self.width) == (size_px, size_px):
             return self
-        if size_px > min(self.height, self.width):
-            has = f"{self.name} has {self.height} x {self.width}"
-            raise UsageError(f"`size_px` must not exceed the images; got {size_px}, and {has}.")
+        require_crop(self.name, self.height, self.width, size_px)
         top, left = (self.height - size_px) // 2, (self.width - size_px) // 2
         window = self._in_arrays((slice(top, top + size_px), slice(left, left + size_px)))
         return ArrayImage(self.name, self.image, self.membrane, window=window)
@@ -114,6 +112,15 @@ class ArrayImage:
         (top, bottom), (left, right) = bounds
         row, column = self._origin
         return slice(row + top, row + bottom), slice(column + left, column + right)
+
+
+def require_crop(name: str, height: int, width: int, size_px: int) -> None:
+    """Raise `UsageError` if the image is smaller than `size_px`, with the largest side that would do."""
+    if size_px > (most := min(height, width)):
+        raise UsageError(
+            f"`size_px` must not exceed the images; got {size_px}, and {name} has {height} x {width}. "
+            f"Set it to {most}, or to 0 for whole images."
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from emseg.checks import changed
 from emseg.errors import InputError, UsageError, suggest
-from emseg.images import count_pages, find_images, read_gray
+from emseg.images import count_pages, find_images, is_zarr, read_gray
 from emseg.membrane.dataset.labels import LOSSY_RANGE, read_label, two_values
 from emseg.membrane.scoring import distance_kernels
 from emseg.membrane.scoring.image_scores import Comparison, ImageScores, ScoreSettings, compare
@@ -190,10 +190,10 @@ def find_pairs(prediction: Path, truth: Path) -> tuple[list[Pair], list[str]]:
     for path in (prediction, truth):
         if not path.exists():
             raise InputError(f"{path} does not exist. Check the name and the folder.")
-    if prediction.is_dir() != truth.is_dir():
-        folder, file = (prediction, truth) if prediction.is_dir() else (truth, prediction)
+    if _is_folder(prediction) != _is_folder(truth):
+        folder, file = (prediction, truth) if _is_folder(prediction) else (truth, prediction)
         raise UsageError(f"PRED and TRUTH must be two files or two folders; {folder} is a folder, {file} is a file.")
-    if not prediction.is_dir():
+    if not _is_folder(prediction):
         return _pages(prediction, truth)
     problems: list[str] = []
     predictions, truths = _by_stem(prediction, problems), _by_stem(truth, problems)
@@ -220,7 +220,7 @@ def find_pairs(prediction: Path, truth: Path) -> tuple[list[Pair], list[str]]:
 
 def why_no_pair(prediction: Path, truth: Path) -> str:
     """Return a sentence for two files or folders that have no pair: where names differ, with one of each."""
-    if not prediction.is_dir():
+    if not _is_folder(prediction):
         return f"{prediction} and {truth} are no pair."
     predictions, truths = _by_stem(prediction, []), _by_stem(truth, [])
     empty = [str(folder) for folder, found in ((prediction, predictions), (truth, truths)) if not found]
@@ -280,6 +280,10 @@ def score_pairs(
             yield Result(pair, kind, comparison, competition=competition, looks_raw=looks_raw)
         except InputError as error:
             yield Result(pair, kind, problem=str(error))
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not is_zarr(path)
 
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
