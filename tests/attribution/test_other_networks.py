@@ -158,7 +158,37 @@ def test_a_network_that_is_a_function_of_the_image_is_taken_in_any_mode(network)
     assert attribute_pixels(network, IMAGE, TARGETS, n_steps=2).maps.any()
 
 
+def of_one_image(x: Tensor) -> Tensor:
+    return make("tiny U-Net")(x.reshape(1, 1, 32, 40))
+
+
+def asserting_one_image(x: Tensor) -> Tensor:
+    assert x.shape == (1, 1, 32, 40)
+    return make("tiny U-Net")(x)
+
+
+@pytest.mark.parametrize("network", [of_one_image, asserting_one_image])
+@pytest.mark.parametrize("steps_at_once", [None, 3])
+def test_a_network_of_one_image_at_a_time_gets_one_point_a_pass(network, steps_at_once):
+    found = attribute_pixels(network, IMAGE, TARGETS, n_steps=4, steps_at_once=steps_at_once)
+    theirs = captum_map(make("tiny U-Net"), IMAGE[None], 0, TARGETS[0], 4)
+    np.testing.assert_allclose(found.maps[0], theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "saliency"])
+def test_inference_mode_is_named_not_the_network(method):
+    with torch.inference_mode(), pytest.raises(UsageError, match=r"torch.inference_mode\(\) forbids it. Leave"):
+        attribute_pixels(make("local"), IMAGE, TARGETS, method=method)
+
+
+def dividing_by_zero(x: Tensor) -> Tensor:
+    return x / (1 // 0)
+
+
 BAD = [
+    ({"model": dividing_by_zero}, InputError, r"image of shape \[1, 1, 32, 40\], .* it fails: ZeroDivisionError: "),
+    ({"device": "zz"}, UsageError, "`device` must be one of torch's, .* got 'zz'"),
+    ({"model": nn.Conv2d(1, 1, 3, padding=1, device="meta").eval()}, UsageError, "`meta` has shapes alone. Load"),
     ({"model": lambda x: {"out": x, "aux": x}}, InputError, "`output=`: 'out' or 'aux'"),
     ({"model": lambda x: {"out": x}, "output": "outs"}, UsageError, "`output` must be one of 'out'; got 'outs'"),
     ({"model": lambda x: (x, x), "output": 2}, UsageError, "`output` must be one of 0, 1; got 2"),

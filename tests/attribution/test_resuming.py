@@ -17,8 +17,8 @@ IMAGE = make_image(*SHAPE)
 TWO_TARGETS_MIB = 0.3  # the graph of the tiny U-Net on the image, and sums of two targets but not of five
 
 
-class KilledError(Exception):
-    pass
+class KilledError(BaseException):
+    """No `Exception`, as KeyboardInterrupt: those of a network mean that it refuses a size or a batch."""
 
 
 def killed_after(network: nn.Module, n_forward: int) -> nn.Module:

@@ -44,12 +44,14 @@ def test_the_kernel_is_this_interpreter_whatever_kernelspecs_there_are(project: 
 
 
 def test_another_emseg_in_the_kernel_gives_no_record(project: Path, rewrite):
-    """Its numbers may be anything: the command knows the digest of its own library alone."""
+    """Its numbers may be anything; it stops where its `Run` is made, before it computes them."""
     shutil.copytree(Path(emseg.__file__).parent, project / "other" / "emseg")
     body = f"import sys\nsys.path.insert(0, {str(project / 'other')!r})\n" + PUBLISH
+    body += f"open({str(project / 'computed')!r}, 'w').close()\n"
     rewrite(project / "book" / "part" / "first.ipynb", "part/first", body=body)
-    with pytest.raises(ChapterFailedError, match=r"its kernel ran an `emseg` from another folder .* No record"):
+    with pytest.raises(ChapterFailedError, match=r"must import the `emseg` .* from .*other/emseg\. Look .* No record"):
         _run(project, name="book")
+    assert not (project / "computed").exists()
     assert [path.name for path in (project / "out").rglob("*") if path.is_file()] == ["book.failed.ipynb"]
 
 

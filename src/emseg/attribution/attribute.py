@@ -19,6 +19,7 @@ Source: Sundararajan, Taly, Yan 2017, "Axiomatic attribution for deep networks",
 import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -146,7 +147,7 @@ def attribute_pixels(
     precision      "fp32", or "bf16" and "fp16" by torch's autocast
     backward       "full": torch's own; "windowed": leaves out zeros; "auto": windowed where it gives torch's gradients
     memory_mib     bound of graph, gradients and maps, beside the network and one pass without gradients
-    steps_at_once  most points of the path in one forward pass
+    steps_at_once  most points of the path in one forward pass; one, for a network that takes one image at a time
     device         where to compute; a module must be there already
     progress       draw a progress bar on a terminal
     resume_folder  keep finished maps there; the same call resumes after it was killed. The maps are then on disk
@@ -170,9 +171,7 @@ def attribute_pixels(
         require_count("steps_at_once", steps_at_once)
     calling = Calling(model, precision, output, channel)  # type: ignore[arg-type]
     pixels = require_image(image, calling.dtype)
-    pixels = pixels.to(
-        device_of(calling, device or (None if next(calling.parameters(), None) is not None else pixels.device))
-    )
+    pixels = pixels.to(device_of(calling, device or (None if [*calling.parameters()] else pixels.device)))
     start, places = require_baseline(baseline, pixels), require_targets(targets, pixels)
     rule = path_rule(quadrature, n_steps)
     _, first, repeats = np.unique(places, axis=0, return_index=True, return_inverse=True)
@@ -203,7 +202,7 @@ def attribute_pixels(
             bar.update(store.n_finished * len(rule))
             if store.plan is None:
                 store.keep_plan(job.plan(backward))
-            job.compute(store, steps_at_once, bar.update)
+            job.compute(store, 1 if calling.one_at_a_time else steps_at_once, bar.update)
     differences = store.scores[0] - store.scores[1]
     if differences.any() and not any(one.any() for one in store.maps):
         raise InputError(
@@ -368,7 +367,7 @@ class _Job:
             for (top, bottom, left, right), members in windows:
                 try:
                     part = self.calling.logits(self.image[None, :, top:bottom, left:right].clone())[0, 0]
-                except (ValueError, RuntimeError):  # a network that refuses the window's size
+                except Exception:  # a network that refuses the window's size, by whatever it raises
                     return False
                 rows, columns = torch.from_numpy(self.targets[members].T).to(logits.device)
                 error = (part[rows - top, columns - left] - logits[rows, columns]).abs().max()
@@ -396,10 +395,8 @@ class _Job:
         corner = np.clip(self.targets[0] - _CHECKED_PX // 2, 0, np.maximum(shape - _CHECKED_PX, 0)) // 32 * 32
         part = self.image[:, corner[0] :, corner[1] :][:, :_CHECKED_PX, :_CHECKED_PX]
         if part.shape != self.image.shape:
-            try:
+            with suppress(Exception):
                 return call(part, self.targets[0] - corner)
-            except (ValueError, RuntimeError):
-                pass
         return call(self.image, self.targets[0])
 
 

@@ -67,7 +67,10 @@ class Calling(nn.Module):
         super().__init__()
         if not callable(network):
             raise UsageError(f"`model` must be a torch module or a function; got {type(network).__name__}.")
+        if torch.is_inference_mode_enabled():
+            raise UsageError("Attribution must record gradients; torch.inference_mode() forbids it. Leave that mode.")
         self.network, self.precision, self.output, self.channel = network, precision, output, channel
+        self.one_at_a_time = False  # whether it refuses batches, as `require_repeatable` finds
         self.parts = nn.ModuleList([] if isinstance(network, nn.Module) else modules_of(network))
         self.stride = getattr(network, "stride", 1)
 
@@ -198,30 +201,28 @@ def require_repeatable(calling: Calling, image: Image) -> Logits:
     with torch.no_grad():
         try:
             alone = calling.logits(image[None].clone())
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            shape, text = [1, *image.shape], str(error).split("\n")[0]
+        except (InputError, UsageError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            shape, text = [1, *image.shape], f"{type(error).__name__}: {error}".split("\n")[0]
             raise InputError(
                 f"The network must take an image of shape {shape}, {image.dtype}; it fails: {text}"
             ) from error
         try:
             batch = calling.logits(torch.stack([image, image.flip(-1)]))
-        except (ValueError, RuntimeError):  # a network that takes one image at a time
+        except Exception:  # a network that takes one image at a time
+            calling.one_at_a_time = True
             batch = calling.logits(image[None].clone())
         now = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if device == "cuda" else [])]
         changed = [name for name, value in calling.named_buffers() if not torch.equal(value, before[name])]
         for name in changed:
             calling.get_buffer(name).copy_(before[name])
+    names = ", ".join(name.removeprefix("network.").removeprefix("parts.") for name in changed[:3])
+    moved, limit = (batch[0] - alone[0]).abs().max(), SAME_SCORE[calling.precision] * alone.abs().max()
     reasons = {
-        f"it changes {', '.join(name.removeprefix('network.').removeprefix('parts.') for name in changed[:3])}": bool(
-            changed
-        ),
+        f"it changes {names}": bool(changed),
         "its output depends on chance, as with dropout": not all(map(torch.equal, states, now)),
-        "an image's output depends on the rest of its batch, or differs from call to call": float(
-            (batch[0] - alone[0]).abs().max()
-        )
-        > SAME_SCORE[calling.precision] * float(alone.abs().max()),
+        "an image's output depends on the rest of its batch, or differs from call to call": bool(moved > limit),
     }
     for reason, found in reasons.items():
         if found:

@@ -196,7 +196,7 @@ def integrate(
     x, b = (one[:, top:bottom, left:right] for one in (image, baseline))
     inside = targets - np.array([top, left])
     with torch.no_grad():
-        logits = calling.logits(torch.stack([x, b]))[:, 0].double().cpu().numpy()
+        logits = torch.cat([calling.logits(one[None].clone()) for one in (x, b)])[:, 0].double().cpu().numpy()
     sums, point = torch.zeros((len(targets), *x.shape), device=x.device, dtype=x.dtype), 0
     begun = store.open_sums()
     if begun is not None and begun[1].shape == tuple(sums.shape):

@@ -9,6 +9,7 @@ atomically, so that it exists only for a run that succeeded.
 
 import contextlib
 import importlib.util
+import json
 import os
 import platform
 import secrets
@@ -39,7 +40,7 @@ from emseg.runs.digest import (
 )
 from emseg.runs.gathering import SCHEMA_VERSION, write_record
 from emseg.runs.project import Chapter
-from emseg.runs.session import METADATA_KEY
+from emseg.runs.session import EXPECTED_VARIABLE, METADATA_KEY
 
 OWN_FILES = ("weights", "pretraining_file")  # parameters for a file of the user's, unless empty
 _FOLDER_VARIABLES = ("EMSEG_DATA", "EMSEG_CACHE")
@@ -98,9 +99,9 @@ def run_chapter(
     failed = files.notebook.with_suffix(".failed.ipynb")
     prepare_folder(files.record.parent)
     code, before = git_state(root), process_facts(root, chapter.name)
-    with _work_folder(files.record.parent, run_id) as work:
+    with _work_folder(files.record.parent, run_id) as work, _kernel_environment(root, chapter.name, before):
         working = work / "notebook.ipynb"
-        reason = _execute(chapter, parameters, working, root, progress)
+        reason = _execute(chapter, parameters, working, progress)
         executed = nbformat.read(working, as_version=4) if working.exists() else None
         reason = reason or what_is_missing(executed)
         payload = {} if reason else find_payload(executed, chapter.name)
@@ -254,7 +255,7 @@ def _work_folder(folder: Path, run_id: str) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, root: Path, progress: bool) -> str | None:
+def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progress: bool) -> str | None:
     """Run the notebook into `working`; return why it could not run, or None: `what_is_missing` finds failed cells."""
     if importlib.util.find_spec("ipykernel") is None:
         raise InputError('running a chapter needs the package ipykernel. pip install "emseg[book]"')
@@ -273,7 +274,7 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, root: 
             file = str(working.with_name("connection"))
             super().__init__(connection_file=file, kernel_spec_manager=ThisPython(), **options)
 
-    with warnings.catch_warnings(), _kernel_environment(root):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of papermill's imports; a chapter's own show in its notebook
         try:
             papermill.execute_notebook(
@@ -307,22 +308,22 @@ def _for_the_kernel(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _kernel_environment(root: Path) -> Iterator[None]:
-    """Give the kernel absolute folders, for it starts in the notebook's and not in ours, and no wish for widgets."""
-    before = {name: os.environ.get(name) for name in (*_FOLDER_VARIABLES, _WARNINGS_VARIABLE, _PATH, ROOT_VARIABLE)}
+def _kernel_environment(root: Path, chapter: str, facts: dict[str, Any]) -> Iterator[None]:
+    """Give the kernel absolute folders, for it starts in the notebook's, no wish for widgets, and what to be."""
+    names = (*_FOLDER_VARIABLES, _WARNINGS_VARIABLE, _PATH, ROOT_VARIABLE, EXPECTED_VARIABLE)
+    before = {name: os.environ.get(name) for name in names}
     os.environ.update({name: str(Path(value).resolve()) for name in _FOLDER_VARIABLES if (value := before[name])})
     if path := before[_PATH]:
         os.environ[_PATH] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
     os.environ[_WARNINGS_VARIABLE] = ",".join(filter(None, [before[_WARNINGS_VARIABLE], _NO_WIDGETS]))
     os.environ[ROOT_VARIABLE] = str(root.resolve())
+    os.environ[EXPECTED_VARIABLE] = json.dumps({"chapter": chapter} | {one: facts[one] for one in ("emseg", "library")})
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def _cleaned(notebook: Any) -> Any:

@@ -3,12 +3,13 @@
 A notebook makes one `Run`, reports each data set and each metric to it, and ends with the run as its last expression.
 That shows the numbers as a table, and carries them in the output's metadata (`METADATA_KEY`) into the executed
 notebook, where `emseg run` finds them and writes the run record. The numbers therefore survive plain papermill, too,
-and no notebook writes a file itself. Making a `Run` checks the notebook's parameters, whoever set them.
+and no notebook writes a file itself. Making a `Run` checks the library and the notebook's parameters.
 """
 
 import html
 import importlib
 import importlib.metadata
+import json
 import math
 import os
 import platform
@@ -28,6 +29,7 @@ from emseg.training.memory_use import gpu_peak_memory_mib, host_peak_memory_mib
 from emseg.wording import as_html, format_number
 
 METADATA_KEY = "emseg"
+EXPECTED_VARIABLE = "EMSEG_EXPECTED"  # set for a kernel: its chapter, and facts of the command that started it
 PACKAGES = ("emseg", "numpy", "scipy", "torch", "torchvision", "opencv-python-headless", "numba")
 _METRIC_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -78,7 +80,7 @@ class Run:
     """
 
     def __init__(self, chapter: str, *, seed: int | Sequence[int]) -> None:
-        _check_parameters()
+        _check_kernel(chapter)
         self.chapter = chapter
         self.seeds = [int(seed)] if isinstance(seed, int) else [int(one) for one in seed]
         self.data: list[DataUse] = []
@@ -170,8 +172,14 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _check_parameters() -> None:
-    """Refuse, inside IPython, values of the notebook's parameters that their declarations do not allow."""
+def _check_kernel(chapter: str) -> None:
+    """Refuse another library than that of the command that started this kernel, and parameters not as declared."""
+    expected = json.loads(os.environ.get(EXPECTED_VARIABLE, "{}"))
+    if expected.pop("chapter", "") == chapter and expected.items() - (_process(chapter) or {}).items():
+        raise UsageError(
+            "The kernel must import the `emseg` and `chapters` of its command; it imports others, `emseg` from "
+            f"{Path(__file__).parents[1]}. Look for a PYTHONPATH, a `sys.path` or an installation that hides them."
+        )
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None:
         _machinery("parameters").check_namespace(shell.user_ns.get("In", ()), shell.user_ns)

@@ -105,8 +105,13 @@ def predict_tiled(
 
 def device_of(network: Network, device: str | torch.device | None) -> torch.device:
     """Return where the tiles go: the module's own device, or for a function the requested `device`, or the CPU."""
-    asked = None if device is None else torch.device(device)
+    try:
+        asked = None if device is None else torch.device(device)
+    except (RuntimeError, TypeError):
+        raise UsageError(f'`device` must be one of torch\'s, such as "cpu" or "cuda:0"; got {device!r}.') from None
     first = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    if "meta" in (asked and asked.type, first is not None and first.device.type):
+        raise UsageError("A network must have weights to compute with; `meta` has shapes alone. Load it on a device.")
     if first is None:
         return asked or torch.device("cpu")
     if asked is not None and (asked.type != first.device.type or asked.index not in (None, first.device.index)):

@@ -114,7 +114,7 @@ def measure_dependence(network: Network, longest_px: int, n_channels: int = 1) -
             before.append(found[0])
             after.append(found[1])
         stride = _stride(network, length, max(before) + _ALIGNED_PX, max(after) + _ALIGNED_PX, n_channels)
-    except (ValueError, RuntimeError):  # a network that refuses strips, or NaN
+    except Exception:  # a network that refuses strips, by whatever it raises, or NaN
         return None
     return None if stride is None else Dependence((before[0], before[1]), (after[0], after[1]), stride)
 
