@@ -8,6 +8,9 @@ from torch.func import jacfwd, jacrev, vjp, vmap
 
 from emseg.frequency import ATTENTIONS, FanetAttention, build_attention, dct_pool
 
+# torch scripts some of its own rules when derivatives are first taken in batches, and deprecates scripting.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
+
 PAIRS = [(0, 0), (1, 2)]
 MAPS = torch.randn(1, 4, 8, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
