@@ -43,6 +43,18 @@ def test_the_kernel_is_this_interpreter_whatever_kernelspecs_there_are(project: 
     assert not list((project / "runtime").glob("*"))
 
 
+def test_a_kernel_that_does_not_start_is_started_once_more(project: Path, monkeypatch):
+    """Its ports are chosen before it binds them, and another program may be faster."""
+    tried = project / "tried"
+    code = f"import pathlib, sys\ntried = pathlib.Path({str(tried)!r})\n"
+    code += "if not tried.exists():\n    sys.exit(tried.touch())\n"
+    code += "from ipykernel import kernelapp\nkernelapp.launch_new_instance()"
+    command = [sys.executable, "-c", code, "-f", "{connection_file}", "--IPKernelApp.log_level=50"]
+    monkeypatch.setattr("emseg.runs.execute._KERNEL", command)
+    assert read_record(_run(project).record)["metrics"]
+    assert tried.exists()
+
+
 def test_another_emseg_in_the_kernel_gives_no_record(project: Path, rewrite):
     """Its numbers may be anything; it stops where its `Run` is made, before it computes them."""
     shutil.copytree(Path(emseg.__file__).parent, project / "other" / "emseg")

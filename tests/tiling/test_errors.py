@@ -93,9 +93,10 @@ def test_requests_that_cannot_be(settings: dict, message: str) -> None:
 
 
 def test_a_device_on_which_the_network_is_not() -> None:
-    with pytest.raises(
-        UsageError, match=r"weights are on cpu, but `device` is meta. Move them with network.to\('meta'\)"
-    ):
+    match = r"weights are on cpu, but `device` is cuda:7. Move them with network.to\('cuda:7'\)"
+    with pytest.raises(UsageError, match=match):
+        predict_tiled(nn.Conv2d(1, 1, 1), IMAGE, GRID, device="cuda:7")
+    with pytest.raises(UsageError, match="must have weights to compute with; `meta` has shapes alone"):
         predict_tiled(nn.Conv2d(1, 1, 1), IMAGE, GRID, device="meta")
 
 

@@ -255,7 +255,9 @@ def _work_folder(folder: Path, run_id: str) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progress: bool) -> str | None:
+def _execute(
+    chapter: Chapter, parameters: dict[str, Any], working: Path, progress: bool, again: bool = True
+) -> str | None:
     """Run the notebook into `working`; return why it could not run, or None: `what_is_missing` finds failed cells."""
     if importlib.util.find_spec("ipykernel") is None:
         raise InputError('running a chapter needs the package ipykernel. pip install "emseg[book]"')
@@ -291,7 +293,9 @@ def _execute(chapter: Chapter, parameters: dict[str, Any], working: Path, progre
             return None
         except DeadKernelError:
             return "its kernel died or was killed (often for want of memory)"
-        except RuntimeError as error:
+        except RuntimeError as error:  # no cell ran yet: for one, another program took a port meant for the kernel
+            if again:
+                return _execute(chapter, parameters, working, progress, again=False)
             return f"its kernel could not run: {_one_line(str(error))}"
         except OSError as error:
             raise InputError(
