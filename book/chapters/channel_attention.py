@@ -519,6 +519,15 @@ def median_times(
     return {name: 1000 * statistics.median(values) for name, values in times.items()}, number
 
 
+def held_bytes(call: Call) -> int:
+    """Return the most memory that torch's tensors on the CPU hold at a time while `call` runs, beyond that before."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler prints that it found no GPU
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        call()
+    events = record.profiler.kineto_results.events()
+    return int(np.cumsum([one.nbytes() for one in events if one.name() == "[memory]"]).max(initial=0))
+
+
 def memory_fraction(call: Call, x: Tensor) -> float:
     """Return the most memory that a call holds at a time besides `x`, over the size of `x`."""
     if x.device.type == "cuda":
@@ -527,14 +536,7 @@ def memory_fraction(call: Call, x: Tensor) -> float:
         before = torch.cuda.memory_allocated()
         call()
         return float(torch.cuda.max_memory_allocated() - before) / x.nbytes
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler prints that it found no GPU
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        call()
-    held = most = 0
-    for event in record.profiler.kineto_results.events():
-        held += event.nbytes() if event.name() == "[memory]" else 0
-        most = max(most, held)
-    return most / x.nbytes
+    return held_bytes(call) / x.nbytes
 
 
 def stored_cosines(x: Tensor) -> Tensor:

@@ -249,7 +249,7 @@ def _kind(path: Path) -> str:
 def _require_plausible(path: Path, height: int, width: int, bits: int, *, bounded: bool, mapped: bool = False) -> None:
     """Refuse what the file or this machine's memory cannot hold before it is allocated; `bits`: those of a pixel."""
     size, n_bytes = path.stat().st_size, height * width * bits / 8
-    if n_bytes > (_BYTES_PER_BYTE if bounded else _UNBOUNDED) * size and path.is_file():  # a folder's size is no limit
+    if n_bytes > (_BYTES_PER_BYTE if bounded else _UNBOUNDED) * size and path.is_file():  # a folder has none
         raise InputError(
             f"{path} is a damaged file: it announces {height} x {width} pixels, which its {size} bytes cannot hold. "
             f"{_COPY_AGAIN}"

@@ -8,12 +8,13 @@ import pytest
 import torch
 from attribution.small_networks import make, make_image
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
+from chapters.channel_attention import held_bytes
 from emseg.attribution import attribute_pixels
 from emseg.attribution.inputs import Calling
 from emseg.attribution.windowed import TorchPass
 from emseg.errors import UsageError
+from emseg.training.memory_use import MIB
 
 SHAPE = (32, 40)
 
@@ -47,17 +48,6 @@ def test_a_graph_whose_tensors_are_noted_is_let_go_with_its_pass():
     assert not [one for one in seen if one() is not None]
 
 
-def most_held_mib(call) -> float:
-    """Return the most memory that torch holds at a time while `call` runs, besides what it held before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        call()
-    held = most = 0
-    for event in record.profiler.kineto_results.events():
-        held += event.nbytes() if event.name() == "[memory]" else 0
-        most = max(most, held)
-    return most / 2**20
-
-
 @pytest.mark.parametrize("backward", ["full", "windowed"])
 @pytest.mark.parametrize("name", ["ResNet U-Net", "gated", "tiny U-Net"])
 def test_no_more_memory_is_used_than_allowed(name, backward):
@@ -76,8 +66,8 @@ def test_no_more_memory_is_used_than_allowed(name, backward):
     least = float(re.search(r"here (\d+) MiB", str(refusal.value))[1]) + 1
     maps = len(targets) * image.nbytes / 2**20  # in numpy, which the profiler does not see
     with torch.no_grad():
-        beside = most_held_mib(lambda: network(image[None, None]))
+        beside = held_bytes(lambda: network(image[None, None])) / MIB
     if backward == "windowed":  # which keeps the kernels in another layout
         beside += sum(weight.nbytes for weight in network.parameters()) / 2**20
     for allowed in (least, 4 * least):
-        assert most_held_mib(lambda allowed=allowed: attribute(allowed)) + maps < allowed + beside
+        assert held_bytes(lambda allowed=allowed: attribute(allowed)) / MIB + maps < allowed + beside

@@ -35,6 +35,7 @@ def _fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
             "parameter scale is out of range: got -2.0. Allowed: float, in (0, 10].",
         ),
         (["run", "part/first", "--name", "a/b"], "--name must be a plain file name"),
+        (["run", "part/first", "-p", "seed", "1", "-p", "seed", "2"], "-p seed must be given once; got 2. Leave one."),
     ],
 )
 def test_a_wrong_request_is_exit_code_2_and_one_sentence(project, capsys, arguments, message):

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from reference.channel_description import textbook_description
 from tolerances import assert_routes_agree
 from torch.nn import functional
-from torch.profiler import ProfilerActivity, profile
 
+from chapters.channel_attention import held_bytes
 from emseg.errors import InputError, UsageError
 from emseg.frequency import TOP16, dct_basis, dct_pool
 from emseg.frequency import projection as projection_module
@@ -244,18 +244,6 @@ def test_the_same_input_gives_the_same_bits(dtype: torch.dtype, layout: str) -> 
     assert torch.equal(*gradients)
 
 
-def largest_memory(call: object, x: torch.Tensor) -> float:
-    """The most memory held at a time during a call, over the size of x."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        call()  # type: ignore[operator]
-    held = most = 0
-    for event in record.profiler.kineto_results.events():  # type: ignore[union-attr]
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            most = max(most, held)
-    return most / (x.numel() * x.element_size())
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", ["contiguous", "channels last", "sliced"])
 @pytest.mark.parametrize("shape", [(2, 256, 64, 64), (1, 64, 128, 128)])
@@ -265,9 +253,9 @@ def test_no_temporary_is_as_large_as_the_map(shape: tuple[int, ...], layout: str
     """
     x = noise(*shape, dtype=dtype, layout=layout)
     dct_pool(x)
-    assert largest_memory(lambda: dct_pool(x), x) < 0.4
+    assert held_bytes(lambda: dct_pool(x)) < 0.4 * x.nbytes
     x.requires_grad_()
-    assert largest_memory(lambda: torch.autograd.grad(dct_pool(x).sum(), x), x) < 1.4
+    assert held_bytes(lambda: torch.autograd.grad(dct_pool(x).sum(), x)) < 1.4 * x.nbytes
 
 
 def run_alone(script: str) -> None:

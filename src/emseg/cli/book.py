@@ -70,6 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
     profile = load_profile(root, arguments.profile)
     overrides = [(f"profile {profile.name}, chapter {chapter.name}", profile.of(chapter.name).parameters)]
     texts = [(path.name, load_mapping(path, as_written=True)) for path in arguments.file]
+    names = [name for name, _ in arguments.parameter]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"-p {repeated[0]} must be given once; got {names.count(repeated[0])}. Leave one.")
     texts.append(("", dict(arguments.parameter)))
     parameters = resolve(chapter.parameters(), overrides=overrides, texts=texts)
     name = None if arguments.name is None else _file_name(arguments.name, "--name")

@@ -57,7 +57,7 @@ def dct_pool(
     Half precision is summed in float32, also under autocast, and the result has the dtype of `x`. Differentiable any
     number of times, forwards and backwards; safe under `torch.compile` and `torch.export` with sizes left open; the
     same input gives the same bits. Values of maps of two sizes may be compared under "mean" only. On an accelerator,
-    float32 products follow `torch.set_float32_matmul_precision`. Raises `InputError` where `x` is no such map, and
+    float32 products follow `torch.set_float32_matmul_precision`. Raises `InputError` where `x` is not such a map, and
     `UsageError` where the frequencies do not divide the channels or exceed the map's size.
     """
     require_map(x)

@@ -129,7 +129,7 @@ def is_channels_last(x: Tensor) -> bool:
 
 
 def _is_batched(x: Tensor) -> bool:
-    """Return whether `x` is one of a batch of gradients (`is_grads_batched`), which has no memory of its own."""
+    """Return whether `x` is one of a batch of gradients (`is_grads_batched`): a view without storage."""
     return bool(torch._C._functorch.is_legacy_batchedtensor(x))
 
 

@@ -137,7 +137,7 @@ def read_rows(
     """Return what `make` makes of each line's texts by column; the header must hold exactly `columns`, in any order.
 
     `different` gives by column what no two rows may share. Raises `InputError` with file, line and column for what
-    `make` refuses with a UsageError, and for whatever is no such table.
+    `make` refuses with a UsageError, and for anything that is not such a table.
     """
     rows: list[T] = []
     first_line: dict[tuple[str, Any], int] = {}

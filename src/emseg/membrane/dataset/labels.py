@@ -1,4 +1,4 @@
-"""Labels as membrane masks: how greys are read, how Track 2 of U-RISC was reduced, and when a file is no label.
+"""Labels as membrane masks: how greys are read, how Track 2 of U-RISC was reduced, and when a file is not a label.
 
 In U-RISC and ISBI 2012 a label is 0 on membrane and 255 elsewhere. Some of U-RISC's are lossy (greys 0 to 8 and 248 to
 255); those of Track 2 were resized from 9,958 x 9,959 to 1,024 x 1,024 px. The authors' code makes the label binary (0
@@ -58,7 +58,7 @@ def read_label(path: Path, *, dark: bool = True, page: int | None = None) -> NDA
     """Return the membrane mask [row, column] of a label file, whatever its two values and type.
 
     Two values are two classes in their order, one value is the dark class if it is 0. Labels that are lossy or resized
-    are cut at 122 of 255. Raises InputError for a file that is no label, or whose membrane would be the larger class.
+    are cut at 122 of 255. Raises InputError for a file that is not a label, or whose membrane is the larger class.
     """
     grey = read_gray(path, page=page, as_label=True)
     values = two_values(grey)

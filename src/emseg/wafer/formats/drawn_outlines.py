@@ -46,7 +46,9 @@ def read_labelme(path: Path) -> Drawn:
     """Return the shapes of a labelme file."""
     document = read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
-        raise InputError(f"{path} is no labelme file, an object with a list `shapes`{other_kind(document, 'labelme')}.")
+        raise InputError(
+            f"{path} is not a labelme file, an object with a list `shapes`{other_kind(document, 'labelme')}."
+        )
     size = tuple(document.get(key) for key in ("imageHeight", "imageWidth"))
     if size != (None, None) and not all(isinstance(side, int) and side >= 1 for side in size):
         came = " and ".join(json.dumps(side)[:40] for side in size)
