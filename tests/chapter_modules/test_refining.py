@@ -32,12 +32,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder of trainings that the tests of this module share."""
-    return tmp_path_factory.mktemp("cells")
-
-
-@pytest.fixture(scope="module")
 def outcome(folder):
     return train_and_score(TINY_DESIGN, FIRST_PLAN, toy_set(), folder, refinement_steps=N_REFINING, progress=False)
 
