@@ -1,0 +1,1 @@
+"""From a wafer image to the microscope's stage: sections found, fitted, ordered, placed, reviewed and written."""
