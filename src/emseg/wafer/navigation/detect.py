@@ -16,7 +16,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +132,12 @@ def _row_of_tiles(
 ) -> dict[str, Any]:
     """Return the detections in a row of tiles as JSON has them: outline, score, label, tile, whole."""
     seen: list[Any] = []
-    looked = capped = 0
+    capped = 0
     n_columns = len(grid.columns)
     sides = _tile_sides(grid, scale)
-    for batch in batched(_tiles(wafer, grid, level, row, finder.section_size_px), batch_size):
-        looked += len(batch)
+    tiles = list(_tiles(wafer, grid, level, row, finder.section_size_px))
+    for first in range(0, len(tiles), batch_size):
+        batch = tiles[first : first + batch_size]
         answers = clock.time(predict_soft, finder.model, [tile for _, tile, _ in batch], least_score=LEAST_SCORE)
         for (column, _, ratio), answer in zip(batch, answers, strict=True):
             number = row * n_columns + column
@@ -148,7 +148,7 @@ def _row_of_tiles(
                 low, high = points.min(0) - margin, points.max(0) + margin
                 whole = bool((low >= sides[number, :2]).all() and (high <= sides[number, 2:]).all())
                 seen.append((points.round(3).tolist(), score, finder.class_names[label], number, whole))
-    return {"seen": seen, "looked": looked, "capped": capped}
+    return {"seen": seen, "looked": len(tiles), "capped": capped}
 
 
 def _tiles(
