@@ -12,6 +12,7 @@ which fills the border of a mosaic. NaN is black. `notes` says what was done.
 Source of the luminance: ITU-R BT.601.
 """
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -144,26 +145,24 @@ def _open_tiff(path: Path, grey_range: tuple[float, float] | None) -> WaferImage
     """Return a TIFF read by blocks; None where it has to be decoded whole (palettes, turned images, odd axes)."""
     import zarr
 
+    tiff = tifffile.TiffFile(path)
     with decoding(path, "TIFF"):
-        tiff = tifffile.TiffFile(path)
         series = tiff.series[0]
         page: Any = series.keyframe
-        photometric = getattr(page.photometric, "name", "")
-        turned = int(page.tags.valueof(274, 1)) != 1
-        if turned or photometric not in ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR") or series.dtype is None:
-            return None
-        if series.axes not in ("YX", "YXS", "SYX") or series.dtype.kind not in "uif":
-            return None
-        if photometric == "YCBCR" and getattr(page.compression, "name", "") != "JPEG":
+        photometric, compression = (getattr(getattr(page, key), "name", "") for key in ("photometric", "compression"))
+        direct = photometric in ("MINISBLACK", "MINISWHITE", "RGB") or (photometric, compression) == ("YCBCR", "JPEG")
+        upright = int(page.tags.valueof(274, 1)) == 1
+        if not (direct and upright and series.axes in ("YX", "YXS", "SYX") and series.dtype.kind in "uif"):
+            tiff.close()
             return None
         colours = series.axes.index("S") if "S" in series.axes else None
-        levels: list[Any] = []
-        for number, level in enumerate(series.levels):
-            mapped = number == 0 and page.is_memmappable and len(series.pages) == 1
-            levels.append(tiff.asarray(series=0, out="memmap") if mapped else zarr.open(level.aszarr(), mode="r"))
-    return WaferImage(
-        str(path), levels, colours=colours, inverted=photometric == "MINISWHITE", grey_range=grey_range
-    )
+        levels: list[Any] = [zarr.open(series.aszarr(level=number), mode="r") for number in range(len(series.levels))]
+        if page.is_memmappable and len(series.pages) == 1:
+            levels[0] = tiff.asarray(series=0, out="memmap")
+    white = photometric == "MINISWHITE"
+    wafer = WaferImage(str(path), levels, colours=colours, inverted=white, grey_range=grey_range)
+    weakref.finalize(wafer, tiff.close)
+    return wafer
 
 
 def _percentiles(sample: NDArray[Any]) -> tuple[float, float]:
