@@ -91,7 +91,12 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
     Raises `InputError` that states the differences where the file is of another architecture; the model then stays as
     it was.
     """
-    given, own = read_weights(path), model.state_dict()
+    put_weights(model, read_weights(path), str(path))
+
+
+def put_weights(model: nn.Module, given: Mapping[str, Tensor], source: str) -> None:
+    """Set the weights of `model`; raises `InputError` that names their `source` unless exactly they are `given`."""
+    own = model.state_dict()
     shapes = {name: (tuple(given[name].shape), tuple(own[name].shape)) for name in own if name in given}
     problems = {
         "lacks": [name for name in own if name not in given],
@@ -105,7 +110,7 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
     ]
     if differences:
         raise InputError(
-            f"{path} must have the weights of this detector; it {'; it '.join(differences)}. "
+            f"{source} must have the weights of this detector; it {'; it '.join(differences)}. "
             "Build the detector with the depth, attention, size and number of classes that the weights were made with."
         )
     model.load_state_dict(given)

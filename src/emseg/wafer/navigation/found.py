@@ -67,6 +67,7 @@ class FoundWafer:
     """All sections of the wafer image `name`; orders are places in `sections`, None where unknown.
 
     `serial_order` may hold only some of the sections: those whose place in the order of cutting could be seen.
+    `candidates` are detections below the score that makes a section, best first: the likeliest misses, for review only.
     `landmarks` are (row, column) in pixels, in their order; `notes` is what a user should know, in sentences.
     """
 
@@ -80,6 +81,7 @@ class FoundWafer:
     stage_order: tuple[int, ...] | None = None
     landmarks: Float64[np.ndarray, "landmark 2"] | None = None
     notes: tuple[str, ...] = ()
+    candidates: tuple[FoundSection, ...] = ()
 
     def annotated(self) -> WaferSections:
         """Return the quads as the sections of an annotated wafer, with angles and serial numbers where known."""
