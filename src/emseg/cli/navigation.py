@@ -67,7 +67,7 @@ def run_find(arguments: argparse.Namespace) -> int:
     from emseg.wafer.navigation.exports import write_wafer
     from emseg.wafer.navigation.find import find_sections
     from emseg.wafer.navigation.finder import load_finder
-    from emseg.wafer.navigation.wafer_source import open_wafer_image
+    from emseg.wafer.wafer_source import open_wafer_image
 
     finder = load_finder(arguments.weights, device=arguments.device)
     for name in arguments.classes or ():
@@ -100,7 +100,7 @@ def run_find(arguments: argparse.Namespace) -> int:
 
 
 def _template(image: Path, annotations: Path, wafer: Any) -> Any:
-    """Return the template section that the annotations of an image show, with magnet and regions where they have them."""
+    """Return the template section of an image's annotations, with magnet and regions where they have them."""
     from emseg.wafer.annotated_wafer import read_wafer_annotations
     from emseg.wafer.formats.magc import read_magc
     from emseg.wafer.formats.outlines import kind_of

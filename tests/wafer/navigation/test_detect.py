@@ -10,7 +10,7 @@ from wafer.navigation.drawn_wafers import CLASSES, KNOWN_PX, DrawnNetwork, draw,
 from emseg.errors import InputError, UsageError
 from emseg.wafer.navigation import detect
 from emseg.wafer.navigation.detect import detect_sections, estimate_section_size, plan_tiles
-from emseg.wafer.navigation.wafer_source import open_wafer_image
+from emseg.wafer.wafer_source import open_wafer_image
 
 QUADS, SIZE = ribbons(5, 20, KNOWN_PX)
 

@@ -76,7 +76,10 @@ def test_what_is_only_seen_cut_stays_at_half_its_score():
 @pytest.mark.parametrize("score", [0.3, 0.99])
 def test_one_outline_over_two_sections_gives_way_to_them(score):
     """Also where the network is surer of it than of the two."""
-    first, second = quad((100, 100), 40, 30), quad((100, 100), 40, 30) + (quad((0, 0), 40, 30)[3] - quad((0, 0), 40, 30)[0])
+    first, second = (
+        quad((100, 100), 40, 30),
+        quad((100, 100), 40, 30) + (quad((0, 0), 40, 30)[3] - quad((0, 0), 40, 30)[0]),
+    )
     both = shapely.get_coordinates(shapely.MultiPoint([*first, *second]).convex_hull)[:-1]
     others = [seen(quad((300 + 60 * k, 100), 40, 0)) for k in range(3)]  # what is usual
     found = merge_detections([seen(both, score), seen(first, 0.8), seen(second, 0.8), *others], ONE_TILE, margin=2)

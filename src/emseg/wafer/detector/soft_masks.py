@@ -76,7 +76,8 @@ def predict_soft(
         else:
             masks = scores.new_zeros(0, 1, 1)
     sizes = [len(one) for one in found]
-    parts = zip(found, labels.split(sizes), scores.clamp(0, 1).split(sizes), masks.split(sizes), capped, strict=True)
+    split = (torch.split(one, sizes) for one in (labels, scores.clamp(0, 1), masks))
+    parts = zip(found, *split, capped, strict=True)
     return [
         SoftDetections(
             one.bboxes[:, [1, 0, 3, 2]].float().cpu().numpy(),

@@ -32,7 +32,7 @@ from emseg.wafer.detector.soft_masks import SoftDetections, predict_soft
 from emseg.wafer.navigation.finder import SectionFinder
 from emseg.wafer.navigation.found import Detected
 from emseg.wafer.navigation.merge import Seen, merge_detections
-from emseg.wafer.navigation.wafer_source import WaferImage, open_wafer_image
+from emseg.wafer.wafer_source import WaferImage, open_wafer_image
 
 TILE_SECTIONS, OVERLAP_SECTIONS = 10, 2
 LEAST_SCORE = 0.1  # of a detection that can still become a candidate
@@ -81,7 +81,9 @@ def detect_sections(
     on_cpu = next(finder.model.parameters()).device.type == "cpu"
     batch_size = (1 if on_cpu else 8) if batch_size is None else require_count("batch_size", batch_size)
     asked = {"section_size_px": section_size_px, "pixel_size_um": pixel_size_um}
-    store = _Rows(folder, {"finder": finder.digest(), "image": wafer.fingerprint, "grey_range": wafer.grey_range, **asked})
+    store = _Rows(
+        folder, {"finder": finder.digest(), "image": wafer.fingerprint, "grey_range": wafer.grey_range, **asked}
+    )
     clock = _Clock()
     size, said = store.kept("size") or _section_size(finder, wafer, section_size_px, pixel_size_um, clock)
     store.keep("size", (size, said))
@@ -188,7 +190,7 @@ def outlines_of(found: SoftDetections) -> Iterator[tuple[Float64[np.ndarray, "ve
     """
     for box, score, label, mask in zip(found.boxes, found.scores, found.labels, found.masks, strict=True):
         padded = np.pad(mask, 1)  # beyond the box the probability is 0
-        contours = find_contours(padded, 0.5) if padded.max() > 0.5 else []
+        contours: list[Any] = find_contours(padded, 0.5) if padded.max() > 0.5 else []  # type: ignore[no-untyped-call]
         if contours:
             longest = max(contours, key=len)[:-1]
             size = (box[2:] - box[:2]).astype(np.float64)
@@ -263,14 +265,14 @@ def _measure(
     finder: SectionFinder, wafer: WaferImage, size: float, known: float, call: Callable[..., Any] | None
 ) -> tuple[float, float | None]:
     """Return the fraction of the tiles' area in detections of the known size, by score, and their size in the image."""
-    grid, level, scale = plan_tiles(wafer, known, size)
+    grid, level, _ = plan_tiles(wafer, known, size)
     rows, columns = ([(one.origin, grid.tile) for one in axis] for axis in (grid.rows, grid.columns))
-    places = [(row, column) for row in rows[:: max(1, len(rows) // 4)] for column in columns[:: max(1, len(columns) // 4)]]
     zoom = TILE_SECTIONS * known / grid.tile
     tiles = []
-    for (top, height), (left, width) in places:
-        block = wafer.read(slice(top, top + height), slice(left, left + width), level)
-        tiles.append(at_scale(block, zoom))
+    for top, height in rows[:: max(1, len(rows) // 4)]:
+        for left, width in columns[:: max(1, len(columns) // 4)]:
+            block = wafer.read(slice(top, top + height), slice(left, left + width), level)
+            tiles.append(at_scale(block, zoom))
     tiles = sorted(tiles, key=lambda tile: -float(tile.std()))[:_SAMPLED_TILES]
     sides, weight = [], 0.0
     for tile in tiles:

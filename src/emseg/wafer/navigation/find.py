@@ -13,7 +13,7 @@ from emseg.wafer.navigation.found import FoundSection, FoundWafer
 from emseg.wafer.navigation.order import order_sections
 from emseg.wafer.navigation.quads import outline_quad
 from emseg.wafer.navigation.template import SectionTemplate
-from emseg.wafer.navigation.wafer_source import open_wafer_image
+from emseg.wafer.wafer_source import open_wafer_image
 
 THRESHOLD = 0.5
 _FEWEST_CANDIDATES = 20

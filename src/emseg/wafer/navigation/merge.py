@@ -60,7 +60,7 @@ def merge_detections(seen: Sequence[Seen], tiles: Float64[np.ndarray, "tile 4"],
         if not alive[place] or owner[place] >= 0:
             continue
         owner[place] = place
-        others, shared = overlaps.of(place)
+        others, shared = overlaps.of(int(place))
         free = alive[others] & (owner[others] < 0)
         same = free & (shared / (areas[place] + areas[others] - shared) >= SAME)
         part = free & ~same & (areas[others] < areas[place]) & (shared >= INSIDE * areas[others])
@@ -103,7 +103,7 @@ def _fused(
         return fused
     large = np.flatnonzero(areas > FUSED_AREA * np.median(usual))
     for place in large:
-        others, shared = overlaps.of(place)
+        others, shared = overlaps.of(int(place))
         small = whole[others] & (areas[others] < areas[place] / FUSED_AREA) & (shared >= INSIDE * areas[others])
         small &= scores[others] >= scores[place] / 2
         alone: list[int] = []

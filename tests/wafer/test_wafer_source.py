@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image
 
 from emseg.errors import InputError, UsageError
-from emseg.wafer.navigation.wafer_source import open_wafer_image
+from emseg.wafer.wafer_source import open_wafer_image
 
 GREY = np.random.default_rng(0).integers(0, 200, (200, 300)).astype(np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (200, 300, 3)).astype(np.uint8)

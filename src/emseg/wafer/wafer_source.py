@@ -58,7 +58,9 @@ class WaferImage:
         if sample.dtype != np.uint8 or grey_range is not None:
             low, high = grey_range or _percentiles(sample)
             if not low < high:
-                raise UsageError(f"`grey_range` must be (black, white) with black below white; got ({low:g}, {high:g}).")
+                raise UsageError(
+                    f"`grey_range` must be (black, white) with black below white; got ({low:g}, {high:g})."
+                )
             how = "as asked" if grey_range else "percentiles of the image; choose others with --grey-range"
             said.append(f"Greys of {low:g} to {high:g} became 0 to 255 ({how}).")
             self.grey_range = (float(low), float(high))
@@ -109,9 +111,7 @@ class WaferImage:
         return ~block if self.inverted else block
 
 
-def open_wafer_image(
-    source: Any, *, grey_range: tuple[float, float] | None = None, name: str = "image"
-) -> WaferImage:
+def open_wafer_image(source: Any, *, grey_range: tuple[float, float] | None = None, name: str = "image") -> WaferImage:
     """Return the image in a file or an array ((row, column), or colour in a first or last axis of 3 or 4).
 
     A `WaferImage` is returned as it is. Raises `InputError`, naming the file, for whatever is not one readable image.
@@ -176,4 +176,4 @@ def _percentiles(sample: NDArray[Any]) -> tuple[float, float]:
 
 def _to_8_bit(block: NDArray[Any], low: float, high: float) -> UInt8[np.ndarray, "row column"]:
     scaled = (np.asarray(block, np.float32) - np.float32(low)) * np.float32(255 / (high - low))
-    return np.clip(np.nan_to_num(scaled), 0, 255).round().astype(np.uint8)
+    return np.asarray(np.clip(np.nan_to_num(scaled), 0, 255).round(), np.uint8)
