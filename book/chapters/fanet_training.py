@@ -8,6 +8,8 @@ tiles share pixels with training tiles, the score on fresh wafers is what the sc
 
 import json
 import re
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +52,7 @@ from emseg.wafer.wafer_benchmark import benchmark_from_wafers
 SOURCES = ("synthetic", "magc_wafer", "folder")
 FRESH_SEED = 1_000_003  # added to the seed of the data
 FRESH_SPLIT = "wafer"
-MAGC_TILING = Tiling(256, 0.25, 0.2, keep_empty=False)  # a quarter of a tile is as long as a section
+MAGC_TILING = Tiling(256, 0.25, 0.2)  # a quarter of a tile is as long as a section
 CLASS_METRICS = ("ap", "ap50", "ap75")
 DETECTORS = {"mask_rcnn": "Mask R-CNN", "ms_rcnn": "Mask Scoring R-CNN"}
 DEPTHS = (34, 50)
@@ -100,6 +102,14 @@ class ScoredDetector:
     detections: Mapping[str, list[dict[str, Any]]]
     scores: Mapping[str, DetectionScores]
     work_dir: Path
+
+    @property
+    def tiles_at_limit(self) -> int:
+        """Number of tiles, over all parts, with as many detections as the detector outputs at most."""
+        limit = self.trained.design.numbers.max_per_image
+        return sum(
+            n >= limit for found in self.detections.values() for n in Counter(one["image_id"] for one in found).values()
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +248,9 @@ def train_and_score(
         if not file.is_file():
             benchmark, split = data.of_part(part)
             options: dict[str, Any] = {"scale": trained.plan.scale, "precision": trained.plan.precision}
-            results = predict_folder(trained.model, benchmark.folder, split, VALIDATION, **options)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*the most that this detector outputs")  # counted: `tiles_at_limit`
+                results = predict_folder(trained.model, benchmark.folder, split, VALIDATION, **options)
             write_atomically(file, json.dumps(results) + "\n")
         detections[part] = read_json(file)
         scores[part] = score_detections(data.truth(part), detections[part], n_resamples=n_resamples, seed=schedule.seed)

@@ -7,6 +7,10 @@ cancels in their difference. Over S seeds the differences d have the mean and th
 
 An interval that includes 0 does not show that the two are equal, only that these seeds cannot distinguish them.
 
+A fraction k / n has Wilson's interval. A quantile q of n values has that between two of them: their ranks are the 2.5
+and the 97.5 % point of the number of values below the quantile, binomial with n and q (David and Nagaraja, Order
+Statistics, 2003, section 7.1); it needs no assumption about the values' distribution.
+
 The percentile interval is the central 95 % of resampled scores (Efron and Tibshirani 1993, chapter 13).
 """
 
@@ -30,6 +34,37 @@ class SeedDifference:
     value: float
     interval: tuple[float, float] | None
     n: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value from `n` cases, None where there are none, with its 95 % interval where one is defined."""
+
+    value: float | None
+    interval: tuple[float, float] | None
+    n: int
+
+
+def fraction_estimate(k: int, n: int) -> Estimate:
+    """Return k / n with Wilson's interval."""
+    if not 0 <= k <= n:
+        raise UsageError(f"a fraction k / n needs 0 <= k <= n; got k={k}, n={n}.")
+    if n == 0:
+        return Estimate(None, None, 0)
+    interval = stats.binomtest(k, n).proportion_ci(CONFIDENCE, method="wilson")
+    return Estimate(k / n, (float(interval.low), float(interval.high)), n)
+
+
+def quantile_estimate(values: NDArray[Any], q: float) -> Estimate:
+    """Return the quantile `q` of finite values; no interval where they are too few for one on both sides."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    n = len(ordered)
+    if n == 0:
+        return Estimate(None, None, 0)
+    low = int(stats.binom.ppf((1 - CONFIDENCE) / 2, n, q)) - 1
+    high = int(stats.binom.ppf((1 + CONFIDENCE) / 2, n, q))
+    interval = (float(ordered[low]), float(ordered[high])) if low >= 0 and high < n else None
+    return Estimate(float(np.quantile(ordered, q)), interval, n)
 
 
 def difference_over_seeds(pairs: Sequence[tuple[float, float]]) -> SeedDifference:

@@ -28,6 +28,7 @@ def test_a_cell_is_trained_and_predicted_once(data, tmp_path):
     first = train_and_score(TINY_DESIGN, TINY_PLAN, data, tmp_path, n_resamples=100, progress=False)
     times = {path.name: path.stat().st_mtime_ns for path in first.work_dir.iterdir() if path.is_file()}
     assert {"weights.safetensors", "detections-validation.json"} <= set(times)
+    assert first.tiles_at_limit == 4  # after six steps anything is found, up to the limit
     again = train_and_score(TINY_DESIGN, TINY_PLAN, data, tmp_path, n_resamples=100, progress=False)
     assert {path.name: path.stat().st_mtime_ns for path in again.work_dir.iterdir() if path.is_file()} == times
     assert again.scores["validation"].overall == first.scores["validation"].overall

@@ -62,6 +62,20 @@ def test_wafers_are_cut_into_a_folder_that_opens(
     assert f"{len(made.read('region', 'train').images)} tiles to train" in output
 
 
+def test_tiles_without_sections_are_left_out_on_request_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = ["wafer", "synthesize", str(tmp_path / "sparse"), "--height", "512", "--width", "512", "--sections", "2"]
+    assert main(one) == 0
+    pair = ["--wafer", *(str(tmp_path / "sparse" / f"wafer.{kind}") for kind in ("png", "magc"))]
+    counts = {}
+    for flags in ((), ("--keep-empty",), ("--drop-empty",)):
+        folder = tmp_path / ("cut" + "".join(flags))
+        assert main(["wafer", "tiles", str(folder), *pair, "--tile", "128", "--split", "crops", *flags]) == 0
+        counts[flags] = len(list((folder / "images").iterdir()))
+    assert counts[()] == counts["--keep-empty",] > counts["--drop-empty",]
+
+
 def test_a_16_bit_wafer_is_cut_with_a_grey_range(
     wafer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,7 @@ from emseg.wafer.scores import (
 )
 from emseg.wafer.scores.average_precision import precision_curve
 from emseg.wafer.scores.coco_masks import decoded, run_lengths
-from emseg.wafer.scores.detection_scores import metric_values, resample_weights
+from emseg.wafer.scores.detection_scores import COCO_MAX_DETECTIONS, metric_values, resample_weights
 
 Scene = tuple[dict[str, Any], list[dict[str, Any]]]
 
@@ -197,6 +197,18 @@ def test_only_the_best_scores_of_an_image_count() -> None:
     found = [detection(1, 1, elsewhere, 0.9), detection(1, 1, mask, 0.5)]
     assert score_detections(truth, found, n_resamples=0, max_detections=1).overall["ap"].value == 0
     assert score_detections(truth, found, n_resamples=0, max_detections=2).overall["ap"].value == pytest.approx(50)
+
+
+def test_all_detections_count_unless_cocos_hundred_are_asked_for() -> None:
+    """A dense tile has more than 100 sections: none of them may be lost to the score in silence."""
+    squares = [rectangle(10 * (k // 11), 10 * (k % 11), 8, 8) for k in range(121)]
+    truth = truth_of([(1, 1, mask) for mask in squares], 1)
+    found = [detection(1, 1, mask, 0.9) for mask in squares]
+    whole = score_detections(truth, found, n_resamples=0)
+    capped = score_detections(truth, found, n_resamples=0, max_detections=COCO_MAX_DETECTIONS)
+    assert (whole.max_detections, capped.max_detections) == (None, 100)
+    assert whole.overall["ap"].value == pytest.approx(100)
+    assert capped.overall["ap"].value == pytest.approx(100 * 83 / 101)  # of 101 recalls, those up to 100 / 121
 
 
 def test_a_region_of_id_zero_can_be_found() -> None:

@@ -11,7 +11,7 @@ from emseg.errors import InputError, UsageError
 from emseg.sections import WaferSections
 from emseg.wafer.annotated_wafer import load_magc_wafer
 from emseg.wafer.splits import pixel_leak
-from emseg.wafer.tiles import Tiling
+from emseg.wafer.tiles import Tiling, plan_tiles
 from emseg.wafer.wafer_benchmark import benchmark_from_wafers
 
 TILING = Tiling(64, 0.5, keep_empty=False)
@@ -36,6 +36,18 @@ def test_one_wafer_is_split_by_region_and_kept(tmp_path: Path) -> None:
         benchmark_from_wafers([(WAFERS[0][0] // 2, FIRST)], tmp_path / "one", tiling=TILING)
 
 
+def test_all_tiles_of_a_wafer_count_unless_the_empty_ones_are_left_out(tmp_path: Path) -> None:
+    """An evaluation set is never chosen by the truth."""
+    image, sections = WAFERS[0]
+    alone = dataclasses.replace(sections, sections=sections.sections[:4])
+    made = {
+        empty: benchmark_from_wafers([(image, alone)], tmp_path / str(empty), split="crops", tiling=tiling)
+        for empty, tiling in ((True, Tiling(64)), (False, Tiling(64, keep_empty=False)))
+    }
+    n_tiles = {empty: sum(one.statement["counts"]["crops"].values()) for empty, one in made.items()}
+    assert n_tiles[True] == len(plan_tiles(alone, Tiling(64))) > n_tiles[False]
+
+
 def test_two_wafers_under_the_three_splits(tmp_path: Path) -> None:
     shares = {}
     for split in ("crops", "region", "wafer"):
@@ -50,13 +62,14 @@ def test_two_wafers_under_the_three_splits(tmp_path: Path) -> None:
 
 def test_the_magc_wafer_gives_tiles_of_both_regions(real_data: Path, tmp_path: Path) -> None:
     image, sections = load_magc_wafer()
-    made = benchmark_from_wafers([(image, sections)], tmp_path / "magc", tiling=Tiling(512, 0.25, keep_empty=False))
+    made = benchmark_from_wafers([(image, sections)], tmp_path / "magc", tiling=Tiling(512, 0.25))
     train, validation = made.read("region", "train"), made.read("region", "validation")
     assert pixel_leak(train.places, validation.places).mean == 0
     assert max(place.column + place.width for place in train.places) == round(0.6 * 5380)
     shown = {"train": train.count("section"), "validation": validation.count("section")}
     assert shown["train"] > 248
     assert shown["validation"] > 185
+    assert any(not validation.of_image(image) for image in validation.images), "the mosaic's border has no sections"
 
 
 def test_wafers_that_do_not_fit_together_are_named(tmp_path: Path) -> None:

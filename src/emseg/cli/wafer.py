@@ -93,7 +93,9 @@ def _add_tiles(commands: "_Commands") -> None:
     _option(cut, "--minimum-visible", 0.2, "fraction of a section that a tile must show for it to count", type=float)
     below = "crowd: keep other sections as regions that scores ignore; drop: leave them out"
     _option(cut, "--below-minimum", "crowd", below, metavar="HOW")
-    cut.add_argument("--keep-empty", action="store_true", help="keep tiles that show no section")
+    empty = "leave out tiles that show no section; a detector trained without them finds sections where none are"
+    cut.add_argument("--drop-empty", dest="keep_empty", action="store_false", help=empty)
+    cut.add_argument("--keep-empty", action="store_true", default=True, help=argparse.SUPPRESS)  # now the default
     _option(cut, "--kind", "real", "kind of the images in records: real, licensed or synthetic", metavar="KIND")
     split = parser.add_argument_group("split")
     splits = (

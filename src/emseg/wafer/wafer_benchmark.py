@@ -39,7 +39,7 @@ from emseg.wafer.formats.benchmark_folder import (
 from emseg.wafer.splits import SPLITS, Split, require_regions, split_crops, split_regions, split_wafers, thin
 from emseg.wafer.tiles import Tile, Tiling, plan_tiles, require_same_size
 
-CUTTING_VERSION = 1
+CUTTING_VERSION = 2
 """Raised with any change of `tiles` or `splits` that changes tiles; WAFER_GENERATOR_VERSION does so for wafers."""
 _BYTES_PER_PIXEL = 0.9  # of a tile as PNG, at most
 _ROWS_AT_ONCE = 512
@@ -62,7 +62,7 @@ def benchmark_from_wafers(
     `seed`; for "wafer" the `validation_wafers` are named. Raises `InputError` for images and outlines that do not fit,
     or wafers that differ in classes or pixel size.
     """
-    tiling = tiling or Tiling(keep_empty=False)
+    tiling = tiling or Tiling()
     _require_one_kind(wafers)
     truths = [sections for _, sections in wafers]
     require_one_of("split", split, SPLITS)
@@ -183,7 +183,7 @@ def _make_wafer(design: BenchmarkDesign, seed: int, folder: Path, index: int) ->
     """Draw wafer `index` and write the tiles that any of the splits may use."""
     own_seed = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
     wafer = synthesize_wafer(design.wafer(index), seed=own_seed, name=design.wafer_name(index))
-    tiling = Tiling(design.tile, design.overlap, design.minimum_visible, keep_empty=False)
+    tiling = Tiling(design.tile, design.overlap, design.minimum_visible)
     whole = plan_tiles(wafer.truth, tiling) if {"crops", "wafer"} & set(design.splits) else ()
     region = split_regions([wafer.truth], tiling, left_share=design.left_share) if "region" in design.splits else None
     of_region = () if region is None else (*region.train, *region.validation)

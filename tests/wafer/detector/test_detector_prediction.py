@@ -14,6 +14,7 @@ from emseg.wafer.scores import read_detections, read_truth
 
 NOISE = np.random.default_rng(0).integers(0, 255, (5, 64, 96)).astype(np.uint8)
 EAGER = {**TINY, "score_threshold": 0.0, "max_per_image": 10}  # an untrained detector that finds something
+pytestmark = pytest.mark.filterwarnings("ignore:.*the most that this detector outputs")
 
 
 @pytest.fixture(scope="module", params=["mask_rcnn", "ms_rcnn"])
@@ -75,6 +76,24 @@ def test_the_results_of_a_folder_survive_a_file_and_suit_the_scores(model, folde
     assert read_json(tmp_path / "results.json") == results
     truth = read_truth(folder / "annotations" / "crops" / "validation.json")
     assert len(read_detections(results, truth)) == len(results) > 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_reaching_the_most_detections_is_reported_and_said_once(model):
+    """Whoever counts sections must learn that there may be more."""
+    with pytest.warns(UserWarning, match="5 of 5 images have 10 detections, the most that this detector outputs"):
+        found = predict(model, NOISE)
+    assert all(one.at_limit for one in found)
+    strict = build_design(DetectorDesign(depth=18, size="small", changes={**TINY, "score_threshold": 1.0}))
+    assert not predict(strict, NOISE[:1])[0].at_limit
+
+
+@pytest.mark.parametrize(("size", "n_sections"), [("paper", 162), ("small", 70)])
+def test_a_dense_tile_has_fewer_sections_than_the_detector_can_output(size, n_sections):
+    """The paper's tiles have up to 162 sections; 70 of 60 px fill a tile of 512 px."""
+    numbers = DetectorDesign(size=size).numbers
+    assert numbers.max_per_image >= 5 * n_sections
+    assert numbers.test_proposals >= 5 * n_sections
 
 
 def test_an_image_without_any_detection_is_an_empty_list():

@@ -32,10 +32,12 @@ BACKBONE = {
     "backbone.attention_options": (MISSING, {}),
 }
 CLASSES = {"roi_head.bbox_head.num_classes": (80, 4), "roi_head.mask_head.num_classes": (80, 4)}
+LIMIT = {"test_cfg.rcnn.max_per_img": (100, 1000)}  # dense tiles of 1024 px have up to 162 sections
 DELIBERATE = {
-    "mask_rcnn": BACKBONE | CLASSES | {"type": ("MaskRCNN", "WaferMaskRCNN")},
+    "mask_rcnn": BACKBONE | CLASSES | LIMIT | {"type": ("MaskRCNN", "WaferMaskRCNN")},
     "ms_rcnn": BACKBONE
     | CLASSES
+    | LIMIT
     | {"type": ("MaskScoringRCNN", "WaferMaskScoringRCNN"), "roi_head.mask_iou_head.num_classes": (80, 4)},
 }
 

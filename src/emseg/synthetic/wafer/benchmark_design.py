@@ -9,7 +9,7 @@
     paper     the paper's sizes and counts: wafers of 10,000 x 10,000 px, tiles of 1024, 2708 to train, 1193 to validate
 
 The three splits of a benchmark have the same counts, so that they can be compared: "wafer" trains on the first wafers
-and validates on the others, "crops" and "region" use all. Only tiles that show a section are kept.
+and validates on the others, "crops" and "region" use all. Tiles without sections are among both parts.
 
 Source for the counts, the tile and the overlap: Sun et al. 2021 (FANet), section 4.1. Deviation: the paper does not say
 how many wafers there were, nor whether empty tiles were kept; 33 wafers are the fewest that give its counts.

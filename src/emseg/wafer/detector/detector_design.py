@@ -14,6 +14,7 @@ A design is plain data without mmdet: `DetectorDesign(**values)` reads back what
 to interpret the weights in a checkpoint.
 
 Source: Sun et al. 2021 (FANet), section 4.2 and Table 2; mmdet's configuration files. The small size is ours.
+Deviation: mmdet keeps 100 detections an image at most; tiles of 1024 px have up to 162 sections, so here it is 1000.
 """
 
 from collections.abc import Mapping
@@ -83,7 +84,7 @@ class DetectorSize:
     # which predictions remain
     score_threshold: Fraction = 0.05
     detection_overlap: Fraction = 0.5
-    max_per_image: Count = 100
+    max_per_image: Count = 1000
     mask_threshold: Fraction = 0.5
 
     def __post_init__(self) -> None:
@@ -134,11 +135,12 @@ SMALL_SIZE = DetectorSize(
     rpn_samples=128,
     train_candidates=256,
     train_proposals=100,
-    test_candidates=256,
-    test_proposals=100,
+    test_candidates=1000,
+    test_proposals=400,
     region_samples=64,
     region_positives=0.5,
     sampling_ratio=2,
+    max_per_image=400,
     fc_channels=256,
     mask_channels=64,
     mask_iou_channels=64,

@@ -8,7 +8,8 @@ from `WARM_UP_FACTOR` of its value over `warm_up_steps` steps and then either fa
             rate 0.01, warm-up of 2000 steps, a tenth at epochs 24 and 34, images scaled to 1024. All else is mmdet's:
             the linear warm-up from 0.001, horizontal flips at 0.5, no images without sections.
     SMALL   for two cores: AdamW 1e-3, 2 images a step, cosine. Sections have any orientation on a wafer, so flips along
-            both axes and quarter turns give images that could have been taken.
+            both axes and quarter turns give images that could have been taken. Tiles without sections are trained on
+            as well, or all else on a wafer may be found as one.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -91,6 +92,7 @@ SMALL = DetectorPlan(
     channels_last=True,
     flips=("horizontal", "vertical"),
     quarter_turns=True,
+    empty_images=True,
     checkpoint_interval=200,
 )
 PLANS = {"paper": PAPER, "small": SMALL}

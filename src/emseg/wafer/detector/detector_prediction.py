@@ -3,6 +3,7 @@
 The score of a detection is the probability of its class, between 0 and 1; Mask Scoring R-CNN multiplies it by the
 overlap that it expects of its mask with the truth, a regression, so the product is clipped to [0, 1]. Detections are
 in order of decreasing score. Masks are run-length codes of pycocotools. Batches change detections by rounding alone.
+The design's `max_per_image` is far above what tiles hold; an image that reaches it is marked, with one warning.
 
 A tile is 8-bit grey as `emseg.images` reads it, or 8-bit RGB for a detector of three channels, and as large as its
 annotations say. mmdet reads images by OpenCV, which accepts anything (16-bit images lose their
@@ -11,6 +12,7 @@ lower bits, colour becomes grey), so files are checked before the first step, mo
 Source: mmdet's `predict`, with the thresholds of the detector's design.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -43,7 +45,8 @@ _REPAIR = "Convert it, for example by `emseg wafer tiles`, which writes 8-bit gr
 class Detections:
     """What was found in one image of `height` x `width` pixels, best first; `labels` are places in the class names.
 
-    `boxes` are (top, left, bottom, right) in pixels, `masks` run-length codes of the image's size.
+    `boxes` are (top, left, bottom, right) in pixels, `masks` run-length codes of the image's size. `at_limit` says that
+    there are as many as the detector outputs at most, so that more may be in the image.
     """
 
     height: int
@@ -52,6 +55,7 @@ class Detections:
     scores: Float32[np.ndarray, "detection"]
     labels: Int64[np.ndarray, "detection"]
     masks: tuple[dict[str, Any], ...]
+    at_limit: bool = False
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -91,6 +95,13 @@ def predict(
     waiting = iter(images)
     while batch := list(islice(waiting, batch_size)):
         found += _predict_batch(model, batch, len(found), scale, precision)
+    n_full = sum(one.at_limit for one in found)
+    if n_full:
+        warnings.warn(
+            f"{n_full} of {len(found)} images have {_limit(model)} detections, the most that this detector outputs: "
+            "others may be missing. Use smaller images, or a design with a larger `max_per_image`.",
+            stacklevel=2,
+        )
     return found
 
 
@@ -148,17 +159,24 @@ def _predict_batch(
     device = next(model.parameters()).device.type
     with torch.inference_mode(), torch.autocast(device, dtype=dtype, enabled=dtype is not None):
         predicted = model.test_step({"inputs": inputs, "data_samples": samples})  # type: ignore[operator]
-    return [_detections(one.pred_instances, *image.shape[:2]) for one, image in zip(predicted, images, strict=True)]
+    pairs, limit = zip(predicted, images, strict=True), _limit(model)
+    return [_detections(one.pred_instances, *image.shape[:2], limit=limit) for one, image in pairs]
 
 
-def _detections(found: Any, height: int, width: int) -> Detections:
+def _detections(found: Any, height: int, width: int, *, limit: int) -> Detections:
     scores = found.scores.float().clamp(0, 1)
     order = scores.argsort(descending=True, stable=True)
     boxes = found.bboxes[order][:, [1, 0, 3, 2]].float().cpu().numpy()
     masks = found.masks[order].cpu().numpy().astype(np.uint8)
     codes = rle_masks.encode(np.asfortranarray(masks.transpose(1, 2, 0))) if len(masks) else []
     texts = tuple({"size": list(code["size"]), "counts": code["counts"].decode("ascii")} for code in codes)
-    return Detections(height, width, boxes, scores[order].cpu().numpy(), found.labels[order].cpu().numpy(), texts)
+    scores, labels = scores[order].cpu().numpy(), found.labels[order].cpu().numpy()
+    return Detections(height, width, boxes, scores, labels, texts, at_limit=len(scores) >= limit)
+
+
+def _limit(model: nn.Module) -> int:
+    heads: Any = model.get_submodule("roi_head")
+    return int(heads.test_cfg.max_per_img)
 
 
 def _n_channels(model: nn.Module) -> int:

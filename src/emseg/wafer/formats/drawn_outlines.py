@@ -1,4 +1,4 @@
-"""Outlines drawn by hand in one image: the files of labelme, VIA, QuPath, ImageJ and of YOLO's segmentation.
+"""Outlines drawn in one image: the files of labelme, VIA, QuPath, ImageJ and of YOLO's segmentation.
 
     labelme   {"imagePath": ..., "imageHeight": ..., "shapes": [{"label": "good", "points": [[x, y], ...]}, ...]}
     VIA       {KEY: {"filename": ..., "regions": [{"shape_attributes": {"all_points_x": [...], ...}, ...}]}}
@@ -15,6 +15,7 @@ Source: github.com/wkentaro/labelme; robots.ox.ac.uk/~vgg/software/via; RFC 7946
 import base64
 import io
 import json
+import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
@@ -26,9 +27,9 @@ import yaml
 from PIL import Image
 
 from emseg.errors import InputError
-from emseg.files import decoding, read_json
+from emseg.files import atomic_path, decoding, read_json
 from emseg.sections import UNSORTED_CLASS
-from emseg.wafer.formats.outlines import Outline, other_kind, outline_of_mask
+from emseg.wafer.formats.outlines import Outline, number_in, other_kind, outline_of_mask
 
 _RECTANGLES = ("rectangle", "oriented_rectangle", "rotation")
 _LAST_CLASS = 999_999  # of YOLO
@@ -68,7 +69,8 @@ def read_labelme(path: Path) -> Drawn:
         parts = _labelme_parts(what, path, shape, kind)
         key = place if group is None else (str(group), label)
         known = outlines.get(key, Outline(what, (), label))
-        outlines[key] = Outline(known.what, (*known.parts, *parts), label)
+        number = known.number if known.parts else number_in(shape.get("description"))
+        outlines[key] = Outline(known.what, (*known.parts, *parts), label, number=number)
     return Drawn(list(outlines.values()), left_out, None if None in size else size)
 
 
@@ -115,10 +117,11 @@ def read_geojson(path: Path) -> Drawn:
             if not areas:
                 continue
             lists = [[one["coordinates"]] if one["type"] == "Polygon" else one["coordinates"] for one in areas]
-            own = (feature.get("properties") or {}).get("classification") or {}
-            label = str(own.get("name") or UNSORTED_CLASS)
+            properties = feature.get("properties") or {}
+            label = str((properties.get("classification") or {}).get("name") or UNSORTED_CLASS)
             parts = [[point[:2] for point in rings[0]] for polygons in lists for rings in polygons]
-            outlines.append(Outline(f"feature {place} of {path}", parts, label))
+            number = number_in(properties.get("name"))
+            outlines.append(Outline(f"feature {place} of {path}", parts, label, number=number))
     return Drawn(outlines, left_out)
 
 
@@ -135,8 +138,10 @@ def read_imagej(path: Path, class_names: Sequence[str]) -> Drawn:
                 continue
             found = roi.coordinates(multi=True)
             parts = [np.asarray(part, dtype=np.float64) for part in (found if isinstance(found, list) else [found])]
-            label = next((name for name in class_names if str(roi.name).startswith(name)), UNSORTED_CLASS)
-        outlines.append(Outline(f"region {roi.name or place} of {path}", parts, label))
+            named = [name for name in class_names if str(roi.name).startswith(name)]
+            label = max(named, key=len, default=UNSORTED_CLASS)
+        number = number_in(roi.name)
+        outlines.append(Outline(f"region {roi.name or place} of {path}", parts, label, number=number))
     return Drawn(outlines, left_out)
 
 
@@ -165,6 +170,50 @@ def read_yolo(path: Path, height: int, width: int, class_names: Sequence[str] | 
         name = names[int(label)] if label < len(names) else f"class {label:.0f}"
         outlines.append(Outline(what, [points * (width, height)], name))
     return Drawn(outlines, {})
+
+
+def labelme_document(outlines: Sequence[Outline], image_name: str, height: int, width: int) -> dict[str, Any]:
+    """Return outlines as a labelme file; the number of a section is in its description."""
+    shapes: list[dict[str, Any]] = [
+        {"label": one.label, "points": [list(point) for point in part], "group_id": None, "description": one.what}
+        | {"shape_type": "polygon", "flags": {}, "mask": None}
+        for one in outlines
+        for part in one.parts
+    ]
+    size = {"imageData": None, "imageHeight": height, "imageWidth": width}
+    return {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": image_name} | size
+
+
+def geojson_document(outlines: Sequence[Outline], colours: Mapping[str, str]) -> dict[str, Any]:
+    """Return outlines as QuPath's annotations, which napari opens too; the colour of a class is "#rrggbb".
+
+    The number of a section is in its name, its confidence among its measurements.
+    """
+    features = []
+    for one in outlines:
+        rings = [[list(point) for point in (*part, part[0])] for part in one.parts]
+        geometry = {"type": "Polygon", "coordinates": rings}
+        named = {"name": one.label, "color": list(bytes.fromhex(colours[one.label].removeprefix("#")))}
+        properties: dict[str, Any] = {"objectType": "annotation", "name": one.what, "classification": named}
+        if one.score is not None:
+            properties["measurements"] = {"confidence": one.score}
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    return {"type": "FeatureCollection", "features": features}
+
+
+def write_imagej(outlines: Sequence[Outline], colours: Mapping[str, str], path: Path) -> None:
+    """Write outlines as an archive of ImageJ's regions, named by class and number: "good section 17"."""
+    regions = []
+    for one in outlines:
+        region = roifile.ImagejRoi.frompoints(
+            np.asarray(one.parts[0], dtype=np.float32), name=f"{one.label} {one.what}"
+        )
+        region.roitype = roifile.ROI_TYPE.POLYGON
+        region.stroke_color = b"\xff" + bytes.fromhex(colours[one.label].removeprefix("#"))
+        regions.append(region)
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for region in regions:
+            archive.writestr(f"{region.name}.roi", region.tobytes())
 
 
 def _yolo_names(path: Path) -> Iterator[str]:

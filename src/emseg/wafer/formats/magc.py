@@ -137,6 +137,8 @@ def write_magc(wafer: MagcWafer, path: str | Path) -> None:
         for item in items:
             place = "" if item.place is None else f".{item.place:02d}"
             parts[f"{one if wafer.dialect == 'MagFinder' else group}.{item.number:04d}{place}"] = _entries(item)
+        if wafer.dialect == "MagFinder" and items and not wafer.layout:
+            parts[f"end_{group}"] = {}
     for name, order in zip(_ORDERS[wafer.dialect], (wafer.serial_order, wafer.stage_order), strict=True):
         parts[name] = {name: order if isinstance(order, str) else ",".join(map(str, order))}
     parts |= {name: dict(entries) for name, entries in wafer.other}

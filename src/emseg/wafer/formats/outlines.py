@@ -73,6 +73,8 @@ class Outline:
     angle_deg: float | None = None
     serial_number: int | None = None
     fault: str = ""  # why the file's text gives no outline
+    number: int | None = None  # of the section in the result that the file was written from
+    score: float | None = None
 
 
 class OutlineCheck:
@@ -197,6 +199,12 @@ def _mended(polygons: Parts, height: int, width: int) -> Parts:
     return tuple(as_polygon(shapely.get_coordinates(one.exterior)) for one in kept)
 
 
+def number_in(text: object) -> int | None:
+    """Return the number in a name that we gave to a section, "section 17" or "good section 17"; None in any other."""
+    found = re.search(r"section ([0-9]{1,9})\Z", str(text), re.ASCII)
+    return None if found is None else int(found[1])
+
+
 def kind_of(path: Path) -> Kind:
     """Return the kind of an annotation file; raises `InputError` that says what else it is."""
     with decoding(path, "annotation"), path.open("rb") as file:
@@ -235,7 +243,7 @@ def json_kind(document: Any) -> Kind | None:
     return next((kind for key, kind in keys if key in document), "via" if is_via else None)
 
 
-def other_kind(document: Any, wanted: Kind) -> str:
+def other_kind(document: Any, wanted: Kind | None) -> str:
     """Return ", it is a labelme file" and the like, where a JSON document is of another kind than `wanted`."""
     kind = json_kind(document)
     return "" if kind in (None, wanted) else f"; it is {KINDS[kind]}"

@@ -1,4 +1,4 @@
-"""COCO's mask scores with intervals, from a truth and a list of detections; needs pycocotools, not mmdet."""
+"""Scores with intervals: COCO's for the masks of tiles, counts and errors for a whole wafer; mmdet is not needed."""
 
 from emseg.wafer.scores.average_precision import average_precision, match
 from emseg.wafer.scores.coco_masks import read_detections, read_truth
@@ -10,6 +10,7 @@ from emseg.wafer.scores.detection_scores import (
     score_detections,
 )
 from emseg.wafer.scores.failures import FAILURE_KINDS, Failure, failures, pair_up
+from emseg.wafer.scores.navigation_scores import NavigationScores, SectionPair, score_navigation
 
 __all__ = [
     "FAILURE_KINDS",
@@ -17,7 +18,9 @@ __all__ = [
     "METRIC_LABELS",
     "DetectionScores",
     "Failure",
+    "NavigationScores",
     "Score",
+    "SectionPair",
     "average_precision",
     "failures",
     "match",
@@ -25,4 +28,5 @@ __all__ = [
     "read_detections",
     "read_truth",
     "score_detections",
+    "score_navigation",
 ]

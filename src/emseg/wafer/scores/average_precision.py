@@ -69,10 +69,10 @@ class Matches:
         return int(np.ravel_multi_index((label, area, threshold), self.shape))
 
 
-def match(truth: Truth, detections: Sequence[Detection], *, max_detections: int = 100) -> Matches:
-    """Return the matches of all images; the `max_detections` best scores of each class and image count."""
-    require_count("max_detections", max_detections)
-    evaluation = _evaluated(truth, detections, max_detections)
+def match(truth: Truth, detections: Sequence[Detection], *, max_detections: int | None = None) -> Matches:
+    """Return the matches of all images; the `max_detections` best scores of each class and image count, or all."""
+    most = max(len(detections), 1) if max_detections is None else require_count("max_detections", max_detections)
+    evaluation = _evaluated(truth, detections, most)
     n_images, n_thresholds = len(truth.image_ids), len(IOU_THRESHOLDS)
     images, found, n_regions, lengths = [], [], [], []
     for start in range(0, len(evaluation), n_images):  # one class and area range after another

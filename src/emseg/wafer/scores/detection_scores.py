@@ -6,7 +6,8 @@
 
 The overall score is the mean over the classes that have regions; a class (or area) without any has no score, None, and
 is never counted as 0. Scores of two runs may be compared where truth, area unit (pixels of the same size) and
-`max_detections` are the same.
+`max_detections` are the same. By default all detections count; COCO's own scores take the 100 best of each class and
+image (`max_detections=COCO_MAX_DETECTIONS`), fewer than the sections of a dense tile.
 
 **Intervals.** Images are drawn with replacement, as many as there are; the interval is the central 95 % of the scores.
 Tiles of one wafer share its tissue and illumination, and overlapping tiles share pixels: an interval over images is
@@ -46,6 +47,7 @@ from emseg.wafer.scores.coco_masks import (
 )
 
 Cluster = Literal["image", "wafer"]
+COCO_MAX_DETECTIONS = 100
 
 _METRICS: Mapping[str, tuple[str, int, slice]] = {  # label, indices into AREAS and IOU_THRESHOLDS
     "ap": ("AP", 0, slice(None)),
@@ -80,6 +82,7 @@ class DetectionScores:
     n_detections: int
     n_resamples: int
     cluster: Cluster
+    max_detections: int | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -102,14 +105,14 @@ def score_detections(
     *,
     n_resamples: int = 1000,
     seed: int = 0,
-    max_detections: int = 100,
+    max_detections: int | None = None,
     cluster: Cluster = "image",
     class_agnostic: bool = False,
 ) -> DetectionScores:
     """Return COCO's mask scores of `detections` against `truth`, overall and for each class.
 
-    `class_agnostic` merges all classes first, which scores detection without classification. Raises `InputError` for a
-    truth or detections that cannot be used.
+    `max_detections` counts only the best of each class and image. `class_agnostic` merges all classes first, which
+    scores detection without classification. Raises `InputError` for a truth or detections that cannot be used.
     """
     known = read_truth(truth)
     found = read_detections(detections, known)
@@ -129,6 +132,7 @@ def score_detections(
         n_detections=len(found),
         n_resamples=len(weights),
         cluster=cluster,
+        max_detections=max_detections,
     )
 
 
