@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import shapely
 from jaxtyping import Float64
 from scipy.stats import f as f_distribution
@@ -326,3 +327,31 @@ def _moved(regions: Sequence[Region], origin: FoundSection, to: FoundSection) ->
     factor = np.vdot(start - start.mean(), end - end.mean()) / np.vdot(start - start.mean(), start - start.mean())
     places = [(one.points @ turn - start.mean()) * factor + end.mean() for one in regions]
     return tuple(replace(one, points=np.column_stack([z.real, z.imag])) for one, z in zip(regions, places, strict=True))
+
+
+def stage_tables(
+    found: FoundWafer, transform: StageTransform, classes: Sequence[str] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the sections of these classes in the order of the stage, and the points of their regions, in um.
+
+    `angle_deg` is the direction of the side from corner 0 to corner 1 on the stage: 0 along x, 90 along y.
+    """
+    serial = {number: place for place, number in enumerate(found.serial_order or ())}
+    sections: list[tuple[object, ...]] = []
+    points = []
+    for number in found.stage_order or range(len(found.sections)):
+        one = found.sections[number]
+        if classes is not None and one.label not in classes:
+            continue
+        corners = transform.to_stage(one.corners)
+        side = corners[1] - corners[0]
+        angle = None if one.angle_deg is None else math.degrees(math.atan2(side[1], side[0]))
+        places = np.vstack([corners.mean(0), corners]).ravel().round(3)
+        sections.append((number, one.label, len(sections), serial.get(number), angle and round(angle, 3), *places))
+        for place, region in enumerate(one.regions):
+            for k, (x, y) in enumerate(transform.to_stage(region.points)):
+                points.append((number, place, region.kind, k, x, y))
+    names = [f"{of}{axis}_um" for of in ("", *(f"corner{k}_" for k in range(4))) for axis in "xy"]
+    columns = ["section", "class", "stage_place", "serial_place", "angle_deg", *names]
+    of_points = ["section", "region", "kind", "point", "x_um", "y_um"]
+    return pd.DataFrame(sections, columns=columns, dtype=object), pd.DataFrame(points, columns=of_points).round(3)
