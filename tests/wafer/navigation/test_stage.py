@@ -162,8 +162,10 @@ def test_landmarks_of_the_wafer_need_stage_places_alone(tmp_path):
     path.write_text("name,x_um,y_um\nA,10,20\nB,30,-40\n")
     known = np.array([(5.0, 6.0), (7.0, 8.0)])
     np.testing.assert_array_equal(read_landmarks(path, known).pixels, known)
-    with pytest.raises(InputError, match="2 landmarks without x_px and y_px, and the wafer has 0"):
+    with pytest.raises(InputError, match="it lacks x_px"):
         read_landmarks(path)
+    with pytest.raises(InputError, match=r"it lacks x_px \(the wafer has 3 landmarks, the file 2\)"):
+        read_landmarks(path, PIXELS[:3])
 
 
 def test_landmarks_are_read_from_mass_json(tmp_path):
@@ -174,7 +176,7 @@ def test_landmarks_are_read_from_mass_json(tmp_path):
     np.testing.assert_array_equal(landmarks.pixels, [(2, 1)])
     np.testing.assert_array_equal(landmarks.stage_um, [(10, 20)])
     path.write_text(json.dumps({"sections": {}, "landmarks": {"0": {"source": mark["source"]}}}))
-    with pytest.raises(InputError, match="needs a source and a target; 0 of"):
+    with pytest.raises(InputError, match=r"`x_um` of landmark 0 in .* must be a finite number; it is ''"):
         read_landmarks(path)
 
 
@@ -183,12 +185,14 @@ def test_landmarks_are_read_from_mass_json(tmp_path):
     [
         ("", "must have the columns name, x_px, y_px, x_um, y_um; it lacks name"),
         ("name,x_px,y_px,x_um\nA,1,2,3\n", "it lacks y_um"),
-        (CSV.replace("3.5", "3,5"), "a value for each of its 5 columns; that of B has 6"),
+        (CSV.replace("3.5", "3,5"), "as many values as the first, numbers with a decimal point"),
         (CSV.replace("-40", "north"), "`y_um` of landmark B in .* must be a finite number; it is 'north'"),
         (CSV.replace("-40", "nan"), "`y_um` of landmark B in .* must be a finite number; it is 'nan'"),
         (CSV.replace("-40", ""), "`y_um` of landmark B in .* must be a finite number; it is ''"),
         (CSV.replace("B", "A"), "must have different names; .* has 'A' more than once"),
-        (CSV.replace("x_px,", "").replace("A,1,", "A,").replace("B,3.5,", "B,"), "`x_px` of landmark A"),
+        (CSV.replace("x_px,", "").replace("A,1,", "A,").replace("B,3.5,", "B,"), "it lacks x_px"),
+        ("name,x_px,y_px,x_um,y_um\nA,1,2,5,3,4\n", "as many values as the first"),
+        ("name,x_px,y_px,x_um,y_um\nA,1\n", "as many values as the first"),
     ],
 )
 def test_a_faulty_landmark_file_is_refused(tmp_path, text, fault):
@@ -272,6 +276,13 @@ def test_regions_are_read_from_each_format(tmp_path, name, content):
     assert (roi.kind, focus.kind) == ("roi", "focus")
     np.testing.assert_array_equal(roi.points, [(1, 21), (1, 25), (5, 25)])
     np.testing.assert_array_equal(focus.points, [(2, 22), (4, 24)])
+
+
+@pytest.mark.parametrize("content", ['{"shapes": [{"label": "roi"}]}', '{"features": [{"geometry": null}]}'])
+def test_damaged_drawings_are_refused(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(InputError, match=r"a\.json is a truncated or damaged"):
+        read_regions(tmp_path / "a.json")
 
 
 def test_regions_on_several_sections_need_a_choice(tmp_path):

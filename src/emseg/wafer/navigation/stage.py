@@ -30,10 +30,12 @@ from scipy.stats import f as f_distribution
 from emseg.checks import require_one_of
 from emseg.errors import InputError, UsageError
 from emseg.files import decoding, read_json
+from emseg.sections import as_polygon
 from emseg.wafer.formats.magc import read_magc
 from emseg.wafer.formats.mass_json import read_mass_json
 from emseg.wafer.formats.outlines import KINDS, kind_of
-from emseg.wafer.navigation.found import FoundSection, FoundWafer, Region
+from emseg.wafer.navigation.alignment import moved, rigid
+from emseg.wafer.navigation.found import FoundWafer, Region
 
 Points = Float64[np.ndarray, "point 2"]
 Kind = Literal["auto", "similarity", "affine"]
@@ -85,54 +87,34 @@ def read_landmarks(path: str | Path, known: Points | None = None) -> Landmarks:
     Raises `InputError` that states the column or the line at fault.
     """
     path = Path(path)
-    rows: list[dict[str, Any]] = []
     if path.suffix.lower() == ".json":
+        rows = []
         for name, mark in (read_mass_json(path).landmarks or {}).items():
-            ends = [mark[end].location for end in ("source", "target") if end in mark]
-            if len(ends) < 2 or None in ends:
-                raise InputError(f"a landmark needs a source and a target; {name} of {path} lacks one. Add it.")
-            numbers = [number for end in ends for number in (end or ())[:2]]
-            rows.append({"name": name} | dict(zip(_COLUMNS, numbers, strict=True)))
+            ends = [mark[end].location if end in mark else None for end in ("source", "target")]
+            rows.append([name, *(number for end in ends for number in (end or ("", ""))[:2])])
+        table = pd.DataFrame(rows, columns=["name", *_COLUMNS])
     else:
-        with decoding(path, "landmarks", repair="Save it as UTF-8."):
-            lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        split = next((mark for mark in (";", "\t") if lines and mark in lines[0]), ",")
-        table = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=split)]
-        if wrong := [row for row in table[1:] if len(row) != len(table[0])]:
-            raise InputError(
-                f"each line of {path} must have a value for each of its {len(table[0])} columns; that of "
-                f"{wrong[0][0]} has {len(wrong[0])}. Write numbers with a decimal point."
-            )
-        rows = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
-        if lacking := [one for one in ("name", *_COLUMNS[2:]) if not table or one not in table[0]]:
-            raise InputError(
-                f"{path} must have the columns name, {', '.join(_COLUMNS)}; it lacks {lacking[0]}. Add it."
-            )
-        if not {*_COLUMNS[:2]} & {*table[0]}:
-            if known is None or len(known) != len(rows):
-                n_known = 0 if known is None else len(known)
-                raise InputError(
-                    f"{path} has {len(rows)} landmarks without x_px and y_px, and the wafer has {n_known} landmarks. "
-                    "Add the columns x_px and y_px."
-                )
-            rows = [row | {"x_px": x, "y_px": y} for row, (y, x) in zip(rows, known.tolist(), strict=True)]
-    places = np.array([[_number(row, column, path) for column in _COLUMNS] for row in rows]).reshape(-1, 4)
-    names = tuple(str(row["name"]) for row in rows)
+        with decoding(path, "CSV", repair="Give each line as many values as the first, numbers with a decimal point."):
+            text = path.read_text(encoding="utf-8-sig")
+            split = next((one for one in ";\t" if one in text.partition("\n")[0]), ",")
+            cells = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=split)]
+            lines = [line for line in cells if any(line)]
+            table = pd.DataFrame(lines[1:], columns=lines[0] if lines else [])
+    if known is not None and not {*_COLUMNS[:2]} & {*table} and len(known) == len(table):
+        table["x_px"], table["y_px"] = known[:, 1], known[:, 0]
+    if lacking := [one for one in ("name", *_COLUMNS) if one not in table]:
+        owned = "" if known is None else f" (the wafer has {len(known)} landmarks, the file {len(table)})"
+        raise InputError(f"{path} must have the columns name, {', '.join(_COLUMNS)}; it lacks {lacking[0]}{owned}.")
+    names = tuple(table["name"].astype(str))
+    places = table[[*_COLUMNS]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    for row, column in np.argwhere(~np.isfinite(places))[:1]:
+        raise InputError(
+            f"`{_COLUMNS[column]}` of landmark {names[row]} in {path} must be a finite number; it is "
+            f"{table[_COLUMNS[column]][row]!r}. Write it with a decimal point."
+        )
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"landmarks must have different names; {path} has {twice[0]!r} more than once. Rename one.")
     return Landmarks(names, places[:, 1::-1], places[:, 2:])
-
-
-def _number(row: dict[str, Any], column: str, path: Path) -> float:
-    try:
-        if math.isfinite(number := float(row.get(column, ""))):
-            return number
-    except ValueError:
-        pass
-    raise InputError(
-        f"`{column}` of landmark {row['name']} in {path} must be a finite number; it is {row.get(column, '')!r}. "
-        "Write numbers with a decimal point."
-    )
 
 
 def fit_stage(landmarks: Landmarks, *, kind: Kind = "auto", pixel_size_um: float | None = None) -> StageTransform:
@@ -248,57 +230,50 @@ def read_regions(path: str | Path, section: int | None = None) -> tuple[Region, 
     GeoJSON and labelme all shapes belong to one section: points, and shapes named focus, are focus points.
     """
     path = Path(path)
-    regions: dict[int, list[Region]] = {}
     kind = kind_of(path)
     if kind == "magc":
         magc = read_magc(path)
-        drawn = [("roi", one) for one in magc.rois] + [("focus", one) for one in magc.focus]
-        for what, one in drawn:
-            _add(regions, one.number, what, one.polygon)
+        drawn = [("roi", one.number, one.polygon) for one in magc.rois]
+        drawn += [("focus", one.number, one.polygon) for one in magc.focus]
     elif kind == "mass":
-        for number, held in read_mass_json(path).sections.items():
-            for roi in (held.rois or {}).values():
-                _add(regions, int(number), "roi", roi.polygon)
-            _add(regions, int(number), "focus", [one.location for one in (held.focus or {}).values() if one.location])
+        held = [(int(number), one) for number, one in read_mass_json(path).sections.items()]
+        drawn = [("roi", number, roi.polygon) for number, one in held for roi in (one.rois or {}).values()]
+        points = ((number, [point.location for point in (one.focus or {}).values()]) for number, one in held)
+        drawn += [("focus", number, tuple(filter(None, of_section))) for number, of_section in points]
     elif kind in ("geojson", "labelme"):
-        for name, points in _shapes(read_json(path), kind):
-            _add(regions, 0, "focus" if len(points) == 1 or "focus" in name.lower() else "roi", points)
-        section = None
+        with decoding(path, kind):
+            drawn = [(what, section or 0, points) for what, points in _shapes(read_json(path))]
     else:
         raise InputError(f"regions must be in a .magc, .mass.json, GeoJSON or labelme file; {path} is {KINDS[kind]}.")
-    if section is None and len(regions) == 1:
-        section = next(iter(regions))
-    if section is None and regions:
-        raise UsageError(f"{path} has regions on {len(regions)} sections. Choose one with `section` (--on).")
-    if section not in regions:
+    numbers = {number for _, number, polygon in drawn if polygon}
+    if section is None and len(numbers) > 1:
+        raise UsageError(f"{path} has regions on {len(numbers)} sections. Choose one with `section` (--on).")
+    if not numbers or (section is not None and section not in numbers):
         raise InputError(f"{path} has no regions{'' if section is None else f' on section {section}'}. Draw some.")
-    return tuple(regions[section])
+    chosen = numbers if section is None else {section}
+    return tuple(
+        Region("focus" if what == "focus" else "roi", np.array([point[1::-1] for point in polygon], dtype=np.float64))
+        for what, number, polygon in drawn
+        if number in chosen and polygon
+    )
 
 
-def _add(regions: dict[int, list[Region]], number: int, kind: str, points: Any) -> None:
-    if points:
-        places = np.array([point[1::-1] for point in points], dtype=np.float64)
-        regions.setdefault(number, []).append(Region("focus" if kind == "focus" else "roi", places))
-
-
-def _shapes(document: Any, kind: str) -> list[tuple[str, list[Any]]]:
-    """Name and points (x, y) of each shape of a labelme or GeoJSON file."""
-    if kind == "labelme":
-        return [(str(one.get("label")), one["points"]) for one in document["shapes"]]
-    shapes = []
-    for feature in document["features"] if isinstance(document, dict) else document:
-        about, shape = feature.get("properties") or {}, shapely.geometry.shape(feature["geometry"])
-        points = shape.exterior.coords[:-1] if shape.geom_type == "Polygon" else shapely.get_coordinates(shape).tolist()
-        shapes.append((f"{about.get('name')} {about.get('classification')} {shape.geom_type}", list(points)))
-    return shapes
+def _shapes(document: Any) -> list[tuple[str, Any]]:
+    """Kind and points (x, y) of each shape of a labelme or GeoJSON file."""
+    if "shapes" in document:
+        named = [(str(one["label"]), one["points"]) for one in document["shapes"]]
+    else:
+        features = document["features"] if isinstance(document, dict) else document
+        pairs = [(str(one.get("properties")), shapely.geometry.shape(one["geometry"])) for one in features]
+        named = [(about, as_polygon(shapely.get_coordinates(shape)).tolist()) for about, shape in pairs]
+    return [("focus" if len(points) == 1 or "focus" in about.lower() else "roi", points) for about, points in named]
 
 
 def propagate(found: FoundWafer, regions: Sequence[Region], section: int | None = None) -> FoundWafer:
     """Return the wafer with `regions`, drawn on one section, on all sections of known angle.
 
-    They move with the similarity (no mirror) that best maps the corners of their section to those of the other one, so
-    they keep their shape. `section` is by default the one in which the first region lies. Sections of unknown angle get
-    none, and a note counts them. Raises `InputError` where no section is there.
+    They rotate and shift with the corners of the sections. `section` is by default the one in which the first region
+    lies. Sections of unknown angle get none, and a note counts them. Raises `InputError` where no section is there.
     """
     if section is None:
         place = shapely.Point(regions[0].points.mean(0))
@@ -310,23 +285,14 @@ def propagate(found: FoundWafer, regions: Sequence[Region], section: int | None 
         section = inside[0]
     if not 0 <= section < len(found.sections):
         raise UsageError(f"`section` must be from 0 to {len(found.sections) - 1}; got {section}.")
-    origin = found.sections[section]
-    lost = sum(one.angle_deg is None for one in found.sections) if origin.angle_deg is not None else len(found.sections)
-    notes = found.notes + ((f"{lost} sections have no known angle, and so no regions",) if lost else ())
-    moved = tuple(replace(one, regions=_moved(regions, origin, one)) for one in found.sections)
-    return replace(found, sections=moved, notes=notes)
-
-
-def _moved(regions: Sequence[Region], origin: FoundSection, to: FoundSection) -> tuple[Region, ...]:
-    if to is origin:
-        return tuple(regions)
-    if None in (origin.angle_deg, to.angle_deg):
-        return ()
-    turn = np.array([1, 1j])  # a similarity without mirror is a product of complex numbers
-    start, end = origin.corners @ turn, to.corners @ turn
-    factor = np.vdot(start - start.mean(), end - end.mean()) / np.vdot(start - start.mean(), start - start.mean())
-    places = [(one.points @ turn - start.mean()) * factor + end.mean() for one in regions]
-    return tuple(replace(one, points=np.column_stack([z.real, z.imag])) for one, z in zip(regions, places, strict=True))
+    origin, lost, sections = found.sections[section], 0, []
+    for place, one in enumerate(found.sections):
+        frame = None if None in (origin.angle_deg, one.angle_deg) else rigid(origin.corners, one.corners)
+        lost += frame is None and place != section
+        carried = [] if frame is None else [replace(region, points=moved(frame, region.points)) for region in regions]
+        sections.append(replace(one, regions=tuple(regions if place == section else carried)))
+    note = f"{lost} sections have no known angle, and so no regions"
+    return replace(found, sections=tuple(sections), notes=found.notes + ((note,) if lost else ()))
 
 
 def stage_tables(
