@@ -20,8 +20,8 @@ import torch
 from filelock import FileLock  # comes with torch
 from torch import nn
 
-from emseg.frequency.attention import require_image_size
 from emseg.files import digest_of_file
+from emseg.frequency.attention import require_image_size
 from emseg.training import work_folder
 from emseg.training.devices import device_name, require_device
 from emseg.training.memory_use import clear_memory_error, peak_memory_mib
@@ -73,9 +73,10 @@ def train_detector(
     """Train `design` by `plan` on a split of the COCO folder `folder`.
 
     A folder that we did not write ourselves is first rewritten beside `work_dir`, so that boxes and areas follow the
-    outlines. `start_from` is a file with the initial weights; None draws them. With `resume` a training resumes from its checkpoint, and a finished one is returned at once. `progress`
-    shows a progress bar on a terminal. Raises `UsageError` for settings that do not fit each other, the data, the
-    device or the work folder, and when memory does not suffice; `InputError` for data that cannot be used.
+    outlines. `start_from` is a file with the initial weights; None draws them. With `resume` a training resumes from
+    its checkpoint, and a finished one is returned at once. `progress` shows a progress bar on a terminal. Raises
+    `UsageError` for settings that do not fit each other, the data, the device or the work folder, and when memory does
+    not suffice; `InputError` for data that cannot be used.
     """
     work_dir, world_size = Path(work_dir), int(os.environ.get("WORLD_SIZE", "1"))
     device = require_device(plan.device, 1, plan.precision)

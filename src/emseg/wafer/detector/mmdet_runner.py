@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.dataset import pseudo_collate
@@ -141,20 +141,22 @@ class DetectorRunner(Runner):  # type: ignore[misc]
 
     @torch.no_grad()
     def settle_norms(self, n_batches: int, batch_size: int) -> None:
-        """Set the backbone's learnt normalisations to the mean over the first batches of the training.
+        """Set the backbone's learnt normalisations to the mean over the first batches, with their own greys.
 
-        In training a batch is normalised by itself; the running averages remember the last ten batches.
+        In training a batch is normalised by itself; the running averages remember the last ten batches. This is the
+        last use of the training data: the change of grey values is switched off.
         """
-        backbone = self.bare_model.backbone
+        backbone: Any = self.bare_model.backbone
+        dataset, prepare = self.train_dataloader.dataset, cast(Any, self.bare_model.data_preprocessor)
         norms = [one for one in backbone.modules() if isinstance(one, nn.BatchNorm2d) and one.training]
         momenta = [norm.momentum for norm in norms]
+        dataset.keep_greys()
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # torch then averages over all batches alike
-        dataset = self.train_dataloader.dataset
         for first in range(0, n_batches * batch_size if norms else 0, batch_size):
             batch = pseudo_collate([dataset[draw] for draw in range(first, first + batch_size)])
-            backbone(self.bare_model.data_preprocessor(batch, True)["inputs"])
+            backbone(prepare(batch, True)["inputs"])
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
