@@ -45,9 +45,10 @@ def with_border(image: np.ndarray, truth: WaferSections, rng: np.random.Generato
     """Return a wafer within a black border in steps, as the fields of a mosaic leave it."""
     top, bottom, left, right = (int(side) for side in rng.integers(0, MOST_BLACK, 4))
     image = np.pad(image, ((top, bottom), (left, right)))
-    sections = tuple(dataclasses.replace(one, polygon=one.polygon + (top, left)) for one in truth.sections)
+    shift = np.array([top, left])
     sections = tuple(
-        dataclasses.replace(one, more_parts=tuple(part + (top, left) for part in one.more_parts)) for one in sections
+        dataclasses.replace(one, polygon=one.polygon + shift, more_parts=tuple(part + shift for part in one.more_parts))
+        for one in truth.sections
     )
     return image, dataclasses.replace(truth, height=image.shape[0], width=image.shape[1], sections=sections)
 
@@ -81,5 +82,6 @@ if __name__ == "__main__":
     shipped = dataclasses.replace(trained.finder, template=None, section_size_um=None, record=record)
     path = save_finder(shipped, trained.path)
     content = {"section_size_px": shipped.section_size_px, "class_names": list(shipped.class_names), **record}
-    write_json(path.with_suffix(".json"), {"sha256": digest_of_file(path), "design": shipped.design.to_dict(), **content})
+    content |= {"sha256": digest_of_file(path), "design": shipped.design.to_dict()}
+    write_json(path.with_suffix(".json"), content)
     print(trained.scores, trained.notes, shipped.calibration, path.stat().st_size)

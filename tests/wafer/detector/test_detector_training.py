@@ -85,7 +85,7 @@ def test_a_training_starts_from_given_weights(trained, folder, tmp_path):
     still = TINY_PLAN.changed(learning_rate=1e-12, steps=3)
     model = train_detector(TINY_DESIGN, still, folder, "crops", tmp_path / "still", start_from=trained.weights).model
     assert torch.allclose(model.backbone.conv1.weight, trained.model.backbone.conv1.weight, atol=1e-8)
-    with pytest.raises(UsageError, match="one training; .* start sha256"):
+    with pytest.raises(UsageError, match=r"one training; .* start sha256"):
         train_detector(TINY_DESIGN, still, folder, "crops", tmp_path / "still")
 
 

@@ -1,4 +1,4 @@
-"""A lab's wafer becomes a finder: at the network's scale, from the columns it may see, scored on all validation tiles."""
+"""A lab's wafer becomes a finder: at the network's scale, from the columns given, scored on all validation tiles."""
 
 import dataclasses
 

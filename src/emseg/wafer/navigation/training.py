@@ -119,7 +119,7 @@ def train_finder(
     detections = predict_folder(trained.model, folder, data.split, scale=plan.scale)
     scores, calibration = _validate(data, detections)
     if calibration is None:
-        notes.append("the validation tiles lack true or false detections to calibrate the score with: it is used as it is")
+        notes.append("the validation tiles lack true or false detections, so the score is not calibrated")
     record = {
         "emseg": __version__,
         "data": {"kind": data.benchmark.kind, "fingerprint": data.benchmark.fingerprint, "split": data.split},
