@@ -4,8 +4,9 @@
 
 Synthetic wafers of one density (500 sections of 100 px on 10,000 x 10,000 px, a third of them touching, dust and seams)
 are written as uncompressed TIFF and searched by `find_sections`, each in a fresh process of `--threads` threads, with
-the section size given. Detection, fit and order are timed apart; on a busy machine compare processor time. Memory is the peak of what is not mapped from the
-file. Weights are those that ship with emseg, or a finder's file: its scores do not count here, its cost does.
+the section size given. Detection, fit and order are timed apart; on a busy machine compare processor time. Memory is
+the peak of what is not mapped from the file. Weights are those that ship with emseg, or a finder's file: its scores do
+not count here, its cost does.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from _results import Target, add_json_option, finish
 
@@ -36,11 +38,11 @@ def make(side: int, path: Path) -> int:
 
     from emseg.synthetic.wafer import WaferDesign, synthesize_wafer
 
-    n = round(SECTIONS * (side / JUDGED_SIDE) ** 2)
-    design = WaferDesign(height=side, width=side, section_length_px=SECTION_PX, n_sections=n)
-    wafer = synthesize_wafer(design, seed=1)
-    tifffile.imwrite(path, wafer.image)
-    return len(wafer.truth.sections)
+    part = min(side, JUDGED_SIDE)  # a larger image repeats this one
+    n, repeats = round(SECTIONS * (part / JUDGED_SIDE) ** 2), -(-side // part)
+    wafer = synthesize_wafer(WaferDesign(height=part, width=part, section_length_px=SECTION_PX, n_sections=n), seed=1)
+    tifffile.imwrite(path, np.tile(wafer.image, (repeats, repeats))[:side, :side])
+    return round(len(wafer.truth.sections) * (side / part) ** 2)
 
 
 def search(path: Path, weights: str | None, threads: int) -> None:
@@ -113,9 +115,9 @@ def main() -> None:
             rows.append(row)
             path.unlink()
             print(
-                f"{side:>6} px: {row['total_s']:.0f} s (processor {row['cpu_s']:.0f} s), {row['network_share']:.0%} in the network (fit "
-                f"{row['fit_sections_s']:.1f} s, order {row['order_sections_s']:.1f} s), {row['peak_mb']:.0f} MB, "
-                f"{row['found']} of {n} sections",
+                f"{side:>6} px: {row['total_s']:.0f} s (processor {row['cpu_s']:.0f} s), {row['network_share']:.0%} in "
+                f"the network (fit {row['fit_sections_s']:.1f} s, order {row['order_sections_s']:.1f} s), "
+                f"{row['peak_mb']:.0f} MB, {row['found']} of {n} sections",
                 flush=True,
             )
     verdicts = [NETWORK.judge(row["network_share"], f"{row['side']} px") for row in rows]
