@@ -11,7 +11,6 @@ The stage is simulated: a person drives to each landmark and reads its place wit
 so the stage error of a section, how far from its true centre the microscope arrives, can be measured.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +38,7 @@ from emseg.wafer.formats.magc import read_magc, side_angle_deg
 from emseg.wafer.navigation.finder import SectionFinder, load_finder
 from emseg.wafer.navigation.found import FoundSection, FoundWafer, Region
 from emseg.wafer.navigation.quads import outline_quad
-from emseg.wafer.navigation.stage import Landmarks, StageTransform
+from emseg.wafer.navigation.stage import Landmarks, StageTransform, propagate
 from emseg.wafer.navigation.training import PLAN, train_finder
 from emseg.wafer.scores import NavigationScores, score_navigation
 from emseg.wafer.section_figures import class_colours, draw_outlines
@@ -178,10 +177,11 @@ def show_part(ax: Axes, image: NDArray[Any], size_um: float | None, *, longest_p
     small = cv2.resize(image, (round(width / factor), round(height / factor)), interpolation=cv2.INTER_AREA)
     ax.imshow(small, cmap="gray", extent=(0, width, height, 0), vmin=np.percentile(small, 0.5), vmax=small.max())
     ax.set_axis_off()
-    add_scale_bar(ax, width, None if size_um is None else 1000 * size_um)
+    if size_um is not None:
+        add_scale_bar(ax, width, 1000 * size_um)
 
 
-def zoom_in(ax: Axes, found: FoundWafer, side: float) -> None:
+def zoom_in(ax: Axes, found: FoundWafer, side: float, size_um: float) -> None:
     """Show the part, `side` px wide, about the section with the most neighbours."""
     centres = centres_of(found.sections)
     near = [(np.abs(centres - one).max(axis=1) < side / 2).sum() for one in centres]
@@ -191,6 +191,7 @@ def zoom_in(ax: Axes, found: FoundWafer, side: float) -> None:
         for place, whole in ((row, found.height), (column, found.width))
     )
     ax.set(xlim=(column - side / 2, column + side / 2), ylim=(row + side / 2, row - side / 2))
+    add_scale_bar(ax, round(side), 1000 * size_um)
 
 
 def draw_found(ax: Axes, found: FoundWafer, *, width: float = 1.0) -> None:
@@ -212,6 +213,18 @@ def draw_path(ax: Axes, found: FoundWafer, order: Sequence[int] | None, colour: 
 def centres_of(sections: Sequence[FoundSection]) -> Points:
     """Return the mean of each section's corners."""
     return np.array([one.corners.mean(axis=0) for one in sections]).reshape(-1, 2)
+
+
+def row_path_um(found: FoundWafer, pixel_size_um: float) -> float:
+    """Return the length of the path row by row, back and forth, in rows as high as a usual section is long."""
+    centres = centres_of(found.sections)
+    if len(centres) < 2:
+        return 0.0
+    height = float(np.median([np.ptp(one.corners, axis=0).max() for one in found.sections]))
+    rows = (centres[:, 0] // height).astype(int)
+    along = np.where(rows % 2, -centres[:, 1], centres[:, 1])
+    steps = np.diff(centres[np.lexsort((along, rows))], axis=0)
+    return pixel_size_um * float(np.linalg.norm(steps, axis=1).sum())
 
 
 def simulated_landmarks(pixels: Points, pixel_size_um: float, sd_um: float, seed: int) -> Landmarks:
@@ -246,15 +259,14 @@ def region_on(quad: Float64[np.ndarray, "4 2"]) -> Region:
     return Region("roi", top + across * (bottom - top))
 
 
-def reference_section(wafer: Wafer, found: FoundWafer, scores: NavigationScores) -> tuple[int, Region]:
-    """Return the found section with known direction and true corners that is the most certain, and its region."""
-    known = [
-        one
-        for one in scores.pairs
-        if one.corner_px is not None and found.sections[one.found].angle_deg is not None
-    ]
-    best = max(known, key=lambda one: found.sections[one.found].confidence)
-    return best.found, region_on(wafer.truth.sections[best.true].polygon)
+def with_regions(wafer: Wafer, found: FoundWafer, scores: NavigationScores) -> FoundWafer:
+    """Return the wafer with the region of its most certain section of known direction and corners on all sections."""
+    sections = found.sections
+    known = [one for one in scores.pairs if one.corner_px is not None and sections[one.found].angle_deg is not None]
+    if not known:
+        return found
+    best = max(known, key=lambda one: sections[one.found].confidence)
+    return propagate(found, [region_on(wafer.truth.sections[best.true].polygon)], best.found)
 
 
 def region_errors(wafer: Wafer, found: FoundWafer, scores: NavigationScores) -> Float64[np.ndarray, "pair"]:
@@ -305,7 +317,10 @@ def scores_table(parts: dict[str, NavigationScores]) -> DisplayTable:
     keys = dict.fromkeys(key for table in tables.values() for key in table.index)
     rows = {}
     for number, (measure, unit) in enumerate(keys):
-        cells = [_cell(table.loc[(measure, unit)], unit) if (measure, unit) in table.index else "" for table in tables.values()]
+        cells = [
+            _cell(table.loc[(measure, unit)], unit) if (measure, unit) in table.index else ""
+            for table in tables.values()
+        ]
         rows[f"score-{number}"] = (measure, *cells)
     return text_table("Scores with 95 % intervals in brackets.", ("Measure", *tables), rows)
 
@@ -318,8 +333,3 @@ def _cell(row: Any, unit: str) -> str:
     digits = 3 if unit == "1" else 1
     between = "" if np.isnan(row["low"]) else f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
     return f"{row['value']:.{digits}f}{between}" + ("" if unit == "1" else f" {unit}")
-
-
-def temporary_folder() -> Path:
-    """Return a new folder outside the book, for files that a run writes and nobody keeps."""
-    return Path(tempfile.mkdtemp(prefix="emseg-navigation-"))
