@@ -13,6 +13,7 @@ so the stage error of a section, how far from its true centre the microscope arr
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +129,10 @@ def report_scores(run: Run, scores: NavigationScores, part: str, where: str) -> 
     report(run, f"{part}_right_class", scores.right_class, f"Found sections with the right class, {where}")
     report(run, f"{part}_angles", scores.angles_within(2), f"Angles within 2 degrees, to 360, {where}")
     size = scores.pixel_size_um or 1.0
-    for name, words in (("centre", "centre"), ("corner", "corner")):
-        errors = scores.errors(f"{name}_px")
-        for q, which in ((0.5, "median"), (0.95, "95th percentile")):
-            end = "" if q == 0.5 else "_95"
-            report(run, f"{part}_{name}{end}_px", quantile_estimate(errors, q), f"{which} {words} error, {where}", "px")
-            um = quantile_estimate(errors * size, q)
-            report(run, f"{part}_{name}{end}_um", um, f"{which} {words} error, {where}", "um")
+    for name, (end, q, which) in product(("centre", "corner"), (("", 0.5, "median"), ("_95", 0.95, "95th percentile"))):
+        label, errors = f"{which} {name} error, {where}", scores.errors(f"{name}_px")
+        report(run, f"{part}_{name}{end}_px", quantile_estimate(errors, q), label, "px")
+        report(run, f"{part}_{name}{end}_um", quantile_estimate(errors * size, q), label, "um")
 
 
 def report(run: Run, name: str, one: Estimate, label: str, unit: str = "1") -> None:
@@ -203,13 +201,6 @@ def draw_found(ax: Axes, found: FoundWafer, *, width: float = 1.0) -> None:
             ax.plot(*one.corners[0][::-1], "o", ms=2.5 * width, color=colours[one.label])
 
 
-def draw_path(ax: Axes, found: FoundWafer, order: Sequence[int] | None, colour: str, label: str) -> None:
-    """Draw the path through the centres in an order, if there is one."""
-    if order:
-        rows, columns = centres_of(found.sections)[list(order)].T
-        ax.plot(columns, rows, color=COLOURS[colour], lw=1.0, label=label)
-
-
 def centres_of(sections: Sequence[FoundSection]) -> Points:
     """Return the mean of each section's corners."""
     return np.array([one.corners.mean(axis=0) for one in sections]).reshape(-1, 2)
@@ -221,7 +212,7 @@ def row_path_um(found: FoundWafer, pixel_size_um: float) -> float:
     if len(centres) < 2:
         return 0.0
     height = float(np.median([np.ptp(one.corners, axis=0).max() for one in found.sections]))
-    rows = (centres[:, 0] // height).astype(int)
+    _, rows = np.unique(centres[:, 0] // height, return_inverse=True)
     along = np.where(rows % 2, -centres[:, 1], centres[:, 1])
     steps = np.diff(centres[np.lexsort((along, rows))], axis=0)
     return pixel_size_um * float(np.linalg.norm(steps, axis=1).sum())
@@ -278,11 +269,6 @@ def region_errors(wafer: Wafer, found: FoundWafer, scores: NavigationScores) -> 
         for true in [wafer.truth.sections[one.true].polygon]
     ]
     return np.array(errors, dtype=np.float64)
-
-
-def least_certain(found: FoundWafer, n: int) -> tuple[FoundSection, ...]:
-    """Return the sections that a person should look at first: low confidence, then many reasons."""
-    return tuple(sorted(found.sections, key=lambda one: (one.confidence, -len(one.reasons)))[:n])
 
 
 def plot_crops(image: NDArray[Any], sections: Sequence[FoundSection], class_names: Sequence[str]) -> Figure:
