@@ -32,7 +32,7 @@ from emseg.errors import InputError, UsageError
 from emseg.files import decoding, read_json
 from emseg.sections import as_polygon
 from emseg.wafer.formats.magc import read_magc
-from emseg.wafer.formats.mass_json import read_mass_json
+from emseg.wafer.formats.mass_json import MassShape, read_mass_json, write_mass_json
 from emseg.wafer.formats.outlines import KINDS, kind_of
 from emseg.wafer.navigation.alignment import moved, rigid
 from emseg.wafer.navigation.found import FoundWafer, Region
@@ -115,6 +115,18 @@ def read_landmarks(path: str | Path, known: Points | None = None) -> Landmarks:
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"landmarks must have different names; {path} has {twice[0]!r} more than once. Rename one.")
     return Landmarks(names, places[:, 1::-1], places[:, 2:])
+
+
+def add_targets(path: str | Path, landmarks: Landmarks) -> None:
+    """Write the landmarks with their stage places to a `.mass.json` file: with both, SBEMimage is calibrated."""
+    shapes = [
+        [MassShape(location=tuple(point)) for point in of.tolist()]
+        for of in (landmarks.pixels[:, ::-1], landmarks.stage_um)
+    ]
+    marks = {
+        str(k): {"source": source, "target": target} for k, (source, target) in enumerate(zip(*shapes, strict=True))
+    }
+    write_mass_json(read_mass_json(path).model_copy(update={"landmarks": marks}), path)
 
 
 def fit_stage(landmarks: Landmarks, *, kind: Kind = "auto", pixel_size_um: float | None = None) -> StageTransform:
