@@ -50,7 +50,9 @@ def test_the_stage_error_is_that_of_landmarks_and_centres(wafer, found):
     scores = score_navigation(wafer.truth, found)
     assert chapter.stage_errors(wafer, found, scores, exact, PIXEL_UM) == pytest.approx(0, abs=1e-6)
     assert len(chapter.stage_errors(wafer, found, scores, exact, PIXEL_UM)) == len(found.sections)
-    shifted = replace(found, sections=tuple(replace(one, corners=one.corners + (3, 4)) for one in found.sections))
+    shifted = replace(
+        found, sections=tuple(replace(one, corners=one.corners + np.array([3, 4])) for one in found.sections)
+    )
     scores = score_navigation(wafer.truth, shifted)
     assert chapter.stage_errors(wafer, shifted, scores, exact, PIXEL_UM) == pytest.approx(5 * PIXEL_UM)
 
