@@ -81,6 +81,10 @@ class DetectorPlan(Plan):
                 " Train longer or warm up for fewer steps."
             )
 
+    def for_steps(self, steps: int) -> "DetectorPlan":
+        """Return this plan with another number of steps, and a warm-up of a tenth of them at most."""
+        return self.changed(steps=steps, warm_up_steps=min(self.warm_up_steps, max(1, steps // 10)))
+
 
 PAPER = DetectorPlan(epochs=36, milestones=(24, 34), scale=1024, n_workers=4)  # else the defaults are the paper's
 SMALL = DetectorPlan(

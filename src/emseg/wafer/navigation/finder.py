@@ -18,7 +18,6 @@ Source: Platt, Probabilistic outputs for support vector machines (1999), applied
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ VERSION = 1
 NETWORK, TEMPLATE = "network.", "template."
 NEAREST_SCORE = 1e-6  # scores of 0 and 1 have no logit
 SHIPPED = "sections.safetensors"
+SHIPPED_FINDER = Path(__file__).with_name(SHIPPED)
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,7 @@ def load_finder(path: str | Path | None = None, *, device: str = "auto") -> Sect
     import safetensors
 
     chosen = require_device(device)
-    if path is None:
-        with resources.as_file(resources.files("emseg.wafer.navigation") / SHIPPED) as shipped:
-            return load_finder(shipped, device=device)
-    path = Path(path)
+    path = SHIPPED_FINDER if path is None else Path(path)
     with decoding(path, "weights"), safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
