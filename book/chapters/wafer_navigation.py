@@ -126,7 +126,8 @@ def report_scores(run: Run, scores: NavigationScores, part: str, where: str) -> 
     report(run, f"{part}_recall", scores.recall, f"Fraction of the true sections found, {where}")
     report(run, f"{part}_precision", scores.precision, f"Fraction of the found sections that are true, {where}")
     report(run, f"{part}_iou", quantile_estimate(scores.errors("iou"), 0.5), f"Median IoU, {where}")
-    report(run, f"{part}_right_class", scores.right_class, f"Found sections with the right class, {where}")
+    if len(scores.n_of_class) > 1:
+        report(run, f"{part}_right_class", scores.right_class, f"Found sections with the right class, {where}")
     report(run, f"{part}_angles", scores.angles_within(2), f"Angles within 2 degrees, to 360, {where}")
     size = scores.pixel_size_um or 1.0
     for name, (end, q, which) in product(("centre", "corner"), (("", 0.5, "median"), ("_95", 0.95, "95th percentile"))):
