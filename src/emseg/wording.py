@@ -4,6 +4,7 @@ Plain text writes a power of ten as 10^n, with the typographic minus sign; `as_h
 """
 
 import html
+import math
 import re
 
 MINUS = "\N{MINUS SIGN}"
@@ -22,6 +23,26 @@ def format_number(value: float, digits: int = 4, *, trailing_zeros: bool = False
         return typeset(f"{int(value):,}")
     text = f"{value:#.{digits}g}".rstrip(".") if trailing_zeros else f"{value:.{digits}g}"
     return typeset(text)
+
+
+def decimals_of(half_width: float) -> int | None:
+    """Return the last decimal that an uncertainty supports, two of its own digits; None without an uncertainty.
+
+    Negative for tens and more: a half-width of 1500 supports hundreds, -2.
+    """
+    return 1 - math.floor(math.log10(half_width * (1 + 1e-9))) if half_width > 0 else None
+
+
+def format_measured(value: float, half_width: float = 0.0) -> str:
+    """Return `value` no finer than the half-width of its interval (or spread): 0.21963 with 0.0047 is "0.2196".
+
+    Without a half-width it has four significant digits.
+    """
+    decimals = decimals_of(half_width)
+    if decimals is None or not 1e-4 <= half_width < _LARGEST_WHOLE:
+        return format_number(value)
+    rounded = round(value, decimals)
+    return typeset(f"{rounded + 0.0:,.{max(decimals, 0)}f}")
 
 
 def typeset(text: str) -> str:

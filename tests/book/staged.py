@@ -75,7 +75,8 @@ def stage(
 def write_evidence(
     folder: Path, records: list[dict[str, Any]], current: list[dict[str, Any]], cells: Sequence[dict[str, Any]] = ()
 ) -> None:
-    """Write `build.json`, the records and those of matrices' cells as the build does."""
+    """Write `build.json`, the records and the cells of matrices as the build does: those not current are committed."""
+    own = [one["run_id"] for one in current]
     for name, group in (("records", records), ("records/cells", cells)):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for one in group:
@@ -86,7 +87,8 @@ def write_evidence(
         "tree_clean": True,
         "built": "2026-11-21T20:00:00Z",
         "current_runs": {one["chapter"]: one["run_id"] for one in current},
-        "library_digests": {CHAPTER: "cd", OTHER: "changed"},
+        "committed": [one["run_id"] for one in (*records, *cells) if one["run_id"] not in own],
+        "library_digests": {CHAPTER: "cd", OTHER: "c4a9"},
     }
     (folder / "build.json").write_text(json.dumps(build), encoding="utf-8")
 

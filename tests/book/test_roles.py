@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from book.staged import CHAPTER, COMMIT, OTHER, build_html, metric, record, stage, write_evidence
+from emseg_book.badge import run_badge_html
 from emseg_book.evidence import Key, read_evidence
 from emseg_book.ledger import run_html
 from emseg_book.markup import chip_html, number_html
 from emseg_book.reported import reported_html
 from emseg_book.result import look_up, parse_key
-from emseg_book.wording import duration, memory
+from emseg_book.wording import code_age, duration, memory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ TEST_RUN = record(CHAPTER, "smoke", ["synthetic"], 22, ratio=metric(99.0))
 NO_DATA = record(OTHER, "laptop", [], 21, round_trip_error=metric(3.1e-16))
 RECORDS = [PRESENT, OLD_REAL, NEW_REAL, TEST_RUN, NO_DATA]
 CURRENT = [PRESENT, NO_DATA]
+CELLS = ((0, "c4a9"), (1, "0a"), (2, "0b"))
 
 
 @pytest.fixture
@@ -121,10 +123,26 @@ def test_a_record_outside_the_schema_is_refused(staged: Path) -> None:
         read_evidence(staged)
 
 
-def test_test_runs_weigh_least_and_the_newest_most(staged: Path) -> None:
-    """The order in which verdicts take the records: smoke first, then from oldest to newest."""
-    order = [one["run_id"] for one in read_evidence(staged).by_weight() if one["chapter"] == CHAPTER]
-    assert order == [one["run_id"] for one in (TEST_RUN, OLD_REAL, NEW_REAL, PRESENT)]
+def test_the_builds_own_run_is_not_among_the_committed(staged: Path) -> None:
+    """Nor does it decide a verdict, until it is committed."""
+    committed = [one["run_id"] for one in read_evidence(staged).committed if one["chapter"] == CHAPTER]
+    assert committed == [one["run_id"] for one in (OLD_REAL, NEW_REAL, TEST_RUN)]
+
+
+def test_an_aggregate_of_older_code_says_so(tmp_path: Path) -> None:
+    """A record that gathers runs is as old as they are, however new its own code."""
+    gathering = record(CHAPTER, "lab", ["synthetic"], 22, mean=metric(1.0))
+    gathering["parameters"] = {"records_of": OTHER}
+    folder = stage(tmp_path, [gathering], [])
+    cells = [NO_DATA | {"run_id": f"cell-{n}", "digests": {"notebook": "ab", "library": lib}} for n, lib in CELLS]
+    later = cells[0] | {"run_id": "later", "finished": "2026-12-31T00:00:00Z"}
+    write_evidence(folder, [gathering], [], [*cells, later])
+    found = read_evidence(folder)
+    assert found.n_older(gathering) == 2
+    assert code_age(found, gathering) == "present code; 2 of 3 gathered runs of older code"
+    assert "2 of 3 gathered runs of older code" in look_up(f"{CHAPTER}#mean@lab", found)["title"]
+    assert "2 of 3 gathered runs of older code" in run_badge_html(found, gathering, "")
+    assert code_age(found, OLD_REAL) == "present code"
 
 
 def test_a_changed_library_makes_a_record_older_code(staged: Path) -> None:

@@ -27,8 +27,11 @@ GOOD = {
     "close_tolerance": "0.05",
     "unit": "1",
     "data": "licensed",
+    "bearing": "same data",
+    "replicates": "images",
     "declared": "before",
     "note": "",
+    "takes": "U-RISC: minutes.",
 }
 COLUMNS = list(GOOD)
 
@@ -75,6 +78,33 @@ def test_the_papers_judgements_of_sharpness_are_about_licensed_images():
     assert {claim.data for claim in falls} == {"licensed"}
 
 
+def test_networks_of_this_book_stand_in_for_the_papers():
+    """A verdict about the papers' networks needs the paper's size; counting and arithmetic need no images."""
+    for claim in load_claims():
+        if claim.bearing == "exact":
+            assert claim.data == "any", claim.id
+        if claim.replicates in ("seeds", "runs"):
+            assert claim.bearing == "stand-in", claim.id
+
+
+def test_each_chapter_shows_the_committed_verdicts_of_its_claims():
+    """On its page the directive stands in for the cell of JupyterLab, which may have seen older records."""
+    for chapter in {claim.chapter for claim in load_claims()}:
+        cells = json.loads((BOOK / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
+        shown = [
+            cell for cell in cells if "verdict_table(" in (text := "".join(cell["source"])) and "import" not in text
+        ]
+        assert [cell["metadata"].get("tags") for cell in shown] == [["remove-cell"]], chapter
+        assert sum(f"```{{verdicts}} {chapter}\n" in "".join(cell["source"]) for cell in cells) == 1, chapter
+
+
+def test_pages_say_how_many_tolerances_were_declared_late():
+    claims = load_claims()
+    words = f"{sum(claim.declared == 'after' for claim in claims)} of {len(claims)}"
+    for page in ("index.md", "notation.md"):
+        assert words in (BOOK / page).read_text(encoding="utf-8"), page
+
+
 def test_an_unknown_chapter_is_refused_with_the_known_ones():
     with pytest.raises(
         UsageError, match=r"no claim belongs to chapter 'urisc/sharpness'. Did you mean 'urisc/sharpness_"
@@ -111,6 +141,10 @@ def test_a_good_row_is_read_as_it_stands(tmp_path):
             "licenced",
             "must be one of 'any', .*'licensed'; got 'licenced'. Did you mean 'licensed'",
         ),
+        ("bearing", "same", "must be one of 'exact', 'same data', 'stand-in'; got 'same'"),
+        ("replicates", "image", "must be one of 'nothing', 'images', 'seeds', 'runs'; got 'image'"),
+        ("bearing", "exact", "must not be exact where the claim is about licensed images"),
+        ("takes", "", "must say what a verdict would take"),
     ],
 )
 def test_a_broken_cell_is_refused_with_file_line_and_column(tmp_path, column, text, message):

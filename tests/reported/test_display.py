@@ -6,10 +6,19 @@ from html.parser import HTMLParser
 
 import pytest
 
-from emseg.errors import UsageError
-from emseg.reported import Measured, claims_table, judged_table, load_claims, verdict_table
-from emseg.reported.claims import VERDICTS, Claim, Judged
-from emseg.reported.display import tolerance_text
+from emseg.errors import InputError, UsageError
+from emseg.reported import (
+    OUTCOMES,
+    Claim,
+    Estimate,
+    Judged,
+    claims_table,
+    load_claims,
+    text_table,
+    verdict_markup,
+    verdict_table,
+)
+from emseg.reported.display import bearing_text, committed_records, estimate_text, expected_text, tolerance_text
 from emseg.runs.session import Run
 
 CHAPTER = "urisc/sharpness_analysis"
@@ -42,21 +51,24 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def measured_run(share: float) -> Run:
-    """Return a run on synthetic images that measured the first claim's metric as `share` of the claimed value."""
-    claim = load_claims(CHAPTER)[0]
+def measured_run(value: float, unit: str = "1") -> Run:
+    """Return a run on synthetic images that measured the first claim's metric."""
     run = Run(CHAPTER, seed=1)
     run.uses("synthetic tissue", kind="synthetic", fingerprint="0")
-    run.metric(claim.metric, claim.value * share, n=8, unit=claim.unit, label="a ratio", interval=(0.25, 0.75))
+    run.metric(load_claims(CHAPTER)[0].metric, value, n=8, unit=unit, label="a ratio", interval=(0.25, 0.75))
     return run
 
 
-def judged(verdict="match", value=1.0, claim_changes=None, **changes) -> Judged:
-    """Return a judged claim to show."""
+def of_claim(**changes) -> Claim:
+    """Return the first claim with other fields."""
     fields = vars(load_claims(CHAPTER)[0]) | {"unit": "1", "upper": None, "relation": "equals", "value": 1.0}
-    return Judged(
-        Claim(**(fields | (claim_changes or {}))), Measured(**({"value": value, "unit": "1"} | changes)), verdict
-    )
+    return Claim(**(fields | changes))
+
+
+def estimate(value=1.0, interval=None, gap="", **changes) -> Estimate:
+    """Return an estimate to show."""
+    fields = {"unit": "1", "n": 8, "data_kinds": ("real",), "profile": "lab", "run_ids": ("r",), "n_seeds": 1}
+    return Estimate(value=value, interval=interval, gap=gap, **(fields | changes))
 
 
 def test_the_claims_of_a_chapter_are_shown_with_quotation_and_tolerances():
@@ -87,73 +99,77 @@ def test_a_table_can_be_read_without_seeing_it(make):
     assert (region["role"], region["tabindex"]) == ("region", "0")
     assert region["aria-label"]
     ids = [attributes["id"] for attributes in page.attributes("tr") if "id" in attributes]
-    assert len(set(ids)) == len(ids) == len(load_claims(CHAPTER))
+    assert len(set(ids)) == len(ids) >= len(load_claims(CHAPTER))
     assert "style=" not in markup
 
 
 def test_a_verdict_is_a_word_in_a_class_of_its_own():
-    rows = [judged(verdict, claim_changes={"id": f"claim-{nth}"}) for nth, verdict in enumerate(VERDICTS)]
-    markup = judged_table(rows, "All verdicts.")._repr_html_()
-    for verdict in VERDICTS:
-        name = verdict.replace(" ", "-")
-        assert f'<span class="emseg-verdict emseg-{name}">{verdict}</span>' in markup
+    for outcome in OUTCOMES:
+        name = outcome.replace(" ", "-")
+        assert verdict_markup(outcome) == f'<span class="emseg-verdict emseg-{name}">{outcome}</span>'
 
 
-def test_verdicts_come_from_the_runs_numbers():
-    """The same claim, two runs, two verdicts: half the bound is below it, twice the bound is not."""
-    for share, verdict in ((0.5, "match"), (2.0, "differs")):
-        assert load_claims(CHAPTER)[0].relation == "below"
-        first, *rest = verdict_table(CHAPTER, measured_run(share)).rows
-        assert first[-1].text == verdict
-        assert {row[-1].text for row in rest} == {"not run"}
+def test_a_run_of_ones_own_never_decides():
+    """Two runs, two numbers, one outcome: that of the committed records."""
+    shown = [verdict_table(CHAPTER, measured_run(value)).rows[0] for value in (0.5, 2.0)]
+    assert [row[3].text for row in shown] == ["0.50", "2.00"]
+    assert shown[0][-1].text == shown[1][-1].text == "no verdict"
+    assert [row[-1].text for row in verdict_table(CHAPTER, Run(CHAPTER, seed=1)).rows].count("match") == 1
 
 
-def test_the_caption_counts_the_verdicts():
-    n_rest = len(load_claims(CHAPTER)) - 1
-    assert verdict_table(CHAPTER, measured_run(0.5)).caption.startswith(
-        f"Verdicts of this run: 1 match, {n_rest} not run."
+def test_the_caption_counts_the_outcomes_and_says_the_rule():
+    caption = verdict_table(CHAPTER, measured_run(0.5)).caption
+    assert caption.startswith("Verdicts of the committed records: 1 match, 24 no verdict.")
+    assert "A stand-in gives no verdict." in caption
+
+
+def test_the_claims_table_says_how_many_tolerances_came_late():
+    after = sum(claim.declared == "after" for claim in load_claims(CHAPTER))
+    assert f"except for {after}, declared after a first result" in claims_table(CHAPTER).caption
+
+
+def test_a_number_in_another_unit_than_its_claim_is_refused():
+    with pytest.raises(InputError, match="was measured in '%'"):
+        verdict_table(CHAPTER, measured_run(0.5, "%"))
+
+
+def test_outside_a_checkout_nothing_is_committed(tmp_path, monkeypatch):
+    assert len(committed_records(CHAPTER)) == 2
+    monkeypatch.setenv("EMSEG_PROJECT", str(tmp_path))
+    assert committed_records(CHAPTER) == []
+
+
+def test_what_stands_in_is_said():
+    claim = of_claim()
+    stand_in = Judged(claim, estimate(data_kinds=("synthetic",)), "stand-in", "no verdict")
+    assert bearing_text(stand_in) == "stand-in: synthetic data for licensed"
+    small = Judged(claim, estimate(data_kinds=("licensed",)), "stand-in", "no verdict")
+    assert bearing_text(small) == "stand-in: small networks"
+    assert bearing_text(Judged(claim, None, "same data", "not run")) == "same data"
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "unit", "shown"),
+    [
+        (0.57, (0.57, 0.57), "1", "0.57, n = 8"),
+        (0.123456, (0.123456, 0.123456), "1", "0.1235, n = 8"),
+        (65536.0, (65536.0, 65536.0), "1", "65,536, n = 8"),
+        (3.14159e-16, (3.14159e-16, 3.14159e-16), "1", "3.142 × 10^−16, n = 8"),
+        (0.21963, (0.2106, 0.2287), "1", "0.2196 (0.2106 to 0.2287), n = 8"),
+        (0.21963, (0.13, 0.31), "1", "0.220 (0.130 to 0.310), n = 8"),
+        (-14.16, (-15.4, -12.9), "%", "−14.2 % (−15.4 to −12.9), n = 8"),
+        (4585.67, (3622.2, 5700.2), "nm^2", "4,600 nm² (3,600 to 5,700), n = 8"),
+        (-0.0001, (-0.09, 0.09), "1", "0.000 (−0.090 to 0.090), n = 8"),
+    ],
+)
+def test_an_estimate_is_written_no_finer_than_its_interval(value, interval, unit, shown):
+    assert estimate_text(estimate(value, interval, unit=unit)) == shown
+
+
+def test_an_estimate_of_unknown_spread_has_two_digits_and_says_why():
+    assert estimate_text(estimate(0.123456, None, "no interval over seeds recorded")) == (
+        "0.12, n = 8; no interval over seeds recorded"
     )
-
-
-def test_synthetic_data_is_shown_as_standing_in_for_the_papers():
-    table = verdict_table(CHAPTER, measured_run(0.5))
-    assert "synthetic, standing in for licensed data" in repr(table)
-    assert '<span class="emseg-kind emseg-kind-synthetic">synthetic</span> standing in for' in table._repr_html_()
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "shown"),
-    [
-        (0.57, "1", "0.57"),
-        (0.123456, "1", "0.1235"),
-        (65536.0, "1", "65,536"),
-        (46000.0, "nm^2", "46,000 nm²"),
-        (38.1, "%", "38.1 %"),
-        (-2.5, "1", "−2.5"),
-        (3.14159e-16, "1", "3.142 × 10^−16"),
-        (1e-12, "1", "10^−12"),
-        (-12.0, "1", "−12"),
-    ],
-)
-def test_numbers_are_shown_with_sensible_digits_and_their_unit(value, unit, shown):
-    row = judged(value=value, unit=unit, claim_changes={"unit": unit})
-    assert judged_table([row], "One.").rows[0][3].text == shown
-
-
-def test_powers_of_ten_are_raised_on_a_page():
-    assert "3.142 × 10<sup>−16</sup>" in judged_table([judged(value=3.14159e-16)], "One.")._repr_html_()
-
-
-@pytest.mark.parametrize(
-    ("extra", "shown"),
-    [
-        ({"n": 8}, "1, n = 8"),
-        ({"n": 8, "spread": 0.0123}, "1 ± 0.012, n = 8"),
-        ({"n": 8, "spread": 0.0123, "interval": (0.98765, 1.25)}, "1 (0.988 to 1.25), n = 8"),
-    ],
-)
-def test_a_measured_number_shows_what_it_rests_on(extra, shown):
-    assert judged_table([judged(**extra)], "One.").rows[0][3].text == shown
 
 
 @pytest.mark.parametrize(
@@ -167,24 +183,16 @@ def test_a_measured_number_shows_what_it_rests_on(extra, shown):
     ],
 )
 def test_what_a_claim_expects_is_said_in_words(changes, expected, tolerance):
-    row = judged_table([judged(claim_changes=changes)], "One.").rows[0]
-    assert row[2].text == expected
-    assert tolerance is None or row[4].text == tolerance
+    claim = of_claim(**changes)
+    assert expected_text(claim) == expected
+    assert tolerance is None or tolerance_text(claim) == tolerance
 
 
 def test_text_is_escaped_in_html_and_in_markdown():
-    row = judged(claim_changes={"statement": "a < b | c & d"})
-    table = judged_table([row], "One.")
+    table = text_table("One.", ("a", "b"), {"x": ("a < b | c & d", "e")})
     assert "a &lt; b | c &amp; d" in table._repr_html_()
     assert r"a < b \| c & d" in table._repr_markdown_()
-    assert all(len(re.findall(r"(?<!\\)\|", line)) == 8 for line in table._repr_markdown_().splitlines()[2:])
-
-
-def test_one_claim_on_two_kinds_of_data_gets_two_rows_with_ids_of_their_own():
-    rows = [judged(data_kinds=("real",)), judged(data_kinds=("synthetic",))]
-    table = judged_table(rows, "Two.")
-    assert len(set(table.row_ids)) == 2
-    assert "no data" in repr(judged_table([judged()], "One."))
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in table._repr_markdown_().splitlines()[2:])
 
 
 def test_a_tolerance_declared_after_a_result_says_so_wherever_it_is_shown():

@@ -4,6 +4,7 @@
     {reported}       role: a number that one of the papers prints                                 (reported.py)
     {ledger}         directive: every run record                                                  (ledger.py)
     {claims-ledger}  directive: every claim of the papers with its verdicts                       (claims.py)
+    {verdicts}       directive: the claims that one chapter tests, with their verdicts            (claims.py)
     {house-picture}  directive: the rooms of the code and what imports what                       (house.py)
     the badge below each page's title: which run made the page, or that none did                  (badge.py)
     roles in the bibliography that screen readers understand                                      (bibliography.py)
@@ -19,7 +20,7 @@ from sphinx.config import Config
 
 from emseg_book.badge import add_badge
 from emseg_book.bibliography import name_roles
-from emseg_book.claims import ClaimsLedger
+from emseg_book.claims import ClaimsLedger, Verdicts
 from emseg_book.evidence import digest_of
 from emseg_book.house import HousePicture
 from emseg_book.ledger import Ledger
@@ -39,6 +40,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_post_transform(ResolveResults)
     app.add_directive("ledger", Ledger)
     app.add_directive("claims-ledger", ClaimsLedger)
+    app.add_directive("verdicts", Verdicts)
     app.add_directive("house-picture", HousePicture)
     app.connect("doctree-resolved", add_badge)
     app.connect("html-page-context", name_roles)

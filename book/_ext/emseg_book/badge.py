@@ -15,7 +15,7 @@ from emseg.errors import InputError
 from emseg_book.evidence import Evidence, Record, read_evidence
 from emseg_book.markup import chip_html, data_kinds, link_html
 from emseg_book.result import LEDGER_PAGE
-from emseg_book.wording import SHORT_HASH, device, duration, peak_memory, run_anchor, when
+from emseg_book.wording import SHORT_HASH, code_age, device, duration, peak_memory, run_anchor, when
 
 logger = logging.getLogger(__name__)
 BOOK_FOLDER = "book/"
@@ -35,7 +35,7 @@ def add_badge(app: Sphinx, doctree: nodes.document, page: str) -> None:
     record = evidence.current(chapter)
     if record is not None:
         ledger = app.builder.get_relative_uri(page, LEDGER_PAGE)
-        html = run_badge_html(record, f"{ledger}#{run_anchor(record['run_id'])}")
+        html = run_badge_html(evidence, record, f"{ledger}#{run_anchor(record['run_id'])}")
     elif Path(app.env.doc2path(page)).suffix == ".ipynb":
         logger.warning(
             "badge: this build has no run of chapter %s. Run it first.", chapter, location=page, type="emseg"
@@ -46,14 +46,16 @@ def add_badge(app: Sphinx, doctree: nodes.document, page: str) -> None:
     title.parent.insert(title.parent.index(title) + 1, nodes.raw("", html, format="html"))
 
 
-def run_badge_html(record: Record, ledger_entry: str) -> str:
+def run_badge_html(evidence: Evidence, record: Record, ledger_entry: str) -> str:
     """Return the badge of a chapter's page; `ledger_entry` is the address of its run in the ledger."""
+    gathered = [code_age(evidence, record)] if evidence.gathered(record) else []
     items = [
         f"profile <strong>{escape(record['profile'])}</strong>",
         f"data {chip_html(data_kinds(record))}",
         escape(device(record["environment"])),
         f"run {when(record['finished'])}",
         f"{duration(record['wall_s'])}, {peak_memory(record)}",
+        *gathered,
         link_html(ledger_entry, "record"),
     ]
     return _badge_html("How this page was computed", items)

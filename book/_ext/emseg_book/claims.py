@@ -1,70 +1,143 @@
-"""The directive `{claims-ledger}`: every claim of the papers that the book checks, with its verdicts from the records.
+"""The directives `{claims-ledger}` and `{verdicts}`: the papers' claims with what the committed records say of them.
 
-A claim has one row for each kind of data on which it was measured, or one row "not run". Test runs (profile smoke)
-count only where no other run of the same kind of data exists.
+    {claims-ledger}       directive: all claims, by paper, with the tally of verdicts
+    {verdicts} CHAPTER    directive: those that a chapter tests
+
+The claim of a paper is a sentence; our readings of it are rows below. Verdicts come from committed records alone; the
+number of the present build's own run stands next to them and says whether it agrees. A stand-in has no verdict: its row
+shows what we saw instead, and what a verdict would take.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from emseg.errors import InputError
-from emseg.reported import VERDICTS, Judged, count_verdicts, load_claims, verdict_markup, verdicts_from_records
-from emseg.reported.display import expected_text, tolerance_text
-from emseg.wording import as_html
-from emseg_book.evidence import read_evidence
-from emseg_book.markup import chip_html, link_html, number_html, table_html
+from emseg.errors import InputError, UsageError
+from emseg.reported import (
+    OUTCOMES,
+    Claim,
+    Judged,
+    compare,
+    count_outcomes,
+    judge_records,
+    load_claims,
+    sentence_outcomes,
+    verdict_markup,
+)
+from emseg.reported.display import bearing_text, estimate_text, expected_text, tolerance_text
+from emseg.reported.verdicts import metric_interval
+from emseg.wording import as_html, format_measured
+from emseg_book.evidence import Evidence, read_evidence
+from emseg_book.markup import chip_html, link_html, table_html
 from emseg_book.result import LEDGER_PAGE
 from emseg_book.wording import run_anchor
 
 logger = logging.getLogger(__name__)
-COLUMNS = ("Claim", "Verdict", "Measured", "Expected", "Data", "Where", "Chapter")
-VERDICTS_MEASURED = [verdict for verdict in VERDICTS if verdict != "not run"]
+COLUMNS = ("Checked as", "Verdict", "Estimate (95 % interval)", "Expected", "Bearing", "Chapter")
+PAPERS = {"fanet": "Claims of FANet", "urisc": "Claims of U-RISC"}
 
 
 class ClaimsLedger(SphinxDirective):
-    """Shows the claims, grouped by paper, with the count of verdicts at the top."""
+    """Shows the claims, grouped by paper, with the tally of verdicts at the top."""
 
     def run(self) -> list[nodes.Node]:
-        """Return a paragraph of counts and a section a paper."""
+        """Return the tally and a section a paper."""
         try:
             evidence = read_evidence(self.env.srcdir)
-            judged = verdicts_from_records(load_claims(), evidence.by_weight())
+            judged = judge_records(load_claims(), evidence.committed)
         except InputError as error:
             logger.warning("{claims-ledger}: %s", error, location=self.get_location(), type="emseg")
             return []
-        sections: list[nodes.Node] = [nodes.raw("", counts_html(judged), format="html")]
+        sections: list[nodes.Node] = [nodes.raw("", tally_html(judged), format="html")]
         for paper in dict.fromkeys(row.claim.paper for row in judged):
             rows = [row for row in judged if row.claim.paper == paper]
-            title = {"fanet": "Claims of FANet", "urisc": "Claims of U-RISC"}.get(paper.rstrip("0123456789"), paper)
-            table = nodes.raw("", self._table(title, rows), format="html")
+            title = PAPERS.get(paper.rstrip("0123456789"), paper)
+            table = nodes.raw("", Table(self, evidence).html(title, rows), format="html")
             sections.append(nodes.section("", nodes.title("", title), table, ids=[nodes.make_id(title)], names=[title]))
         return sections
 
-    def _table(self, title: str, rows: Sequence[Judged]) -> str:
-        cells = [
-            (
-                f"{escape(row.claim.statement)}{_quotation_html(row)}",
-                verdict_html(row),
-                self._measured(row),
-                expected_html(row),
-                chip_html(row.measured.data_kinds) if row.measured else "–",
-                escape(row.claim.place),
-                self._chapter(row.claim.chapter),
-            )
-            for row in rows
-        ]
-        return table_html(f"{title} and what the runs say", COLUMNS, cells, css_class="emseg-claim-ledger")
 
-    def _measured(self, row: Judged) -> str:
-        if row.measured is None:
+class Verdicts(SphinxDirective):
+    """Shows the claims that one chapter tests."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table of the chapter's claims."""
+        chapter = self.arguments[0]
+        try:
+            evidence = read_evidence(self.env.srcdir)
+            rows = judge_records(load_claims(chapter), evidence.committed)
+        except (InputError, UsageError) as error:
+            logger.warning("{verdicts} %s: %s", chapter, error, location=self.get_location(), type="emseg")
+            return []
+        return [nodes.raw("", Table(self, evidence).html("What the committed records say", rows), format="html")]
+
+
+class Table:
+    """Writes rows of claims as HTML, with links from the directive's page."""
+
+    def __init__(self, directive: SphinxDirective, evidence: Evidence) -> None:
+        self.env, self.evidence = directive.env, evidence
+
+    def html(self, caption: str, rows: Sequence[Judged]) -> str:
+        """Return a table with a group of rows for each sentence of a paper, headed by its quotation."""
+        outcomes = sentence_outcomes(rows)
+        groups = []
+        for sentence, outcome in outcomes.items():
+            readings = [row for row in rows if row.claim.sentence == sentence]
+            claim = readings[0].claim
+            head = f"<q>{escape(claim.quotation)}</q> <span class='emseg-note'>{escape(claim.place)}</span>"
+            if len({row.claim.id for row in readings}) > 1:
+                n_bearing = len({row.claim.id for row in readings if row.decides})
+                n_all = len({row.claim.id for row in readings})
+                head += (
+                    f" {verdict_markup(outcome)} <span class='emseg-note'>{n_bearing} of {n_all} readings bear</span>"
+                )
+            body = "".join(self._row(row) for row in readings)
+            scope = f'<th scope="rowgroup" colspan="{len(COLUMNS)}">{head}</th>'
+            groups.append(f'<tbody><tr class="emseg-sentence">{scope}</tr>{body}</tbody>')
+        columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in COLUMNS)
+        return (
+            f'<div class="emseg-table" tabindex="0" role="region" aria-label="{escape(caption)}">'
+            f'<table class="emseg-claim-ledger"><caption>{escape(caption)}</caption>'
+            f"<thead><tr>{columns}</tr></thead>{''.join(groups)}</table></div>"
+        )
+
+    def _row(self, row: Judged) -> str:
+        claim = row.claim
+        note = f" {_note(claim.note)}" if claim.note else ""
+        cells = (
+            verdict_markup(row.outcome),
+            self._estimate(row),
+            f"{as_html(expected_text(claim))}<br>{_note(tolerance_text(claim))}",
+            self._bearing(row),
+            self._chapter(claim.chapter),
+        )
+        first = f'<th scope="row">{escape(claim.statement)}{note}</th>'
+        return f"<tr>{first}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+    def _estimate(self, row: Judged) -> str:
+        if row.estimate is None:
             return "–"
+        saw = f"{_note('What we saw instead:')} " if row.bearing == "stand-in" else ""
         ledger = self.env.app.builder.get_relative_uri(self.env.docname, LEDGER_PAGE)
-        number = number_html(row.measured.value, row.measured.unit)
-        return link_html(f"{ledger}#{run_anchor(row.measured.run_id)}", number, f"profile {row.measured.profile}")
+        records = [one for one in self.evidence.committed if one["run_id"] in row.estimate.run_ids]
+        links = " ".join(link_html(f"{ledger}#{run_anchor(one['run_id'])}", escape(one["profile"])) for one in records)
+        older = sum(self.evidence.n_older(one) > 0 for one in records)
+        behind = f" {_note('made by older code')}" if older else ""
+        own = own_text(row.claim, self.evidence)
+        return f"{saw}{as_html(estimate_text(row.estimate))}<br>{_note('record:')} {links}{behind}" + (
+            f"<br>{_note(own)}" if own else ""
+        )
+
+    def _bearing(self, row: Judged) -> str:
+        takes = f"<br>{_note(f'A verdict would take: {row.claim.takes}')}" if not row.decides else ""
+        chips = "" if row.estimate is None else f"<br>{chip_html(row.estimate.data_kinds)}"
+        return escape(bearing_text(row)) + chips + takes
 
     def _chapter(self, chapter: str) -> str:
         page = f"book/{chapter}"
@@ -73,32 +146,42 @@ class ClaimsLedger(SphinxDirective):
         return link_html(self.env.app.builder.get_relative_uri(self.env.docname, page), escape(chapter))
 
 
-def counts_html(judged: Sequence[Judged]) -> str:
-    """Return the count of each verdict, apart for each kind of data, as a table."""
-    kinds = sorted({row.measured.data_kinds for row in judged if row.measured})
-    rows = []
-    for data_kinds in kinds:
-        counts = count_verdicts(row for row in judged if row.measured and row.measured.data_kinds == data_kinds)
-        rows.append((chip_html(data_kinds), *(str(counts[verdict]) for verdict in VERDICTS_MEASURED)))
-    n_claims = len({row.claim.id for row in judged})
-    n_open = sum(row.measured is None for row in judged)
+def tally_html(judged: Sequence[Judged]) -> str:
+    """Return the tally over the papers' sentences; stand-ins are counted apart, for they give no verdict."""
+    outcomes = sentence_outcomes(judged)
+    counts = count_outcomes(outcomes.values())
+    decided = [outcome for outcome in OUTCOMES if outcome not in ("no verdict", "not run")]
+    claims = list({row.claim.id: row.claim for row in judged}.values())
     table = table_html(
-        "Verdicts by kind of data", ("Data", "Match", "Close", "Differs"), rows, css_class="emseg-counts"
+        "Verdicts on sentences whose test bears on them",
+        [outcome.capitalize() for outcome in decided],
+        [[str(counts[outcome]) for outcome in decided]],
+        css_class="emseg-counts",
     )
-    return f"<p>The book lists {n_claims} claims; {n_open} of them have not been run.</p>{table if rows else ''}"
+    return (
+        f"<p>{_declared(claims)} They read {len(outcomes)} sentences of the papers. For "
+        f"{sum(counts[one] for one in decided)} of these a test bears on the sentence (exact, or on the same data); "
+        f"{counts['no verdict']} have stand-ins alone, and {counts['not run']} have not been run.</p>{table}"
+    )
 
 
-def expected_html(row: Judged) -> str:
-    """Return what the claim expects, with the tolerances that were declared for it."""
-    tolerances = f"match, close: {tolerance_text(row.claim)}"
-    return f'{as_html(expected_text(row.claim))}<br><span class="emseg-note">{as_html(tolerances)}</span>'
+def own_text(claim: Claim, evidence: Evidence) -> str:
+    """Return the number of this build's own run next to the committed ones: "yours 0.31 (laptop): agrees"."""
+    own = evidence.current(claim.chapter)
+    if own is None or own["run_id"] in evidence.build["committed"] or claim.metric not in own["metrics"]:
+        return ""
+    committed = evidence.committed
+    metric = own["metrics"][claim.metric]
+    low, high = metric_interval(metric) or (metric["value"], metric["value"])
+    value = format_measured(metric["value"], (high - low) / 2)
+    return f"yours {value} ({own['profile']}): {compare(claim, own, committed)}"
 
 
-def verdict_html(row: Judged) -> str:
-    """Return the verdict as a chip, with a remark where the data stand in for the paper's."""
-    remark = f'<br><span class="emseg-note">standing in for {escape(row.claim.data)} images</span>'
-    return verdict_markup(row.verdict) + (remark if row.stands_in else "")
+def _declared(claims: Iterable[Claim]) -> str:
+    found = list(claims)
+    after = sum(claim.declared == "after" for claim in found)
+    return f"{after} of the {len(found)} tolerances were declared after a first result; their rows say so."
 
 
-def _quotation_html(row: Judged) -> str:
-    return f'<br><q class="emseg-note">{escape(row.claim.quotation)}</q>' if row.claim.quotation else ""
+def _note(text: str) -> str:
+    return f'<span class="emseg-note">{as_html(text)}</span>'

@@ -2,7 +2,8 @@
 
 The build writes beside `_config.yml`
 
-    build.json       profile, commit, tree_clean, built, current_runs {chapter: run id}, library_digests {chapter: hex}
+    build.json       profile, commit, tree_clean, built, current_runs {chapter: run id}, committed [run id],
+                     library_digests {chapter: hex}
     records/*.json   run records: those of this build, and the committed ones
     records/cells/*  run records of matrices: shown in the ledger, gathered by chapters of results, never quoted alone
 
@@ -17,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from emseg.errors import InputError, UsageError, suggest
-from emseg.runs.gathering import read_record
+from emseg.runs.gathering import RECORDS_PARAMETER, read_record
 from emseg.runs.staging import BUILD_FILE, CELLS_FOLDER, RECORDS_FOLDER
 
-TEST_PROFILE = "smoke"  # its runs show that the code works; as evidence they count only where there is no other
 Record = dict[str, Any]
 
 
@@ -95,9 +95,19 @@ class Evidence:
         digest = self.build["library_digests"].get(record["chapter"])
         return None if digest is None else bool(digest != record["digests"]["library"])
 
-    def by_weight(self) -> tuple[Record, ...]:
-        """Return the records with the weightiest last: test runs first, then the others from oldest to newest."""
-        return tuple(sorted(self.records, key=lambda record: record["profile"] != TEST_PROFILE))
+    @property
+    def committed(self) -> tuple[Record, ...]:
+        """The committed records, which alone decide verdicts."""
+        return tuple(record for record in self.records if record["run_id"] in self.build["committed"])
+
+    def gathered(self, record: Record) -> tuple[Record, ...]:
+        """Return the committed runs of matrices that a record gathers (parameter `records_of`), by that time."""
+        chapter = record["parameters"].get(RECORDS_PARAMETER)
+        return tuple(cell for cell in self.cells if cell["chapter"] == chapter and cell["finished"] < record["started"])
+
+    def n_older(self, record: Record) -> int:
+        """Return how many of the runs behind a record, itself and those it gathers, are of older code."""
+        return sum(self.is_older_code(one) is not False for one in (record, *self.gathered(record)))
 
 
 def read_evidence(source: Path) -> Evidence:

@@ -76,6 +76,10 @@ def commit_html(code: dict[str, Any], repository_url: str) -> str:
 
 
 def code_age(evidence: Evidence, record: Record) -> str:
-    """Return whether the code that a run used is the present code."""
+    """Return whether the code of a run, and of the runs that it gathers, is the present code."""
     older = evidence.is_older_code(record)
-    return {None: "chapter is gone", True: "older code", False: "present code"}[older]
+    own = {None: "chapter is gone", True: "older code", False: "present code"}[older]
+    if not (gathered := evidence.gathered(record)):
+        return own
+    n_older = evidence.n_older(record) - (older is not False)
+    return f"{own}; {n_older or 'none'} of {len(gathered)} gathered runs of older code"

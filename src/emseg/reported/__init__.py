@@ -1,41 +1,39 @@
-"""What the two papers report and claim, as data, and what the book's runs say about it."""
+"""What the two papers report and claim, as data, and what the book's committed records say about it."""
 
-from emseg.reported.claims import (
-    VERDICTS,
-    Claim,
-    Judged,
-    Measured,
-    Verdict,
-    count_verdicts,
-    judge,
-    load_claims,
-    read_claims,
-    verdicts_from_records,
-    verdicts_of_run,
-)
-from emseg.reported.display import DisplayTable, claims_table, judged_table, text_table, verdict_markup, verdict_table
+from emseg.reported.claims import Claim, judge, load_claims, read_claims
+from emseg.reported.display import DisplayTable, claims_table, text_table, verdict_markup, verdict_table
 from emseg.reported.tables import Reported, load_reported, read_reported, select_reported
+from emseg.reported.verdicts import (
+    OUTCOMES,
+    Estimate,
+    Judged,
+    compare,
+    count_outcomes,
+    judge_records,
+    refusals,
+    sentence_outcomes,
+)
 
 __all__ = [
-    "VERDICTS",
+    "OUTCOMES",
     "Claim",
     "DisplayTable",
+    "Estimate",
     "Judged",
-    "Measured",
     "Reported",
-    "Verdict",
     "claims_table",
-    "count_verdicts",
+    "compare",
+    "count_outcomes",
     "judge",
-    "judged_table",
+    "judge_records",
     "load_claims",
     "load_reported",
     "read_claims",
     "read_reported",
+    "refusals",
     "select_reported",
+    "sentence_outcomes",
     "text_table",
     "verdict_markup",
     "verdict_table",
-    "verdicts_from_records",
-    "verdicts_of_run",
 ]

@@ -1,12 +1,18 @@
-"""Claims of the papers as rows that a run can check, and the verdicts that follow from measured numbers.
+"""Claims of the papers as rows that runs can check: what is expected, how far off it may be, what a test must rest on.
 
 The quotation is the paper's; the statement is our reading of it as a measurement; `metric` is the number of the
-chapter's run record that decides. The tolerances are declared, and so committed, before any run; `declared` says
-`after` where a result had been seen by then, and every table that shows such a row says so:
+chapter's run records that decides. Rows with the same quotation are readings of one claim. The tolerances are declared,
+and so committed, before any run; `declared` says `after` where a result had been seen by then.
 
     relation    equals, at_most, at_least, below, above a `value`, or between `value` and `upper`
     tolerances  absolute and in `unit`: how much the measured number may deviate and still match, or still be close
     data        what the paper's claim is about: any data, or synthetic, real or licensed images
+    bearing     what the test rests on: `exact` (mathematics, arithmetic, counting: any data will do), `same data`
+                (images of the kind that the claim is about), `stand-in` (other images, or networks far below the
+                paper's size)
+    replicates  what the number varies over, so that an interval must cover it: `nothing` (computed, not sampled),
+                `images` or `seeds` (inside one record), `runs` (several records, each of its own seed)
+    takes       what a verdict would take where the book has only a stand-in: data, network, cost
 
 With measured number m, declared value v (to u for `between`) and a tolerance t, the claim holds within t when
 
@@ -14,20 +20,18 @@ With measured number m, declared value v (to u for `between`) and a tolerance t,
     at_most    m <= v + t                 below      m < v + t
     at_least   m >= v - t                 above      m > v - t
 
-It is a `match` within `match_tolerance`, `close` within `close_tolerance` only, `differs` within neither, and `not run`
-if nothing was measured. The comparison is in decimal on the numbers as written, so that 38.2 is exactly 0.1 from 38.1.
-A number measured on synthetic data gives a verdict on synthetic data; different kinds of data are never merged.
+A verdict is on an interval, not on a number: `match` if all of it holds within `match_tolerance`, `close` within
+`close_tolerance`, `differs` if none of it does, else `undecided`. The comparison is in decimal on the numbers as
+written, so that 38.2 is exactly 0.1 from 38.1. What the records say of a claim is in `emseg.reported.verdicts`.
 """
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from emseg.checks import NotNegative, validated
 from emseg.errors import InputError, UsageError, suggest
@@ -35,7 +39,9 @@ from emseg.reported.tables import Finite, Table, as_number, read_rows, require_w
 
 Relation = Literal["equals", "at_most", "at_least", "below", "above", "between"]
 ClaimData = Literal["any", "synthetic", "real", "licensed"]
-Verdict = Literal["match", "close", "differs", "not run"]
+Bearing = Literal["exact", "same data", "stand-in"]
+Replicates = Literal["nothing", "images", "seeds", "runs"]
+Verdict = Literal["match", "close", "differs", "undecided"]
 
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -65,8 +71,11 @@ class Claim:
     close_tolerance: NotNegative
     unit: str
     data: ClaimData
+    bearing: Bearing
+    replicates: Replicates
     declared: Literal["before", "after"] = "before"
     note: str = ""
+    takes: str = ""
 
     def __post_init__(self) -> None:
         for column, (pattern, example) in _LOOKS.items():
@@ -86,34 +95,21 @@ class Claim:
                 "`close_tolerance` must not be below `match_tolerance`; "
                 f"got {self.close_tolerance:g} and {self.match_tolerance:g}. What matches is close, too."
             )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A measured number with what it rests on; `data_kinds` is sorted, and empty when a run used no data."""
-
-    value: float
-    unit: str
-    n: int | None = None
-    spread: float | None = None
-    interval: tuple[float, float] | None = None
-    data_kinds: tuple[str, ...] = ()
-    run_id: str = ""
-    profile: str = ""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A claim, the number that decides it (None when it was not run) and the verdict."""
-
-    claim: Claim
-    measured: Measured | None
-    verdict: Verdict
+        if self.bearing == "exact" and self.data != "any":
+            raise UsageError(
+                f"`bearing` must not be exact where the claim is about {self.data} images; got data={self.data}. "
+                "Use same data or stand-in."
+            )
+        if self.bearing != "exact" and (self.data == "any" or not self.takes):
+            raise UsageError(
+                f"`takes` must say what a verdict would take, and `data` which images, where the bearing is "
+                f"{self.bearing}; got {self.takes!r} and {self.data}. Fill both in."
+            )
 
     @property
-    def stands_in(self) -> bool:
-        """Whether the number rests on another kind of data than the paper's claim is about."""
-        return self.measured is not None and self.claim.data != "any" and self.measured.data_kinds != (self.claim.data,)
+    def sentence(self) -> tuple[str, str]:
+        """The paper's sentence, which several readings may share."""
+        return self.paper, self.quotation
 
 
 @cache
@@ -154,58 +150,27 @@ def read_claims(table: Table) -> tuple[Claim, ...]:
     )
 
 
-def judge(claim: Claim, measured: float | None) -> Verdict:
-    """Return the verdict on `claim` from a measured number in the claim's unit, or from None when there is none.
+def judge(claim: Claim, interval: tuple[float, float]) -> Verdict:
+    """Return the verdict on `claim` from an interval (low, high) in the claim's unit.
 
-    Raises `InputError` for NaN or an infinite number: an undefined measurement supports no verdict.
+    Raises `InputError` for an end that is NaN or infinite, or for ends in the wrong order.
     """
-    if measured is None:
-        return "not run"
-    if not math.isfinite(measured):
+    low, high = interval
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise InputError(
-            f"a verdict needs a finite number; `{claim.metric}` of {claim.chapter} is {measured}. "
-            "Leave the metric out where it is undefined: the claim then counts as not run."
+            f"a verdict needs a finite interval, low to high; that of `{claim.metric}` of {claim.chapter} is "
+            f"{low} to {high}. Leave the metric out where it is undefined: the claim then counts as not run."
         )
-    if _holds(claim, measured, claim.match_tolerance):
+    within = {
+        tolerance: (_holds(claim, low, tolerance), _holds(claim, high, tolerance))
+        for tolerance in (claim.match_tolerance, claim.close_tolerance)
+    }
+    if all(within[claim.match_tolerance]):
         return "match"
-    return "close" if _holds(claim, measured, claim.close_tolerance) else "differs"
-
-
-def verdicts_of_run(claims: Iterable[Claim], run: Any) -> tuple[Judged, ...]:
-    """Return one verdict a claim from the `metrics` and `data_kinds` of a run (`emseg.runs.session.Run`).
-
-    A metric that the run lacks leaves its claim not run.
-    """
-    kinds = tuple(sorted(set(run.data_kinds)))
-    found = {name: vars(metric) for name, metric in run.metrics.items()}
-    return tuple(_judged(claim, _measured(found.get(claim.metric), data_kinds=kinds)) for claim in claims)
-
-
-def verdicts_from_records(claims: Iterable[Claim], records: Iterable[Mapping[str, Any]]) -> tuple[Judged, ...]:
-    """Return the verdicts that run records support: for each claim one row for each kind of data, or one "not run" row.
-
-    `records` come oldest first; of the records on the same kind of data the last one that holds the metric counts.
-    A record is the JSON object that a run leaves: `run_id`, `chapter`, `profile`, `data` (each with its `kind`) and
-    `metrics` (by name: `value`, `unit` and, where known, `n`, `spread`, `interval`). A run on several kinds of data is
-    a kind of its own.
-    """
-    records = tuple(records)
-    judged: list[Judged] = []
-    for claim in claims:
-        newest: dict[tuple[str, ...], Measured | None] = {}
-        for record in records:
-            if record["chapter"] == claim.chapter and claim.metric in record["metrics"]:
-                kinds = tuple(sorted({data["kind"] for data in record["data"]}))
-                origin = {"run_id": record["run_id"], "profile": record["profile"]}
-                newest[kinds] = _measured(record["metrics"][claim.metric], data_kinds=kinds, **origin)
-        judged += [_judged(claim, newest[kinds]) for kinds in sorted(newest)] or [_judged(claim, None)]
-    return tuple(judged)
-
-
-def count_verdicts(judged: Iterable[Judged]) -> dict[Verdict, int]:
-    """Return how often each verdict occurs, in the order of `VERDICTS`, the absent ones as 0."""
-    counts = Counter(row.verdict for row in judged)
-    return {verdict: counts[verdict] for verdict in VERDICTS}
+    if all(within[claim.close_tolerance]):
+        return "close"
+    spans = low < claim.value < high  # both ends beyond the tolerances, on either side of what is claimed
+    return "undecided" if any(within[claim.close_tolerance]) or spans else "differs"
 
 
 def _holds(claim: Claim, measured: float, tolerance: float) -> bool:
@@ -228,28 +193,3 @@ def _holds(claim: Claim, measured: float, tolerance: float) -> bool:
 def _decimal(number: float) -> Decimal:
     """Return the shortest decimal that reads back as `number`."""
     return Decimal(repr(float(number)))
-
-
-def _judged(claim: Claim, measured: Measured | None) -> Judged:
-    """Return the row for a claim; raises `InputError` when claim and measurement are in different units."""
-    if measured is not None and measured.unit != claim.unit:
-        raise InputError(
-            f"claim {claim.id} is declared in {claim.unit!r}, but `{claim.metric}` of {claim.chapter} was measured in "
-            f"{measured.unit!r}. Record the metric in the claim's unit."
-        )
-    return Judged(claim, measured, judge(claim, None if measured is None else measured.value))
-
-
-def _measured(metric: Mapping[str, Any] | None, **origin: Any) -> Measured | None:
-    """Return a metric of a run or record with what it rests on."""
-    if metric is None:
-        return None
-    interval = metric.get("interval")
-    return Measured(
-        metric["value"],
-        metric["unit"],
-        metric.get("n"),
-        metric.get("spread"),
-        None if interval is None else (interval[0], interval[1]),
-        **origin,
-    )

@@ -1,22 +1,25 @@
 """Claims and verdicts as tables: for a notebook's page, for plain text, for Markdown.
 
-A verdict is always a word; its class (`emseg-match`, `emseg-close`, `emseg-differs`, `emseg-not-run`) lets the
-book's style sheet add a colour that suits light and dark. The kind of data stands in a chip of its own
-(`emseg-kind emseg-kind-synthetic`, ...), with a remark where it only stands in for what the paper's claim is about.
+A verdict is always a word; its class (`emseg-match`, `emseg-close`, `emseg-differs`, `emseg-undecided`) lets the book's
+style sheet add a colour that suits light and dark. What gives no verdict (`emseg-no-verdict`, `emseg-not-run`) is
+neutral. A number is written no finer than its interval.
 """
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from emseg.reported.claims import Claim, Judged, count_verdicts, load_claims, verdicts_of_run
-from emseg.wording import as_html, format_number
+from emseg.errors import InputError
+from emseg.files import find_root, read_json
+from emseg.reported.claims import Claim, load_claims
+from emseg.reported.verdicts import Estimate, Judged, count_outcomes, judge_records, metric_interval
+from emseg.wording import as_html, format_measured, format_number
 
 _RELATION_WORDS = {"equals": "", "at_most": "at most ", "at_least": "at least ", "below": "below ", "above": "above "}
 _LEGEND = (
-    "Match: within the first tolerance, declared before any run unless a row says otherwise; close: within the second; "
-    "differs: beyond both; not run: nothing was measured."
+    "Match: the whole 95 % interval lies within the first tolerance; close: within the second; differs: outside both; "
+    "undecided: it spans a border, or there is none. A stand-in gives no verdict."
 )
 
 
@@ -79,15 +82,16 @@ def text_table(caption: str, header: Iterable[str], rows: Mapping[str, Iterable[
 
 
 def claims_table(chapter: str) -> DisplayTable:
-    """Return the table of claims that a chapter tests, with the tolerances declared for them.
+    """Return the table of claims that a chapter tests, with the tolerances and the bearing declared for them.
 
     Raises `UsageError` for a chapter that tests no claim.
     """
     claims = load_claims(chapter)
+    after = sum(claim.declared == "after" for claim in claims)
+    when = "before any run" if not after else f"before any run, except for {after}, declared after a first result"
     return DisplayTable(
-        caption=f"The {len(claims)} claims that this chapter tests. Tolerances were declared before any run, "
-        "unless a row says otherwise.",
-        header=("Claim", "The paper says", "Checked as", "Expected", "Tolerance: match, close"),
+        caption=f"The {len(claims)} statements that this chapter tests. Their tolerances were declared {when}.",
+        header=("Claim", "The paper says", "Checked as", "Expected", "Tolerance: match, close", "Bearing"),
         rows=tuple(
             (
                 Shown(claim.id),
@@ -98,6 +102,7 @@ def claims_table(chapter: str) -> DisplayTable:
                 Shown(" ".join(filter(None, (claim.statement, claim.note)))),
                 Shown(expected_text(claim)),
                 Shown(tolerance_text(claim)),
+                Shown(claim.bearing),
             )
             for claim in claims
         ),
@@ -107,40 +112,41 @@ def claims_table(chapter: str) -> DisplayTable:
 
 
 def verdict_table(chapter: str, run: Any) -> DisplayTable:
-    """Return the table of a chapter's claims with the verdicts that follow from the metrics of `run`.
+    """Return a chapter's claims with the verdicts of the committed records, and the numbers of `run` next to them.
 
     Raises `UsageError` for a chapter that tests no claim, `InputError` for a metric in another unit than its claim's.
     """
-    judged = verdicts_of_run(load_claims(chapter), run)
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in count_verdicts(judged).items() if count)
-    return judged_table(judged, caption=f"Verdicts of this run: {counts}. {_LEGEND}")
-
-
-def judged_table(judged: Sequence[Judged], caption: str) -> DisplayTable:
-    """Return a table of verdicts, one row each, under a caption."""
-    ids = [f"verdict-{row.claim.id}" for row in judged]
-    numbers = [
-        ids[: place + 1].count(name) for place, name in enumerate(ids)
-    ]  # a claim has a row for each kind of data
-    row_ids = [name if nth == 1 else f"{name}-{nth}" for name, nth in zip(ids, numbers, strict=True)]
+    judged = judge_records(load_claims(chapter), committed_records(chapter))
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in count_outcomes(row.outcome for row in judged).items() if n)
+    ids = [f"verdict-{row.claim.id}" for row in judged]  # a claim has a row for each kind of data that stands in
+    nth = [ids[: place + 1].count(name) for place, name in enumerate(ids)]
     return DisplayTable(
-        caption=caption,
-        header=("Claim", "Checked as", "Expected", "Measured", "Tolerance: match, close", "Data", "Verdict"),
+        caption=f"Verdicts of the committed records: {counts}. {_LEGEND}",
+        header=("Claim", "Checked as", "Expected", "This run", "Committed (95 % interval)", "Bearing", "Verdict"),
         rows=tuple(
             (
                 Shown(row.claim.id),
                 Shown(row.claim.statement),
-                Shown(expected_text(row.claim)),
-                Shown(measured_text(row)),
-                Shown(tolerance_text(row.claim)),
-                _data(row),
-                Shown(row.verdict, verdict_markup(row.verdict)),
+                Shown(f"{expected_text(row.claim)}; {tolerance_text(row.claim)}"),
+                Shown(_own_text(row.claim, run)),
+                Shown("" if row.estimate is None else estimate_text(row.estimate)),
+                Shown(bearing_text(row)),
+                Shown(row.outcome, verdict_markup(row.outcome)),
             )
             for row in judged
         ),
         css_class="emseg-verdicts",
-        row_ids=tuple(row_ids),
+        row_ids=tuple(name if count == 1 else f"{name}-{count}" for name, count in zip(ids, nth, strict=True)),
     )
+
+
+def committed_records(chapter: str) -> list[dict[str, Any]]:
+    """Return the records of `chapter` that this checkout of the book has committed; none outside a checkout."""
+    try:
+        folder = find_root() / "book" / "results" / chapter
+    except InputError:
+        return []
+    return [dict(read_json(path)) for path in sorted(folder.glob("*.json"))]
 
 
 def verdict_markup(verdict: str) -> str:
@@ -165,29 +171,43 @@ def tolerance_text(claim: Claim) -> str:
     return text if claim.declared == "before" else f"{text} (declared after a first result)"
 
 
-def measured_text(row: Judged) -> str:
-    """Return the measured number with its unit, its interval or else its spread, and its sample size."""
-    if row.measured is None:
+def bearing_text(row: Judged) -> str:
+    """Return what the row's test rests on, such as "stand-in: synthetic data for licensed"."""
+    if row.estimate is None or row.bearing != "stand-in":
+        return row.bearing
+    kinds = " and ".join(row.estimate.data_kinds)
+    return f"stand-in: {'small networks' if kinds == row.claim.data else f'{kinds} data for {row.claim.data}'}"
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """Return the estimate with its unit and interval, or why it has none: "0.28 (0.21 to 0.36), n = 30"."""
+    if estimate.interval is None:  # of an unknown spread two digits are enough
+        return f"{format_number(estimate.value, 2)}{unit_text(estimate.unit)}, n = {estimate.n}; {estimate.gap}"
+    low, high = estimate.interval
+    text = format_measured(estimate.value, (high - low) / 2) + unit_text(estimate.unit)
+    if high > low:
+        text += f" ({' to '.join(format_measured(end, (high - low) / 2) for end in (low, high))})"
+    return f"{text}, n = {estimate.n}"
+
+
+def unit_text(unit: str) -> str:
+    """Return a unit as it follows a number, with its blank; nothing for a ratio or a count."""
+    return "" if unit == "1" else " " + unit.replace("^2", "²")
+
+
+def _own_text(claim: Claim, run: Any) -> str:
+    """Return the number of a run (`emseg.runs.session.Run`) for a claim, empty where it has none."""
+    metric = run.metrics.get(claim.metric)
+    if metric is None:
         return ""
-    measured = row.measured
-    text = _with_unit(measured.value, measured.unit)
-    if measured.interval is not None:
-        text += f" ({format_number(measured.interval[0], 3)} to {format_number(measured.interval[1], 3)})"
-    elif measured.spread is not None:
-        text += f" ± {format_number(measured.spread, 2)}"
-    return text if measured.n is None else f"{text}, n = {measured.n}"
-
-
-def _data(row: Judged) -> Shown:
-    if row.measured is None:
-        return Shown("")
-    kinds, note = row.measured.data_kinds, f"standing in for {row.claim.data} data" if row.stands_in else ""
-    chips = [f'<span class="emseg-kind emseg-kind-{html.escape(kind)}">{html.escape(kind)}</span>' for kind in kinds]
-    markup = " ".join(chips) or '<span class="emseg-kind emseg-kind-none">no data</span>'
-    text = ", ".join(filter(None, (" and ".join(kinds) or "no data", note)))
-    return Shown(text, f"{markup} {html.escape(note)}".rstrip())
+    if metric.unit != claim.unit:
+        raise InputError(
+            f"claim {claim.id} is declared in {claim.unit!r}, but `{claim.metric}` of {claim.chapter} was measured in "
+            f"{metric.unit!r}. Record the metric in the claim's unit."
+        )
+    low, high = metric_interval(vars(metric)) or (metric.value, metric.value)
+    return format_measured(metric.value, (high - low) / 2) + unit_text(metric.unit)
 
 
 def _with_unit(value: float, unit: str) -> str:
-    shown = "" if unit == "1" else " " + unit.replace("^2", "²")
-    return format_number(value, 4) + shown
+    return format_number(value, 4) + unit_text(unit)

@@ -48,8 +48,10 @@ def stage_book(root: Path, target: Path, profile: str, runs: Mapping[str, RunFil
         staged = merge_outputs(find_chapter(root, name).read(), nbformat.read(files.notebook, as_version=4))
         write_atomically(target / "book" / f"{name}.ipynb", nbformat.writes(staged))
     records = {name: read_record(files.record) for name, files in runs.items()}
+    committed = []
     for path in sorted((root / RESULTS_FOLDER).rglob("*.json")):
         record = read_record(path)
+        committed.append(record["run_id"])
         folder = "" if path.parent == root / RESULTS_FOLDER / record["chapter"] else CELLS_FOLDER
         write_json(target / RECORDS_FOLDER / folder / f"{record['run_id']}.json", record)
     for record in records.values():
@@ -59,6 +61,7 @@ def stage_book(root: Path, target: Path, profile: str, runs: Mapping[str, RunFil
         **git_state(root),
         "built": timestamp(datetime.now(UTC)),
         "current_runs": {name: record["run_id"] for name, record in records.items()},
+        "committed": committed,
         "library_digests": {  # of today's chapters: a committed record may outlive its own
             chapter.name: library_digest(chapter.read(), chapter.name) for chapter in list_chapters(root)
         },
