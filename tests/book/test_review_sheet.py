@@ -150,7 +150,7 @@ def test_the_sheet_is_accessible_at_every_width(folder: Path, browser: Browser, 
 
 
 def test_a_thousand_sections_are_smooth(tmp_path: Path, browser: Browser) -> None:
-    """A frame of the whole wafer takes under 50 ms (of a processor to itself), a key under 100; the file stays small."""
+    """A frame of the whole wafer takes under 50 ms on an idle processor, a key under 100; the file stays small."""
     found = wafer(1000)
     path = write_review(found, tmp_path, picture(found))
     assert path.stat().st_size < LARGEST_MB * 1e6

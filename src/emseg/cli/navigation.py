@@ -51,9 +51,9 @@ def run_import(arguments: argparse.Namespace) -> int:
     folder = paths[0].parent
     image = open_found(paths[0]).image
     if image is not None and Path(image).is_file():
-        from emseg.wafer.navigation.wafer_source import open_wafer_image
+        from emseg.wafer import read_wafer_image
 
-        write_review(found, folder, open_wafer_image(image))
+        write_review(found, folder, read_wafer_image(image))
     else:
         print(f"emseg: the review sheet was not written again: no image {image or ''}", file=sys.stderr)
     if (folder / "stage.csv").exists():

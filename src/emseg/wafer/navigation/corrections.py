@@ -152,8 +152,8 @@ def import_corrections(
     if (out / f"{found.name}{FOUND}").exists():
         kept = next(place for n in range(1, 10**6) if not (place := out / EARLIER / str(n)).exists())
         kept.mkdir(parents=True)
-        for one in (out / f"{found.name}{FOUND}", file):
-            shutil.copy2(one, kept)
+        for path in (out / f"{found.name}{FOUND}", file):
+            shutil.copy2(path, kept)
     return after, changes, write_wafer(after, out, image=before.image)
 
 
@@ -208,47 +208,52 @@ def corrected(found: FoundWafer, edits: Edits, exported: Sequence[str] | None = 
             f"the sections of the file must be those of the wafer {found.name}; not one of {len(edits.sections)} "
             "overlaps one of the result. Name the folder that the file was written from."
         )
-    removed = set(here) - set(pairs)
-    moved, relabelled, regions, sections = [], [], [], []
-    new, file_number = {}, {}  # places after the import, by the numbers before and by those of the file
+    removed = tuple(number for number in here if number not in pairs)
+    moved, relabelled, regions = [], [], []
+    sections: list[FoundSection] = []
+    new: dict[int, int] = {}  # places after the import, by the numbers before
+    by_file: dict[int | None, int] = {}  # and by the numbers of the file
     for number, one in enumerate(found.sections):
         if number in removed:
             continue
-        new[number] = len(sections)
-        if number in pairs:
-            edited = pairs[number]
+        new[number], after = len(sections), one
+        if edited := pairs.get(number):
             after, px = _updated(one, edited)
             moved += [(number, px)] if px > 0 else []
             relabelled += [(number, one.label, after.label)] if after.label != one.label else []
-            regions += [number] if edited.regions is not None and not (_same(*map(_held, (after, one)))) else []
-            file_number[number if edited.number is None else edited.number] = len(sections)
-            one = after
-        sections.append(one)
-    added = []
+            regions += [number] if edited.regions is not None and not _same(_held(after), _held(one)) else []
+            by_file[number if edited.number is None else edited.number] = len(sections)
+        sections.append(after)
+    added = tuple(range(len(sections), len(sections) + len(edits.sections) - len(pairs)))
+    matched = {id(edited) for edited in pairs.values()}
     for edited in edits.sections:
-        if not any(edited is one for one in pairs.values()):
-            added.append(len(sections))
-            file_number.setdefault(-1 if edited.number is None else edited.number, len(sections))
+        if id(edited) not in matched:
+            by_file.setdefault(edited.number, len(sections))
             sections.append(_added(edited, found))
-    others = []
-    orders = {"serial_order": found.serial_order, "stage_order": found.stage_order}
-    orders = {key: order and tuple(new[one] for one in order if one in new) for key, order in orders.items()}
-    for key, given in (edits.orders or {}).items():
-        order = tuple(file_number[one] for one in given if one in file_number)
-        if [one for one in order if one not in added] != [one for one in orders[key] or () if one in order]:
-            orders[key] = order
+    orders, others = {}, []
+    for key, order in {"serial_order": found.serial_order, "stage_order": found.stage_order}.items():
+        before = [new[one] for one in order or () if one in new]
+        given = [by_file[one] for one in (edits.orders or {}).get(key, ()) if one in by_file]
+        if [one for one in given if one not in added] != [one for one in before if one in given]:
             others.append(key.replace("_", " "))
-    if orders["stage_order"]:
-        before = [new[one] for one in found.stage_order or () if one in new]
-        orders["stage_order"] = _inserted(orders["stage_order"], [*before, *added], sections)
-    landmarks = found.landmarks if edits.landmarks is None else edits.landmarks
-    if not _same([landmarks], [found.landmarks]):
-        others.append("landmarks")
-    candidates = tuple(one for place, one in enumerate(found.candidates) if place not in edits.dropped)
-    known = {**orders, "landmarks": landmarks if landmarks is not None and len(landmarks) else None}
+        else:
+            given = before
+        orders[key] = tuple(given) or None
+        if given and key == "stage_order":  # which holds all sections
+            orders[key] = _inserted(given, [*before, *added], sections)
+    landmarks = found.landmarks if edits.landmarks is None or not len(edits.landmarks) else edits.landmarks
+    others += [] if _same([landmarks], [found.landmarks]) else ["landmarks"]
+    whole = replace(
+        found,
+        sections=tuple(sections),
+        candidates=tuple(one for place, one in enumerate(found.candidates) if place not in edits.dropped),
+        serial_order=orders["serial_order"],
+        stage_order=orders["stage_order"],
+        landmarks=landmarks,
+    )
     n_reviewed = sum(one.is_decided for one in edits.sections) + edits.n_rejected
-    lists = (tuple(added), tuple(sorted(removed)), tuple(moved), tuple(relabelled), tuple(regions), tuple(others))
-    return replace(found, sections=tuple(sections), candidates=candidates, **known), Changes(*lists, n_reviewed)
+    changes = Changes(added, removed, tuple(moved), tuple(relabelled), tuple(regions), tuple(others), n_reviewed)
+    return whole, changes
 
 
 def _matched(found: FoundWafer, here: Sequence[int], sections: Sequence[Edited]) -> dict[int, Edited]:
@@ -258,7 +263,8 @@ def _matched(found: FoundWafer, here: Sequence[int], sections: Sequence[Edited])
     weights = []
     for place, edited in enumerate(sections):
         shape = shapely.Polygon(edited.outline)
-        near = {numbers[k] for k in tree.query(shape)} | ({edited.number} & set(numbers))
+        near = {numbers[k] for k in tree.query(shape)}
+        near |= {edited.number} if edited.number in quads else set()
         for number in near:
             shared = shape.intersection(quads[number]).area
             overlap = shared / (shape.area + quads[number].area - shared)
@@ -284,7 +290,7 @@ def _updated(one: FoundSection, edited: Edited) -> tuple[FoundSection, float]:
         regions = tuple(Region(part.kind, part.points @ move[:2] + move[2]) for part in one.regions)
         magnet = None if one.magnet is None else tuple(map(float, np.array(one.magnet) @ move[:2] + move[2]))
         angle = None if one.angle_deg is None else side_angle_deg(corners)
-        places = {"corners": corners, "outline": edited.outline, "magnet": magnet, "regions": regions}
+        places: Any = {"corners": corners, "outline": edited.outline, "magnet": magnet, "regions": regions}
         after = replace(after, **places, angle_deg=angle, residual=None)
     if edited.regions is not None:
         given = replace(after, regions=edited.regions, magnet=edited.magnet)
@@ -302,16 +308,15 @@ def _added(edited: Edited, found: FoundWafer) -> FoundSection:
     if label is None:
         counts = Counter(one.label for one in found.sections)
         label = max(found.class_names, key=lambda name: counts[name])
-    known = {"confidence": 1.0, "votes": {label: 1.0}, "label": label}
+    known: Any = {"confidence": 1.0, "votes": {label: 1.0}, "label": label}
     if edited.known is not None and np.array_equal(edited.outline, edited.known.corners):
         return replace(edited.known, **known, reasons=())
     turned = [_is_clockwise(one.corners) for one in found.sections]
     if turned and _is_clockwise(corners) != (sum(turned) * 2 > len(turned)):
         corners = corners[[0, 3, 2, 1]]
     angle, reasons = (side_angle_deg(corners), ()) if edited.is_decided else (None, ("its direction is unknown",))
-    magnet, regions = edited.magnet, edited.regions or ()
-    more: Any = known | {"angle_deg": angle, "magnet": magnet, "regions": regions, "reasons": reasons}
-    return FoundSection(corners, edited.outline, score=1.0, **more)
+    more = known | {"magnet": edited.magnet, "regions": edited.regions or (), "reasons": reasons}
+    return FoundSection(corners, edited.outline, score=1.0, angle_deg=angle, **more)
 
 
 def _quad(outline: Points) -> Points:
@@ -371,7 +376,7 @@ def _edits_of_magc(path: Path, magc: MagcWafer, found: FoundWafer) -> Edits:
     for item in magc.sections:
         what, points = f"section {item.number} of {path}", [_places(item.polygon)[:, ::-1].tolist()]
         if parts := check.parts(what, points, found.height, found.width):
-            belongs = {"magnet": magnets.get(item.number), "regions": tuple(held[item.number])}
+            belongs: Any = {"magnet": magnets.get(item.number), "regions": tuple(held[item.number])}
             sections.append(Edited(parts[0], None, item.number, **belongs))
     check.finish(path)
     orders = {"serial_order": magc.serial_order, "stage_order": magc.stage_order}

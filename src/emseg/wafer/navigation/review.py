@@ -53,11 +53,21 @@ def write_review(found: FoundWafer, folder: str | Path, image: Any, *, expected:
     (wafer,) = _fitting(lambda side: [_jpeg(image, side)], _WAFER_SIDES, _WAFER_BYTES)
     items = []
     for (kind, number, one), (top, left, bottom, right), crop in zip(numbered, boxes, crops, strict=True):
-        entry = {"key": f"{kind}{number}", "number": str(number), "label": one.label, "reasons": list(one.reasons)}
+        entry: dict[str, Any] = {
+            "key": f"{kind}{number}",
+            "number": str(number),
+            "label": one.label,
+            "reasons": list(one.reasons),
+        }
         entry |= {"corners": one.corners[:, ::-1].round(2).tolist(), "angle": one.angle_deg}
         crop_box = (left, top, right - left, bottom - top)
         items.append(entry | {"confidence": one.confidence, "crop": {"box": crop_box, "image": _url(crop)}})
-    data = {"name": found.name, "digest": found_digest(found), "expected": expected, "notes": list(found.notes)}
+    data: dict[str, Any] = {
+        "name": found.name,
+        "digest": found_digest(found),
+        "expected": expected,
+        "notes": list(found.notes),
+    }
     data |= {"height": found.height, "width": found.width, "classes": list(found.class_names), "items": items}
     data |= {"colours": class_colours(found.class_names), "image": _url(wafer)}
     text = resources.files("emseg.wafer.navigation").joinpath("review.html").read_text(encoding="utf-8")
