@@ -154,7 +154,7 @@ def import_corrections(
         kept.mkdir(parents=True)
         for path in (out / f"{found.name}{FOUND}", file):
             shutil.copy2(path, kept)
-    return after, changes, write_wafer(after, out, image=before.image)
+    return after, changes, write_wafer(after, out, image=before.image, classes=before.exported_classes)
 
 
 def read_edits(path: Path, found: FoundWafer, image_name: str) -> Edits:
