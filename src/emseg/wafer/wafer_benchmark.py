@@ -217,7 +217,7 @@ def _require_one_kind(wafers: Sequence[Wafer]) -> None:
         raise UsageError(f"wafers must have different names, for they name tiles; got {', '.join(names)}.")
     first = wafers[0][1]
     for image, sections in wafers:
-        require_same_size(require_8_bit(image, sections.name), sections)
+        require_same_size(require_8_bit(image, sections.name).shape, sections)
         if sections.class_names != first.class_names:
             raise InputError(
                 f"wafers must have the same classes; {first.name} has {', '.join(first.class_names)}, {sections.name} "

@@ -159,8 +159,11 @@ def import_corrections(
 
 def read_edits(path: Path, found: FoundWafer, image_name: str) -> Edits:
     """Return the sections of an edited file of any kind that is written, with what else it holds of the result."""
-    if path.suffix == ".json" and isinstance(document := read_json(path), dict) and "emseg_decisions" in document:
+    document = read_json(path) if path.suffix == ".json" else None
+    if isinstance(document, dict) and "emseg_decisions" in document:
         return _decided(path, document, found)
+    if isinstance(document, dict) and "emseg_found" in document:
+        raise InputError(f"{path} is a result itself. Name decisions of its review sheet, or a file edited elsewhere.")
     kind, size = kind_of(path), (found.height, found.width)
     if kind in ("magc", "mass"):
         magc = read_magc(path) if kind == "magc" else magc_of_mass(read_mass_json(path))

@@ -32,7 +32,7 @@ _MARGIN = 0.35  # of a section's extent, around it in its crop
 def write_review(found: FoundWafer, folder: str | Path, image: Any, *, expected: int | None = None) -> Path:
     """Write NAME.review.html of a result to `folder` and return the file.
 
-    `image` is an 8-bit array (row, column), or a `WaferImage` (`emseg.wafer.navigation.wafer_source`) of any file.
+    `image` is an 8-bit array (row, column), or a `WaferImage` (`emseg.wafer.wafer_source`) of any file.
     With `expected`, the number of sections that the wafer has, the sheet counts towards it, and begins with the
     likeliest misses where fewer were found. Raises `InputError` for an image of another size.
     """
