@@ -13,7 +13,7 @@ from wafer.navigation.found_wafers import found_wafer
 from emseg.wafer.navigation.corrections import import_corrections
 from emseg.wafer.navigation.exports import read_found, write_wafer
 from emseg.wafer.navigation.found import FoundWafer
-from emseg.wafer.navigation.review import write_review
+from emseg.wafer.review_sheet import write_review
 
 pytestmark = pytest.mark.browser
 LONGEST_FRAME_MS = 50

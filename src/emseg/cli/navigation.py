@@ -74,7 +74,7 @@ def run_find(arguments: argparse.Namespace) -> int:
     from emseg.wafer.navigation.exports import write_wafer
     from emseg.wafer.navigation.find import find_sections
     from emseg.wafer.navigation.finder import load_finder
-    from emseg.wafer.navigation.review import write_review
+    from emseg.wafer.review_sheet import write_review
     from emseg.wafer.wafer_source import open_wafer_image
 
     finder = load_finder(arguments.weights, device=arguments.device)
@@ -170,7 +170,14 @@ def run_stage(arguments: argparse.Namespace) -> int:
     from emseg.files import write_atomically
     from emseg.wafer.navigation.exports import open_found, write_wafer
     from emseg.wafer.navigation.order import order_sections, path_lengths
-    from emseg.wafer.navigation.stage import fit_stage, propagate, read_landmarks, read_regions, stage_tables
+    from emseg.wafer.navigation.stage import (
+        add_targets,
+        fit_stage,
+        propagate,
+        read_landmarks,
+        read_regions,
+        stage_tables,
+    )
 
     file = open_found(arguments.folder)
     found, classes = file.wafer(), arguments.classes or file.exported_classes
@@ -186,6 +193,7 @@ def run_stage(arguments: argparse.Namespace) -> int:
     sections, points = stage_tables(found, transform, classes)
     folder = arguments.folder if arguments.folder.is_dir() else arguments.folder.parent
     write_wafer(found, folder, classes=classes)
+    add_targets(folder / f"{found.name}.mass.json", landmarks)
     for name, table in (("stage.csv", sections), ("stage_regions.csv", points)):
         write_atomically(folder / name, table.to_csv(index=False, lineterminator="\n"))
     print(f"{transform.kind}, {transform.um_per_px:.4g} um a pixel; distance at each landmark, in um:")
@@ -223,7 +231,7 @@ def run_import(arguments: argparse.Namespace) -> int:
     """Apply corrections and print what changed."""
     from emseg.wafer.navigation.corrections import import_corrections
     from emseg.wafer.navigation.exports import open_found
-    from emseg.wafer.navigation.review import write_review
+    from emseg.wafer.review_sheet import write_review
 
     found, changes, paths = import_corrections(
         arguments.folder, arguments.file, out=arguments.out, class_names=arguments.classes

@@ -70,7 +70,7 @@ def write_review(found: FoundWafer, folder: str | Path, image: Any, *, expected:
     }
     data |= {"height": found.height, "width": found.width, "classes": list(found.class_names), "items": items}
     data |= {"colours": class_colours(found.class_names), "image": _url(wafer)}
-    text = resources.files("emseg.wafer.navigation").joinpath("review.html").read_text(encoding="utf-8")
+    text = resources.files("emseg.wafer").joinpath("review_sheet.html").read_text(encoding="utf-8")
     name, content = html.escape(found.name), json.dumps(data).replace("<", "\\u003c")  # no </script> within
     path = Path(folder) / f"{found.name}.review.html"
     write_atomically(path, text.replace("NAME", name, 2).replace(">DATA<", f">{content}<", 1))
