@@ -200,8 +200,8 @@ def run_stage(arguments: argparse.Namespace) -> int:
     for name, near, left_out in zip(landmarks.names, transform.residuals_um, transform.left_out_um, strict=True):
         alone = "" if left_out != left_out else f"  ({left_out:,.2f} when left out of the fit)"
         print(f"  {name}  {near:,.2f}{alone}")
-    if found.sections:
-        print(path_lengths(replace(found, pixel_size_um=transform.um_per_px)).sentence)
+    if len(sections):
+        print(path_lengths(replace(found, pixel_size_um=transform.um_per_px), classes).sentence)
     print(f"{folder / 'stage.csv'}: {len(sections)} of {len(found.sections)} sections, {len(points)} points of regions")
     for warning in transform.warnings:
         print(f"emseg: {warning}", file=sys.stderr)
