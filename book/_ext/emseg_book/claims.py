@@ -16,6 +16,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from emseg.errors import InputError, UsageError
+from emseg.intervals import metric_interval
 from emseg.reported import (
     OUTCOMES,
     Claim,
@@ -28,7 +29,6 @@ from emseg.reported import (
     verdict_markup,
 )
 from emseg.reported.display import bearing_text, estimate_text, expected_text, tolerance_text
-from emseg.reported.verdicts import metric_interval
 from emseg.wording import as_html, format_measured
 from emseg_book.evidence import Evidence, read_evidence
 from emseg_book.markup import chip_html, link_html, table_html

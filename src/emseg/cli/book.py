@@ -161,9 +161,15 @@ def check_records(arguments: argparse.Namespace) -> int:
 
 
 def keep_records(arguments: argparse.Namespace) -> int:
-    """Copy records where they can be committed; those from uncommitted code cannot be reproduced and are refused."""
+    """Copy records where they can be committed.
+
+    Refused are those from uncommitted or older code, test runs, and numbers that could not decide their claims.
+    """
     from emseg.files import find_root
-    from emseg.runs.gathering import MATRIX_FOLDER, RESULTS_FOLDER, read_record, write_record
+    from emseg.reported import load_claims, refusals
+    from emseg.runs.digest import code_digests
+    from emseg.runs.gathering import MATRIX_FOLDER, RESULTS_FOLDER, TEST_PROFILE, read_record, write_record
+    from emseg.runs.project import find_chapter
 
     if arguments.name and len(arguments.files) > 1:
         raise UsageError(f"--as names one record; got {len(arguments.files)} files. Keep them one by one.")
@@ -175,10 +181,18 @@ def keep_records(arguments: argparse.Namespace) -> int:
                 f"{path.name} was made from uncommitted code and cannot be reproduced. "
                 "Commit, run the chapter again, and keep that record (or say --dirty)."
             )
+        if record["profile"] == TEST_PROFILE:
+            raise InputError(f"{path.name} is a test run (profile {TEST_PROFILE}), which is no evidence. Keep another.")
+        if reasons := refusals(load_claims(), record):
+            raise InputError(f"{path.name} could not decide its claims: {'; '.join(reasons)}. Mend the chapter first.")
         profile = _file_name(record["profile"], f"the profile in {path.name}")
         of_matrix = MATRIX_FOLDER.name in path.resolve().parts
         name = f"{profile}/{path.stem}" if of_matrix else profile
         name = name if arguments.name is None else _file_name(arguments.name, "--as")
+        if code_digests(find_chapter(find_root(), record["chapter"])) != record["digests"]:
+            raise InputError(
+                f"{path.name} was made by older code. Run {record['chapter']} again, and keep that record."
+            )
         targets[find_root() / RESULTS_FOLDER / record["chapter"] / f"{name}.json"] = record
     for target, record in targets.items():
         write_record(target, record)

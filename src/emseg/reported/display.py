@@ -12,8 +12,9 @@ from typing import Any
 
 from emseg.errors import InputError
 from emseg.files import find_root, read_json
+from emseg.intervals import metric_interval
 from emseg.reported.claims import Claim, load_claims
-from emseg.reported.verdicts import Estimate, Judged, count_outcomes, judge_records, metric_interval
+from emseg.reported.verdicts import Estimate, Judged, count_outcomes, judge_records
 from emseg.wording import as_html, format_measured, format_number
 
 _RELATION_WORDS = {"equals": "", "at_most": "at most ", "at_least": "at least ", "below": "below ", "above": "above "}

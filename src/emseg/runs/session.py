@@ -39,7 +39,8 @@ class Metric:
     """One number of a run.
 
     `value` in `unit` ("1" for a ratio or a count), over a sample of `n`; `spread` is the standard deviation over that
-    sample and `interval` a (low, high) confidence interval, each where it was computed.
+    sample and `interval` a (low, high) confidence interval, each where it was computed. `data` holds the kinds of data
+    behind the number where they are not those of the whole run; empty for mathematics alone.
     """
 
     value: float
@@ -48,8 +49,11 @@ class Metric:
     label: str
     spread: float | None = None
     interval: tuple[float, float] | None = None
+    data: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for kind in self.data or ():
+            require_one_of("data", kind, DATA_KINDS)
         numbers = [self.value, *([] if self.spread is None else [self.spread]), *(self.interval or ())]
         for number in numbers:
             if not math.isfinite(number):
@@ -108,6 +112,7 @@ class Run:
         unit: str = "1",
         spread: float | None = None,
         interval: tuple[float, float] | None = None,
+        data: Sequence[str] | None = None,
     ) -> None:
         """Note a number by its snake_case `name`; saying a name twice is refused, for one of the two would be lost."""
         if not _METRIC_NAME.fullmatch(name):
@@ -116,7 +121,8 @@ class Run:
             raise UsageError(f"each metric is reported once; {name!r} came twice. Give the second its own name.")
         bounds = None if interval is None else (float(interval[0]), float(interval[1]))
         sd = None if spread is None else float(spread)
-        self.metrics[name] = Metric(float(value), unit, int(n), label, sd, bounds)
+        kinds = None if data is None else tuple(data)
+        self.metrics[name] = Metric(float(value), unit, int(n), label, sd, bounds, kinds)
 
     @property
     def data_kinds(self) -> list[str]:
