@@ -144,9 +144,9 @@ def refusals(claims: Iterable[Claim], record: Record) -> list[str]:
         sampled = claim.replicates in ("images", "seeds")
         if claim.bearing != "stand-in" and sampled and metric_interval(metric) is None:
             found.append(f"`{claim.metric}` needs an interval over {claim.replicates}, or a spread and n of 3 or more")
-        if claim.bearing == "same data" and metric.get("data") is None and len(kinds_of(record, claim.metric)) > 1:
+        if claim.bearing == "same data" and len(kinds_of(record, claim.metric)) > 1:
             found.append(
-                f"`{claim.metric}` needs its own kind of data (`run.metric(..., data=...)`), as its run has two"
+                f"`{claim.metric}` rests on several kinds of data; `run.metric(..., data=[...])` gives its own"
             )
     return found
 

@@ -25,6 +25,7 @@ from emseg.checks import plain, require_one_of
 from emseg.data import DATA_KINDS
 from emseg.errors import UsageError
 from emseg.files import find_root
+from emseg.intervals import MIN_REPLICATES
 from emseg.training.memory_use import gpu_peak_memory_mib, host_peak_memory_mib
 from emseg.wording import as_html, format_number
 
@@ -40,7 +41,7 @@ class Metric:
 
     `value` in `unit` ("1" for a ratio or a count), over a sample of `n`; `spread` is the standard deviation over that
     sample and `interval` a (low, high) confidence interval, each where it was computed. `data` holds the kinds of data
-    behind the number where they are not those of the whole run; empty for mathematics alone.
+    behind the number; it is empty for mathematics alone, None in records that only note the kinds of the run.
     """
 
     value: float
@@ -114,14 +115,17 @@ class Run:
         interval: tuple[float, float] | None = None,
         data: Sequence[str] | None = None,
     ) -> None:
-        """Note a number by its snake_case `name`; saying a name twice is refused, for one of the two would be lost."""
+        """Note a number by its snake_case `name`; saying a name twice is refused, for one of the two would be lost.
+
+        It rests on the kinds of `data` given, by default on those that the run has used up to here.
+        """
         if not _METRIC_NAME.fullmatch(name):
             raise UsageError(f"a metric's name must be snake_case (a-z, 0-9, _); got {name!r}.")
         if name in self.metrics:
             raise UsageError(f"each metric is reported once; {name!r} came twice. Give the second its own name.")
         bounds = None if interval is None else (float(interval[0]), float(interval[1]))
         sd = None if spread is None else float(spread)
-        kinds = None if data is None else tuple(data)
+        kinds = tuple(self.data_kinds if data is None else data)
         self.metrics[name] = Metric(float(value), unit, int(n), label, sd, bounds, kinds)
 
     @property
@@ -218,7 +222,7 @@ def _versions() -> dict[str, str]:
 
 
 def _uncertainty(metric: Metric) -> str:
-    if metric.interval is not None:
+    if metric.interval is not None and metric.n >= MIN_REPLICATES:
         return f"{format_number(metric.interval[0], 3)} to {format_number(metric.interval[1], 3)}"
     return "" if metric.spread is None else f"± {format_number(metric.spread, 2)}"
 
