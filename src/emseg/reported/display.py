@@ -183,12 +183,12 @@ def bearing_text(row: Judged) -> str:
 def estimate_text(estimate: Estimate) -> str:
     """Return the estimate with its unit and interval, or why it has none: "0.28 (0.21 to 0.36), n = 30"."""
     if estimate.interval is None:  # of an unknown spread two digits are enough
-        return f"{format_number(estimate.value, 2)}{unit_text(estimate.unit)}, n = {estimate.n}; {estimate.gap}"
+        return f"{format_number(estimate.value, 2)}{unit_text(estimate.unit)}, n = {estimate.n:,}; {estimate.gap}"
     low, high = estimate.interval
     text = format_measured(estimate.value, (high - low) / 2) + unit_text(estimate.unit)
     if high > low:
         text += f" ({' to '.join(format_measured(end, (high - low) / 2) for end in (low, high))})"
-    return f"{text}, n = {estimate.n}"
+    return f"{text}, n = {estimate.n:,}"
 
 
 def unit_text(unit: str) -> str:

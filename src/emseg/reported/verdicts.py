@@ -123,7 +123,7 @@ def compare(claim: Claim, own: Record, committed: Iterable[Record]) -> str:
         return ""
     same = [one for one in _estimates(claim, committed, newest=False) if _experiment(one) == _experiment(mine[0])]
     if not same:
-        return "no committed run of this kind"
+        return "no committed run at this profile and on this data"
     theirs = same[-1]
     if theirs.interval is None:
         return f"cannot be compared: {theirs.gap}"
