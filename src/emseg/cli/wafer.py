@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emseg.cli import navigation
 from emseg.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def add_parser(subparsers: "_Commands") -> None:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="wafer_command", required=True, metavar="COMMAND")
-    for add in (_add_synthesize, _add_tiles, _add_show, _add_repair, _add_config):
+    for add in (_add_synthesize, _add_tiles, _add_show, _add_repair, _add_config, navigation.add_commands):
         add(commands)
 
 

@@ -97,6 +97,13 @@ def test_a_known_serial_order_is_kept():
     assert order_sections(wafer_of(sections, serial_order=(3, 1, 0, 2))).serial_order == (3, 1, 0, 2)
 
 
+def test_a_new_ordering_replaces_the_notes_of_the_last():
+    once = order_sections(wafer_of(ribbon(6, 500, 500), notes=("one tile was blank",)), next_side=2)
+    again = order_sections(replace(once, serial_order=None), next_side=0)
+    assert again.serial_order == once.serial_order[::-1]
+    assert (len(again.notes), again.notes[0]) == (3, "one tile was blank")
+
+
 @pytest.mark.parametrize("side", [-1, 4, 1.5])
 def test_an_impossible_side_is_refused(side):
     with pytest.raises(UsageError, match="`next_side` must be a whole number from 0 to 3"):

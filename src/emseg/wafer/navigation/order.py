@@ -41,6 +41,7 @@ _MAX_UPON = 0.5
 _TOUCH, _BREAK = (0.15, 20.0, 0.3), (1.0, 10.0, 0.1)  # largest gap / d, turn in degrees, across / w
 LEAST_CONFIDENCE = 0.5  # in a step of the serial order; below, it is left open
 _FULL = np.iinfo(np.uint16).max
+_NOTES = ("serial order ", "stage path ")  # how ours begin; an earlier ordering's are replaced
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def order_sections(found: FoundWafer, *, next_side: int | None = None, seconds: 
     """
     centers = centers_of(found.sections)
     stage = shortest_path(centers, seconds=seconds)
-    serial, notes = found.serial_order, list(found.notes)
+    serial, notes = found.serial_order, [note for note in found.notes if not note.startswith(_NOTES)]
     if serial is None and len(centers) > 1:
         ribbons = find_ribbons(found.sections, next_side=next_side)
         confidence = f"(confidence {ribbons.confidence:.2f})"
