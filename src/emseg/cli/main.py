@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from emseg import __version__
-from emseg.cli import book, data, evidence, score, sharpness, wafer
+from emseg.cli import book, data, score, sharpness, wafer
 from emseg.errors import InputError, UsageError
 
 BOOK_PACKAGES = {"IPython", "ipykernel", "ipywidgets", "jupyter_book", "snakemake", "sphinx"}
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"emseg {__version__}")
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (book, evidence, data, sharpness, score, wafer):
+    for module in (book, data, sharpness, score, wafer):
         module.add_parser(subparsers)
     return parser
 
