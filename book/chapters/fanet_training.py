@@ -221,7 +221,7 @@ def make_schedule(
             raise UsageError(
                 f"schedule {name!r} is counted in epochs; got n_steps={n_steps}. Use 0, or schedule 'small'."
             )
-        schedule = schedule.changed(steps=n_steps, warm_up_steps=min(schedule.warm_up_steps, max(1, n_steps // 10)))
+        schedule = schedule.for_steps(n_steps)
     more = {"batch_size": batch, "learning_rate": learning_rate}
     return schedule.changed(**{key: value for key, value in more.items() if value}, **changes)
 

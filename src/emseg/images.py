@@ -68,7 +68,12 @@ _TO_GRAY = 'Convert it to grey first, for example PIL.Image.open(name).convert("
 
 
 def read_gray(
-    path: str | Path, *, page: int | None = None, memory_map: bool = False, as_label: bool = False
+    path: str | Path,
+    *,
+    page: int | None = None,
+    memory_map: bool = False,
+    as_label: bool = False,
+    luminance: bool = False,
 ) -> NDArray[Any]:
     """Return the grey image in a file as (row, column) uint8, uint16, float32 or float64.
 
@@ -76,18 +81,19 @@ def read_gray(
     mapped, read-only and in its own byte order. Other integer types become the smallest float type that holds them.
     With `as_label` they stay as they are, and images with one reading only as labels are accepted, as 0 and 255: 1-bit
     images, masks, palettes of two colours (255 is the brighter).
+    With `luminance` colour becomes 0.299 R + 0.587 G + 0.114 B, where it is refused otherwise.
     Raises InputError, in one sentence that names the file, for anything that is not one readable grey image.
     """
     path = Path(path)
     kind = _kind(path)
     with decoding(path, kind):
         if kind == "TIFF":
-            image = _read_tiff(path, page, memory_map, as_label)
+            image = _read_tiff(path, page, memory_map, as_label, luminance)
         elif kind in _ARRAYS:
-            image = _read_array(path, kind, page, memory_map)
+            image = _read_array(path, kind, page, memory_map, luminance)
         else:
             _choose(path, 1, page)
-            image = _read_by_pillow(path, kind, as_label)
+            image = _read_by_pillow(path, kind, as_label, luminance)
         if as_label and image.dtype == np.bool_:
             image = np.multiply(image, 255, dtype=np.uint8)
         kept = as_label and np.issubdtype(image.dtype, np.integer)
@@ -276,26 +282,36 @@ def _is_colour(array: Any) -> bool:
     return array.ndim == 3 and array.shape[2] in (2, 3, 4)
 
 
-def _grey_of_samples(path: Path, pixels: NDArray[Any], what: str, *, alpha: bool) -> NDArray[Any]:
-    """Return the one channel of (row, column, sample) pixels whose colours are equal; a last alpha must be opaque."""
+def _grey_of_samples(
+    path: Path, pixels: NDArray[Any], what: str, *, alpha: bool, luminance: bool = False
+) -> NDArray[Any]:
+    """Return the one channel of (row, column, sample) pixels whose colours are equal; a last alpha must be opaque.
+
+    With `luminance` the colours may differ (ITU-R BT.601).
+    """
     n_colours = pixels.shape[2] - alpha
     opaque = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else 1
-    for band in bands(pixels):
-        if any((band[..., 0] != band[..., k]).any() for k in range(1, n_colours)):
+    grey = np.ascontiguousarray(pixels[..., 0])
+    for place, band in enumerate(bands(pixels)):
+        if luminance and n_colours == 3:
+            mixed = band[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+            start = place * max(_BAND_PIXELS // pixels.shape[1], 1)
+            grey[start : start + len(band)] = mixed.round() if grey.dtype.kind in "iu" else mixed
+        elif any((band[..., 0] != band[..., k]).any() for k in range(1, n_colours)):
             raise InputError(f"{path} must be grey; {what}. {_TO_GRAY}")
         if alpha and (band[..., -1] != opaque).any():
             raise InputError(f"{path} must be grey without transparency; it has an alpha channel. {_TO_GRAY}")
-    return np.ascontiguousarray(pixels[..., 0])
+    return grey
 
 
-def _grey_of_palette(path: Path, colours: NDArray[Any], as_label: bool) -> NDArray[Any]:
+def _grey_of_palette(path: Path, colours: NDArray[Any], as_label: bool, luminance: bool) -> NDArray[Any]:
     """Return the greys of (row, column, RGB) pixels; of two colours of a label, 255 for the brighter and 0."""
     if as_label:
         brightness = colours @ np.array([299, 587, 114], np.uint32)
         low, high = brightness.min(), brightness.max()
         if low < high and ((brightness == low) | (brightness == high)).all():
             return np.where(brightness == high, np.uint8(255), np.uint8(0))
-    return _grey_of_samples(path, colours, "it has a colour palette", alpha=False)
+    return _grey_of_samples(path, colours, "it has a colour palette", alpha=False, luminance=luminance)
 
 
 def _turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -338,7 +354,7 @@ def _opened_by_pillow(path: Path, kind: str) -> Iterator[Image.Image]:
         yield image
 
 
-def _read_by_pillow(path: Path, kind: str, as_label: bool) -> NDArray[Any]:
+def _read_by_pillow(path: Path, kind: str, as_label: bool, luminance: bool) -> NDArray[Any]:
     with _opened_by_pillow(path, kind) as image:
         mode, turn = image.mode, _orientation(image)
         if mode == "1" and not as_label:
@@ -354,17 +370,18 @@ def _read_by_pillow(path: Path, kind: str, as_label: bool) -> NDArray[Any]:
         alpha = mode in ("RGBA", "LA", "PA") or "transparency" in image.info
         pixels = np.asarray(image if mode == "LA" else image.convert("RGBA" if alpha else "RGB"))
     if mode == "P" and not alpha:
-        return _turned(_grey_of_palette(path, pixels, as_label), turn)
+        return _turned(_grey_of_palette(path, pixels, as_label, luminance), turn)
     if kind == "PNG" and mode in ("RGB", "RGBA") and _start(path)[24] == 16:  # of which Pillow keeps 8 bits
         pixels = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
-    return _turned(_grey_of_samples(path, pixels, f"it is a colour image ({mode})", alpha=alpha), turn)
+    what = f"it is a colour image ({mode})"
+    return _turned(_grey_of_samples(path, pixels, what, alpha=alpha, luminance=luminance), turn)
 
 
 def _one_bit(path: Path) -> InputError:
     return InputError(f"{path} must hold grey values; it is a 1-bit image. {_TO_GRAY}")
 
 
-def _read_tiff(path: Path, page: int | None, memory_map: bool, as_label: bool) -> NDArray[Any]:
+def _read_tiff(path: Path, page: int | None, memory_map: bool, as_label: bool, luminance: bool) -> NDArray[Any]:
     with tifffile.TiffFile(path) as tiff:
         chosen, place = _choose_frame(path, tiff, page, mapped=memory_map)
         photometric, turn = getattr(chosen.photometric, "name", "unknown"), _tiff_orientation(chosen)
@@ -386,10 +403,10 @@ def _read_tiff(path: Path, page: int | None, memory_map: bool, as_label: bool) -
         if not single:
             pixels = np.moveaxis(pixels, chosen.axes.index("S"), -1)
             what = f"it is a colour image ({chosen.samplesperpixel} samples a pixel)"
-            pixels = _grey_of_samples(path, pixels, what, alpha=any(chosen.extrasamples))
+            pixels = _grey_of_samples(path, pixels, what, alpha=any(chosen.extrasamples), luminance=luminance)
         if photometric == "PALETTE":
             colours = (chosen.colormap.T >> 8).astype(np.uint8)
-            pixels = _grey_of_palette(path, colours[pixels], as_label)
+            pixels = _grey_of_palette(path, colours[pixels], as_label, luminance)
     if inverted:
         pixels = ~pixels if pixels.dtype.kind in "bu" else -pixels
     return _turned(pixels, turn)
@@ -488,12 +505,13 @@ def _n_planes(path: Path, array: Any) -> int:
     return 1 if _is_colour(array) else math.prod(array.shape[:-2])
 
 
-def _read_array(path: Path, kind: str, page: int | None, memory_map: bool) -> NDArray[Any]:
+def _read_array(path: Path, kind: str, page: int | None, memory_map: bool, luminance: bool) -> NDArray[Any]:
     with _opened_array(path, kind) as array:
         place = _choose(path, _n_planes(path, array), page)
         height, width = array.shape[:2] if _is_colour(array) else array.shape[-2:]
         _require_plausible(path, height, width, 8 * array.dtype.itemsize, bounded=False, mapped=memory_map)
         if _is_colour(array):
-            return _grey_of_samples(path, np.asarray(array[:]), "it is a colour image", alpha=array.shape[2] != 3)
+            alpha, what = array.shape[2] != 3, "it is a colour image"
+            return _grey_of_samples(path, np.asarray(array[:]), what, alpha=alpha, luminance=luminance)
         plane = array[np.unravel_index(place, array.shape[:-2])] if array.ndim > 2 else array[:]
         return np.asanyarray(plane) if memory_map else np.array(plane)

@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -176,3 +178,48 @@ def test_help_is_there(command: str, capsys: pytest.CaptureFixture[str]) -> None
         main(["wafer", command, "--help"])
     assert stop.value.code == 0
     assert "example" in capsys.readouterr().out
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What `train_finder` was asked for; it trains nothing and answers with made scores."""
+    from emseg.wafer.navigation import training
+
+    asked: list[dict[str, Any]] = []
+    scores = {"n_tiles": 9, "n_sections": 40, "found": 38, "missed": 2, "false": 1, "ap": 71.25, "ap50": 95.0}
+
+    def made(source: Any, out: Path, **options: Any) -> Any:
+        asked.append({"source": source, "out": out, **options})
+        finder = SimpleNamespace(class_names=("section",), section_size_px=64.2)
+        return SimpleNamespace(scores=scores, finder=finder, path=out / "sections.safetensors", notes=("as it is",))
+
+    monkeypatch.setattr(training, "train_finder", made)
+    return asked
+
+
+def test_training_prints_scores_and_what_was_noted(
+    wafer: Path, tmp_path: Path, trainings: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = [str(wafer / "one.png"), str(wafer / "one.magc")]
+    options = ["--steps", "40", "--columns", "0", "0.6", "--start-from", "shipped", "--seed", "3"]
+    assert main(["wafer", "train", *pair, "--out", str(tmp_path), *options]) == 0
+    printed = capsys.readouterr().out
+    assert "9 validation tiles, 38 of 40 sections" in printed
+    assert "2 missed, and 1 found where none is" in printed
+    assert "Note: as it is." in printed
+    (asked,) = trainings
+    assert (asked["columns"], asked["start_from"].name) == ((0.0, 0.6), "sections.safetensors")
+    assert (asked["plan"].steps, asked["plan"].warm_up_steps, asked["plan"].seed) == (40, 4, 3)
+    assert asked["source"][0][1].name == "one"
+
+
+def test_a_folder_is_trained_on_as_it_is(tmp_path: Path, trainings: list[dict[str, Any]]) -> None:
+    assert main(["wafer", "train", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert trainings[0]["source"] == tmp_path
+
+
+def test_an_image_without_annotations_cannot_be_trained_on(
+    wafer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["wafer", "train", str(wafer / "one.png"), "--out", str(tmp_path)]) == 2
+    assert "Give IMAGE ANNOTATIONS" in capsys.readouterr().err

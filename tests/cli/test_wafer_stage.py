@@ -13,6 +13,7 @@ from emseg.wafer.formats.mass_json import read_mass_json
 from emseg.wafer.navigation.exports import read_found, write_wafer
 from emseg.wafer.navigation.found import Region
 from emseg.wafer.navigation.order import order_sections
+from emseg.wafer.navigation.stage import read_landmarks
 
 MARKS = np.array([(100.0, 100.0), (3900.0, 200.0), (3800.0, 3900.0), (150.0, 3700.0)])  # x, y in pixels
 
@@ -75,7 +76,9 @@ def test_the_stage_files_hold_sections_and_regions_in_um(folder, tmp_path, capsy
     assert (len(magc.rois), len(magc.landmarks), magc.stage_order) == (7, 4, found.stage_order)
     assert [tuple(mark.location) for mark in magc.landmarks] == [tuple(mark) for mark in MARKS]
     assert all(len(one.rois) == 1 for one in mass.sections.values())
-    assert len(mass.landmarks) == 4
+    again = read_landmarks(folder / "drawn.mass.json")  # in SBEMimage's terms source and target
+    np.testing.assert_allclose(again.pixels, MARKS[:, ::-1])
+    np.testing.assert_allclose(again.stage_um, to_um(MARKS))
 
 
 def test_only_sections_of_a_class_are_written(folder, tmp_path):

@@ -119,6 +119,12 @@ def test_sections_come_back_through_a_file(tmp_path: Path) -> None:
         assert after.serial_number == before.serial_number
 
 
+def test_an_unknown_order_is_an_empty_list(tmp_path: Path) -> None:
+    """As in SBEMimage's example; its reader takes the text "[]" of `.magc` files for an order."""
+    write_mass_json(mass_from_sections(random_wafer(5)), tmp_path / "made.mass.json")
+    assert json.loads((tmp_path / "made.mass.json").read_text())["stage_order"] == []
+
+
 def spoilt(*keys: str, to: Any) -> dict[str, Any]:
     content = json.loads(json.dumps(SMALL))
     place = content

@@ -1,21 +1,132 @@
 """`emseg wafer train | find | stage | import`: from a wafer image to the microscope's stage.
 
+find      all sections of an image, in the files that microscopes and annotation programs read
 stage     micrometres of the stage for all sections, by landmarks
 """
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from emseg.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from emseg.wafer.navigation.found import FoundWafer
+
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_N_REASONS = 3  # kinds of doubt that the summary counts
 
 
 def add_commands(commands: "_Commands") -> None:
     """Add the commands to those of `emseg wafer`."""
-    for add in (_add_stage,):
+    for add in (_add_find, _add_stage):
         add(commands)
+
+
+def _add_find(commands: "_Commands") -> None:
+    parser = commands.add_parser(
+        "find",
+        help="find all sections of a wafer image and write them for microscope and review",
+        description="Find the sections of IMAGE (TIFF, BigTIFF or a pyramid of any size, PNG, JPEG), fit their "
+        "corners and angles, order them, and write them to DIR in all formats. An interrupted call resumes.",
+        epilog="example: emseg wafer find wafer.tif --out found --expected 433 --class good",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(handler=run_find)
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="the wafer image")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder, new or of the same call")
+    weights = "a finder that `emseg wafer train` wrote (default: the one that ships with emseg)"
+    parser.add_argument("--weights", type=Path, metavar="FILE", help=weights)
+    parser.add_argument("--expected", type=int, metavar="N", help="how many sections there should be")
+    template = "annotations of this image, of one section or more: corner order, angle, magnet, regions"
+    parser.add_argument("--template", type=Path, metavar="ANNOTATIONS", help=template)
+    only = "write only sections of this class for other programs; repeatable (default: all)"
+    parser.add_argument("--class", dest="classes", action="append", metavar="NAME", help=only)
+    scale = parser.add_argument_group("scale and greys")
+    side = "side of a square of a section's area, in pixels (default: from the pixel size, or estimated)"
+    scale.add_argument("--section-size-px", type=float, metavar="X", help=side)
+    scale.add_argument("--pixel-size-um", type=float, metavar="X", help="side of a pixel in micrometres")
+    greys = "greys of an image of more than 8 bits that become black and white (default: percentiles)"
+    scale.add_argument("--grey-range", nargs=2, type=float, metavar=("BLACK", "WHITE"), help=greys)
+    work = parser.add_argument_group("computing")
+    least = "least score of a section, 0.1 to 1 (default: 0.5); the best below are kept for review"
+    work.add_argument("--threshold", type=float, default=0.5, metavar="X", help=least)
+    work.add_argument("--batch-size", type=int, metavar="N", help="tiles at a time (default: 1 on a CPU, 8 on a GPU)")
+    work.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def run_find(arguments: argparse.Namespace) -> int:
+    """Find the sections of a wafer image."""
+    if not arguments.image.exists():
+        raise InputError(f"{arguments.image} does not exist. Check the name and the folder.")
+    out: Path = arguments.out
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "tiles" / "settings.json").is_file())):
+        raise UsageError(f"--out must be new, empty, or a folder of the same call; {out} holds something else.")
+    from tqdm import tqdm
+
+    from emseg.wafer.annotated_wafer import wafer_name
+    from emseg.wafer.navigation.exports import write_wafer
+    from emseg.wafer.navigation.find import find_sections
+    from emseg.wafer.navigation.finder import load_finder
+    from emseg.wafer.wafer_source import open_wafer_image
+
+    finder = load_finder(arguments.weights, device=arguments.device)
+    for name in arguments.classes or ():
+        if name not in finder.class_names:
+            raise UsageError(f"--class must be one of {', '.join(finder.class_names)}; got {name!r}.")
+    wafer = open_wafer_image(arguments.image, grey_range=arguments.grey_range and tuple(arguments.grey_range))
+    template = None if arguments.template is None else _template(arguments.image, arguments.template, wafer)
+    with tqdm(unit="tile", file=sys.stderr, disable=None, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        found = find_sections(
+            wafer,
+            finder,
+            template=template,
+            expected=arguments.expected,
+            threshold=arguments.threshold,
+            section_size_px=arguments.section_size_px,
+            pixel_size_um=arguments.pixel_size_um,
+            batch_size=arguments.batch_size,
+            folder=out,
+            progress=progress,
+            name=wafer_name(arguments.image),
+        )
+    files = write_wafer(found, out, image=arguments.image, classes=arguments.classes)
+    print_summary(found, out, files)
+    return 0
+
+
+def _template(image: Path, annotations: Path, wafer: Any) -> Any:
+    """Return the template section of an image's annotations, with magnet and regions where they have them."""
+    from emseg.wafer.annotated_wafer import read_wafer_annotations
+    from emseg.wafer.formats.magc import read_magc
+    from emseg.wafer.formats.outlines import kind_of
+    from emseg.wafer.navigation.template import parts_of_magc, template_from_annotations
+
+    sections = read_wafer_annotations(annotations, image, *wafer.shape)
+    magnets, regions = parts_of_magc(read_magc(annotations)) if kind_of(annotations) == "magc" else (None, None)
+    return template_from_annotations(wafer, sections, magnets=magnets, regions=regions)
+
+
+def print_summary(found: "FoundWafer", out: Path, files: Any) -> None:
+    """Print in words what was found, what to look at, and where it was written."""
+    counts = Counter(one.label for one in found.sections)
+    kinds = ", ".join(f"{counts[name]} {name}" for name in found.class_names if counts[name])
+    print(f"{len(found.sections)} sections on {found.name}{f': {kinds}' if kinds else ''}.")
+    for note in found.notes:
+        print(note)
+    doubtful = [one for one in found.sections if one.reasons]
+    if doubtful:
+        reasons = Counter(reason for one in doubtful for reason in one.reasons).most_common(_N_REASONS)
+        print(f"Look at {len(doubtful)} of them: {'; '.join(f'{reason} ({n})' for reason, n in reasons)}.")
+    print(f"Written to {out}: {', '.join(Path(file).name for file in files)}")
 
 
 def _add_stage(commands: "_Commands") -> None:
@@ -54,7 +165,14 @@ def run_stage(arguments: argparse.Namespace) -> int:
     from emseg.files import write_atomically
     from emseg.wafer.navigation.exports import open_found, write_wafer
     from emseg.wafer.navigation.order import order_sections, path_lengths
-    from emseg.wafer.navigation.stage import fit_stage, propagate, read_landmarks, read_regions, stage_tables
+    from emseg.wafer.navigation.stage import (
+        add_targets,
+        fit_stage,
+        propagate,
+        read_landmarks,
+        read_regions,
+        stage_tables,
+    )
 
     file = open_found(arguments.folder)
     found, classes = file.wafer(), arguments.classes or file.exported_classes
@@ -70,6 +188,7 @@ def run_stage(arguments: argparse.Namespace) -> int:
     sections, points = stage_tables(found, transform, classes)
     folder = arguments.folder if arguments.folder.is_dir() else arguments.folder.parent
     write_wafer(found, folder, classes=classes)
+    add_targets(folder / f"{found.name}.mass.json", landmarks)
     for name, table in (("stage.csv", sections), ("stage_regions.csv", points)):
         write_atomically(folder / name, table.to_csv(index=False, lineterminator="\n"))
     print(f"{transform.kind}, {transform.um_per_px:.4g} um a pixel; distance at each landmark, in um:")

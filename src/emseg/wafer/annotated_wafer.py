@@ -53,30 +53,52 @@ def read_annotated_wafer(
     to outlines that cannot be used: "refuse", "repair" or "skip" (`emseg.wafer.formats.outlines`). Raises `InputError`
     for anything that is wrong with either file or between them.
     """
+    image_path = Path(image_path)
+    image = read_wafer_image(image_path, grey_range=grey_range)
+    height, width = image.shape
+    options: dict[str, Any] = {"class_names": class_names, "pixel_size_um": pixel_size_um, "faults": faults}
+    return image, read_wafer_annotations(annotations_path, image_path, height, width, **options)
+
+
+def read_wafer_annotations(
+    annotations_path: str | Path,
+    image_path: str | Path,
+    height: int,
+    width: int,
+    *,
+    class_names: Sequence[str] | None = None,
+    pixel_size_um: float | None = None,
+    faults: Faults = "refuse",
+) -> WaferSections:
+    """Return the annotated sections of an image of `height` x `width` pixels, which is not read."""
     image_path, path = Path(image_path), Path(annotations_path)
-    kind, image = kind_of(path), read_wafer_image(image_path, grey_range=grey_range)
-    name = re.sub(r"[^\w-]+", "_", image_path.name.split(".")[0] or "wafer", flags=re.ASCII)
-    size: dict[str, Any] = {"name": name, "height": image.shape[0], "width": image.shape[1]}
+    name, kind = wafer_name(image_path), kind_of(path)
+    size: dict[str, Any] = {"name": name, "height": height, "width": width}
     size |= {"pixel_size_um": pixel_size_um, "faults": faults}
     if kind == "magc":
-        return image, sections_from_magc(read_magc(path), **size)
+        return sections_from_magc(read_magc(path), **size)
     if kind == "mass":
-        return image, sections_from_mass(read_mass_json(path), **size)
+        return sections_from_mass(read_mass_json(path), **size)
     if kind == "coco":
         coco = read_coco(path, class_names=class_names, faults=faults)
         sections = sections_from_coco(coco, image_path.name, name=name, pixel_size_um=pixel_size_um)
-        require_same_size(image, sections)
-        return image, sections
+        require_same_size((height, width), sections)
+        return sections
     drawn = {
         "labelme": lambda: read_labelme(path),
         "via": lambda: read_via(path, image_path.name),
         "geojson": lambda: read_geojson(path),
         "imagej": lambda: read_imagej(path, class_names or SECTION_CLASSES),
-        "yolo": lambda: read_yolo(path, image.shape[0], image.shape[1], class_names),
+        "yolo": lambda: read_yolo(path, height, width, class_names),
     }[kind]()
     if drawn.size is not None:
-        require_same_size(image, WaferSections(name, drawn.size[0], drawn.size[1], ()))
-    return image, wafer_sections(drawn.outlines, path, class_names=class_names, notes=drawn.notes, **size)
+        require_same_size((height, width), WaferSections(name, drawn.size[0], drawn.size[1], ()))
+    return wafer_sections(drawn.outlines, path, class_names=class_names, notes=drawn.notes, **size)
+
+
+def wafer_name(image_path: str | Path) -> str:
+    """Return the name of a wafer after its image file; characters that no tile's name may have become "_"."""
+    return re.sub(r"[^\w-]+", "_", Path(image_path).name.split(".")[0] or "wafer", flags=re.ASCII)
 
 
 def load_magc_wafer() -> Wafer:

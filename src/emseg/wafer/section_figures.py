@@ -56,7 +56,7 @@ def draw_outlines(
 
 def plot_wafer(image: NDArray[Any], sections: WaferSections, *, width_in: float = WAFER_WIDTH_IN) -> Figure:
     """Return a picture of a whole wafer with its sections, a legend that counts them and a scale bar if possible."""
-    require_same_size(image, sections)
+    require_same_size(image.shape, sections)
     figure, ax = plt.subplots(figsize=(width_in, width_in * sections.height / sections.width + 0.5))
     _draw_image(ax, image)
     outlines = [(part, section.label) for section in sections.sections for part in section.parts]

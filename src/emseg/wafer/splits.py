@@ -72,19 +72,29 @@ def split_crops(tiles: Sequence[Tile], *, train_share: float, seed: int) -> Spli
     return Split("crops", tuple(shuffled[:n_train]), tuple(shuffled[n_train:]))
 
 
-def split_regions(wafers: Sequence[WaferSections], tiling: Tiling, *, left_share: float = 0.6) -> Split:
+def split_regions(
+    wafers: Sequence[WaferSections],
+    tiling: Tiling,
+    *,
+    left_share: float = 0.6,
+    columns: tuple[float, float] = (0.0, 1.0),
+) -> Split:
     """Return the split by position: of each wafer's columns the left fraction for training, the rest for validation.
 
-    Raises `UsageError` if a part is narrower than a tile.
+    `columns` are the fractions of the width between which columns are used at all. Raises `UsageError` if a part is
+    narrower than a tile.
     """
     require_number("left_share", left_share, above=0, below=1)
+    if not 0 <= columns[0] < columns[1] <= 1:
+        raise UsageError(f"`columns` must be two fractions of the width, rising from 0 to 1 at most; got {columns}.")
     left: list[Tile] = []
     right: list[Tile] = []
     for wafer in wafers:
-        border = round(left_share * wafer.width)
-        require_regions(border, wafer.width - border, tiling.tile, wafer.name)
-        left += plan_tiles(wafer, tiling, columns=(0, border))
-        right += plan_tiles(wafer, tiling, columns=(border, wafer.width))
+        first, end = (round(fraction * wafer.width) for fraction in columns)
+        border = first + round(left_share * (end - first))
+        require_regions(border - first, end - border, tiling.tile, wafer.name)
+        left += plan_tiles(wafer, tiling, columns=(first, border))
+        right += plan_tiles(wafer, tiling, columns=(border, end))
     return Split("region", tuple(left), tuple(right))
 
 

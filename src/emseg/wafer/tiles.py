@@ -130,17 +130,17 @@ def cut_tiles(
     image: UInt8[np.ndarray, "row column"], sections: WaferSections, tiling: Tiling
 ) -> Iterator[tuple[Tile, UInt8[np.ndarray, "tile tile"]]]:
     """Yield each tile of `plan_tiles` with its pixels, which are views: a memory-mapped image is read as it is cut."""
-    require_same_size(image, sections)
+    require_same_size(image.shape, sections)
     for tile in plan_tiles(sections, tiling):
         yield tile, tile.pixels(image)
 
 
-def require_same_size(image: NDArray[Any], sections: WaferSections) -> None:
-    """Raise `InputError` unless the image has the size that the outlines were drawn on."""
-    if image.shape != (sections.height, sections.width):
+def require_same_size(shape: tuple[int, ...], sections: WaferSections) -> None:
+    """Raise `InputError` unless an image of this shape has the size that the outlines were drawn on."""
+    if shape != (sections.height, sections.width):
         raise InputError(
             f"outlines and image must be of one size; {sections.name} is {sections.height} x {sections.width} px by "
-            f"its outlines, the image {' x '.join(map(str, image.shape))}. Give the image that was annotated."
+            f"its outlines, the image {' x '.join(map(str, shape))}. Give the image that was annotated."
         )
 
 

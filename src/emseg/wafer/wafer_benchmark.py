@@ -52,15 +52,16 @@ def benchmark_from_wafers(
     split: str = "region",
     tiling: Tiling | None = None,
     train_share: float = 0.6,
+    columns: tuple[float, float] = (0.0, 1.0),
     validation_wafers: Sequence[str] = (),
     seed: int = 0,
     kind: str = "real",
 ) -> Benchmark:
     """Return a user's wafers as a benchmark in `folder`, under one split.
 
-    `train_share` is the left fraction of the columns for "region" and the fraction of the tiles for "crops", drawn with
-    `seed`; for "wafer" the `validation_wafers` are named. Raises `InputError` for images and outlines that do not fit,
-    or wafers that differ in classes or pixel size.
+    `train_share` is the left fraction of the columns for "region", of those between the fractions `columns` of the
+    width, and the fraction of the tiles for "crops", drawn with `seed`; for "wafer" the `validation_wafers` are named.
+    Raises `InputError` for images and outlines that do not fit, or wafers that differ in classes or pixel size.
     """
     tiling = tiling or Tiling()
     _require_one_kind(wafers)
@@ -68,7 +69,7 @@ def benchmark_from_wafers(
     require_one_of("split", split, SPLITS)
     tiles = [] if split == "region" else [tile for sections in truths for tile in plan_tiles(sections, tiling)]
     if split == "region":
-        chosen = split_regions(truths, tiling, left_share=train_share)
+        chosen = split_regions(truths, tiling, left_share=train_share, columns=columns)
     elif split == "crops":
         chosen = split_crops(tiles, train_share=train_share, seed=seed)
     else:
@@ -80,6 +81,7 @@ def benchmark_from_wafers(
         "split": split,
         "tiling": plain(tiling),
         "train_share": train_share,
+        "columns": list(columns),
         "validation_wafers": list(validation_wafers),
         "seed": seed,
         "kind": require_one_of("kind", kind, DATA_KINDS),
@@ -217,7 +219,7 @@ def _require_one_kind(wafers: Sequence[Wafer]) -> None:
         raise UsageError(f"wafers must have different names, for they name tiles; got {', '.join(names)}.")
     first = wafers[0][1]
     for image, sections in wafers:
-        require_same_size(require_8_bit(image, sections.name), sections)
+        require_same_size(require_8_bit(image, sections.name).shape, sections)
         if sections.class_names != first.class_names:
             raise InputError(
                 f"wafers must have the same classes; {first.name} has {', '.join(first.class_names)}, {sections.name} "

@@ -20,6 +20,7 @@ from emseg.wafer.detector import detector_trainer
 from emseg.wafer.detector.detector_build import build_design
 from emseg.wafer.detector.detector_design import DetectorDesign
 from emseg.wafer.detector.detector_trainer import train_detector
+from emseg.wafer.detector.mmdet_config import runner_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,6 +54,39 @@ def test_a_training_changes_the_weights_and_keeps_a_loss_for_each_step(trained):
     assert {"loss_rpn_cls", "loss_bbox", "loss_mask", "loss_mask_iou"} <= set(parts)
     totals = np.sum([trained.curves[name] for name in parts], axis=0)
     np.testing.assert_allclose(totals, trained.curves["loss"], rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # pycocotools and NumPy 2
+def test_normalisations_end_with_the_means_of_training_batches(folder, tmp_path):
+    """With the greys that images have: changed ones, or black tiles among the last ten, left masks in shreds."""
+    from emseg.wafer.detector import mmdet_data  # noqa: F401, I001 - before mmdet
+    from mmdet.registry import DATASETS
+    from mmengine.registry import DefaultScope
+
+    plan = TINY_PLAN.changed(norm_batches=3)
+    model = train_detector(TINY_DESIGN, plan, folder, "crops", tmp_path / "settled", progress=False).model
+    config = runner_config(TINY_DESIGN, plan, folder, "crops", tmp_path / "none")
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        draws = DATASETS.build(config["train_dataloader"]["dataset"])
+    draws.full_init()
+    draws.keep_greys()
+    means = []
+    for first in range(0, 3 * plan.batch_size, plan.batch_size):
+        batch = {"inputs": [draws[draw]["inputs"] for draw in range(first, first + plan.batch_size)]}
+        tiles = model.data_preprocessor(batch, False)["inputs"]
+        means.append(model.backbone.conv1(tiles).mean(dim=(0, 2, 3)))
+    assert torch.allclose(model.backbone.bn1.running_mean, torch.stack(means).mean(0), atol=1e-5)
+    running = train_detector(TINY_DESIGN, plan.changed(norm_batches=0), folder, "crops", tmp_path / "running")
+    assert torch.equal(running.model.backbone.conv1.weight, model.backbone.conv1.weight)
+    assert not torch.allclose(running.model.backbone.bn1.running_mean, model.backbone.bn1.running_mean, atol=1e-3)
+
+
+def test_a_training_starts_from_given_weights(trained, folder, tmp_path):
+    still = TINY_PLAN.changed(learning_rate=1e-12, steps=3)
+    model = train_detector(TINY_DESIGN, still, folder, "crops", tmp_path / "still", start_from=trained.weights).model
+    assert torch.allclose(model.backbone.conv1.weight, trained.model.backbone.conv1.weight, atol=1e-8)
+    with pytest.raises(UsageError, match=r"one training; .* start sha256"):
+        train_detector(TINY_DESIGN, still, folder, "crops", tmp_path / "still")
 
 
 def test_the_learning_rate_warms_up_and_falls(trained):

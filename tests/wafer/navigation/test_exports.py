@@ -77,7 +77,7 @@ def test_regions_magnets_landmarks_and_orders_are_written_in_both_dialects(tmp_p
             assert np.allclose(magc.magnets[number].location, one.magnet[::-1], atol=1e-3)
         assert np.allclose([one.location for one in magc.landmarks], found.landmarks[:, ::-1])
     mass = read_mass_json(tmp_path / "made.mass.json")
-    assert (mass.serial_order, mass.stage_order) == ("[]", found.stage_order)
+    assert (mass.serial_order, mass.stage_order) == ((), found.stage_order)
     assert np.allclose(mass.landmarks["2"]["source"].location, found.landmarks[2, ::-1])
     assert np.allclose(mass.sections["3"].rois["0"].polygon, found.sections[3].regions[0].points[:, ::-1], atol=1e-3)
     assert np.allclose(mass.sections["3"].magnet.polygon, [found.sections[3].magnet[::-1]], atol=1e-3)

@@ -12,13 +12,14 @@ from emseg.wafer.navigation.finder import Calibration, SectionFinder, load_finde
 EAGER = {**TINY, "score_threshold": 0.0, "max_per_image": 10}  # an untrained detector that finds something
 DESIGN = DetectorDesign(depth=18, size="small", num_classes=2, changes=EAGER)
 NOISE = np.random.default_rng(0).integers(0, 255, (2, 64, 96)).astype(np.uint8)
+pytestmark = pytest.mark.filterwarnings("ignore:.*the most that this detector outputs")
 CALIBRATION = Calibration(slope=1.5, intercept=-0.5, n=40, n_true=30)
 
 
 @pytest.fixture(scope="module")
 def finder():
     record = {"steps": 6}
-    return SectionFinder(build_design(DESIGN).eval(), DESIGN, ("good", "fold"), 21.5, 64.5, CALIBRATION, record)
+    return SectionFinder(build_design(DESIGN).eval(), DESIGN, ("good", "fold"), 21.5, 64.5, None, CALIBRATION, record)
 
 
 def test_a_finder_read_back_finds_the_same(finder, tmp_path):
@@ -36,8 +37,8 @@ def test_a_finder_read_back_finds_the_same(finder, tmp_path):
 
 
 def test_the_digest_follows_all_that_changes_what_is_found(finder):
-    other = SectionFinder(build_design(DESIGN, seed=1).eval(), DESIGN, ("good", "fold"), 21.5, 64.5, CALIBRATION)
-    larger = SectionFinder(finder.model, DESIGN, ("good", "fold"), 30.0, 64.5, CALIBRATION, finder.record)
+    other = SectionFinder(build_design(DESIGN, seed=1).eval(), DESIGN, ("good", "fold"), 21.5, 64.5, None, CALIBRATION)
+    larger = SectionFinder(finder.model, DESIGN, ("good", "fold"), 30.0, 64.5, None, CALIBRATION, finder.record)
     assert len({finder.digest(), other.digest(), larger.digest()}) == 3
 
 

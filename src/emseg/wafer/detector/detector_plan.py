@@ -31,8 +31,10 @@ class DetectorPlan(Plan):
     """A plan of `steps` optimizer steps or of `epochs` passes over the data; exactly one of the two is given.
 
     `scale` is the side to which images are resized, or None. `grey_jitter` is the largest change of brightness, as a
-    fraction of the whole range, and of contrast, as a fraction of itself. `empty_images` also trains on tiles without
-    any section. `checkpoint_interval` counts in the unit of the plan: epochs or steps.
+    fraction of the whole range, and of contrast, as a fraction of itself. `norm_batches` training batches, at most one
+    per step, give the normalisations' means and variances after the last step; 0 leaves their running averages, which
+    a few batches of black tiles can shift (Wu and Johnson 2021, "Precise BN"). `empty_images` also trains on tiles
+    without any section. `checkpoint_interval` counts in the unit of the plan: epochs or steps.
     """
 
     without_effect: ClassVar[tuple[str, ...]] = ("n_workers", "checkpoint_interval", "tensorboard")
@@ -54,6 +56,7 @@ class DetectorPlan(Plan):
     flips: Items[Literal["horizontal", "vertical"]] = ("horizontal",)
     quarter_turns: bool = False
     grey_jitter: BelowOne = 0.0
+    norm_batches: CountOrZero = 0
     empty_images: bool = False
     checkpoint_interval: Count = 1
     tensorboard: bool = False
@@ -78,6 +81,10 @@ class DetectorPlan(Plan):
                 " Train longer or warm up for fewer steps."
             )
 
+    def for_steps(self, steps: int) -> "DetectorPlan":
+        """Return this plan with another number of steps, and a warm-up of a tenth of them at most."""
+        return self.changed(steps=steps, warm_up_steps=min(self.warm_up_steps, max(1, steps // 10)))
+
 
 PAPER = DetectorPlan(epochs=36, milestones=(24, 34), scale=1024, n_workers=4)  # else the defaults are the paper's
 SMALL = DetectorPlan(
@@ -92,6 +99,7 @@ SMALL = DetectorPlan(
     channels_last=True,
     flips=("horizontal", "vertical"),
     quarter_turns=True,
+    norm_batches=100,
     empty_images=True,
     checkpoint_interval=200,
 )

@@ -125,8 +125,8 @@ def predict_folder(
             f"the detector must have been trained on the classes of the data; it knows {n_classes}, {coco.path} has "
             f"{len(coco.class_names)} ({', '.join(coco.class_names)})."
         )
-    require_tiles(coco, image_folder, _n_channels(model))
-    tiles = (_read_tile(image_folder / image.file_name, _n_channels(model)) for image in coco.images)
+    require_tiles(coco, image_folder, n_channels(model))
+    tiles = (_read_tile(image_folder / image.file_name, n_channels(model)) for image in coco.images)
     found = predict(model, tiles, batch_size=batch_size, scale=scale, precision=precision)
     pairs = zip(coco.images, found, strict=True)
     return [entry for image, detections in pairs for entry in detections.coco(image.id, coco.category_ids)]
@@ -138,12 +138,12 @@ def _predict_batch(
     import mmcv
     from mmdet.structures import DetDataSample
 
-    n_channels, dtype = _n_channels(model), AUTOCAST_DTYPES[precision]
+    channels, dtype = n_channels(model), AUTOCAST_DTYPES[precision]
     inputs, samples = [], []
     for place, image in enumerate(images):
-        colour = image.ndim == 3 and image.shape[2] == 3 == n_channels
+        colour = image.ndim == 3 and image.shape[2] == 3 == channels
         if image.dtype != np.uint8 or not (image.ndim == 2 or colour) or not image.size:
-            wanted = "[row, column]" if n_channels == 1 else "[row, column] or [row, column, 3]"
+            wanted = "[row, column]" if channels == 1 else "[row, column] or [row, column, 3]"
             raise InputError(
                 f"images must be 8-bit arrays {wanted}; image {first + place} is {image.dtype} of shape "
                 f"{list(image.shape)}. Scale it to 0 to 255 and convert it to uint8."
@@ -155,7 +155,7 @@ def _predict_batch(
         if colour:  # BGR, as OpenCV reads
             inputs.append(torch.from_numpy(np.array(shown[:, :, ::-1])).permute(2, 0, 1))
         else:
-            inputs.append(torch.from_numpy(np.array(shown))[None].expand(n_channels, -1, -1))
+            inputs.append(torch.from_numpy(np.array(shown))[None].expand(channels, -1, -1))
     device = next(model.parameters()).device.type
     with torch.inference_mode(), torch.autocast(device, dtype=dtype, enabled=dtype is not None):
         predicted = model.test_step({"inputs": inputs, "data_samples": samples})  # type: ignore[operator]
@@ -179,7 +179,8 @@ def _limit(model: nn.Module) -> int:
     return int(heads.test_cfg.max_per_img)
 
 
-def _n_channels(model: nn.Module) -> int:
+def n_channels(model: nn.Module) -> int:
+    """Return how many channels the images of a detector have."""
     return int(model.get_buffer("data_preprocessor.mean").numel())
 
 

@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock  # comes with torch
 from torch import nn
 
+from emseg.files import digest_of_file
 from emseg.frequency.attention import require_image_size
 from emseg.training import work_folder
 from emseg.training.devices import device_name, require_device
@@ -65,15 +66,17 @@ def train_detector(
     split: str,
     work_dir: str | Path,
     *,
+    start_from: str | Path | None = None,
     resume: bool = True,
     progress: bool = True,
 ) -> TrainedDetector:
     """Train `design` by `plan` on a split of the COCO folder `folder`.
 
     A folder that we did not write ourselves is first rewritten beside `work_dir`, so that boxes and areas follow the
-    outlines. With `resume` a training resumes from its checkpoint, and a finished one is returned at once. `progress`
-    shows a progress bar on a terminal. Raises `UsageError` for settings that do not fit each other, the data, the
-    device or the work folder, and when memory does not suffice; `InputError` for data that cannot be used.
+    outlines. `start_from` is a file with the initial weights; None draws them. With `resume` a training resumes from
+    its checkpoint, and a finished one is returned at once. `progress` shows a progress bar on a terminal. Raises
+    `UsageError` for settings that do not fit each other, the data, the device or the work folder, and when memory does
+    not suffice; `InputError` for data that cannot be used.
     """
     work_dir, world_size = Path(work_dir), int(os.environ.get("WORLD_SIZE", "1"))
     device = require_device(plan.device, 1, plan.precision)
@@ -85,6 +88,7 @@ def train_detector(
         "design": design.to_dict(),
         "plan": {**plan.settings(), "device": device.type},
         "data": {"fingerprint": benchmark.fingerprint, "split": split},
+        "start": {"sha256": None if start_from is None else digest_of_file(start_from)},
     }
     if resume:
         work_folder.require_same_settings(work_dir, settings)
@@ -100,7 +104,7 @@ def train_detector(
     names = benchmark.class_names
     config = runner_config(
         design, plan, benchmark.folder, split, work_dir, files=files, class_names=names, world_size=world_size
-    )
+    ) | {"load_from": None if start_from is None else str(start_from)}
     if int(os.environ.get("RANK", "0")) == 0:
         work_folder.begin(work_dir, settings, resume=resume)
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -168,6 +172,7 @@ def _run(config: Config, plan: DetectorPlan, device: torch.device, launcher: str
 
         runner.on_step = on_step
         runner.train()
+        runner.settle_norms(min(plan.norm_batches, runner.iter), plan.batch_size)
     return runner
 
 

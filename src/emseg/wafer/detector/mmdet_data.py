@@ -60,6 +60,11 @@ class DrawDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def keep_greys(self) -> None:
+        """Leave out the change of grey values from now on."""
+        pipeline = self.dataset.pipeline
+        pipeline.transforms = [step for step in pipeline.transforms if not isinstance(step, GreyJitter)]
+
     def image_of(self, draw: int) -> int:
         """Return the index of the image that a draw shows."""
         return image_of_draw(self.seed, draw, len(self))

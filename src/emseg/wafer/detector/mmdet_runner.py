@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from mmengine.dataset import pseudo_collate
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
@@ -29,7 +30,7 @@ from torch import nn
 from emseg.errors import InputError
 from emseg.training import work_folder
 from emseg.training.devices import require_device
-from emseg.wafer.detector.detector_build import build_config
+from emseg.wafer.detector.detector_build import build_config, load_weights
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -102,9 +103,11 @@ class DetectorRunner(Runner):  # type: ignore[misc]
             return super().build_train_loop(loop)
 
     def load_or_resume(self) -> None:
-        """Resume from the work folder's checkpoint, if it has one and that is wanted."""
+        """Resume from the work folder's checkpoint, if it has one and that is wanted, or load the given weights."""
         kept = work_folder.read_checkpoint(Path(self.work_dir)) if self._resume else None
         if kept is None:
+            if self._load_from:
+                load_weights(self.bare_model, self._load_from)
             return
         loop = self.train_loop
         try:
@@ -135,6 +138,27 @@ class DetectorRunner(Runner):  # type: ignore[misc]
         }
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         work_folder.write_checkpoint(Path(self.work_dir), checkpoint)
+
+    @torch.no_grad()
+    def settle_norms(self, n_batches: int, batch_size: int) -> None:
+        """Set the backbone's learnt normalisations to the mean over the first batches, with their own greys.
+
+        In training a batch is normalised by itself; the running averages remember the last ten batches. This is the
+        last use of the training data: the change of grey values is switched off.
+        """
+        backbone: Any = self.bare_model.backbone
+        dataset, prepare = self.train_dataloader.dataset, cast(Any, self.bare_model.data_preprocessor)
+        norms = [one for one in backbone.modules() if isinstance(one, nn.BatchNorm2d) and one.training]
+        momenta = [norm.momentum for norm in norms]
+        dataset.keep_greys()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # torch then averages over all batches alike
+        for first in range(0, n_batches * batch_size if norms else 0, batch_size):
+            batch = pseudo_collate([dataset[draw] for draw in range(first, first + batch_size)])
+            backbone(prepare(batch, True)["inputs"])
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     @property
     def bare_model(self) -> nn.Module:

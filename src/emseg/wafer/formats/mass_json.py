@@ -16,7 +16,7 @@ Source: https://github.com/SBEMimage/SBEMimage, array/example.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -107,5 +107,6 @@ def mass_from_sections(wafer: WaferSections) -> MassWafer:
     for place, section in enumerate(wafer.sections):
         corners, center, angle = corners_of(section)
         sections[str(place)] = MassSection(sample=MassShape(polygon=corners, center=center, angle=angle))
-    orders: dict[str, Any] = {"serial_order": serial_order(wafer), "stage_order": UNKNOWN_ORDER}
-    return MassWafer(source="emseg", sections=sections, landmarks={}, **orders)
+    order = serial_order(wafer)
+    known = order if isinstance(order, tuple) else ()  # an unknown order is an empty list in this format
+    return MassWafer(source="emseg", sections=sections, landmarks={}, serial_order=known, stage_order=())

@@ -220,7 +220,9 @@ def mass_of(found: FoundWafer, numbers: Sequence[int]) -> MassWafer:
         parts["magnet"] = None if one.magnet is None else MassShape(polygon=tuple(_xy([one.magnet])))
         sections[str(number)] = MassSection(**{key: part for key, part in parts.items() if part})
     landmarks = {str(k): {"source": MassShape(location=point)} for k, point in enumerate(_xy(found.landmarks))}
-    return MassWafer(source="emseg", sections=sections, landmarks=landmarks, **_orders(found, numbers))
+    orders: dict[str, Any] = _orders(found, numbers)
+    orders = {key: () if order == UNKNOWN_ORDER else order for key, order in orders.items()}  # here an empty list
+    return MassWafer(source="emseg", sections=sections, landmarks=landmarks, **orders)
 
 
 def _shape(places: Points, angle_deg: float | None = None) -> tuple[dict[str, Any], int]:

@@ -18,11 +18,11 @@ Source: Platt, Probabilistic outputs for support vector machines (1999), applied
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
@@ -32,12 +32,14 @@ from emseg.files import atomic_path, decoding, digest_of
 from emseg.training.devices import require_device
 from emseg.wafer.detector.detector_build import SAFETENSORS, build_design, put_weights
 from emseg.wafer.detector.detector_design import DetectorDesign
+from emseg.wafer.navigation.template import SectionTemplate
 
 CONTENT = "emseg_finder"  # the key of the file's metadata
 VERSION = 1
-NETWORK = "network."
+NETWORK, TEMPLATE = "network.", "template."
 NEAREST_SCORE = 1e-6  # scores of 0 and 1 have no logit
 SHIPPED = "sections.safetensors"
+SHIPPED_FINDER = Path(__file__).with_name(SHIPPED)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class SectionFinder:
 
     section_size_px   side of a square of a usual section's area, in pixels of the network's input
     section_size_um   the same on the wafer, where the pixel size of the training images was known
+    template          of the wafer that it was trained on, where that tells the tissue's corners apart
     calibration       None where the validation tiles could not give one
     record            how it was trained and scored, as JSON
     """
@@ -69,6 +72,7 @@ class SectionFinder:
     class_names: tuple[str, ...]
     section_size_px: float
     section_size_um: float | None = None
+    template: SectionTemplate | None = None
     calibration: Calibration | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
 
@@ -108,6 +112,8 @@ def save_finder(finder: SectionFinder, path: str | Path) -> Path:
     if path.suffix != SAFETENSORS:
         raise UsageError(f"a finder's file must end with {SAFETENSORS}; got {path.name!r}.")
     tensors = {NETWORK + name: _stored(value) for name, value in finder.model.state_dict().items()}
+    if finder.template is not None:
+        tensors |= {TEMPLATE + name: torch.tensor(value) for name, value in finder.template.arrays().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as unfinished:
         save_file(tensors, unfinished, metadata={CONTENT: json.dumps(_content(finder))})
@@ -123,10 +129,7 @@ def load_finder(path: str | Path | None = None, *, device: str = "auto") -> Sect
     import safetensors
 
     chosen = require_device(device)
-    if path is None:
-        with resources.as_file(resources.files("emseg.wafer.navigation") / SHIPPED) as shipped:
-            return load_finder(shipped, device=device)
-    path = Path(path)
+    path = SHIPPED_FINDER if path is None else Path(path)
     with decoding(path, "weights"), safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
@@ -142,15 +145,20 @@ def load_finder(path: str | Path | None = None, *, device: str = "auto") -> Sect
         design, calibration = DetectorDesign(**content["design"]), content["calibration"]
     model = build_design(design)
     own = model.state_dict()
-    network = {name.removeprefix(NETWORK): value for name, value in tensors.items() if name.startswith(NETWORK)}
+    network, arrays = (
+        {name.removeprefix(part): value for name, value in tensors.items() if name.startswith(part)}
+        for part in (NETWORK, TEMPLATE)
+    )
     cast = {name: value.to(own[name].dtype) if name in own else value for name, value in network.items()}
     put_weights(model, cast, str(path))
+    template = {name: value.numpy() for name, value in arrays.items()}
     return SectionFinder(
         model=model.to(chosen).eval(),
         design=design,
         class_names=tuple(content["class_names"]),
         section_size_px=content["section_size_px"],
         section_size_um=content["section_size_um"],
+        template=SectionTemplate.from_arrays(template) if template else None,
         calibration=None if calibration is None else Calibration(**calibration),
         record=content["record"],
     )

@@ -45,19 +45,6 @@ _NOTES = ("serial order ", "stage path ")  # how ours begin; an earlier ordering
 
 
 @dataclass(frozen=True)
-class Ribbons:
-    """Runs of sections in the order of cutting, up to their common direction; sections alone are in none.
-
-    `next_side` is the side on which the next section lies: 0 from corner 0 to corner 1, and so on. `confidence` is the
-    links' certainty times the fraction of steps, all runs in a row, that are links.
-    """
-
-    runs: tuple[Order, ...]
-    next_side: int
-    confidence: float
-
-
-@dataclass(frozen=True)
 class PathLengths:
     """Lengths of the paths through the centres, in `unit`; no path through all is shorter than `bound`.
 
@@ -92,15 +79,15 @@ def order_sections(found: FoundWafer, *, next_side: int | None = None, seconds: 
     stage = shortest_path(centers, seconds=seconds)
     serial, notes = found.serial_order, [note for note in found.notes if not note.startswith(_NOTES)]
     if serial is None and len(centers) > 1:
-        ribbons = find_ribbons(found.sections, next_side=next_side)
-        confidence = f"(confidence {ribbons.confidence:.2f})"
-        if ribbons.confidence < LEAST_CONFIDENCE:
-            notes.append(f"serial order not visible: too few sections lie edge to edge in ribbons {confidence}")
+        runs, confidence = find_ribbons(found.sections, next_side=next_side)
+        said = f"(confidence {confidence:.2f})"
+        if confidence < LEAST_CONFIDENCE:
+            notes.append(f"serial order not visible: too few sections lie edge to edge in ribbons {said}")
         else:
             place = {section: number for number, section in enumerate(stage)}
-            runs = sorted(ribbons.runs, key=lambda run: min(place[section] for section in run))
-            serial = tuple(section for run in runs for section in run)
-            text = f"serial order of {len(serial)} of {len(centers)} sections along ribbons {confidence}"
+            in_order = sorted(runs, key=lambda run: min(place[section] for section in run))
+            serial = tuple(section for run in in_order for section in run)
+            text = f"serial order of {len(serial)} of {len(centers)} sections along ribbons {said}"
             text += "; the order of its ribbons is not visible" if len(runs) > 1 else ""
             notes.append(text + ("; which end was cut first is assumed" if next_side is None else ""))
     ordered = replace(found, serial_order=serial, stage_order=stage)
@@ -197,8 +184,12 @@ def _spanning_tree(
     return cost, degree
 
 
-def find_ribbons(sections: Sequence[FoundSection], *, next_side: int | None = None) -> Ribbons:
-    """Return the runs of sections that lie edge to edge; all must agree in the order of corners."""
+def find_ribbons(sections: Sequence[FoundSection], *, next_side: int | None = None) -> tuple[tuple[Order, ...], float]:
+    """Return the runs of sections that lie edge to edge, up to their common direction, and the confidence in a step.
+
+    The corners of all sections must agree. Sections alone are in no run. The confidence is the links' certainty times
+    the fraction of steps, all runs in a row, that are links.
+    """
     if next_side is not None:
         require_count("next_side", next_side, 0, 3)
     links = [_links(sections, side, _TOUCH, {}) for side in range(4)]
@@ -207,7 +198,7 @@ def find_ribbons(sections: Sequence[FoundSection], *, next_side: int | None = No
     certainty = max(0.0, 1 - (by_chance + 1) / (len(links[side]) + 1))
     runs = _runs(_links(sections, side, _BREAK, links[side]))
     n_in_runs = sum(map(len, runs))
-    return Ribbons(runs, side, certainty * (n_in_runs - len(runs)) / max(n_in_runs - 1, 1))
+    return runs, certainty * (n_in_runs - len(runs)) / max(n_in_runs - 1, 1)
 
 
 def _links(
@@ -218,10 +209,10 @@ def _links(
     if len(known) < 2:
         return taken
     max_gap, max_turn_deg, max_across = limits
-    corners = np.array([sections[place].corners for place in known])
+    corners = np.roll([sections[place].corners for place in known], -side, axis=1)
     angles = np.array([sections[place].angle_deg for place in known], dtype=np.float64)
-    first, last = corners[:, side], corners[:, (side + 1) % 4]
-    front, back = (first + last) / 2, (corners[:, (side + 2) % 4] + corners[:, (side + 3) % 4]) / 2
+    first, last = corners[:, 0], corners[:, 1]
+    front, back = (first + last) / 2, (corners[:, 2] + corners[:, 3]) / 2
     depth, width = np.linalg.norm(front - back, axis=1), np.linalg.norm(last - first, axis=1)
     ahead, along = (front - back) / depth[:, None], (last - first) / width[:, None]
     reach = np.hypot(max(max_gap, _MAX_UPON) * depth, max_across * width)

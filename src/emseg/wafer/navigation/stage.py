@@ -32,7 +32,7 @@ from emseg.errors import InputError, UsageError
 from emseg.files import decoding, read_json
 from emseg.sections import as_polygon
 from emseg.wafer.formats.magc import read_magc
-from emseg.wafer.formats.mass_json import read_mass_json
+from emseg.wafer.formats.mass_json import MassShape, read_mass_json, write_mass_json
 from emseg.wafer.formats.outlines import KINDS, kind_of
 from emseg.wafer.navigation.alignment import moved, rigid
 from emseg.wafer.navigation.found import FoundWafer, Region
@@ -117,6 +117,18 @@ def read_landmarks(path: str | Path, known: Points | None = None) -> Landmarks:
     return Landmarks(names, places[:, 1::-1], places[:, 2:])
 
 
+def add_targets(path: str | Path, landmarks: Landmarks) -> None:
+    """Write the landmarks with their stage places to a `.mass.json` file: with both, SBEMimage is calibrated."""
+    shapes = [
+        [MassShape(location=tuple(point)) for point in of.tolist()]
+        for of in (landmarks.pixels[:, ::-1], landmarks.stage_um)
+    ]
+    marks = {
+        str(k): {"source": source, "target": target} for k, (source, target) in enumerate(zip(*shapes, strict=True))
+    }
+    write_mass_json(read_mass_json(path).model_copy(update={"landmarks": marks}), path)
+
+
 def fit_stage(landmarks: Landmarks, *, kind: Kind = "auto", pixel_size_um: float | None = None) -> StageTransform:
     """Return the transform that fits the landmarks best.
 
@@ -148,22 +160,16 @@ def fit_stage(landmarks: Landmarks, *, kind: Kind = "auto", pixel_size_um: float
             left_out[place] = np.linalg.norm(predicted - target[place])
     residuals = np.linalg.norm(_applied(matrix, source) - target, axis=1)
     transform = StageTransform(matrix, chosen, landmarks, residuals, left_out)
-    warnings = []
+    scale, warnings = transform.um_per_px, []
     if outlier is not None:
-        warnings.append(
-            f"landmark {names[outlier]} is an outlier, {left_out[outlier]:,.1f} um from where the others put it. "
-            "Measure it again, or leave it out."
-        )
+        away = f"landmark {names[outlier]} is an outlier, {left_out[outlier]:,.1f} um from where the others put it"
+        warnings.append(f"{away}. Measure it again, or leave it out.")
     if np.linalg.det(matrix[:, :2]) < 0:
-        warnings.append(
-            "the stage is mirrored against the image, as one with a y axis that points up is. If yours is not, two "
-            "landmarks are swapped."
-        )
-    if pixel_size_um is not None and abs(transform.um_per_px / pixel_size_um - 1) > _MAX_SCALE_ERROR:
-        warnings.append(
-            f"a pixel is {transform.um_per_px:.4g} um wide by the landmarks and {pixel_size_um:.4g} um by the pixel "
-            "size. Check the units of both."
-        )
+        mirrored = "the stage is mirrored against the image, as one with a y axis that points up is"
+        warnings.append(f"{mirrored}. If yours is not, two landmarks are swapped.")
+    if pixel_size_um is not None and abs(scale / pixel_size_um - 1) > _MAX_SCALE_ERROR:
+        widths = f"{scale:.4g} um wide by the landmarks and {pixel_size_um:.4g} um by the pixel size"
+        warnings.append(f"a pixel is {widths}. Check the units of both.")
     return replace(transform, warnings=tuple(warnings))
 
 

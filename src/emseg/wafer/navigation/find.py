@@ -1,0 +1,97 @@
+"""From a wafer image to all its sections: detected, fitted and ordered, with what a person should know and look at."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from emseg.checks import require_count, require_number
+from emseg.wafer.annotated_wafer import wafer_name
+from emseg.wafer.navigation.detect import LEAST_SCORE, detect_sections
+from emseg.wafer.navigation.finder import SectionFinder, load_finder
+from emseg.wafer.navigation.fit import fit_sections
+from emseg.wafer.navigation.found import FoundSection, FoundWafer
+from emseg.wafer.navigation.order import order_sections
+from emseg.wafer.navigation.quads import outline_quad
+from emseg.wafer.navigation.template import SectionTemplate
+from emseg.wafer.wafer_source import open_wafer_image
+
+THRESHOLD = 0.5
+_FEWEST_CANDIDATES = 20
+
+
+def find_sections(
+    image: Any,
+    finder: SectionFinder | None = None,
+    *,
+    template: SectionTemplate | None = None,
+    expected: int | None = None,
+    threshold: float = THRESHOLD,
+    section_size_px: float | None = None,
+    pixel_size_um: float | None = None,
+    grey_range: tuple[float, float] | None = None,
+    batch_size: int | None = None,
+    folder: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    name: str | None = None,
+) -> FoundWafer:
+    """Return the sections of a wafer image, a file or an array (row, column), best first: none is an empty result.
+
+    Without a `finder` the one that ships with the library is used. A section has a score of at least `threshold`; the
+    best below are `candidates`, as many as are missing from the `expected` number, at least 20. `name` is by default
+    the file's. The other options are those of `detect_sections` and `open_wafer_image`. Raises `InputError` for an
+    image that cannot be used, `UsageError` for a wrong option.
+    """
+    require_number("threshold", threshold, least=LEAST_SCORE, most=1)
+    if expected is not None:
+        require_count("expected", expected, 0)
+    finder = load_finder() if finder is None else finder
+    wafer = open_wafer_image(image, grey_range=grey_range)
+    detected = detect_sections(
+        finder,
+        wafer,
+        section_size_px=section_size_px,
+        pixel_size_um=pixel_size_um,
+        batch_size=batch_size,
+        folder=folder,
+        progress=progress,
+    )
+
+    def confidence(score: float) -> float:
+        return float(finder.confidence(score))
+
+    sure = [one for one in detected.sections if one.score >= threshold]
+    below = detected.sections[len(sure) :][: max(_FEWEST_CANDIDATES, (expected or 0) - len(sure))]
+    reason = (f"score below {threshold:g}",)
+    candidates = tuple(
+        FoundSection(
+            outline_quad(one.outline),
+            one.outline,
+            one.label,
+            one.score,
+            dict(one.votes),
+            confidence=confidence(one.score),
+            reasons=reason,
+        )
+        for one in below
+    )
+    notes = [*detected.notes, *_counted(len(sure), len(candidates), expected)]
+    sections = tuple(fit_sections(wafer, sure, template, calibrate=confidence))  # type: ignore[arg-type]
+    found = FoundWafer(
+        name or (wafer_name(image) if isinstance(image, str | Path) else "wafer"),
+        *wafer.shape,
+        sections,
+        finder.class_names,
+        pixel_size_um,
+        notes=tuple(notes),
+        candidates=candidates,
+    )
+    return order_sections(found)
+
+
+def _counted(n_found: int, n_candidates: int, expected: int | None) -> list[str]:
+    if expected is None or n_found == expected:
+        return []
+    if n_found > expected:
+        return [f"{n_found} sections were found, {expected} expected: look at the least certain ones first."]
+    likely = f"the {n_candidates} likeliest misses are kept for review" if n_candidates else "nothing else was seen"
+    return [f"{n_found} sections were found, {expected} expected; {likely}."]
