@@ -112,10 +112,11 @@ class Table:
         claim = found[0].claim
         note = f" {_note(claim.note)}" if claim.note else ""
         own = own_text(claim, self.evidence)
+        saw = f"{_note('What we saw instead:')} " if found[0].outcome == "no verdict" else ""
         takes = "" if found[0].decides else f"<br>{_note(f'A verdict would take: {claim.takes}')}"
         cells = (
             verdict_markup(found[0].outcome),
-            "<br>".join(map(self._estimate, found)) + (f"<br>{_note(own)}" if own else ""),
+            saw + "<br>".join(map(self._estimate, found)) + (f"<br>{_note(own)}" if own else ""),
             f"{as_html(expected_text(claim))}<br>{_note(tolerance_text(claim))}",
             "<br>".join(map(_bearing, found)) + takes,
         )
@@ -125,12 +126,11 @@ class Table:
     def _estimate(self, row: Judged) -> str:
         if row.estimate is None:
             return "–"
-        saw = f"{_note('What we saw instead:')} " if row.bearing == "stand-in" else ""
         ledger = self.env.app.builder.get_relative_uri(self.env.docname, LEDGER_PAGE)
         records = [one for one in self.evidence.committed if one["run_id"] in row.estimate.run_ids]
         links = ", ".join(link_html(f"{ledger}#{run_anchor(one['run_id'])}", escape(one["profile"])) for one in records)
         behind = _note("(older code)") if any(map(self.evidence.n_older, records)) else ""
-        return f"{saw}{as_html(estimate_text(row.estimate))} {chip_html(row.estimate.data_kinds)} {links} {behind}"
+        return f"{as_html(estimate_text(row.estimate))} {chip_html(row.estimate.data_kinds)} {links} {behind}"
 
     def _chapter(self, chapter: str) -> str:
         """Return a link to the chapter, nothing on its own page."""
