@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 Frame = Float64[np.ndarray, "3 3"]
 Patch = Float32[np.ndarray, "row column"]
 
-BLUR = 0.08
+BLUR = 0.05
 REACH = 0.12
 FARTHEST = 0.3  # of the template's longer side that a refinement may move a corner; beyond, it has gone astray
 _NOISE = 3.0  # grey levels
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-4)
-_SMOOTHING_PX = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +105,7 @@ def search(image: NDArray[Any], template: Patch, side_px: float, start: Frame) -
 def refine(found: Alignment, template: Patch, *, affine: bool = False) -> Alignment | None:
     """Return an alignment refined between pixels, None where it goes astray; `affine` also stretches and shears."""
     motion = cv2.MOTION_AFFINE if affine else cv2.MOTION_EUCLIDEAN
-    arguments = (found.to_patch.copy(), motion, _CRITERIA, found.valid, _SMOOTHING_PX)
+    arguments = (found.to_patch.copy(), motion, _CRITERIA, found.valid, 1)
     try:
         correlation, to_patch = cv2.findTransformECC(template, found.patch, *arguments)
     except cv2.error:  # it does not converge
