@@ -52,6 +52,8 @@ def fit_sections(
     with fewer, corners are those of the outlines' rectangles and angles are unknown. `calibrate` turns scores into
     probabilities. `image` needs a shape and slices alone; its parts are read section by section.
     """
+    if not detected:
+        return []
     quads = [outline_quad(one.outline) for one in detected]
     shapes = [outline_shape(one.outline) for one in detected]
     typical = _typical(image.shape, detected, shapes)
@@ -68,6 +70,8 @@ def fit_sections(
         reasons = _doubts(one, shape.area / usual_area - 1.0, overlap, image.shape)
         known: dict[str, Any] = {"confidence": calibrate(one.score)}
         corners = quad
+        if fit is None and template is not None:
+            reasons.append("the template fits nowhere on it")
         if fit is not None and template is not None:
             corners, doubts = _settled(one, quad, shape, fit, usual_match)
             reasons += doubts
