@@ -28,6 +28,8 @@ def test_what_both_share_cancels():
 def test_one_seed_has_a_difference_and_no_interval():
     assert difference_over_seeds([(0.75, 0.5)]) == difference_over_seeds([(0.25, 0.0)])
     assert difference_over_seeds([(0.75, 0.5)]).interval is None
+    two = difference_over_seeds([(0.75, 0.5), (0.5, 0.5)])  # Student's t with one degree of freedom is 12.7
+    assert (two.n, two.interval) == (2, None)
 
 
 @pytest.mark.parametrize("pairs", [[], [(0.5, float("nan"))]])

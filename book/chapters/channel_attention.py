@@ -308,7 +308,7 @@ def paired_difference(found: Accuracies, name: str, other: str) -> tuple[float, 
     """Return the mean difference of two attentions, paired by seed, and the ends of its 95 % interval."""
     gap = difference_over_seeds(list(zip(found.compared[name], found.compared[other], strict=True)))
     if gap.interval is None:
-        raise UsageError("an interval needs at least 2 seeds; got 1. Use more seeds.")
+        raise UsageError(f"an interval needs at least 3 seeds; got {gap.n}. Use more seeds.")
     return (gap.value, *gap.interval)
 
 

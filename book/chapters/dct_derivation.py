@@ -218,11 +218,22 @@ def monte_carlo_deviations(
     return torch.cat(found)
 
 
-def report_by_stage(run: Run, name: str, values: Float[Tensor, "stage frequency"], *, n: int, label: str) -> None:
-    """Record the mean over the frequencies at each stage as `<name>_stage_1` to `_4`, and over all as `<name>`."""
+def report_by_stage(
+    run: Run,
+    name: str,
+    values: Float[Tensor, "stage frequency"],
+    *,
+    n: int,
+    label: str,
+    data: Sequence[str] | None = None,
+) -> None:
+    """Record the mean over the frequencies at each stage as `<name>_stage_1` to `_4`, and over all as `<name>`.
+
+    `data` holds the kinds of data behind it, as for `Run.metric`.
+    """
     for number, value in enumerate(values.mean(dim=-1).tolist(), start=1):
-        run.metric(f"{name}_stage_{number}", value, n=n, label=f"{label}, stage {number}")
-    run.metric(name, float(values.mean()), n=n, label=f"{label}, all stages")
+        run.metric(f"{name}_stage_{number}", value, n=n, label=f"{label}, stage {number}", data=data)
+    run.metric(name, float(values.mean()), n=n, label=f"{label}, all stages", data=data)
 
 
 def cosine(frequency: int, position: Float[Tensor, " point"], size: int) -> Float[Tensor, " point"]:

@@ -194,7 +194,7 @@ def report_set(run: Run, prefix: str, one: SetStatistics) -> None:
     ):
         if math.isfinite(value):
             n, text, spread = len(one.fractions), f"{label}, {one.name}", sd if name == "membrane_fraction" else None
-            run.metric(f"{prefix}_{name}", value, n=n, label=text, unit=unit, spread=spread)
+            run.metric(f"{prefix}_{name}", value, n=n, label=text, unit=unit, spread=spread, data=[one.kind])
 
 
 def show_pair(

@@ -11,10 +11,13 @@ A fraction k / n has Wilson's interval. A quantile q of n values has that betwee
 and the 97.5 % point of the number of values below the quantile, binomial with n and q (David and Nagaraja, Order
 Statistics, 2003, section 7.1); it needs no assumption about the values' distribution.
 
+With fewer than three seeds there is no interval: Student's t with one degree of freedom is 12.7, and such an interval
+says nothing of the number.
+
 The percentile interval is the central 95 % of resampled scores (Efron and Tibshirani 1993, chapter 13).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +28,12 @@ from scipy import stats
 from emseg.errors import UsageError
 
 CONFIDENCE = 0.95
+MIN_REPLICATES = 3
 
 
 @dataclass(frozen=True)
 class SeedDifference:
-    """The mean of paired differences over `n` seeds; the interval of a single seed is None."""
+    """The mean of paired differences over `n` seeds; the interval of fewer than three is None."""
 
     value: float
     interval: tuple[float, float] | None
@@ -75,10 +79,31 @@ def difference_over_seeds(pairs: Sequence[tuple[float, float]]) -> SeedDifferenc
     if not np.isfinite(gaps).all():
         raise UsageError(f"each seed needs both scores, finite; got {list(pairs)}. Leave out undefined scores' seeds.")
     mean = float(gaps.mean())
-    if len(gaps) < 2:
-        return SeedDifference(mean, None, 1)
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(gaps) - 1) * stats.sem(gaps))
+    if len(gaps) < MIN_REPLICATES:
+        return SeedDifference(mean, None, len(gaps))
+    half = student_half_width(float(gaps.std(ddof=1)), len(gaps))
     return SeedDifference(mean, (mean - half, mean + half), len(gaps))
+
+
+def student_half_width(spread: float, n: int) -> float:
+    """Return half of the 95 % interval of a mean of n values with the standard deviation `spread`; n is at least 2."""
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * spread / np.sqrt(n))
+
+
+def metric_interval(metric: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the 95 % interval of a record's metric: the recorded one, else Student's from `spread` and `n`.
+
+    None for n below 3, and without either.
+    """
+    if metric["n"] < MIN_REPLICATES:
+        return None
+    if metric.get("interval") is not None:
+        low, high = metric["interval"]
+        return low, high
+    if metric.get("spread") is None:
+        return None
+    half = student_half_width(metric["spread"], metric["n"])
+    return metric["value"] - half, metric["value"] + half
 
 
 def percentile_interval(values: NDArray[Any]) -> tuple[float, float] | None:

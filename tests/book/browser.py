@@ -219,6 +219,13 @@ def inspect_page(browser: Browser, address: str) -> Seen:
     return seen
 
 
+def axe_violations(page: Page) -> list[str]:
+    """Return axe's serious violations on an open page, colour contrast included."""
+    page.add_style_tag(content=_STILL)
+    page.evaluate(_axe())
+    return [*page.evaluate(_VIOLATIONS), *page.evaluate(_CONTRAST)]
+
+
 @functools.cache
 def _axe() -> str:
     return Path(AXE_FILE_PATH).read_text(encoding="utf-8")

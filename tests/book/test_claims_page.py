@@ -72,8 +72,8 @@ def test_arithmetic_has_no_kind_of_data(page: str) -> None:
 
 
 def test_an_estimate_of_older_code_says_so(page: str) -> None:
-    assert "made by older code" in row_of(page, EXACT.statement)
-    assert "made by older code" not in row_of(page, NOISE.statement)
+    assert "(older code)" in row_of(page, EXACT.statement)
+    assert "(older code)" not in row_of(page, NOISE.statement)
 
 
 def test_each_sentence_is_shown_once_with_its_readings_below(page: str) -> None:
@@ -87,14 +87,14 @@ def test_the_tally_counts_sentences_that_a_test_bears_on(page: str) -> None:
     claims = load_claims()
     after = sum(claim.declared == "after" for claim in claims)
     assert f"{after} of the {len(claims)} tolerances were declared after a first result" in page
-    assert "For 2 of these a test bears on the sentence" in page
+    assert "On 2 sentences a test bears" in page
     assert "1 have stand-ins alone" in page
     assert re.search(r"emseg-counts.*?<tbody><tr><th scope=\"row\">2</th><td>0</td><td>0</td><td>0</td>", page)
 
 
 def test_nothing_in_the_tally_comes_from_a_stand_in() -> None:
     html = tally_html(judge_records(load_claims(CHAPTER), [measured(["synthetic"], 20, **{CLAIM.metric: 0.5})]))
-    assert "For 0 of these" in html
+    assert "On 0 sentences a test bears" in html
 
 
 def test_a_committed_run_is_not_compared_with_itself(tmp_path: Path) -> None:

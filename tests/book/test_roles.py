@@ -53,6 +53,43 @@ def test_a_number_reads_as_in_print(value: float, unit: str, spec: str | None, e
     assert number_html(value, unit, spec) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "spec", "half_width", "expected"),
+    [
+        (0.21963, ".2%", 0.0047, "21.96%"),
+        (0.21963, ".2%", 0.02, "22.0%"),
+        (0.21963, ".2%", 0.2, "22%"),
+        (-0.0001, "+.1%", 0.02, "+0.0%"),
+        (-14.1588, "+.3f", 1.3, "−14.2"),
+        (4585.7, ",.0f", 1039.0, "4,600"),
+        (4585.7, None, 1039.0, "4,600"),
+        (1.2034, None, 0.3, "1.20"),
+        (1.2034, None, 3.0, "1.2"),
+        (1.5e-16, ".1e", 1e-17, "1.5 × 10<sup>−16</sup>"),
+    ],
+)
+def test_a_number_is_written_no_finer_than_its_interval(value, spec, half_width, expected) -> None:
+    """Two digits of the half-width are enough, whatever the page asks for."""
+    assert number_html(value, "1", spec, half_width) == expected
+
+
+def test_an_interval_of_two_is_not_shown(tmp_path: Path) -> None:
+    """From two seeds Student's t makes -45.8 to +39.6 of anything."""
+    two = record(CHAPTER, "lab", ["real"], 20, gain=metric(-3.1, "%", n=2, interval=[-45.8, 39.6]))
+    found = read_evidence(stage(tmp_path, [two], []))
+    assert "45.8" not in look_up(f"{CHAPTER}#gain@lab", found)["title"]
+    assert "45.8" not in run_html(found, two, "")
+
+
+def test_a_number_carries_its_own_kind_of_data(tmp_path: Path) -> None:
+    own = {"real": metric(0.2, data=["real"]), "none": metric(4.0, data=[]), "both": metric(1.0)}
+    mixed = record(CHAPTER, "lab", ["real", "synthetic"], 20, **own)
+    found = read_evidence(stage(tmp_path, [mixed], []))
+    assert look_up(f"{CHAPTER}#real@lab", found)["chip"] == chip_html(["real"])
+    assert look_up(f"{CHAPTER}#none@lab", found)["chip"] == chip_html([])
+    assert look_up(f"{CHAPTER}#both@lab", found)["chip"] == chip_html(["real", "synthetic"])
+
+
 @given(st.floats(min_value=-1e300, max_value=1e300, allow_subnormal=False))
 def test_a_number_reads_back_to_three_digits(value: float) -> None:
     """What a page shows is the recorded number, to half a unit of its third digit."""

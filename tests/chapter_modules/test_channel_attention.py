@@ -173,7 +173,7 @@ def test_the_paired_interval_is_students():
     found = Accuracies(np.zeros((1, 2)), {"se": [0.6, 0.7, 0.65], "none": [0.5, 0.65, 0.62], "own": [1.0]}, 7, 0, 1.0)
     expected = stats.ttest_rel(found.compared["se"], found.compared["none"]).confidence_interval(0.95)
     assert paired_difference(found, "se", "none") == pytest.approx((0.06, expected.low, expected.high))
-    with pytest.raises(UsageError, match="at least 2 seeds"):
+    with pytest.raises(UsageError, match="at least 3 seeds"):
         paired_difference(found, "own", "own")
 
 

@@ -144,7 +144,7 @@ def test_report_by_stage_names_every_stage_and_the_mean() -> None:
         def __init__(self) -> None:
             self.rows: dict[str, float] = {}
 
-        def metric(self, name: str, value: float, *, n: int, label: str) -> None:
+        def metric(self, name: str, value: float, *, n: int, label: str, data: object) -> None:
             self.rows[name] = value
 
     ledger = Ledger()

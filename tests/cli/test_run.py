@@ -108,14 +108,14 @@ def test_chapters_lists_titles_profiles_and_cost(project, capsys):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_can_be_listed_checked_and_kept(project, capsys):
-    assert main(["run", "part/first", "--profile", "smoke", "--quiet", "--name", "book"]) == 0
-    record = project / "_build" / "runs" / "smoke" / "part" / "first" / "book.json"
+    assert main(["run", "part/first", "--profile", "laptop", "--quiet", "--name", "book"]) == 0
+    record = project / "_build" / "runs" / "laptop" / "part" / "first" / "book.json"
     assert main(["records", "check", str(record)]) == 0
     capsys.readouterr()
     assert main(["records", "keep", str(record)]) == 1  # no commit is known here: nobody could make it again
     assert "made from uncommitted code" in capsys.readouterr().err
     assert main(["records", "keep", str(record), "--dirty"]) == 0
-    assert (project / "book" / "results" / "part" / "first" / "smoke.json").exists()
+    assert (project / "book" / "results" / "part" / "first" / "laptop.json").exists()
     capsys.readouterr()
     assert main(["records", "list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["kept", "run"]
@@ -124,7 +124,7 @@ def test_a_run_can_be_listed_checked_and_kept(project, capsys):
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "", ".hidden", "a\\b"])
 def test_names_that_become_paths_stay_in_their_folder(project, capsys, name):
     """`--as`, and the profile that a record of somebody else gives, as `--name`."""
-    one = record("part/first", "smoke", ["synthetic"], 1, m=metric(1.0))
+    one = record("part/first", "laptop", ["synthetic"], 1, m=metric(1.0))
     (project / "mine.json").write_text(json.dumps(one))
     code, said = _fails(capsys, "records", "keep", "mine.json", "--dirty", "--as", name)
     assert code == 2

@@ -313,8 +313,14 @@ def test_a_readers_number_agrees_with_the_committed_interval_or_does_not():
     assert compare(claim(), record(1.04, None), committed) == "agrees"
     assert compare(claim(), record(1.2, 0.2), committed) == "agrees"  # its own interval reaches the committed one
     assert compare(claim(), record(1.2, 0.1), committed) == "disagrees"
-    assert compare(claim(), record(1.2, None, profile="laptop"), committed) == "no committed run of this kind"
-    assert compare(claim(), record(1.0, None, kinds=("real",)), committed) == "no committed run of this kind"
+    assert (
+        compare(claim(), record(1.2, None, profile="laptop"), committed)
+        == "no committed run at this profile and on this data"
+    )
+    assert (
+        compare(claim(), record(1.0, None, kinds=("real",)), committed)
+        == "no committed run at this profile and on this data"
+    )
     assert compare(claim(), record(1.0), [record(1.0, None)]).startswith("cannot be compared: no interval over images")
     assert compare(claim(metric="other"), record(1.0), committed) == ""
     computed = claim(bearing="exact", data="any", replicates="nothing", match=1e-12)

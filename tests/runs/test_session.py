@@ -10,6 +10,7 @@ from emseg.runs.session import METADATA_KEY, Run
 
 def _run() -> Run:
     run = Run("part/first", seed=[1, 2])
+    run.metric("early", 1.0, n=1, label="Before any data is used")
     run.uses("ISBI 2012", kind="real", fingerprint="abc", n_images=30, pixel_size_nm=4.0)
     run.uses("synthetic tissue", kind="synthetic", fingerprint="def")
     run.metric("ratio", 0.25, n=8, label="Ratio <a>", spread=0.1, interval=(0.2, 0.3))
@@ -27,10 +28,22 @@ def test_the_output_shows_a_table_and_carries_the_payload():
         "label": "Ratio <a>",
         "spread": 0.1,
         "interval": [0.2, 0.3],
+        "data": ["synthetic", "real"],
     }
     assert "Ratio &lt;a&gt;" in shown["text/html"]
     assert "0.2 to 0.3" in shown["text/html"]
     assert "ISBI 2012 (real)" in shown["text/plain"]
+
+
+def test_a_metric_may_rest_on_other_data_than_its_run():
+    """ISBI's own fraction beside one of synthetic tissue; arithmetic beside both."""
+    run = _run()
+    run.metric("fraction", 0.2, n=30, label="Fraction", data=["real"])
+    run.metric("arithmetic", 4.0, n=1, label="Sum", data=[])
+    kinds = {name: metric["data"] for name, metric in run.payload()["metrics"].items()}
+    assert kinds == {"early": [], "ratio": ["synthetic", "real"], "fraction": ["real"], "arithmetic": []}
+    with pytest.raises(UsageError, match=r"`data` must be one of .*got 'reel'. Did you mean 'real'"):
+        run.metric("typo", 1.0, n=1, label="Typo", data=["reel"])
 
 
 def test_data_kinds_are_listed_once_each():

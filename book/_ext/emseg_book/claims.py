@@ -16,6 +16,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from emseg.errors import InputError, UsageError
+from emseg.intervals import metric_interval
 from emseg.reported import (
     OUTCOMES,
     Claim,
@@ -28,7 +29,7 @@ from emseg.reported import (
     verdict_markup,
 )
 from emseg.reported.display import bearing_text, estimate_text, expected_text, tolerance_text
-from emseg.reported.verdicts import metric_interval
+from emseg.runs.gathering import TEST_PROFILE
 from emseg.wording import as_html, format_measured
 from emseg_book.evidence import Evidence, read_evidence
 from emseg_book.markup import chip_html, link_html, table_html
@@ -36,7 +37,7 @@ from emseg_book.result import LEDGER_PAGE
 from emseg_book.wording import run_anchor
 
 logger = logging.getLogger(__name__)
-COLUMNS = ("Checked as", "Verdict", "Estimate (95 % interval)", "Expected", "Bearing", "Chapter")
+COLUMNS = ("Checked as", "Verdict", "Estimate (95 % interval)", "Expected", "Bearing")
 PAPERS = {"fanet": "Claims of FANet", "urisc": "Claims of U-RISC"}
 
 
@@ -85,20 +86,19 @@ class Table:
 
     def html(self, caption: str, rows: Sequence[Judged]) -> str:
         """Return a table with a group of rows for each sentence of a paper, headed by its quotation."""
-        outcomes = sentence_outcomes(rows)
         groups = []
-        for sentence, outcome in outcomes.items():
-            readings = [row for row in rows if row.claim.sentence == sentence]
-            claim = readings[0].claim
-            head = f"<q>{escape(claim.quotation)}</q> <span class='emseg-note'>{escape(claim.place)}</span>"
-            if len({row.claim.id for row in readings}) > 1:
-                n_bearing = len({row.claim.id for row in readings if row.decides})
-                n_all = len({row.claim.id for row in readings})
-                head += (
-                    f" {verdict_markup(outcome)} <span class='emseg-note'>{n_bearing} of {n_all} readings bear</span>"
-                )
-            body = "".join(self._row(row) for row in readings)
-            scope = f'<th scope="rowgroup" colspan="{len(COLUMNS)}">{head}</th>'
+        for sentence, outcome in sentence_outcomes(rows).items():
+            readings: dict[str, list[Judged]] = {}
+            for row in rows:
+                if row.claim.sentence == sentence:
+                    readings.setdefault(row.claim.id, []).append(row)
+            claim = next(iter(readings.values()))[0].claim
+            head = f"<q>{escape(claim.quotation)}</q> {_note(claim.place)}"
+            if len(readings) > 1:
+                n_bearing = sum(found[0].decides for found in readings.values())
+                head += f" {verdict_markup(outcome)} {_note(f'{n_bearing} of {len(readings)} readings bear')}"
+            scope = f'<th scope="rowgroup" colspan="{len(COLUMNS)}"><span>{head}</span></th>'
+            body = "".join(map(self._row, readings.values()))
             groups.append(f'<tbody><tr class="emseg-sentence">{scope}</tr>{body}</tbody>')
         columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in COLUMNS)
         return (
@@ -107,43 +107,39 @@ class Table:
             f"<thead><tr>{columns}</tr></thead>{''.join(groups)}</table></div>"
         )
 
-    def _row(self, row: Judged) -> str:
-        claim = row.claim
+    def _row(self, found: Sequence[Judged]) -> str:
+        """Return the row of one reading: its only judgement, or a stand-in for each kind of data."""
+        claim = found[0].claim
         note = f" {_note(claim.note)}" if claim.note else ""
+        own = own_text(claim, self.evidence)
+        saw = f"{_note('What we saw instead:')} " if found[0].outcome == "no verdict" else ""
+        takes = "" if found[0].decides else f"<br>{_note(f'A verdict would take: {claim.takes}')}"
         cells = (
-            verdict_markup(row.outcome),
-            self._estimate(row),
+            verdict_markup(found[0].outcome),
+            saw + "<br>".join(map(self._estimate, found)) + (f"<br>{_note(own)}" if own else ""),
             f"{as_html(expected_text(claim))}<br>{_note(tolerance_text(claim))}",
-            self._bearing(row),
-            self._chapter(claim.chapter),
+            "<br>".join(map(_bearing, found)) + takes,
         )
-        first = f'<th scope="row">{escape(claim.statement)}{note}</th>'
+        first = f'<th scope="row">{escape(claim.statement)}{note} {self._chapter(claim.chapter)}</th>'
         return f"<tr>{first}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
     def _estimate(self, row: Judged) -> str:
         if row.estimate is None:
             return "–"
-        saw = f"{_note('What we saw instead:')} " if row.bearing == "stand-in" else ""
         ledger = self.env.app.builder.get_relative_uri(self.env.docname, LEDGER_PAGE)
         records = [one for one in self.evidence.committed if one["run_id"] in row.estimate.run_ids]
-        links = " ".join(link_html(f"{ledger}#{run_anchor(one['run_id'])}", escape(one["profile"])) for one in records)
-        older = sum(self.evidence.n_older(one) > 0 for one in records)
-        behind = f" {_note('made by older code')}" if older else ""
-        own = own_text(row.claim, self.evidence)
-        return f"{saw}{as_html(estimate_text(row.estimate))}<br>{_note('record:')} {links}{behind}" + (
-            f"<br>{_note(own)}" if own else ""
-        )
-
-    def _bearing(self, row: Judged) -> str:
-        takes = f"<br>{_note(f'A verdict would take: {row.claim.takes}')}" if not row.decides else ""
-        chips = "" if row.estimate is None else f"<br>{chip_html(row.estimate.data_kinds)}"
-        return escape(bearing_text(row)) + chips + takes
+        links = ", ".join(link_html(f"{ledger}#{run_anchor(one['run_id'])}", escape(one["profile"])) for one in records)
+        behind = _note("(older code)") if any(map(self.evidence.n_older, records)) else ""
+        return f"{as_html(estimate_text(row.estimate))} {chip_html(row.estimate.data_kinds)} {links} {behind}"
 
     def _chapter(self, chapter: str) -> str:
+        """Return a link to the chapter, nothing on its own page."""
         page = f"book/{chapter}"
+        if page == self.env.docname:
+            return ""
         if page not in self.env.found_docs:
             return f"{escape(chapter)} (planned)"
-        return link_html(self.env.app.builder.get_relative_uri(self.env.docname, page), escape(chapter))
+        return link_html(self.env.app.builder.get_relative_uri(self.env.docname, page), escape(chapter.split("/")[-1]))
 
 
 def tally_html(judged: Sequence[Judged]) -> str:
@@ -159,8 +155,8 @@ def tally_html(judged: Sequence[Judged]) -> str:
         css_class="emseg-counts",
     )
     return (
-        f"<p>{_declared(claims)} They read {len(outcomes)} sentences of the papers. For "
-        f"{sum(counts[one] for one in decided)} of these a test bears on the sentence (exact, or on the same data); "
+        f"<p>{len(claims)} rows read {len(outcomes)} sentences of the papers. {_declared(claims)} "
+        f"On {sum(counts[one] for one in decided)} sentences a test bears (exact, or on the same data); "
         f"{counts['no verdict']} have stand-ins alone, and {counts['not run']} have not been run.</p>{table}"
     )
 
@@ -168,13 +164,22 @@ def tally_html(judged: Sequence[Judged]) -> str:
 def own_text(claim: Claim, evidence: Evidence) -> str:
     """Return the number of this build's own run next to the committed ones: "yours 0.31 (laptop): agrees"."""
     own = evidence.current(claim.chapter)
-    if own is None or own["run_id"] in evidence.build["committed"] or claim.metric not in own["metrics"]:
+    if (
+        own is None
+        or own["profile"] == TEST_PROFILE
+        or own["run_id"] in evidence.build["committed"]
+        or claim.metric not in own["metrics"]
+    ):
         return ""
     committed = evidence.committed
     metric = own["metrics"][claim.metric]
     low, high = metric_interval(metric) or (metric["value"], metric["value"])
     value = format_measured(metric["value"], (high - low) / 2)
     return f"yours {value} ({own['profile']}): {compare(claim, own, committed)}"
+
+
+def _bearing(row: Judged) -> str:
+    return escape(bearing_text(row))
 
 
 def _declared(claims: Iterable[Claim]) -> str:

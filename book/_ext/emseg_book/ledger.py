@@ -14,8 +14,18 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from emseg.errors import InputError
+from emseg.intervals import MIN_REPLICATES
 from emseg_book.evidence import Evidence, Record, read_evidence
-from emseg_book.markup import chip_html, data_kinds, details_html, facts_html, link_html, number_html, table_html
+from emseg_book.markup import (
+    chip_html,
+    data_kinds,
+    details_html,
+    facts_html,
+    half_width_of,
+    link_html,
+    number_html,
+    table_html,
+)
 from emseg_book.wording import code_age, commit_html, device, duration, peak_memory, pixel_size, run_anchor, when
 
 logger = logging.getLogger(__name__)
@@ -145,9 +155,11 @@ def _metrics_html(record: Record) -> str:
     for name, metric in record["metrics"].items():
         interval, spread = metric.get("interval"), metric.get("spread")
         uncertainty = f"± {number_html(spread)}" if spread is not None else ""
-        if interval is not None:
-            uncertainty = f"{number_html(interval[0])} to {number_html(interval[1])}"
-        number = f'<span title="{metric["value"]!r}">{number_html(metric["value"], metric["unit"], ".6g")}</span>'
+        half = half_width_of(metric)
+        if interval is not None and metric["n"] >= MIN_REPLICATES:
+            uncertainty = " to ".join(number_html(end, half_width=half) for end in interval)
+        number = number_html(metric["value"], metric["unit"], None if half else ".6g", half)
+        number = f'<span title="{metric["value"]!r}">{number}</span>'
         label = f"{escape(metric['label'])}<br><code>{escape(name)}</code>"
         rows.append((label, number, uncertainty, str(metric["n"])))
     head = ("Quantity", "Value", "Spread or interval", "n")

@@ -1,23 +1,49 @@
 """Small pieces of HTML that the badge, the ledger and the tables of claims share; all text is escaped here."""
 
-from collections.abc import Iterable, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from emseg.data import DATA_KINDS
-from emseg.wording import THIN_SPACE, as_html, format_number, typeset
+from emseg.intervals import metric_interval
+from emseg.wording import THIN_SPACE, as_html, decimals_of, format_measured, format_number, typeset
 
 DEFAULT_DIGITS = 3
+_FIXED = re.compile(r"(.*\.)(\d+)([f%])")
 
 
-def number_html(value: float, unit: str = "1", spec: str | None = None) -> str:
+def number_html(value: float, unit: str = "1", spec: str | None = None, half_width: float = 0.0) -> str:
     """Return a number with its unit as HTML: `spec` is a Python format specification (three digits without it).
 
-    Raises `ValueError` when `spec` is no format specification.
+    With the `half_width` of its interval, no finer than two digits of that, whatever the specification asks for. Raises
+    `ValueError` when `spec` is no format specification.
     """
-    number = float(value)
-    text = format_number(number, DEFAULT_DIGITS, trailing_zeros=True) if spec is None else typeset(format(value, spec))
+    number, decimals = float(value), decimals_of(half_width)
+    if spec is None:
+        shown = 0 if number == 0 else DEFAULT_DIGITS - 1 - math.floor(math.log10(abs(number)))
+        coarse = decimals is not None and decimals < shown
+        text = (
+            format_measured(number, half_width)
+            if coarse
+            else format_number(number, DEFAULT_DIGITS, trailing_zeros=True)
+        )
+    else:
+        if decimals is not None:
+            number = round(number, decimals) + 0.0
+            if fixed := _FIXED.fullmatch(spec):
+                most = max(0, decimals - 2 * (fixed[3] == "%"))
+                spec = f"{fixed[1]}{min(int(fixed[2]), most)}{fixed[3]}"
+        text = typeset(format(number if half_width else value, spec))
     return as_html(text) + (THIN_SPACE + escape(unit.replace("^2", "²")) if unit != "1" else "")
+
+
+def half_width_of(metric: Mapping[str, Any]) -> float:
+    """Return half of a metric's 95 % interval, else its spread, else 0."""
+    if (interval := metric_interval(metric)) is not None:
+        return (interval[1] - interval[0]) / 2
+    return float(metric.get("spread") or 0.0)
 
 
 def data_kinds(record: dict[str, Any]) -> list[str]:

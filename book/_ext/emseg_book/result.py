@@ -17,8 +17,10 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
 from emseg.errors import InputError, UsageError
+from emseg.intervals import MIN_REPLICATES
+from emseg.reported.verdicts import kinds_of
 from emseg_book.evidence import Evidence, Key, Record, read_evidence
-from emseg_book.markup import chip_html, data_kinds, number_html
+from emseg_book.markup import chip_html, half_width_of, number_html
 from emseg_book.wording import code_age, run_anchor
 
 LEDGER_PAGE = "book/ledger"
@@ -57,7 +59,7 @@ def look_up(text: str, evidence: Evidence) -> result_node:
     record = evidence.find(key)
     metric = record["metrics"][key.metric]
     try:
-        number = number_html(metric["value"], metric["unit"], spec)
+        number = number_html(metric["value"], metric["unit"], spec, half_width_of(metric))
     except ValueError as error:
         raise UsageError(f"{spec!r} is no format of a number ({error}). Use one such as .3g or .1%.") from None
     plain = re.sub(r"<sup>(.*?)</sup>", r"^\1", number)
@@ -66,20 +68,21 @@ def look_up(text: str, evidence: Evidence) -> result_node:
         nodes.Text(plain),
         run_id=record["run_id"],
         number=number,
-        chip=chip_html(data_kinds(record)),
-        title=tooltip(record, metric, code_age(evidence, record)),
+        chip=chip_html(kinds_of(record, key.metric)),
+        title=tooltip(record, key.metric, code_age(evidence, record)),
     )
 
 
-def tooltip(record: Record, metric: dict[str, Any], age: str) -> str:
+def tooltip(record: Record, name: str, age: str) -> str:
     """Return the sentence shown on hover: what the number is, its sample and spread, the run it came from."""
+    metric: dict[str, Any] = record["metrics"][name]
     parts = [str(metric["label"]), f"n = {metric['n']}"]
-    if metric.get("interval") is not None:
+    if metric.get("interval") is not None and metric["n"] >= MIN_REPLICATES:
         low, high = metric["interval"]
         parts.append(f"interval {low:.3g} to {high:.3g}")
     if metric.get("spread") is not None:
         parts.append(f"standard deviation {metric['spread']:.2g}")
-    kinds = " and ".join(data_kinds(record))
+    kinds = " and ".join(kinds_of(record, name))
     parts.append(f"profile {record['profile']}, {kinds + ' data' if kinds else 'no data'}, {age}")
     return "; ".join(parts)
 

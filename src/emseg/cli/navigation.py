@@ -2,6 +2,7 @@
 
 find      all sections of an image, in the files that microscopes and annotation programs read
 stage     micrometres of the stage for all sections, by landmarks
+import    a person's corrections of what was found, from the review sheet or another program
 """
 
 import argparse
@@ -23,7 +24,7 @@ _N_REASONS = 3  # kinds of doubt that the summary counts
 
 def add_commands(commands: "_Commands") -> None:
     """Add the commands to those of `emseg wafer`."""
-    for add in (_add_find, _add_stage):
+    for add in (_add_find, _add_stage, _add_import):
         add(commands)
 
 
@@ -66,12 +67,15 @@ def run_find(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "tiles" / "settings.json").is_file())):
         raise UsageError(f"--out must be new, empty, or a folder of the same call; {out} holds something else.")
+    if (out / "earlier").exists():
+        raise UsageError(f"{out} holds a result that a person corrected; finding again would replace it. Name another.")
     from tqdm import tqdm
 
     from emseg.wafer.annotated_wafer import wafer_name
     from emseg.wafer.navigation.exports import write_wafer
     from emseg.wafer.navigation.find import find_sections
     from emseg.wafer.navigation.finder import load_finder
+    from emseg.wafer.review_sheet import write_review
     from emseg.wafer.wafer_source import open_wafer_image
 
     finder = load_finder(arguments.weights, device=arguments.device)
@@ -99,7 +103,8 @@ def run_find(arguments: argparse.Namespace) -> int:
             progress=progress,
             name=wafer_name(arguments.image),
         )
-    files = write_wafer(found, out, image=arguments.image, classes=arguments.classes)
+    files = list(write_wafer(found, out, image=arguments.image, classes=arguments.classes))
+    files.append(write_review(found, out, wafer, expected=arguments.expected))
     print_summary(found, out, files)
     return 0
 
@@ -198,9 +203,53 @@ def run_stage(arguments: argparse.Namespace) -> int:
     for name, near, left_out in zip(landmarks.names, transform.residuals_um, transform.left_out_um, strict=True):
         alone = "" if left_out != left_out else f"  ({left_out:,.2f} when left out of the fit)"
         print(f"  {name}  {near:,.2f}{alone}")
-    if found.sections:
-        print(path_lengths(replace(found, pixel_size_um=transform.um_per_px)).sentence)
+    if len(sections):
+        print(path_lengths(replace(found, pixel_size_um=transform.um_per_px), classes).sentence)
     print(f"{folder / 'stage.csv'}: {len(sections)} of {len(found.sections)} sections, {len(points)} points of regions")
     for warning in transform.warnings:
         print(f"emseg: {warning}", file=sys.stderr)
+    return 0
+
+
+def _add_import(commands: "_Commands") -> None:
+    parser = commands.add_parser(
+        "import",
+        allow_abbrev=False,
+        help="apply a person's corrections to the sections that were found",
+        description="Read decisions of the review sheet, or a file of FOLDER that was edited in Fiji, QuPath, napari, "
+        "labelme, MagFinder or SBEMimage, say what a person changed, and write all files again. What they replace is "
+        "copied to FOLDER/earlier.",
+        epilog="example: emseg wafer import found found/wafer.decisions.json; then train on the corrected wafer with "
+        "emseg wafer train wafer.tif found/wafer.coco.json",
+    )
+    parser.set_defaults(handler=run_import)
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the folder of `emseg wafer find`")
+    parser.add_argument("file", metavar="FILE", type=Path, help="decisions of the review sheet, or an edited file")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write instead (default: the same folder)")
+    classes = "all classes that sections may have (default: those of the result)"
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help=classes)
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """Apply corrections and print what changed."""
+    from emseg.wafer.navigation.corrections import import_corrections
+    from emseg.wafer.navigation.exports import open_found
+    from emseg.wafer.review_sheet import write_review
+
+    found, changes, paths = import_corrections(
+        arguments.folder, arguments.file, out=arguments.out, class_names=arguments.classes
+    )
+    for line in changes.sentences():
+        print(line)
+    folder = paths[0].parent
+    image = open_found(paths[0]).image
+    if image is not None and Path(image).is_file():
+        from emseg.wafer.wafer_source import open_wafer_image
+
+        write_review(found, folder, open_wafer_image(image))
+    else:
+        print(f"emseg: the review sheet was not written again: no image {image or ''}", file=sys.stderr)
+    if (folder / "stage.csv").exists():
+        print("emseg: stage.csv is older than the corrections; run `emseg wafer stage` again", file=sys.stderr)
+    print(f"{folder}: {len(found.sections)} sections, numbered anew, in {len(paths)} files")
     return 0

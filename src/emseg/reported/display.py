@@ -12,8 +12,9 @@ from typing import Any
 
 from emseg.errors import InputError
 from emseg.files import find_root, read_json
+from emseg.intervals import metric_interval
 from emseg.reported.claims import Claim, load_claims
-from emseg.reported.verdicts import Estimate, Judged, count_outcomes, judge_records, metric_interval
+from emseg.reported.verdicts import Estimate, Judged, count_outcomes, judge_records
 from emseg.wording import as_html, format_measured, format_number
 
 _RELATION_WORDS = {"equals": "", "at_most": "at most ", "at_least": "at least ", "below": "below ", "above": "above "}
@@ -182,12 +183,12 @@ def bearing_text(row: Judged) -> str:
 def estimate_text(estimate: Estimate) -> str:
     """Return the estimate with its unit and interval, or why it has none: "0.28 (0.21 to 0.36), n = 30"."""
     if estimate.interval is None:  # of an unknown spread two digits are enough
-        return f"{format_number(estimate.value, 2)}{unit_text(estimate.unit)}, n = {estimate.n}; {estimate.gap}"
+        return f"{format_number(estimate.value, 2)}{unit_text(estimate.unit)}, n = {estimate.n:,}; {estimate.gap}"
     low, high = estimate.interval
     text = format_measured(estimate.value, (high - low) / 2) + unit_text(estimate.unit)
     if high > low:
         text += f" ({' to '.join(format_measured(end, (high - low) / 2) for end in (low, high))})"
-    return f"{text}, n = {estimate.n}"
+    return f"{text}, n = {estimate.n:,}"
 
 
 def unit_text(unit: str) -> str:

@@ -19,11 +19,11 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from emseg.errors import InputError
+from emseg.intervals import MIN_REPLICATES, metric_interval, student_half_width
 from emseg.reported.claims import Bearing, Claim, Verdict, judge
 
 Outcome = Verdict | Literal["no verdict", "not run"]
 OUTCOMES: tuple[Outcome, ...] = ("match", "close", "differs", "undecided", "no verdict", "not run")
-MIN_REPLICATES = 3  # an interval from fewer says more about Student's t than about the number
 PROFILES = ("smoke", "laptop", "lab", "gpu", "paper")
 _SEED = "seed"
 _ROUNDING = 1e-9
@@ -66,19 +66,6 @@ def kinds_of(record: Record, metric: str) -> tuple[str, ...]:
     """Return the kinds of data that a metric of a record rests on, sorted: its own where noted, else the run's."""
     own = record["metrics"][metric].get("data")
     return tuple(sorted(own if own is not None else {use["kind"] for use in record["data"]}))
-
-
-def metric_interval(metric: Mapping[str, Any]) -> Interval | None:
-    """Return a metric's own 95 % interval: the recorded one, else Student's from spread and n; None for n below 3."""
-    if metric["n"] < MIN_REPLICATES:
-        return None
-    if metric.get("interval") is not None:
-        low, high = metric["interval"]
-        return low, high
-    if metric.get("spread") is None:
-        return None
-    half = _student(metric["n"]) * metric["spread"] / math.sqrt(metric["n"])
-    return metric["value"] - half, metric["value"] + half
 
 
 def judge_records(claims: Iterable[Claim], records: Iterable[Record]) -> tuple[Judged, ...]:
@@ -136,7 +123,7 @@ def compare(claim: Claim, own: Record, committed: Iterable[Record]) -> str:
         return ""
     same = [one for one in _estimates(claim, committed, newest=False) if _experiment(one) == _experiment(mine[0])]
     if not same:
-        return "no committed run of this kind"
+        return "no committed run at this profile and on this data"
     theirs = same[-1]
     if theirs.interval is None:
         return f"cannot be compared: {theirs.gap}"
@@ -157,6 +144,10 @@ def refusals(claims: Iterable[Claim], record: Record) -> list[str]:
         sampled = claim.replicates in ("images", "seeds")
         if claim.bearing != "stand-in" and sampled and metric_interval(metric) is None:
             found.append(f"`{claim.metric}` needs an interval over {claim.replicates}, or a spread and n of 3 or more")
+        if claim.bearing == "same data" and len(kinds_of(record, claim.metric)) > 1:
+            found.append(
+                f"`{claim.metric}` rests on several kinds of data; `run.metric(..., data=[...])` gives its own"
+            )
     return found
 
 
@@ -210,7 +201,7 @@ def _interval(claim: Claim, values: Sequence[float], own: Sequence[Interval | No
         return None, f"no interval over {claim.replicates} recorded"
     elif len(values) < MIN_REPLICATES:
         return (min(low for low, _ in inside), max(high for _, high in inside)), ""
-    between = _student(len(values)) * stdev(values) / math.sqrt(len(values))
+    between = student_half_width(stdev(values), len(values))
     half = math.hypot(between, fmean([(high - low) / 2 for low, high in inside] or [0.0]))
     return (fmean(values) - half, fmean(values) + half), ""
 
@@ -238,9 +229,3 @@ def _weight(profile: str) -> int:
 
 def _age(record: Record) -> tuple[str, str]:
     return record["finished"], record["run_id"]
-
-
-def _student(n: int) -> float:
-    from scipy import stats
-
-    return float(stats.t.ppf(0.975, n - 1))

@@ -25,6 +25,7 @@ from emseg.checks import plain, require_one_of
 from emseg.data import DATA_KINDS
 from emseg.errors import UsageError
 from emseg.files import find_root
+from emseg.intervals import MIN_REPLICATES
 from emseg.training.memory_use import gpu_peak_memory_mib, host_peak_memory_mib
 from emseg.wording import as_html, format_number
 
@@ -39,7 +40,8 @@ class Metric:
     """One number of a run.
 
     `value` in `unit` ("1" for a ratio or a count), over a sample of `n`; `spread` is the standard deviation over that
-    sample and `interval` a (low, high) confidence interval, each where it was computed.
+    sample and `interval` a (low, high) confidence interval, each where it was computed. `data` holds the kinds of data
+    behind the number; it is empty for mathematics alone, None in records that only note the kinds of the run.
     """
 
     value: float
@@ -48,8 +50,11 @@ class Metric:
     label: str
     spread: float | None = None
     interval: tuple[float, float] | None = None
+    data: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for kind in self.data or ():
+            require_one_of("data", kind, DATA_KINDS)
         numbers = [self.value, *([] if self.spread is None else [self.spread]), *(self.interval or ())]
         for number in numbers:
             if not math.isfinite(number):
@@ -108,15 +113,20 @@ class Run:
         unit: str = "1",
         spread: float | None = None,
         interval: tuple[float, float] | None = None,
+        data: Sequence[str] | None = None,
     ) -> None:
-        """Note a number by its snake_case `name`; saying a name twice is refused, for one of the two would be lost."""
+        """Note a number by its snake_case `name`; saying a name twice is refused, for one of the two would be lost.
+
+        It rests on the kinds of `data` given, by default on those that the run has used up to here.
+        """
         if not _METRIC_NAME.fullmatch(name):
             raise UsageError(f"a metric's name must be snake_case (a-z, 0-9, _); got {name!r}.")
         if name in self.metrics:
             raise UsageError(f"each metric is reported once; {name!r} came twice. Give the second its own name.")
         bounds = None if interval is None else (float(interval[0]), float(interval[1]))
         sd = None if spread is None else float(spread)
-        self.metrics[name] = Metric(float(value), unit, int(n), label, sd, bounds)
+        kinds = tuple(self.data_kinds if data is None else data)
+        self.metrics[name] = Metric(float(value), unit, int(n), label, sd, bounds, kinds)
 
     @property
     def data_kinds(self) -> list[str]:
@@ -212,7 +222,7 @@ def _versions() -> dict[str, str]:
 
 
 def _uncertainty(metric: Metric) -> str:
-    if metric.interval is not None:
+    if metric.interval is not None and metric.n >= MIN_REPLICATES:
         return f"{format_number(metric.interval[0], 3)} to {format_number(metric.interval[1], 3)}"
     return "" if metric.spread is None else f"± {format_number(metric.spread, 2)}"
 

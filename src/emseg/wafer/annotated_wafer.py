@@ -26,10 +26,10 @@ from emseg.images import read_gray, require_gray
 from emseg.sections import Section, WaferSections
 from emseg.synthetic.wafer.section_crops import SECTION_CLASSES
 from emseg.wafer.formats.coco import CocoSet, coco_document, read_coco
-from emseg.wafer.formats.drawn_outlines import read_geojson, read_imagej, read_labelme, read_via, read_yolo
+from emseg.wafer.formats.drawn_outlines import Drawn, read_geojson, read_imagej, read_labelme, read_via, read_yolo
 from emseg.wafer.formats.magc import read_magc, sections_from_magc
 from emseg.wafer.formats.mass_json import read_mass_json, sections_from_mass
-from emseg.wafer.formats.outlines import Faults, kind_of, wafer_sections
+from emseg.wafer.formats.outlines import Faults, Kind, kind_of, wafer_sections
 from emseg.wafer.tiles import Tile, TileSection, require_same_size
 
 Wafer = tuple[UInt8[np.ndarray, "row column"], WaferSections]
@@ -84,13 +84,7 @@ def read_wafer_annotations(
         sections = sections_from_coco(coco, image_path.name, name=name, pixel_size_um=pixel_size_um)
         require_same_size((height, width), sections)
         return sections
-    drawn = {
-        "labelme": lambda: read_labelme(path),
-        "via": lambda: read_via(path, image_path.name),
-        "geojson": lambda: read_geojson(path),
-        "imagej": lambda: read_imagej(path, class_names or SECTION_CLASSES),
-        "yolo": lambda: read_yolo(path, height, width, class_names),
-    }[kind]()
+    drawn = drawn_outlines(path, kind, image_path.name, (height, width), class_names)
     if drawn.size is not None:
         require_same_size((height, width), WaferSections(name, drawn.size[0], drawn.size[1], ()))
     return wafer_sections(drawn.outlines, path, class_names=class_names, notes=drawn.notes, **size)
@@ -99,6 +93,19 @@ def read_wafer_annotations(
 def wafer_name(image_path: str | Path) -> str:
     """Return the name of a wafer after its image file; characters that no tile's name may have become "_"."""
     return re.sub(r"[^\w-]+", "_", Path(image_path).name.split(".")[0] or "wafer", flags=re.ASCII)
+
+
+def drawn_outlines(
+    path: Path, kind: Kind, image_name: str, size: tuple[int, ...], class_names: Sequence[str] | None = None
+) -> Drawn:
+    """Return the outlines of a file of one of the kinds of `formats.drawn_outlines`, in an image of (height, width)."""
+    return {
+        "labelme": lambda: read_labelme(path),
+        "via": lambda: read_via(path, image_name),
+        "geojson": lambda: read_geojson(path),
+        "imagej": lambda: read_imagej(path, class_names or SECTION_CLASSES),
+        "yolo": lambda: read_yolo(path, size[0], size[1], class_names),
+    }[kind]()
 
 
 def load_magc_wafer() -> Wafer:

@@ -123,3 +123,9 @@ def test_the_small_size_keeps_the_blocks_of_the_stages_that_it_has():
         design = DetectorDesign(depth=depth, size="small")
         assert design.backbone.depths == blocks
         assert design.backbone.block == BACKBONES[depth].block
+
+
+def test_a_deeper_small_backbone_is_no_narrower():
+    """Otherwise "deeper is better" would compare widths: 2.0 M parameters against 3.3 M, as it once did."""
+    shallow, deep = (DetectorDesign(depth=depth, size="small").backbone.base_channels for depth in (34, 50))
+    assert deep >= shallow

@@ -183,6 +183,15 @@ def test_lengths_are_in_um_where_the_pixel_size_is_known():
     assert "path in serial order 420 px (6 sections)" in ordered.notes[-1]
 
 
+def test_lengths_of_some_classes_leave_the_others_out():
+    sections = [replace(one, label=("good", "fold")[k == 2]) for k, one in enumerate(ribbon(6, 500, 500))]
+    ordered = order_sections(wafer_of(sections), next_side=2)
+    some = path_lengths(ordered, ("good",))
+    assert (some.stage, some.serial, some.n_serial) == (pytest.approx(420), pytest.approx(420), 5)
+    assert some.bound <= some.stage
+    assert path_lengths(ordered, ("fold",)).stage == 0
+
+
 def test_the_magc_wafer_has_no_visible_order_and_a_path_shorter_than_its_own(real_data):
     """Its sections were collected one by one. The file's stage order is 36,442 px long."""
     sections = load_magc_wafer()[1].sections

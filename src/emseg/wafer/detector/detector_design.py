@@ -146,7 +146,6 @@ SMALL_SIZE = DetectorSize(
     mask_iou_channels=64,
     mask_iou_fc_channels=256,
 )
-SMALL_BOTTLENECK_CHANNELS = 16  # so that all depths cost about the same: a bottleneck outputs four times its width
 
 
 @validated
@@ -177,10 +176,7 @@ class DetectorDesign:
     @property
     def numbers(self) -> DetectorSize:
         """The `size` with the `changes`."""
-        size = PAPER_SIZE if self.size == "paper" else SMALL_SIZE
-        if self.size == "small" and self.depth == 50:
-            size = changed(size, base_channels=SMALL_BOTTLENECK_CHANNELS)
-        return changed(size, **self.changes)
+        return changed(PAPER_SIZE if self.size == "paper" else SMALL_SIZE, **self.changes)
 
     @property
     def backbone(self) -> ResNetDesign:

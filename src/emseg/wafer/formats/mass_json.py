@@ -15,15 +15,26 @@ Source: https://github.com/SBEMimage/SBEMimage, array/example.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emseg.errors import InputError
 from emseg.files import read_json, write_atomically
 from emseg.sections import WaferSections
-from emseg.wafer.formats.magc import UNKNOWN_ORDER, Number, Order, corners_of, numbered_sections, serial_order
+from emseg.wafer.formats.magc import (
+    GROUPS,
+    UNKNOWN_ORDER,
+    MagcItem,
+    MagcWafer,
+    Number,
+    Order,
+    corners_of,
+    numbered_sections,
+    serial_order,
+)
 from emseg.wafer.formats.outlines import Faults, other_kind, refuse_faults
 
 MassPoint = Annotated[tuple[Number, ...], Field(min_length=2)]
@@ -91,14 +102,29 @@ def sections_from_mass(
     faults: Faults = "refuse",
 ) -> WaferSections:
     """Return the samples as outlines on an image of this size, as `sections_from_magc` does."""
-    items = []
-    for key, section in wafer.sections.items():
-        sample = section.sample or MassShape()
-        if not (key.isascii() and key.isdecimal()):
-            raise InputError(f"sections must have numbers as keys; {name} has {key!r}.")
-        items.append((int(key), sample.polygon, sample.angle))
+    samples = [(number, section.sample or MassShape()) for number, section in _numbered(wafer, name)]
+    items = [(number, sample.polygon, sample.angle) for number, sample in samples]
     size = {"name": name, "height": height, "width": width, "pixel_size_um": pixel_size_um}
     return numbered_sections(items, wafer.serial_order or UNKNOWN_ORDER, faults, **size)
+
+
+def magc_of_mass(wafer: MassWafer) -> MagcWafer:
+    """Return the content as a `.magc` file holds it: focus points as one polygon, landmarks by their source."""
+    items: dict[str, list[MagcItem]] = {group: [] for group in GROUPS}
+    for number, section in _numbered(wafer, "the file"):
+        sample, magnet = section.sample or MassShape(), section.magnet and (section.magnet.polygon or ())
+        focus = tuple(one.location for one in (section.focus or {}).values() if one.location)
+        items["sections"].append(MagcItem(number, polygon=sample.polygon, center=sample.center, angle=sample.angle))
+        items["rois"] += [
+            MagcItem(number, polygon=one.polygon, place=k) for k, one in enumerate((section.rois or {}).values())
+        ]
+        items["focus"] += [MagcItem(number, polygon=focus)] if focus else []
+        items["magnets"] += [MagcItem(number, location=magnet[0])] if magnet else []
+    sources = [one["source"].location for one in (wafer.landmarks or {}).values() if "source" in one]
+    items["landmarks"] = [MagcItem(place, location=point) for place, point in enumerate(sources)]
+    groups: Any = {group: tuple(listed) for group, listed in items.items()}
+    orders = (wafer.serial_order or UNKNOWN_ORDER, wafer.stage_order or UNKNOWN_ORDER)
+    return MagcWafer(**groups, serial_order=orders[0], stage_order=orders[1])
 
 
 def mass_from_sections(wafer: WaferSections) -> MassWafer:
@@ -110,3 +136,10 @@ def mass_from_sections(wafer: WaferSections) -> MassWafer:
     order = serial_order(wafer)
     known = order if isinstance(order, tuple) else ()  # an unknown order is an empty list in this format
     return MassWafer(source="emseg", sections=sections, landmarks={}, serial_order=known, stage_order=())
+
+
+def _numbered(wafer: MassWafer, name: str) -> Iterator[tuple[int, MassSection]]:
+    for key, section in wafer.sections.items():
+        if not (key.isascii() and key.isdecimal()):
+            raise InputError(f"sections must have numbers as keys; {name} has {key!r}.")
+        yield int(key), section

@@ -45,7 +45,7 @@ _DIGITS = 3  # of coordinates in the files of other programs
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Place = tuple[Number, Number]
-Points = Float64[np.ndarray, "point 2"]
+Points = Float64[np.ndarray, "_ 2"]
 
 
 class _Part(BaseModel):
@@ -179,8 +179,9 @@ def open_found(place: str | Path) -> FoundFile:
 
 
 def found_digest(found: FoundWafer) -> str:
-    """Return a short digest of all that a result holds."""
-    return digest_of(json.dumps(found_document(found), sort_keys=True))
+    """Return a short digest of the corners and classes of all sections and candidates."""
+    shown = [(one.corners.tolist(), one.label) for one in (*found.sections, *found.candidates)]
+    return digest_of(json.dumps([found.name, shown]))
 
 
 def found_document(found: FoundWafer) -> dict[str, Any]:

@@ -96,13 +96,15 @@ def order_sections(found: FoundWafer, *, next_side: int | None = None, seconds: 
     return replace(ordered, notes=tuple(notes))
 
 
-def path_lengths(found: FoundWafer) -> PathLengths:
-    """Return the lengths of an ordered wafer's paths, in um where its pixel size is known, else in px."""
-    centers, scale = centers_of(found.sections), found.pixel_size_um or 1.0
-    stage = path_length(centers, found.stage_order or range(len(centers)))
-    serial = None if found.serial_order is None else scale * path_length(centers, found.serial_order)
-    unit = "px" if found.pixel_size_um is None else "um"
-    return PathLengths(scale * stage, scale * path_bound(centers, stage), serial, len(found.serial_order or ()), unit)
+def path_lengths(found: FoundWafer, classes: Sequence[str] | None = None) -> PathLengths:
+    """Return the lengths of the paths through sections of these classes, in um with a known pixel size, else px."""
+    chosen = {place for place, one in enumerate(found.sections) if classes is None or one.label in classes}
+    centers = centers_of(found.sections) * (found.pixel_size_um or 1.0)
+    serial = [place for place in found.serial_order or () if place in chosen]
+    path = [place for place in found.stage_order or range(len(centers)) if place in chosen]
+    stage, unit = path_length(centers, path), "px" if found.pixel_size_um is None else "um"
+    bound = path_bound(centers[path], stage)
+    return PathLengths(stage, bound, path_length(centers, serial) if serial else None, len(serial), unit)
 
 
 def centers_of(sections: Sequence[FoundSection]) -> Points:

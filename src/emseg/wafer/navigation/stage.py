@@ -142,8 +142,8 @@ def fit_stage(landmarks: Landmarks, *, kind: Kind = "auto", pixel_size_um: float
         raise InputError(f"a stage needs at least three landmarks; got {n}. Measure more, far apart from each other.")
     for frame, places in (("image", source), ("stage", target)):
         if _is_flat(places):
-            listed = ", ".join(names)
-            raise InputError(f"landmarks must not be collinear; {listed} are in the {frame}. Add one off that line.")
+            line = f"landmarks must not be collinear; {', '.join(names)} are in the {frame}"
+            raise InputError(f"{line}. Add one off that line, or correct one that is far from the others.")
     _refuse_swapped(names, source, target)
     outlier, chosen = _outlier(source, target, "similarity"), "similarity" if kind == "auto" else kind
     if kind == "auto" and outlier is None and n > 3:
