@@ -108,9 +108,9 @@ def test_no_two_packages_have_a_file_of_the_same_name():
 
 
 def test_the_house_stays_small():
-    """At most 15 Python files in a folder; sizes fall towards the plan of 20,000 lines in 140 files, and 5,500."""
+    """At most 15 Python files in a folder besides `__init__`; sizes fall towards 20,000 lines in 140 files, 5,500."""
     library, chapters = list(modules(LIBRARY)), list(modules(CHAPTERS))
-    folders = Counter(path.parent for path in [*library, *chapters])
+    folders = Counter(path.parent for path in [*library, *chapters] if path.name != "__init__.py")
     assert {shown(folder): n for folder, n in folders.items() if n > 15} == {}
     assert (
         len(library) <= 165

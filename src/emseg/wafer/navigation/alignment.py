@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 Frame = Float64[np.ndarray, "3 3"]
 Patch = Float32[np.ndarray, "row column"]
 
-BLUR = 0.08
+BLUR = 0.05
 REACH = 0.12
 FARTHEST = 0.3  # of the template's longer side that a refinement may move a corner; beyond, it has gone astray
 _NOISE = 3.0  # grey levels
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-4)
-_SMOOTHING_PX = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +72,14 @@ def cut(
     corners = moved(to_image, np.array([(0, 0), (0, shape[1]), shape, (shape[0], 0)], dtype=np.float64))
     low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, np.array(image.shape) - 1)
     high = np.clip(np.ceil(corners.max(0)).astype(int) + 2, low + 1, image.shape)
-    part: np.ndarray = np.asarray(image[low[0] : high[0], low[1] : high[1]]).astype(np.float32)
+    part: np.ndarray = np.asarray(image[low[0] : high[0], low[1] : high[1]])
     reduction = max(float(np.sqrt(abs(np.linalg.det(to_image[:2, :2])))), 1.0)
     size = np.maximum(np.round(np.array(part.shape) / reduction), 1).astype(int)
     if reduction > 1.0:
         part = cv2.resize(part, (int(size[1]), int(size[0])), interpolation=cv2.INTER_AREA)
     to_part = np.diag([*(size / (high - low)), 1.0]) @ np.array([(1, 0, -low[0]), (0, 1, -low[1]), (0, 0, 1.0)])
     matrix, flags = _to_cv(to_part @ to_image), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    patch = cv2.warpAffine(part, matrix, shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    patch = cv2.warpAffine(part.astype(np.float32), matrix, shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
     valid = cv2.warpAffine(np.ones(part.shape, np.uint8), matrix, shape[::-1], flags=flags)
     return normalized(patch, blur_px), valid
 
@@ -106,7 +105,7 @@ def search(image: NDArray[Any], template: Patch, side_px: float, start: Frame) -
 def refine(found: Alignment, template: Patch, *, affine: bool = False) -> Alignment | None:
     """Return an alignment refined between pixels, None where it goes astray; `affine` also stretches and shears."""
     motion = cv2.MOTION_AFFINE if affine else cv2.MOTION_EUCLIDEAN
-    arguments = (found.to_patch.copy(), motion, _CRITERIA, found.valid, _SMOOTHING_PX)
+    arguments = (found.to_patch.copy(), motion, _CRITERIA, found.valid, 1)
     try:
         correlation, to_patch = cv2.findTransformECC(template, found.patch, *arguments)
     except cv2.error:  # it does not converge

@@ -72,14 +72,14 @@ def agreement(one: shapely.Geometry, other: shapely.Geometry) -> float:
 
 
 def _smallest_rectangle(points: Float64[np.ndarray, "point 2"]) -> Quad:
-    corners = cv2.boxPoints(cv2.minAreaRect(points[:, ::-1].astype(np.float32)))
-    return clockwise(corners[:, ::-1].astype(np.float64))
+    corners = cv2.boxPoints(cv2.minAreaRect(points[:, ::-1].astype(np.float32)))[:, ::-1].astype(np.float64)
+    return corners if is_clockwise(corners) else corners[::-1].copy()
 
 
-def clockwise(quad: Quad) -> Quad:
-    """Return the corners in the order in which the hands of a clock pass them in the image."""
+def is_clockwise(quad: Quad) -> bool:
+    """Return whether the corners follow each other in the image as the hands of a clock do."""
     first, second = quad[1] - quad[0], quad[2] - quad[1]
-    return quad if first[1] * second[0] - first[0] * second[1] > 0 else quad[::-1].copy()
+    return bool(first[1] * second[0] > first[0] * second[1])
 
 
 def _line(points: Float64[np.ndarray, "point 2"]) -> tuple[float, float, float]:

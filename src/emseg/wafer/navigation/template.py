@@ -25,14 +25,14 @@ from emseg.sections import Section, WaferSections
 from emseg.wafer.formats.magc import MagcItem, MagcWafer, side_angle_deg
 from emseg.wafer.navigation.alignment import BLUR, Frame, cut, moved, refine, rigid, search
 from emseg.wafer.navigation.found import Region
-from emseg.wafer.navigation.quads import Quad, clockwise, outline_quad
+from emseg.wafer.navigation.quads import Quad, outline_quad
 
 SIDE_PX = 72.0  # of the template: root of the section's area; smaller sections keep their size
 UNORIENTED = (
     "no annotated section was given, so the angles of all sections share one unknown multiple of 90 degrees"
     " (--template gives the tissue's own direction)"
 )
-_MARGIN = 0.07  # of a side, ground around the section
+_MARGIN = 0.08  # of a side, ground around the section
 _MOST = 64  # sections of which the median is taken
 _ROUNDS = 2
 _TURNINGS = 4
@@ -115,13 +115,14 @@ def template_from_annotations(
 def median_template(image: NDArray[Any], quads: Float64[np.ndarray, "section 4 2"]) -> SectionTemplate:
     """Return the median of a wafer's own sections, turned by multiples of 90 degrees until they are most alike.
 
-    Sections that are not nearly square are turned by 180 degrees alone. Side 0 is a long one.
+    `quads` run clockwise, as `outline_quad` gives them. Those of sections that are not nearly square are turned by
+    180 degrees alone. Side 0 is a long one.
     """
     quads = quads[_spread(list(range(len(quads))))]
-    lengths = np.linalg.norm(np.roll(quads, -1, 1) - quads, axis=2)
-    first = (lengths[:, 0] + lengths[:, 2] < lengths[:, 1] + lengths[:, 3]).astype(int)
-    quads = np.array([np.roll(clockwise(quad), -k, 0) for quad, k in zip(quads, first, strict=True)])
-    long, short = np.median(np.sort(np.linalg.norm(quads[:, :2] - quads[:, 1:3], axis=2), axis=1)[:, ::-1], axis=0)
+    sides = np.linalg.norm(np.roll(quads, -1, 1) - quads, axis=2)
+    sides = sides[:, :2] + sides[:, 2:]
+    quads = np.array([np.roll(quad, -int(k), 0) for quad, k in zip(quads, sides.argmax(1), strict=True)])
+    long, short = np.median(sides.max(1)), np.median(sides.min(1))
     turns = (0, 1, 2, 3) if long < _SQUARE * short else (0, 2)
     frame_shape, frame_corners, scale = _upright(quads)
     looks = []
