@@ -112,12 +112,6 @@ def chapter_finder(weights: str, wafer: Wafer, *, train_steps: int, train_to: fl
     return train_finder([(wafer.image, wafer.truth)], out, plan=plan, columns=(0.0, train_to)).finder
 
 
-def annotated_part(wafer: Wafer, to: float) -> WaferSections:
-    """Return the true sections whose centres lie in the left fraction `to` of the columns."""
-    kept = tuple(one for one in wafer.truth.sections if one.center[1] < to * wafer.truth.width)
-    return replace(wafer.truth, sections=kept)
-
-
 def report_scores(run: Run, scores: NavigationScores, part: str, where: str) -> None:
     """Record the scores of a part of the wafer as `{part}_...`; what is undefined there is left out."""
     n = len(scores.pairs) + len(scores.missed)
@@ -263,13 +257,9 @@ def with_regions(wafer: Wafer, found: FoundWafer, scores: NavigationScores) -> F
 
 def region_errors(wafer: Wafer, found: FoundWafer, scores: NavigationScores) -> Float64[np.ndarray, "pair"]:
     """Return how far the centre of each propagated region is from that of the true one, in pixels."""
-    errors = [
-        np.linalg.norm(found.sections[one.found].regions[0].points.mean(axis=0) - region_on(true).points.mean(axis=0))
-        for one in scores.pairs
-        if one.corner_px is not None and found.sections[one.found].regions
-        for true in [wafer.truth.sections[one.true].polygon]
-    ]
-    return np.array(errors, dtype=np.float64)
+    ends = [(wafer.truth.sections[one.true].polygon, found.sections[one.found].regions) for one in scores.pairs]
+    off = [regions[0].points - region_on(true).points for true, regions in ends if len(true) == 4 and regions]
+    return np.linalg.norm(np.array(off).reshape(-1, 4, 2).mean(axis=1), axis=1)
 
 
 def plot_crops(image: NDArray[Any], sections: Sequence[FoundSection], class_names: Sequence[str]) -> Figure:
