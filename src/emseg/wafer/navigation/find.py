@@ -36,10 +36,10 @@ def find_sections(
 ) -> FoundWafer:
     """Return the sections of a wafer image, a file or an array (row, column), best first: none is an empty result.
 
-    Without a `finder` the one that ships with the library is used. A section has a score of at least `threshold`; the
-    best below are `candidates`, as many as are missing from the `expected` number, at least 20. `name` is by default
-    the file's. The other options are those of `detect_sections` and `open_wafer_image`. Raises `InputError` for an
-    image that cannot be used, `UsageError` for a wrong option.
+    Without a `finder` the one that ships with the library is used; without a `template`, the finder's. A section has a
+    score of at least `threshold`; the best below are `candidates`, as many as are missing from the `expected` number,
+    at least 20. `name` is by default the file's. The other options are those of `detect_sections` and
+    `open_wafer_image`. Raises `InputError` for an image that cannot be used, `UsageError` for a wrong option.
     """
     require_number("threshold", threshold, least=LEAST_SCORE, most=1)
     if expected is not None:
@@ -75,7 +75,7 @@ def find_sections(
         for one in below
     )
     notes = [*detected.notes, *_counted(len(sure), len(candidates), expected)]
-    sections = tuple(fit_sections(wafer, sure, template, calibrate=confidence))  # type: ignore[arg-type]
+    sections = tuple(fit_sections(wafer, sure, template or finder.template, calibrate=confidence))  # type: ignore[arg-type]
     found = FoundWafer(
         name or (wafer_name(image) if isinstance(image, str | Path) else "wafer"),
         *wafer.shape,
