@@ -77,6 +77,7 @@ if __name__ == "__main__":
     trained = train_finder(wafers, arguments.out, plan=PLAN.changed(steps=arguments.steps))
     record = {
         **trained.finder.record,
+        "data": {**trained.finder.record["data"], "kind": "synthetic" if arguments.synthetic else "real and synthetic"},
         "wafers": {"synthetic": 12, "magc_wafer, columns 0 to 60 %": int(not arguments.synthetic)},
     }
     shipped = dataclasses.replace(trained.finder, template=None, section_size_um=None, record=record)

@@ -71,3 +71,17 @@ def test_a_corrected_result_is_not_found_again(folder: Path, capsys: pytest.Capt
     assert main(["wafer", "import", str(folder), str(folder / "made.geojson")]) == 0
     assert main(["wafer", "find", str(folder.parent / "wafer.png"), "--out", str(folder)]) == 2
     assert "a result that a person corrected" in capsys.readouterr().err
+
+
+def test_finding_writes_the_review_sheet_beside_the_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """All in one call, the sheet with the number that was expected; the network is replaced by a drawn result."""
+    finder = type("Finder", (), {"class_names": ("good", "incomplete", "fold", "damaged")})()
+    monkeypatch.setattr("emseg.wafer.navigation.finder.load_finder", lambda weights, device: finder)
+    monkeypatch.setattr("emseg.wafer.navigation.find.find_sections", lambda wafer, finder, **known: found_wafer())
+    out = tmp_path / "new"
+    assert main(["wafer", "find", str(tmp_path / "wafer.png"), "--out", str(out), "--expected", "14"]) == 0
+    assert '"expected": 14' in (out / "made.review.html").read_text()
+    assert len(list(out.iterdir())) == 10
+    assert "made.review.html" in capsys.readouterr().out

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import shapely
 import torch
 from wafer.detector.toy_sections import TINY
 
 from emseg.errors import InputError, UsageError
+from emseg.files import digest_of_file, read_json
+from emseg.synthetic.wafer import SECTION_CLASSES, WaferDesign, synthesize_wafer
 from emseg.wafer.detector import DetectorDesign, build_design, predict
-from emseg.wafer.navigation.finder import Calibration, SectionFinder, load_finder, save_finder
+from emseg.wafer.navigation.finder import SHIPPED_FINDER, Calibration, SectionFinder, load_finder, save_finder
 
 EAGER = {**TINY, "score_threshold": 0.0, "max_per_image": 10}  # an untrained detector that finds something
 DESIGN = DetectorDesign(depth=18, size="small", num_classes=2, changes=EAGER)
@@ -52,6 +55,23 @@ def test_a_calibrated_score_is_the_logistic_curve_of_its_logit(finder):
 def test_a_finder_needs_a_name_for_each_class(finder):
     with pytest.raises(UsageError, match=r"got 1 names \(good\) for 2 classes"):
         SectionFinder(finder.model, DESIGN, ("good",), 21.5)
+
+
+def test_the_finder_that_ships_fits_its_record_and_finds_drawn_sections():
+    """Under 5 MB, with no image in it; on a wafer of another seed it finds most sections in one tile."""
+    record = read_json(SHIPPED_FINDER.with_suffix(".json"))
+    assert digest_of_file(SHIPPED_FINDER) == record["sha256"]
+    assert SHIPPED_FINDER.stat().st_size < 5e6
+    shipped = load_finder(device="cpu")
+    assert shipped.template is None
+    assert shipped.class_names == tuple(record["class_names"]) == SECTION_CLASSES
+    assert shipped.record["validation"] == record["validation"]
+    wafer = synthesize_wafer(WaferDesign(512, 512, 72.0, background="tape"), seed=987)
+    (found,) = predict(shipped.model, [wafer.image])
+    outlines = [one.shape for one in wafer.truth.sections]
+    boxes = [shapely.box(*box) for box, score in zip(found.boxes, found.scores, strict=True) if score >= 0.5]
+    hit = [max(one.envelope.intersection(b).area / one.envelope.union(b).area for b in boxes) > 0.5 for one in outlines]
+    assert np.mean(hit) > 0.8
 
 
 def test_other_files_are_refused(finder, tmp_path):

@@ -10,6 +10,7 @@ from wafer.detector.toy_sections import TINY, TINY_PLAN, toy_folder
 from emseg.errors import InputError, UsageError
 from emseg.sections import Section, WaferSections
 from emseg.wafer.detector import DetectorDesign, build_design
+from emseg.wafer.navigation import find
 from emseg.wafer.navigation.finder import load_finder
 from emseg.wafer.navigation.training import SECTION_SIZE_PX, fit_calibration, to_network_scale, train_finder
 
@@ -166,3 +167,14 @@ def test_what_cannot_be_trained_on_is_named_before_any_work(tmp_path, made, opti
 def test_another_training_in_the_folder_is_refused(trained):
     with pytest.raises(UsageError, match="made from other parameters"):
         train([wafer(name="other")], trained.path.parent)
+
+
+def test_a_wafer_is_found_with_the_template_of_its_finder_unless_another_is_given(trained, monkeypatch):
+    """So the second wafer of a lab has angles to 360 degrees without any annotation of its own."""
+    used = []
+    monkeypatch.setattr(find, "fit_sections", lambda image, sure, template, **_: used.append(template) or [])
+    image = np.random.default_rng(0).integers(0, 255, (300, 300)).astype(np.uint8)
+    other = dataclasses.replace(trained.finder.template, oriented=False)
+    for template in (None, other):
+        find.find_sections(image, trained.finder, template=template, section_size_px=64.0)
+    assert used == [trained.finder.template, other]
