@@ -1,6 +1,7 @@
 """Templates: what they carry, how they are stored, and quads between pixels."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from wafer.navigation.drawn_sections import draw_wafer, wavy
 
 from emseg.errors import InputError
 from emseg.wafer.formats.magc import MagcItem, MagcWafer
+from emseg.wafer.navigation import find
 from emseg.wafer.navigation.fit import fit_sections
 from emseg.wafer.navigation.found import Region
 from emseg.wafer.navigation.quads import agreement, is_clockwise, outline_quad, rectangle_along
-from emseg.wafer.navigation.template import SectionTemplate, parts_of_magc, template_from_annotations
+from emseg.wafer.navigation.template import UNORIENTED, SectionTemplate, parts_of_magc, template_from_annotations
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,14 @@ def test_a_rectangle_along_a_direction_holds_the_outline(angle):
     assert np.cos(np.radians(angle) - np.arctan2(right, down)) == pytest.approx(1.0)
     assert shapely.Polygon(quad).buffer(1e-9).covers(shapely.Polygon(outline))
     assert is_clockwise(quad)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_note_says_that_without_annotation_all_angles_share_one_unknown_turn(monkeypatch, wafer, annotated):
+    detected = SimpleNamespace(sections=wafer.detected(), notes=())
+    monkeypatch.setattr(find, "detect_sections", lambda *_, **__: detected)
+    finder = SimpleNamespace(template=None, confidence=float, class_names=("good",))
+    template = template_from_annotations(wafer.image, wafer.truth) if annotated else None
+    found = find.find_sections(wafer.image, finder, template=template)
+    assert (UNORIENTED in found.notes) is not annotated

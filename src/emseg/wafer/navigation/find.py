@@ -1,6 +1,6 @@
 """From a wafer image to all its sections: detected, fitted and ordered, with what a person should know and look at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from emseg.wafer.navigation.fit import fit_sections
 from emseg.wafer.navigation.found import FoundSection, FoundWafer
 from emseg.wafer.navigation.order import order_sections
 from emseg.wafer.navigation.quads import outline_quad
-from emseg.wafer.navigation.template import SectionTemplate
+from emseg.wafer.navigation.template import UNORIENTED, SectionTemplate
 from emseg.wafer.wafer_source import open_wafer_image
 
 THRESHOLD = 0.5
@@ -94,7 +94,7 @@ def find_sections(
         tuple(sections),
         finder.class_names,
         pixel_size_um,
-        notes=tuple(notes),
+        notes=(*notes, *_common_turn(sections, template or finder.template)),
         candidates=candidates,
     )
     return order_sections(found)
@@ -107,3 +107,8 @@ def _counted(n_found: int, n_candidates: int, expected: int | None) -> list[str]
         return [f"{n_found} sections were found, {expected} expected: look at the least certain ones first."]
     likely = f"the {n_candidates} likeliest misses are kept for review" if n_candidates else "nothing else was seen"
     return [f"{n_found} sections were found, {expected} expected; {likely}."]
+
+
+def _common_turn(sections: Sequence[FoundSection], template: SectionTemplate | None) -> list[str]:
+    unknown = template is None or not template.oriented
+    return [UNORIENTED] if unknown and any(one.angle_deg is not None for one in sections) else []

@@ -29,8 +29,8 @@ from emseg.wafer.navigation.quads import Quad, outline_quad
 
 SIDE_PX = 72.0  # of the template: root of the section's area; smaller sections keep their size
 UNORIENTED = (
-    "no annotated section was given, so the angles of all sections share one unknown multiple of 90 degrees"
-    " (--template gives the tissue's own direction)"
+    "No annotated section was given: corners and angles agree among the sections, but all angles share one unknown "
+    "multiple of 90 degrees (see --template)."
 )
 _MARGIN = 0.08  # of a side, ground around the section
 _MOST = 64  # sections of which the median is taken
