@@ -83,18 +83,16 @@ def find_sections(
     sections = fit_sections(wafer, sure, known, calibrate=confidence) if sure else []  # type: ignore[arg-type]
     misfits = [one.residual for one in sections if one.residual is not None]
     if template is None and known is not None and sections and not (misfits and np.median(misfits) < _MISFIT):
+        known = None
         sections = fit_sections(wafer, sure, calibrate=confidence)  # type: ignore[arg-type]
-        notes.append(
-            "The template in the weights is of other sections; this wafer's own median was used, so that corners and "
-            "angles agree among its sections, but corner 0 may be any corner of the tissue (see --template)."
-        )
+        notes.append("The template in the weights is of other sections; this wafer's own median was used.")
     found = FoundWafer(
         name or (wafer_name(image) if isinstance(image, str | Path) else "wafer"),
         *wafer.shape,
         tuple(sections),
         finder.class_names,
         pixel_size_um,
-        notes=(*notes, *_common_turn(sections, template or finder.template)),
+        notes=(*notes, *_common_turn(sections, known)),
         candidates=candidates,
     )
     return order_sections(found)
