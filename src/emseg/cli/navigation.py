@@ -6,6 +6,7 @@ import    a person's corrections of what was found, from the review sheet or ano
 """
 
 import argparse
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -123,13 +124,15 @@ def _template(image: Path, annotations: Path, wafer: Any) -> Any:
 def print_summary(found: "FoundWafer", out: Path, files: Any) -> None:
     """Print in words what was found, what to look at, and where it was written."""
     counts = Counter(one.label for one in found.sections)
-    kinds = ", ".join(f"{counts[name]} {name}" for name in found.class_names if counts[name])
-    print(f"{len(found.sections)} sections on {found.name}{f': {kinds}' if kinds else ''}.")
+    classes = ", ".join(f"{counts[name]} {name}" for name in found.class_names if counts[name])
+    print(f"{len(found.sections)} sections on {found.name}{f': {classes}' if classes else ''}.")
     for note in found.notes:
         print(note)
     doubtful = [one for one in found.sections if one.reasons]
     if doubtful:
-        reasons = Counter(reason for one in doubtful for reason in one.reasons).most_common(_N_REASONS)
+        # numbers differ from section to section: what is alike counts as one reason
+        kinds = (re.split(r"[(;]|\d", reason)[0].strip() for one in doubtful for reason in one.reasons)
+        reasons = Counter(kinds).most_common(_N_REASONS)
         print(f"Look at {len(doubtful)} of them: {'; '.join(f'{reason} ({n})' for reason, n in reasons)}.")
     print(f"Written to {out}: {', '.join(Path(file).name for file in files)}")
 

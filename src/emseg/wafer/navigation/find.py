@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emseg.checks import require_count, require_number
 from emseg.wafer.annotated_wafer import wafer_name
 from emseg.wafer.navigation.detect import LEAST_SCORE, detect_sections
@@ -17,6 +19,7 @@ from emseg.wafer.wafer_source import open_wafer_image
 
 THRESHOLD = 0.5
 _FEWEST_CANDIDATES = 20
+_MISFIT = 0.6  # median residual from which on a template is one of other sections
 
 
 def find_sections(
@@ -36,10 +39,11 @@ def find_sections(
 ) -> FoundWafer:
     """Return the sections of a wafer image, a file or an array (row, column), best first: none is an empty result.
 
-    Without a `finder` the one that ships with the library is used; without a `template`, the finder's. A section has a
-    score of at least `threshold`; the best below are `candidates`, as many as are missing from the `expected` number,
-    at least 20. `name` is by default the file's. The other options are those of `detect_sections` and
-    `open_wafer_image`. Raises `InputError` for an image that cannot be used, `UsageError` for a wrong option.
+    Without a `finder` the one that ships with the library is used. A section has a score of at least `threshold`; the
+    best below are `candidates`, as many as are missing from the `expected` number, at least 20. `name` is by default
+    the file's. The `template` is by default that in the finder, where it fits, else the median of the wafer's own
+    sections. The other options are those of `detect_sections` and `open_wafer_image`. Raises `InputError` for an image
+    that cannot be used, `UsageError` for a wrong option.
     """
     require_number("threshold", threshold, least=LEAST_SCORE, most=1)
     if expected is not None:
@@ -75,14 +79,20 @@ def find_sections(
         for one in below
     )
     notes = [*detected.notes, *_counted(len(sure), len(candidates), expected)]
-    sections = tuple(fit_sections(wafer, sure, template or finder.template, calibrate=confidence))  # type: ignore[arg-type]
+    known = finder.template if template is None else template
+    sections = fit_sections(wafer, sure, known, calibrate=confidence) if sure else []  # type: ignore[arg-type]
+    misfits = [one.residual for one in sections if one.residual is not None]
+    if template is None and known is not None and sections and not (misfits and np.median(misfits) < _MISFIT):
+        known = None
+        sections = fit_sections(wafer, sure, calibrate=confidence)  # type: ignore[arg-type]
+        notes.append("The template in the weights is of other sections; this wafer's own median was used.")
     found = FoundWafer(
         name or (wafer_name(image) if isinstance(image, str | Path) else "wafer"),
         *wafer.shape,
-        sections,
+        tuple(sections),
         finder.class_names,
         pixel_size_um,
-        notes=(*notes, *_common_turn(sections, template or finder.template)),
+        notes=(*notes, *_common_turn(sections, known)),
         candidates=candidates,
     )
     return order_sections(found)

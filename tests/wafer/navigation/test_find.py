@@ -1,0 +1,98 @@
+"""Finding: from an image to a result with quads, orders, candidates and what a user should know."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from wafer.navigation.drawn_wafers import KNOWN_PX, DrawnNetwork, draw, drawn_finder, matched, ribbons
+
+from emseg.errors import UsageError
+from emseg.wafer.navigation import detect
+from emseg.wafer.navigation.detect import estimate_section_size
+from emseg.wafer.navigation.find import find_sections
+from emseg.wafer.navigation.finder import Calibration
+from emseg.wafer.wafer_source import open_wafer_image
+
+QUADS, SIZE = ribbons(2, 8, KNOWN_PX)
+IMAGE = draw(QUADS, SIZE)
+SIZED = {"section_size_px": KNOWN_PX}
+
+
+@pytest.fixture
+def network(monkeypatch):
+    stand_in = DrawnNetwork()
+    monkeypatch.setattr(detect, "predict_soft", stand_in)
+    return stand_in
+
+
+def test_a_result_has_every_section_with_quad_class_and_stage_order(network):
+    found = find_sections(IMAGE, drawn_finder(), name="drawn", **SIZED)
+    assert (found.name, found.height, found.width) == ("drawn", *SIZE)
+    assert matched(found.sections, QUADS).min() > 0.9
+    centers = np.array([one.corners.mean(0) for one in found.sections])
+    truth = np.array([corners.mean(0) for corners in QUADS])
+    assert np.linalg.norm(centers[:, None] - truth, axis=2).min(1).max() < KNOWN_PX / 8  # they have no texture to fit
+    assert sorted(found.stage_order) == list(range(len(QUADS)))
+    found.annotated()  # a valid annotated wafer
+
+
+def test_an_empty_wafer_is_an_empty_valid_result(network):
+    found = find_sections(draw([], SIZE), drawn_finder(), expected=12, **SIZED)
+    assert (found.sections, found.candidates) == ((), ())
+    assert "0 sections were found, 12 expected; nothing else was seen." in found.notes
+    found.annotated()
+
+
+class Doubting(DrawnNetwork):
+    """Sees the sections of grey 60 to 64 less well."""
+
+    def detect(self, tile):
+        found = super().detect(tile)
+        greys = [int(np.median(tile[int(t) + 8 : int(b) - 8, int(x) + 8 : int(y) - 8])) for t, x, b, y in found.boxes]
+        scores = np.where(np.array(greys) < 65, 0.3 + np.array(greys) / 1000, 0.9)
+        return replace(found, scores=scores.astype(np.float32))
+
+
+def test_the_likeliest_misses_are_kept_best_first_where_the_count_is_short(monkeypatch):
+    monkeypatch.setattr(detect, "predict_soft", Doubting())
+    found = find_sections(IMAGE, drawn_finder(), expected=len(QUADS), **SIZED)
+    assert (len(found.sections), len(found.candidates)) == (11, 5)
+    scores = [one.score for one in found.candidates]
+    assert scores == sorted(scores, reverse=True)
+    assert max(scores) < 0.5
+    assert all(one.reasons == ("score below 0.5",) for one in found.candidates)
+    assert "11 sections were found, 16 expected; the 5 likeliest misses are kept for review." in found.notes
+    lower = find_sections(IMAGE, drawn_finder(), threshold=0.2, expected=len(QUADS), **SIZED)
+    assert len(lower.sections) == len(QUADS)
+    assert not any("expected" in note for note in lower.notes)
+
+
+def test_more_sections_than_expected_are_said(network):
+    found = find_sections(IMAGE, drawn_finder(), expected=10, **SIZED)
+    assert "16 sections were found, 10 expected: look at the least certain ones first." in found.notes
+
+
+def test_confidence_is_calibrated(network):
+    finder = drawn_finder(calibration=Calibration(1.0, -2.0, 100, 90))
+    found = find_sections(IMAGE, finder, **SIZED)
+    assert max(one.confidence for one in found.sections) <= float(finder.confidence(0.9)) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"threshold": 0.0}, "`threshold` must be a finite number at least 0.1"),
+        ({"expected": -1}, "`expected` must be a whole number of at least 0"),
+        ({"pixel_size_um": 0.0}, "`pixel_size_um` must be a finite number greater than 0"),
+        ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1"),
+    ],
+)
+def test_wrong_options_are_refused_before_any_work(network, option, message):
+    with pytest.raises(UsageError, match=message):
+        find_sections(IMAGE, drawn_finder(), **option)
+    assert network.tiles == []
+
+
+def test_estimation_without_sections_says_nothing(network):
+
+    assert estimate_section_size(drawn_finder(), open_wafer_image(draw([], SIZE))) is None
