@@ -246,7 +246,7 @@ def estimate_section_size(
     """Return the section size in pixels of the image; None where no scale shows confident detections.
 
     At each size of the ladder the most varied of sampled tiles are looked at. A scale's weight is the summed score of
-    its confident detections whose size is within a factor 1.5 of the network's, for the area that was looked at; the
+    its confident detections whose size is within a factor 1.5 of the network's, in at most three tiles; the
     best scale's median detection gives the size, refined at that size.
     """
     known = finder.section_size_px
@@ -264,7 +264,7 @@ def estimate_section_size(
 def _measure(
     finder: SectionFinder, wafer: WaferImage, size: float, known: float, call: Callable[..., Any] | None
 ) -> tuple[float, float | None]:
-    """Return the fraction of the tiles' area in detections of the known size, by score, and their size in the image."""
+    """Return the summed score of detections of the known size in sampled tiles, and their size in the image."""
     grid, level, _ = plan_tiles(wafer, known, size)
     rows, columns = ([(one.origin, grid.tile) for one in axis] for axis in (grid.rows, grid.columns))
     zoom = TILE_SECTIONS * known / grid.tile
@@ -283,9 +283,8 @@ def _measure(
             side = math.sqrt(abs(_area(outline)))
             if known / _STEP <= side <= known * _STEP:
                 sides.append(side)
-                weight += score * side * side
-    area = sum(tile.size for tile in tiles)
-    return weight / max(area, 1), float(np.median(sides)) / known * size if len(sides) >= 2 else None
+                weight += score
+    return weight, float(np.median(sides)) / known * size if len(sides) >= 2 else None
 
 
 def _area(outline: Float64[np.ndarray, "vertex 2"]) -> float:
