@@ -259,7 +259,7 @@ def region_errors(wafer: Wafer, found: FoundWafer, scores: NavigationScores) -> 
     """Return how far the centre of each propagated region is from that of the true one, in pixels."""
     ends = [(wafer.truth.sections[one.true].polygon, found.sections[one.found].regions) for one in scores.pairs]
     off = [regions[0].points - region_on(true).points for true, regions in ends if len(true) == 4 and regions]
-    return np.linalg.norm(np.array(off).reshape(-1, 4, 2).mean(axis=1), axis=1)
+    return np.asarray(np.linalg.norm(np.array(off).reshape(-1, 4, 2).mean(axis=1), axis=1))
 
 
 def plot_crops(image: NDArray[Any], sections: Sequence[FoundSection], class_names: Sequence[str]) -> Figure:

@@ -48,6 +48,15 @@ def test_the_class_is_the_one_with_the_larger_sum_of_scores():
     assert found.votes == {"folded": pytest.approx(0.9 / 2.1), "good": pytest.approx(1.2 / 2.1)}
 
 
+def test_a_class_in_doubt_is_no_doubt_that_there_is_a_section():
+    corners = quad((50, 50), 40, 20)
+    views = [seen(corners, 0.45, "good"), seen(corners, 0.4, "fold"), seen(corners, 0.3, "fold")]
+    (found,) = merge_detections(views, ONE_TILE, margin=2)
+    assert found.score == pytest.approx(0.85)
+    (certain,) = merge_detections([*views, seen(corners, 0.7, "damaged")], ONE_TILE, margin=2)
+    assert certain.score == 1
+
+
 @pytest.mark.parametrize("angle", [0, 20, 45, 70])
 @pytest.mark.parametrize("aspect", [1.0, 2.0])
 @pytest.mark.parametrize("overlap", [0.0, 0.15, 0.3])

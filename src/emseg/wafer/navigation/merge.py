@@ -9,8 +9,9 @@ touching oblique sections overlap by a third.
     fused   much larger than usual, and filled by two or more other detections that leave each other alone
 
 All three are dropped; a cut one that no whole one covers stays at half its score, which makes it a candidate for
-review. The score of a section is the mean, over all tiles that hold it whole, of the best score there, 0 where the
-network saw nothing: one tile's error is outvoted. So are classes: votes are the sums of the scores for each.
+review. The score of a section is the mean, over all tiles that hold it whole, of its probability there: the sum over
+the classes of the best score for each, for a section whose class is in doubt is a section all the same. It is 0 where
+the network saw nothing: one tile's error is outvoted. So are classes: votes are the sums of the scores for each.
 """
 
 from collections.abc import Sequence
@@ -124,17 +125,19 @@ def _voted(
 ) -> Detected:
     """Return one section: the outline of its leading detection, score and class by the vote of tiles."""
     outline = seen[leader].outline
-    best: dict[int, float] = {}
+    best: dict[int, dict[str, float]] = {}
     votes: dict[str, float] = {}
     for member in members:
         one = seen[member]
         votes[one.label] = votes.get(one.label, 0.0) + one.score
         if one.whole or not seen[leader].whole:
-            best[one.tile] = max(best.get(one.tile, 0.0), one.score)
+            of_classes = best.setdefault(one.tile, {})
+            of_classes[one.label] = max(of_classes.get(one.label, 0.0), one.score)
     (top, left), (bottom, right) = outline.min(0) - margin, outline.max(0) + margin
     holds = (tiles[:, :2] <= (top, left)).all(1) & (tiles[:, 2:] >= (bottom, right)).all(1)
     electors = set(np.flatnonzero(holds).tolist()) | set(best)
-    score = sum(best.values()) / len(electors) * (1.0 if seen[leader].whole else CUT_FACTOR)
+    score = sum(min(sum(one.values()), 1.0) for one in best.values()) / len(electors)
+    score *= 1.0 if seen[leader].whole else CUT_FACTOR
     total = sum(votes.values()) or 1.0
     return Detected(outline, float(score), {label: vote / total for label, vote in sorted(votes.items())})
 
