@@ -34,7 +34,8 @@ class DetectorPlan(Plan):
     fraction of the whole range, and of contrast, as a fraction of itself. `norm_batches` training batches, at most one
     per step, give the normalisations' means and variances after three quarters of the steps (Wu and Johnson 2021,
     "Precise BN"), with which the weights then learn to the end; 0 leaves their running averages, which a few batches
-    of black tiles can shift. `empty_images` also trains on tiles without any section. `checkpoint_interval` counts in the unit of the plan: epochs or steps.
+    of black tiles can shift. `empty_images` also trains on tiles without any section. `checkpoint_interval` counts in
+    the unit of the plan: epochs or steps.
     """
 
     without_effect: ClassVar[tuple[str, ...]] = ("n_workers", "checkpoint_interval", "tensorboard")
