@@ -119,11 +119,12 @@ def test_the_table_shows_means_and_the_difference_and_says_what_was_not_run() ->
     table = leak_table([("crops", runs), ("wafer", trained())])
     first, second = ([cell.text for cell in row] for row in table.rows)
     assert first[:3] == ["crops", "52.0", "47.0"]
-    assert first[3].startswith("+5.0 (")
-    assert first[4] == "2"
+    assert first[3:] == ["+5.0", "2"]  # two seeds give no interval
     assert second == ["wafer", "not run", "not run", "not run", "0"]
     with pytest.raises(UsageError, match="`split` must be one of"):
         leak_table([("tiles", runs)])
+    three = trained((50.0, 46.0), (54.0, 48.0), (52.0, 47.0), attentions=("se", "se", "se"))
+    assert leak_table([("crops", three)]).rows[0][3].text.startswith("+5.0 (")
 
 
 def test_the_control_keeps_the_networks_that_were_trained_under_the_other_split_too() -> None:

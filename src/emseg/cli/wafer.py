@@ -188,7 +188,7 @@ def _add_train(commands: "_Commands") -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder, new or of the same call")
     start = "a finder to start from, as `train` wrote it; 'shipped' is the one that comes with emseg"
     parser.add_argument("--start-from", metavar="FILE", help=start)
-    _option(parser, "--steps", 2500, "training steps of two tiles", type=int, metavar="N")
+    _option(parser, "--steps", 3000, "training steps of two tiles", type=int, metavar="N")
     _option(parser, "--train-share", 0.75, "left fraction of the columns to train on; the rest validates", type=float)
     columns = "fractions of the width between which all sections are annotated; others are not looked at"
     parser.add_argument("--columns", nargs=2, type=float, default=(0.0, 1.0), metavar=("FROM", "TO"), help=columns)

@@ -53,7 +53,7 @@ def read_annotated_wafer(
     to outlines that cannot be used: "refuse", "repair" or "skip" (`emseg.wafer.formats.outlines`). Raises `InputError`
     for anything that is wrong with either file or between them.
     """
-    image_path = Path(image_path)
+    kind_of(Path(annotations_path))  # refuses what holds none before the image is read, and exchanged files by name
     image = read_wafer_image(image_path, grey_range=grey_range)
     height, width = image.shape
     options: dict[str, Any] = {"class_names": class_names, "pixel_size_um": pixel_size_um, "faults": faults}

@@ -11,6 +11,7 @@ from emseg.wafer.navigation import detect
 from emseg.wafer.navigation.detect import estimate_section_size
 from emseg.wafer.navigation.find import find_sections
 from emseg.wafer.navigation.finder import Calibration
+from emseg.wafer.navigation.template import UNORIENTED, SectionTemplate
 from emseg.wafer.wafer_source import open_wafer_image
 
 QUADS, SIZE = ribbons(2, 8, KNOWN_PX)
@@ -65,6 +66,17 @@ def test_the_likeliest_misses_are_kept_best_first_where_the_count_is_short(monke
     lower = find_sections(IMAGE, drawn_finder(), threshold=0.2, expected=len(QUADS), **SIZED)
     assert len(lower.sections) == len(QUADS)
     assert not any("expected" in note for note in lower.notes)
+
+
+def test_a_template_of_other_sections_in_the_weights_gives_way_to_the_wafers_own(network):
+    noise = np.random.default_rng(0).normal(size=(96, 96)).astype(np.float32)
+    other = SectionTemplate(noise, np.array([[16.0, 16], [16, 80], [80, 80], [80, 16]]), 1.0, True, 5)
+    found = find_sections(IMAGE, drawn_finder(template=other), **SIZED)
+    assert "The template in the weights is of other sections; this wafer's own median was used." in found.notes
+    assert UNORIENTED in found.notes
+    insisted = find_sections(IMAGE, drawn_finder(), template=other, **SIZED)  # what the user gives is not replaced
+    assert all(one.reasons for one in insisted.sections)
+    assert not any("own median" in note for note in insisted.notes)
 
 
 def test_more_sections_than_expected_are_said(network):

@@ -32,9 +32,10 @@ class DetectorPlan(Plan):
 
     `scale` is the side to which images are resized, or None. `grey_jitter` is the largest change of brightness, as a
     fraction of the whole range, and of contrast, as a fraction of itself. `norm_batches` training batches, at most one
-    per step, give the normalisations' means and variances after the last step; 0 leaves their running averages, which
-    a few batches of black tiles can shift (Wu and Johnson 2021, "Precise BN"). `empty_images` also trains on tiles
-    without any section. `checkpoint_interval` counts in the unit of the plan: epochs or steps.
+    per step, give the normalisations' means and variances after three quarters of the steps (Wu and Johnson 2021,
+    "Precise BN"), with which the weights then learn to the end; 0 leaves their running averages, which a few batches
+    of black tiles can shift. `empty_images` also trains on tiles without any section. `checkpoint_interval` counts in
+    the unit of the plan: epochs or steps.
     """
 
     without_effect: ClassVar[tuple[str, ...]] = ("n_workers", "checkpoint_interval", "tensorboard")

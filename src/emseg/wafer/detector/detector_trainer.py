@@ -172,7 +172,6 @@ def _run(config: Config, plan: DetectorPlan, device: torch.device, launcher: str
 
         runner.on_step = on_step
         runner.train()
-        runner.settle_norms(min(plan.norm_batches, runner.iter), plan.batch_size)
     return runner
 
 

@@ -10,6 +10,7 @@ registers our parts, which are
     QuarterTurns, GreyJitter                 augmentation that mmdet lacks                           `mmdet_data`
     AutocastOptimWrapper, DetectorRunner     bf16 also without a GPU; checkpoints without code       `mmdet_runner`
     ResumePointHook, CurvesHook              one atomic checkpoint; the losses as CSV                `mmdet_runner`
+    SettledNormsHook                         the last quarter with the normalisations of use         `mmdet_runner`
 
 Source: mmdet's configuration files `_base_/models/mask-rcnn_r50_fpn.py` and `ms_rcnn/ms-rcnn_r50_fpn_1x_coco.py`.
 """
@@ -203,7 +204,15 @@ def runner_config(
             "checkpoint": _part("ResumePointHook", interval=plan.checkpoint_interval, by_epoch=by_epoch),
             "sampler_seed": _part("DistSamplerSeedHook"),
         },
-        "custom_hooks": [_part("StepSeedHook", seed=plan.seed), _part("CurvesHook", interval=CURVE_INTERVAL)],
+        "custom_hooks": [
+            _part("StepSeedHook", seed=plan.seed),
+            _part("CurvesHook", interval=CURVE_INTERVAL),
+            *(
+                [_part("SettledNormsHook", n_batches=plan.norm_batches, batch_size=plan.batch_size)]
+                if plan.norm_batches
+                else []
+            ),
+        ],
         "randomness": {"seed": plan.seed},
         "device": plan.device,
         "channels_last": plan.channels_last,

@@ -12,7 +12,7 @@ image's mean: a microscope's contrast and brightness, which differ from day to d
 """
 
 from collections.abc import Iterator, Sized
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from itertools import count, islice
 from typing import Any
@@ -60,10 +60,16 @@ class DrawDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def keep_greys(self) -> None:
-        """Leave out the change of grey values from now on."""
+    @contextmanager
+    def own_greys(self) -> Iterator[None]:
+        """Leave out the change of grey values within the block."""
         pipeline = self.dataset.pipeline
-        pipeline.transforms = [step for step in pipeline.transforms if not isinstance(step, GreyJitter)]
+        kept = pipeline.transforms
+        pipeline.transforms = [step for step in kept if not isinstance(step, GreyJitter)]
+        try:
+            yield
+        finally:
+            pipeline.transforms = kept
 
     def image_of(self, draw: int) -> int:
         """Return the index of the image that a draw shows."""

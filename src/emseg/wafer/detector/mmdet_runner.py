@@ -141,22 +141,18 @@ class DetectorRunner(Runner):  # type: ignore[misc]
 
     @torch.no_grad()
     def settle_norms(self, n_batches: int, batch_size: int) -> None:
-        """Set the backbone's learnt normalisations to the mean over the first batches, with their own greys.
-
-        In training a batch is normalised by itself; the running averages remember the last ten batches. This is the
-        last use of the training data: the change of grey values is switched off.
-        """
+        """Set the backbone's learnt normalisations to the mean over the first batches, with their own greys."""
         backbone: Any = self.bare_model.backbone
         dataset, prepare = self.train_dataloader.dataset, cast(Any, self.bare_model.data_preprocessor)
         norms = [one for one in backbone.modules() if isinstance(one, nn.BatchNorm2d) and one.training]
         momenta = [norm.momentum for norm in norms]
-        dataset.keep_greys()
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # torch then averages over all batches alike
-        for first in range(0, n_batches * batch_size if norms else 0, batch_size):
-            batch = pseudo_collate([dataset[draw] for draw in range(first, first + batch_size)])
-            backbone(prepare(batch, True)["inputs"])
+        with dataset.own_greys():
+            for first in range(0, n_batches * batch_size if norms else 0, batch_size):
+                batch = pseudo_collate([dataset[draw] for draw in range(first, first + batch_size)])
+                backbone(prepare(batch, True)["inputs"])
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
@@ -184,6 +180,28 @@ class ResumePointHook(Hook):  # type: ignore[misc]
         """Save after every `interval` epochs."""
         if self.by_epoch and (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
             runner.save_resume_point(epoch=runner.epoch + 1, step=runner.iter)
+
+
+@HOOKS.register_module()
+class SettledNormsHook(Hook):  # type: ignore[misc]
+    """Settles the backbone's normalisations after three quarters of the steps; they stay as they are from there on.
+
+    In training a batch is normalised by itself, later by averages, which a few black tiles can shift; in the last
+    quarter the weights learn with what they will be used with.
+    """
+
+    def __init__(self, n_batches: int, batch_size: int) -> None:
+        self.n_batches, self.batch_size = n_batches, batch_size
+
+    def before_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
+        """Settle at the first step of the last quarter, and stop the averages, also after a resume."""
+        backbone, first = runner.bare_model.backbone, runner.max_iters - max(runner.max_iters // 4, 1)
+        if runner.iter < first or backbone.norm_eval:
+            return
+        if runner.iter == first:
+            runner.settle_norms(min(self.n_batches, first), self.batch_size)
+        backbone.norm_eval = True
+        backbone.train()
 
 
 @HOOKS.register_module()

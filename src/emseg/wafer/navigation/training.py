@@ -46,7 +46,7 @@ from emseg.wafer.wafer_benchmark import benchmark_from_wafers
 SECTION_SIZE_PX = 64.0
 NEARLY = 1.2  # sections up to this factor larger or smaller are not scaled
 TILING = Tiling(256, 0.5)
-PLAN = SMALL.changed(steps=2500, warm_up_steps=100, grey_jitter=0.25)
+PLAN = SMALL.changed(steps=3000, warm_up_steps=100, grey_jitter=0.25)
 SCORE = IOU = 0.5
 FOUND, MISSED, FALSE = "found", "missed", "false"
 _SPLITS = ("wafer", "region", "given", "crops")  # of a folder with several, the one that leaks least
