@@ -1,0 +1,107 @@
+"""The language of pages, docstrings and command-line help: no words that a reader has to translate back.
+
+The list is the house style's: all-purpose verbs, archaic pronouns, and plain words used instead of a term of the field.
+`ALLOWED` names the phrases in which a listed word is the idiomatic one.
+"""
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+BANNED = {
+    "all-purpose verb": r"lies?|lying|lay|stands?|standing|stood|tells?|told|says?|saying|said|holds?|holding|goes on|gone on",
+    "archaic": r"whoever|nobody|somebody|upon|beside|wherever|of (?:its|their) own|so many|(?:is|are) no|in place of|to be had",
+    "not the term of art": r"way back|images to choose by|asked for|an? share|the share|shares? of|gives? way|the way there",
+    "not idiomatic": r"(?:paper|papers|book|it|they) (?:has|have) not(?! been)|no matter which|as far as .{1,30} goes",
+    "an aphorism seen before": r"feels that|teach more than a score|need not help",
+}
+ALLOWED = (
+    r"h[eo]lds?[ -](?:out|up|for|if|when|with equality|exactly)|holding out|stand-ins?|standard|stands? for|"
+    r"stand(?:s|ing)? out|let alone|(?:is|are) no (?:longer|more|larger|smaller|better|worse)|lay out|standing wave"
+)
+_BANNED = re.compile("|".join(rf"(?P<p{i}>\b(?:{words})\b)" for i, words in enumerate(BANNED.values())), re.IGNORECASE)
+_ALLOWED = re.compile(rf"\b(?:{ALLOWED})\b", re.IGNORECASE)
+_CODE = re.compile(
+    r"```\{?(?:code|math)?[^\n]*\n.*?```|``[^`]+``|`[^`]+`|\$\$.*?\$\$|\$[^$]+\$|<[^>]+>|\]\([^)]*\)|\"[^\"]{25,}\"|“[^”]+”",
+    re.DOTALL,
+)
+
+PENDING = ("README.md", "book", "src")  # not edited yet: empty when the language of all pages has been edited
+
+
+def pages() -> Iterator[tuple[Path, str]]:
+    """Yield each page's prose: Markdown files, and the Markdown cells and captions of notebooks."""
+    for path in (ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))):
+        yield path, path.read_text()
+    for path in sorted((ROOT / "book").glob("*/*.ipynb")):
+        for cell in json.loads(path.read_text())["cells"]:
+            figure = cell["metadata"].get("mystnb", {})
+            prose = "".join(cell["source"]) if cell["cell_type"] == "markdown" else ""
+            texts = [prose, figure.get("figure", {}).get("caption", ""), figure.get("image", {}).get("alt", "")]
+            yield path, "\n\n".join(filter(None, texts))
+
+
+def code() -> Iterator[tuple[Path, str]]:
+    """Yield docstrings and the help of command-line options."""
+    for path in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "book").rglob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                yield path, ast.get_docstring(node) or ""
+            elif isinstance(node, ast.keyword) and node.arg in ("help", "description"):
+                for part in ast.walk(node.value):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        yield path, part.value
+
+
+def findings(text: str) -> list[str]:
+    """Return the banned words of `text`, each with its surroundings."""
+    text = _CODE.sub(lambda code: " " * len(code.group()), text)
+    text = _ALLOWED.sub(lambda phrase: " " * len(phrase.group()), text)
+    found = []
+    for match in _BANNED.finditer(text):
+        around = text[max(0, match.start() - 40) : match.end() + 40].replace("\n", " ")
+        found.append(f"{list(BANNED)[int(match.lastgroup[1:])]}: {match.group()!r} in ...{' '.join(around.split())}...")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("an image on which there is nothing to tell", "tell"),
+        ("which the paper has not", "paper has not"),
+        ("nobody drew it upon the wafer", "nobody"),
+        ("The way back must make up for it.", "way back"),
+    ],
+)
+def test_a_listed_word_is_found(text: str, word: str) -> None:
+    """Each kind of listed word is found where it occurs in a sentence."""
+    assert any(repr(word) in finding for finding in findings(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["a held-out test set", "`say` is a name", "it stands for the sum", "$x$ is no longer $y$"]
+)
+def test_idiomatic_phrases_pass(text: str) -> None:
+    """Phrases in which a listed word is idiomatic, and code, are not reported."""
+    assert not findings(text)
+
+
+@pytest.mark.parametrize("source", [pages, code])
+def test_prose_uses_the_terms_of_the_field(source) -> None:
+    """No page, caption, docstring or help text contains a listed word outside the allowed phrases."""
+    places = [(path, text) for path, text in source() if not str(path.relative_to(ROOT)).startswith(PENDING)]
+    found = [f"{path.relative_to(ROOT)}: {finding}" for path, text in places for finding in findings(text)]
+    assert not found, f"{len(found)} places:\n" + "\n".join(found)
+
+
+if __name__ == "__main__":  # python tests/book/test_language.py [PART OF A PATH]: list the findings
+    for path, text in (*pages(), *code()):
+        for finding in findings(text) if (sys.argv[1:] or [""])[0] in str(path) else ():
+            print(f"{path.relative_to(ROOT)}: {finding}")
