@@ -1,6 +1,6 @@
 """Files written whole, digests, and the checkout's root: what every part of the library needs of the file system.
 
-A file is written beside its place and moved there, so that a reader finds the old file or the new one and never half
+A file is written next to its place and moved there, so that a reader finds the old file or the new one and never half
 of one, whenever the process is killed.
 """
 
@@ -27,7 +27,7 @@ _REPAIR = "Free some space or choose another folder."
 
 @contextmanager
 def atomic_path(path: str | Path, *, repair: str = _REPAIR) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what the block wrote there replaces `path` in one step.
+    """Yield a temporary path next to `path`; what the block wrote there replaces `path` in one step.
 
     The folder is made if needed. On any exception `path` stays as it was and the temporary file is removed. An OSError
     becomes an InputError that gives the cause and the `repair`.

@@ -7,7 +7,7 @@ and JPEG 2000 by Pillow, .npy by NumPy, .mrc by mrcfile, .zarr by zarr. Other co
 A grey image is a two-dimensional array (row, column) of uint8, uint16, float32 or float64 without NaN or infinity, as
 every viewer shows it: the orientation in EXIF or TIFF is applied, and a TIFF whose zero means white is inverted. RGB,
 RGBA, LA and palettes are grey where all colours are equal and alpha is opaque; otherwise how to make grey of them is
-the owner's choice, and the message says how.
+the owner's choice, and the message states how.
 """
 
 import glob
@@ -77,10 +77,10 @@ def read_gray(
 ) -> NDArray[Any]:
     """Return the grey image in a file as (row, column) uint8, uint16, float32 or float64.
 
-    `page` picks one image, from 0, of a file that holds several. With `memory_map` an uncompressed file is not read but
-    mapped, read-only and in its own byte order. Other integer types become the smallest float type that holds them.
-    With `as_label` they stay as they are, and images with one reading only as labels are accepted, as 0 and 255: 1-bit
-    images, masks, palettes of two colours (255 is the brighter).
+    `page` picks one image, from 0, of a file that contains several. With `memory_map` an uncompressed file is not read
+    but mapped, read-only and in its own byte order. Other integer types become the smallest float type that contains
+    them. With `as_label` they stay as they are, and images with one reading only as labels are accepted, as 0 and 255:
+    1-bit images, masks, palettes of two colours (255 is the brighter).
     With `luminance` colour becomes 0.299 R + 0.587 G + 0.114 B, where it is refused otherwise.
     Raises InputError, in one sentence that names the file, for anything that is not one readable grey image.
     """
@@ -101,7 +101,7 @@ def read_gray(
 
 
 def count_pages(path: str | Path) -> int:
-    """Return how many images a file holds. Raises InputError as `read_gray` does."""
+    """Return how many images a file contains. Raises InputError as `read_gray` does."""
     path = Path(path)
     kind = _kind(path)
     with decoding(path, kind):
@@ -170,7 +170,7 @@ def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def require_gray(image: Any, name: str = "image", *, check_finite: bool = True) -> NDArray[Any]:
-    """Return the image as an array if it is a grey image, and raise an InputError that says what it is if it is not.
+    """Return the image as an array if it is a grey image, and raise an InputError that states what it is if it is not.
 
     `check_finite=False` leaves out the search for NaN and infinity, which reads every pixel of a floating-point image.
     """
@@ -253,7 +253,7 @@ def _kind(path: Path) -> str:
 
 
 def _require_plausible(path: Path, height: int, width: int, bits: int, *, bounded: bool, mapped: bool = False) -> None:
-    """Refuse what the file or this machine's memory cannot hold before it is allocated; `bits`: those of a pixel."""
+    """Refuse what the file or this machine's memory cannot fit before it is allocated; `bits`: those of a pixel."""
     size, n_bytes = path.stat().st_size, height * width * bits / 8
     if n_bytes > (_BYTES_PER_BYTE if bounded else _UNBOUNDED) * size and path.is_file():  # a folder has none
         raise InputError(
@@ -329,7 +329,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _choose(path: Path, n_images: int, page: int | None) -> int:
-    """Return the place of the image asked for among `n_images`."""
+    """Return the place of the requested image among `n_images`."""
     if page is None and n_images > 1:
         raise InputError(
             f"{path} must hold one image; it holds {n_images} pages. Save one of them as a file, for example by "

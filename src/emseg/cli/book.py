@@ -65,7 +65,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     rerun = subparsers.add_parser(
         "rerun",
         help="repeat committed runs and compare",
-        description="Run committed records again from their own parameters, and say for each metric whether the "
+        description="Run committed records again from their own parameters, and report for each metric whether the "
         "repetition agrees within the spread that the record declares. Exit code 1 if one does not.",
         epilog="Example: emseg rerun book/results/fanet/dct_derivation/laptop.json",
     )

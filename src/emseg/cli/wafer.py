@@ -428,7 +428,7 @@ def _read(image: Path, annotations: Path, arguments: argparse.Namespace) -> Any:
 
 
 def _print_content(benchmark: "Benchmark") -> None:
-    """Print what a benchmark holds: counts of tiles and sections, and the pixel leak, a line for each split."""
+    """Print what a benchmark contains: counts of tiles and sections, and the pixel leak, a line for each split."""
     from emseg.wafer import pixel_leak
 
     print(f"{benchmark.folder}: {benchmark.kind}, fingerprint {benchmark.fingerprint}")

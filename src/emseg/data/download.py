@@ -6,7 +6,7 @@ Moving the bytes is ours, because a reader needs to know what went wrong:
 
 | what happens | what is done |
 |---|---|
-| no connection at all (no such host, refused, no route, TLS) | stop at once: there is no network, or none to there |
+| no connection at all (no such host, refused, no route, TLS) | stop at once: no network, or no route to the host |
 | cut in the middle, reset, silence, 408, 425, 429, 5xx | try again after a pause, `Patience.n_attempts` times in all |
 | 404, 403, 410, other 4xx | ask the next source; stop if it was the last |
 | whole, but another size or SHA-256 than the registry's | refuse that file, fetch the others |
@@ -73,7 +73,7 @@ class _NotThereError(Exception):
 
 
 class _TransientError(Exception):
-    """It may work in a moment: the reason, and the pause in seconds that the server asked for."""
+    """It may work in a moment: the reason, and the pause in seconds that the server requested."""
 
 
 def fetch(

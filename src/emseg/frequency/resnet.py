@@ -1,4 +1,5 @@
-"""Residual networks whose blocks hold a channel attention, behind the last normalization and before the residual sum.
+"""Residual networks whose blocks contain a channel attention, behind the last normalization and before the residual
+sum.
 
     y = relu(attention(norm(conv(...))) + shortcut(x))
 
@@ -36,8 +37,8 @@ N_STAGES = 4
 class ResNetDesign:
     """The shape of a residual network; the defaults are ResNet-34's.
 
-    `depths` holds the number of blocks of each stage, one to four stages; `base_channels` the width of the first, which
-    doubles from stage to stage.
+    `depths` contains the number of blocks of each stage, one to four stages; `base_channels` the width of the first,
+    which doubles from stage to stage.
     """
 
     block: Block = "basic"
@@ -186,7 +187,7 @@ def load_weights(network: ResNet, weights: Mapping[str, Tensor], *, head: bool =
     """Load a state dict of torchvision's ResNet, of FcaNet's code, or of an SE-ResNet of senet.pytorch or timm.
 
     FcaNet's need the attention "fca", senet.pytorch's "se", and timm's `SqueezeExcite(channels, bias=True)`. Where the
-    weights hold no attention, the network's own stays. A network of one input channel gets the sum of the filters of
+    weights contain no attention, the network's own stays. A network of one input channel gets the sum of the filters of
     the three colours: what they give on a grey image in colour. `head=False` leaves the classifier as it is. Raises
     `InputError` for weights of another network, and then leaves the network untouched.
     """

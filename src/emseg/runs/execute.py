@@ -2,9 +2,9 @@
 
 Papermill runs the notebook; this module adds what it lacks. Parameters are checked before a kernel starts. The kernel
 is this very interpreter (no kernelspec is searched) and reports what code it ran; where that is not what the command
-saw, there is no record. A failed cell or a killed kernel is distinguished from success by what was executed, not by the
-notebook's own metadata (papermill 2.7 leaves "completed" there when the kernel is killed). The record is written last,
-atomically, so that it exists only for a run that succeeded.
+saw, no record is written. A failed cell or a killed kernel is distinguished from success by what was executed, not by
+the notebook's own metadata (papermill 2.7 leaves "completed" there when the kernel is killed). The record is written
+last, atomically, so that it exists only for a run that succeeded.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ _ANOTHER = {
 
 
 class ChapterFailedError(InputError):
-    """A chapter did not run through; the message says where and why."""
+    """A chapter did not run through; the message states where and why."""
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,7 @@ def _kernel_environment(root: Path, chapter: str, facts: dict[str, Any]) -> Iter
 
 
 def _cleaned(notebook: Any) -> Any:
-    """Return the notebook without papermill's notes of paths and times: the record holds what matters of them."""
+    """Return the notebook without papermill's notes of paths and times: the record contains what matters of them."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)

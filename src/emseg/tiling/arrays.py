@@ -3,7 +3,7 @@
 An image has `shape`, `dtype` and slices (NumPy, memory map, zarr), as (row, column) or (channel, row, column). A whole
 row of tiles is read at a time, so that a stored chunk is decoded once or twice. Beyond the image it is mirrored.
 
-The mosaic is [class, row, column], or [row, column] for one class, with assignment to slices. It holds float32 or
+The mosaic is [class, row, column], or [row, column] for one class, with assignment to slices. It contains float32 or
 float16 values as they are, and as uint8 probabilities p in [0, 1] as round(255 p). Rows are written once each, from the
 top; chunks as wide as the image and a row of tiles high are written fastest.
 """
@@ -148,7 +148,7 @@ def require_output(out: OutputArray, image: ImageArray, grid: TileGrid) -> None:
 
 
 def value_range(dtype: str) -> tuple[float, float]:
-    """Return the smallest and the largest value that an output of this type can hold."""
+    """Return the smallest and the largest value that an output of this type can represent."""
     limit = 0.0 if dtype == "uint8" else float(np.finfo(dtype).max)
     return (-limit, limit) if limit else (-_OUTSIDE, 1 + _OUTSIDE)
 

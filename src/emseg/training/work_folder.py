@@ -33,7 +33,7 @@ _REPAIR = "Free some space and run again: the training resumes from its last che
 
 
 def require_same_settings(work_dir: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise `UsageError` if the folder holds a training with other settings; the values are JSON's."""
+    """Raise `UsageError` if the folder contains a training with other settings; the values are JSON's."""
     before = read_json(work_dir / SETTINGS) if (work_dir / SETTINGS).is_file() else settings
     for part, values in settings.items():
         theirs = before.get(part, {})
@@ -47,7 +47,7 @@ def require_same_settings(work_dir: Path, settings: Mapping[str, Mapping[str, An
 
 
 def begin(work_dir: Path, settings: Mapping[str, Mapping[str, Any]], *, resume: bool) -> None:
-    """Make the folder, or check that it holds this training; without `resume` its earlier content is removed."""
+    """Make the folder, or check that it contains this training; without `resume` its earlier content is removed."""
     work_dir.mkdir(parents=True, exist_ok=True)
     if resume:
         require_same_settings(work_dir, settings)
@@ -58,7 +58,7 @@ def begin(work_dir: Path, settings: Mapping[str, Mapping[str, Any]], *, resume: 
 
 
 def read_checkpoint(work_dir: Path) -> dict[str, Any] | None:
-    """Return the checkpoint, None where there is none; it holds at least step, seconds, network and optimizer."""
+    """Return the checkpoint, None where there is none; it contains at least step, seconds, network and optimizer."""
     path = work_dir / CHECKPOINT
     if not path.is_file():
         return None

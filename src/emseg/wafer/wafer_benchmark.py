@@ -1,7 +1,7 @@
 """Making benchmarks, COCO folders to train on: from a user's annotated wafers, or from synthetic ones.
 
 Synthetic wafers are drawn and cut one by one, in several processes if wanted; the splits then choose among the tiles.
-`emseg.wafer.formats.benchmark_folder` says when an existing folder is reused.
+`emseg.wafer.formats.benchmark_folder` states when an existing folder is reused.
 """
 
 import hashlib
@@ -117,7 +117,7 @@ def make_benchmark(
     """Return the synthetic benchmark of a preset or a design, making it in `folder` unless it exists.
 
     Without a folder it is in the cache (`default_folder`). `n_workers` processes make a wafer each; `on_wafer` is
-    called after each. Raises `UsageError` if the folder holds something else or there are too few tiles.
+    called after each. Raises `UsageError` if the folder contains something else or there are too few tiles.
     """
     design = preset(design) if isinstance(design, str) else design
     require_count("n_workers", n_workers)

@@ -1,6 +1,6 @@
 """A trained network in a file: its weights, and in the header the design that they belong to.
 
-    .safetensors   tensors only, read without executing anything; the header holds
+    .safetensors   tensors only, read without executing anything; the header contains
                    design          the `NetworkDesign` as JSON
                    first_design    of a refined network, that of its first network; `design` is then the second's
                    format          "emseg membrane network 1"

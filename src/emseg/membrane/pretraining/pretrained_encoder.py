@@ -1,7 +1,7 @@
 """Loading a pretrained encoder from a file into a network, and reporting how much of it was loaded.
 
     format       recognised by                                     its encoder     grey was normalised by
-    cem500k      `norms` beside `state_dict`: Conrad and Narayan   encoder_q       the file's norms, 0.573 and 0.127
+    cem500k      `norms` next to `state_dict`: Conrad and Narayan   encoder_q       the file's norms, 0.573 and 0.127
     moco         encoder_q among the names: MoCo's own code        encoder_q       ImageNet's, in colour
     network      encoder. among the names: any of this book's      encoder         ours, 0.5 and 0.5
     torchvision  conv1, layer1, ... as torchvision has them        all but fc      ImageNet's, in colour
@@ -118,7 +118,7 @@ def load_encoder(
 
     `normalization` is that of the file's grey images where the file does not give it. The file must have the digest
     `sha256`, if given, which is checked before it is parsed; `only_cem500k` refuses other formats. The file is read
-    with torch's `weights_only=True`: a pickle may hold any program, and none is run. Raises `InputError` for a file
+    with torch's `weights_only=True`: a pickle may contain any program, and none is run. Raises `InputError` for a file
     that cannot be read, has another digest or does not fit; the encoder is then unchanged.
     """
     path = Path(path)

@@ -49,7 +49,7 @@ _BAND_ROWS = 256
 
 
 class Prediction(NamedTuple):
-    """`probability` of membrane, or its mask; `kind`: what the file holds; `looks_raw`: it may be the image itself."""
+    """`probability` of membrane, or its mask; `kind`: what the file is; `looks_raw`: it may be the image itself."""
 
     probability: Bool[np.ndarray, "row column"] | UInt8[np.ndarray, "row column"] | Float[np.ndarray, "row column"]
     kind: Kind
@@ -58,7 +58,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """A prediction and its truth; `page` counts from 0, for files that hold several."""
+    """A prediction and its truth; `page` counts from 0, for files that contain several."""
 
     prediction: Path
     truth: Path
@@ -72,7 +72,7 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One pair: its scores and error map, or the sentence that says why it has none.
+    """One pair: its scores and error map, or the reason why it has none.
 
     `competition`: the scores of the competition's program. `looks_raw`: the prediction may be the image itself.
     """
@@ -86,7 +86,7 @@ class Result:
 
 
 def read_prediction(path: Path, polarity: Polarity, page: int | None = None) -> Prediction:
-    """Return a prediction as probability or mask of membrane, and what the file holds, or raise `InputError`."""
+    """Return a prediction as probability or mask of membrane, and what the file contains, or raise `InputError`."""
     image, dark = read_gray(path, page=page, as_label=True), polarity == "dark"
     if values := two_values(image):
         return Prediction(image == values[0 if dark else 1], "label")

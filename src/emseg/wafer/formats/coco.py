@@ -61,7 +61,7 @@ class CocoAnnotation:
 
 @dataclass(frozen=True, eq=False)
 class CocoSet:
-    """The checked content of one COCO file; `notes` says what was left out or mended."""
+    """The checked content of one COCO file; `notes` states what was left out or mended."""
 
     path: Path
     images: tuple[CocoImage, ...]
@@ -83,7 +83,7 @@ class CocoSet:
 
     @property
     def places(self) -> tuple[TilePlace, ...]:
-        """Where the images were cut; raises `InputError` if the file does not say so for every image."""
+        """Where the images were cut; raises `InputError` if the file does not state it for every image."""
         places = []
         for image in self.images:
             if image.wafer is None or image.row is None or image.column is None:
@@ -109,7 +109,7 @@ def read_coco(
     """Return the content of a COCO file.
 
     With `image_folder` all its images must be there, by their names or, of names with folders, by the last part; with
-    `class_names` its categories must be among these. `faults` says what happens to outlines that cannot be used
+    `class_names` its categories must be among these. `faults` states what happens to outlines that cannot be used
     (`emseg.wafer.formats.outlines`). Raises `InputError` that lists the images, annotations and categories at fault.
     """
     path = Path(path)

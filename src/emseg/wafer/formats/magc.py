@@ -73,7 +73,7 @@ class MagcItem:
 
 @dataclass(frozen=True)
 class MagcWafer:
-    """The content of a `.magc` file; `other` holds unknown parts, as (name, ((key, text), ...))."""
+    """The content of a `.magc` file; `other` contains unknown parts, as (name, ((key, text), ...))."""
 
     sections: tuple[MagcItem, ...] = ()
     rois: tuple[MagcItem, ...] = ()
@@ -169,7 +169,7 @@ def sections_from_magc(
 
 
 def magc_from_sections(wafer: WaferSections) -> MagcWafer:
-    """Return the sections as a `.magc` file holds them; classes have no place there and are dropped.
+    """Return the sections as a `.magc` file contains them; classes have no place there and are dropped.
 
     Corners begin with the side whose direction is nearest to the section's angle.
     """
@@ -238,7 +238,7 @@ def _read_parts(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _value(what: str, key: str, text: str) -> Any:
-    """The number, point (x, y) or points that the text of a known key holds."""
+    """The number, point (x, y) or points that the text of a known key contains."""
     try:
         numbers = [_number(word) for word in text.split(",")]
     except ValueError:
