@@ -152,7 +152,7 @@ BAD_FILES = {
     "one bit.png": (encoded(Image.fromarray(GRAY8).convert("1"), "PNG"), "it is a 1-bit image"),
     "one bit.tif": (encoded(Image.fromarray(GRAY8).convert("1"), "TIFF"), "it is a 1-bit image"),
     "one bit.pbm": (encoded(Image.fromarray(GRAY8).convert("1"), "PPM"), "it is a 1-bit image"),
-    "stack.tif": (tiff(np.stack([GRAY8, GRAY8])), "holds 2 pages"),
+    "stack.tif": (tiff(np.stack([GRAY8, GRAY8])), "contains 2 pages"),
     "volume.tif": (tiff(np.zeros((4, 16, 16), np.uint8), volumetric=True, tile=(4, 16, 16)), "two-dimensional"),
     "nan.tif": (tiff(NAN), r"must be finite; got \d+ NaN of 713 pixels"),
     "infinite.tif": (tiff(INFINITE), r"must be finite; got \d+ infinite of 713 pixels"),

@@ -146,7 +146,7 @@ def test_imagej_regions_are_read_alone_and_from_an_archive(tmp_path: Path) -> No
     assert [one.label for one in both.sections] == ["good", "section"]
     _, one = read_annotated_wafer(image, tmp_path / "one.roi")
     assert corners(one) == corners(both)[:1]
-    with pytest.raises(InputError, match=r"both\.zip is no \.magc file; it is an ImageJ ROI file or archive"):
+    with pytest.raises(InputError, match=r"both\.zip is not a \.magc file; it is an ImageJ ROI file or archive"):
         read_magc(tmp_path / "both.zip")
     roifile.ImagejRoi.frompoints(np.array([(1.0, 2.0)]), name="point").tofile(tmp_path / "point.roi")
     (tmp_path / "cut.roi").write_bytes((tmp_path / "one.roi").read_bytes()[:30])
@@ -481,7 +481,11 @@ def test_magfinders_dialect_is_read_and_written_back_byte_for_byte(tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [
-        ("[sections]\nnumber = 1\n\n[sections.²]\npolygon = 1,1,2,1,2,2\n", "w.magc", "has 1 sections, and contains 0"),
+        (
+            "[sections]\nnumber = 1\n\n[sections.²]\npolygon = 1,1,2,1,2,2\n",
+            "w.magc",
+            "announces 1 sections, and contains 0",
+        ),
         ("<annotations/>", "w.xml", "it is XML .*Export the annotations as COCO"),
         ("[" * 5000, "w.json", r"w\.json is not valid JSON"),
         ({"sections": {"0": {}}}, "w.mass.json", "section 0 of wafer has no outline"),

@@ -212,7 +212,7 @@ def test_a_spoilt_file_is_named(old: str, new: str, message: str, tmp_path: Path
 
 
 def test_what_is_no_magc_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is no \.magc file: it has none of the parts"):
+    with pytest.raises(InputError, match=r"is not a \.magc file: it has none of the parts"):
         read_magc(write(tmp_path, "[tool]\nx = 1\n"))
     with pytest.raises(InputError, match="does not exist"):
         read_magc(tmp_path / "nowhere.magc")

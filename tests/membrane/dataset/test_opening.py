@@ -106,5 +106,5 @@ def test_wrong_requests_are_named(arguments: dict[str, Any], message: str):
 
 def test_isbi_that_is_not_here_names_the_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("EMSEG_DATA", str(tmp_path))
-    with pytest.raises(InputError, match=r"synthetic tissue .* replaces it"):
+    with pytest.raises(InputError, match=r"synthetic tissue .* stands in for it"):
         open_membrane_set("isbi2012")
