@@ -45,7 +45,7 @@ def _add_find(commands: "_Commands") -> None:
     parser.add_argument("--expected", type=int, metavar="N", help="how many sections there should be")
     template = "annotations of this image, of one section or more: corner order, angle, magnet, regions, landmarks"
     parser.add_argument("--template", type=Path, metavar="ANNOTATIONS", help=template)
-    only = "write only sections of this class for other programs; repeatable (default: all)"
+    only = "write only sections of this class for other programs, COCO apart; repeatable (default: all)"
     parser.add_argument("--class", dest="classes", action="append", metavar="NAME", help=only)
     scale = parser.add_argument_group("scale and greys")
     side = "side of a square of a section's area, in pixels (default: from the pixel size, or estimated)"
@@ -168,7 +168,7 @@ def _add_stage(commands: "_Commands") -> None:
     parser.add_argument("--kind", default="auto", help=kind)
     side = "side of a section (0 to 3) on which the next cut lies; orders the sections anew"
     parser.add_argument("--next-side", type=int, metavar="SIDE", help=side)
-    only = "write only sections of this class; repeatable (default: as `find` was told)"
+    only = "write only sections of this class, COCO apart; repeatable (default: as in the call of `find`)"
     parser.add_argument("--class", dest="classes", action="append", metavar="NAME", help=only)
 
 

@@ -143,7 +143,8 @@ def test_the_image_of_a_result_is_remembered(image: Path, tmp_path: Path) -> Non
     write_wafer(found_wafer(), folder, image=image)
     write_wafer(found_wafer(), folder)
     assert open_found(folder).image == str(image)
-    assert json.loads((folder / "made.labelme.json").read_text())["imagePath"] == "made.png"
+    at = json.loads((folder / "made.labelme.json").read_text())["imagePath"]  # labelme looks from the file's folder
+    assert (folder / at).resolve() == image.resolve()
 
 
 def broken(folder: Path, change: dict[str, object]) -> Path:

@@ -135,9 +135,9 @@ def test_estimation_without_sections_says_nothing(network):
 
 
 def test_the_section_size_of_a_whole_synthetic_wafer_is_estimated():
-    """By the network that ships: sections of half and twice the size that it knows, within 15 %."""
-    finder = load_finder(device="cpu")
-    for length in (44.0, 150.0):
-        made = synthesize_wafer(WaferDesign(1100, 1300, length), seed=3)
-        size = float(np.sqrt(np.median([one.area_px for one in made.truth.sections if one.label == "good"])))
-        assert estimate_section_size(finder, open_wafer_image(made.image)) == pytest.approx(size, rel=0.15)
+    """By the network that ships, of sections twice as large as it knows, within 15 %."""
+    made = synthesize_wafer(WaferDesign(1000, 1000, 150.0), seed=3)
+    size = float(np.sqrt(np.median([one.area_px for one in made.truth.sections if one.label == "good"])))
+    assert estimate_section_size(load_finder(device="cpu"), open_wafer_image(made.image)) == pytest.approx(
+        size, rel=0.15
+    )

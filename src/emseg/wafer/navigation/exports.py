@@ -16,6 +16,7 @@ angle.
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -132,6 +133,7 @@ def write_wafer(
     image = None if image is None else Path(image).resolve()
     numbers = [number for number, one in enumerate(found.sections) if classes is None or one.label in classes]
     image_name, size = image.name if image else f"{name}.png", (found.height, found.width)
+    from_folder = Path(os.path.relpath(image, folder)).as_posix() if image else image_name  # labelme opens the image so
     chosen = {number: found.sections[number] for number in numbers}
     colours = class_colours(found.class_names)
     document = {"image": None if image is None else str(image), "exported_classes": classes and list(classes)}
@@ -144,7 +146,7 @@ def write_wafer(
         ".coco.json": _text(json.dumps(_coco_document(found, image_name))),
         ".geojson": _text(json.dumps(geojson_document(_outlines(chosen), colours), indent=1)),
         ".rois.zip": lambda path: write_imagej(_outlines(chosen), colours, path),
-        ".labelme.json": _text(json.dumps(labelme_document(_outlines(chosen), image_name, *size), indent=1)),
+        ".labelme.json": _text(json.dumps(labelme_document(_outlines(chosen), from_folder, *size), indent=1)),
     }
     paths = tuple(folder / f"{name}{suffix}" for suffix in writers)
     for path, write in zip(paths, writers.values(), strict=True):
