@@ -25,7 +25,29 @@ def test_the_bar_is_as_long_as_its_label_says(pixel_size_nm):
     number, unit = label.split()
     length_nm = float(number) * {"nm": 1, "µm": 1000}[unit]
     assert bar.get_width() * pixel_size_nm == pytest.approx(length_nm)
-    assert 0.1 * 400 <= bar.get_width() <= 0.25 * 400 * (1 + 1e-9)
+    assert 0.1 * 400 <= bar.get_width() <= 0.255 * 400 * (1 + 1e-9)
+    plt.close(figure)
+
+
+def test_the_bar_and_its_label_are_inside_the_panel():
+    """Also in a small panel, whose label is wider than its bar."""
+    figure, ax = plt.subplots(figsize=(1.2, 1.2))
+    show_image(ax, np.zeros((100, 100)), 2.1)
+    figure.canvas.draw()
+    panel = ax.get_window_extent()
+    for drawn in (ax.patches[0], ax.texts[0]):
+        box = drawn.get_window_extent()
+        assert panel.contains(box.x0, box.y0)
+        assert panel.contains(box.x1, box.y1)
+    plt.close(figure)
+
+
+def test_panels_of_one_field_have_one_bar():
+    """2000 nm are 917 pixels of 2.18 nm, 94 of 21.2 nm, 500 of 4 nm; rounding must not change the bar."""
+    figure, axes = plt.subplots(1, 3)
+    fields = ((917, 2.18), (94, 21.2), (500, 4.0))
+    lengths = [add_scale_bar(ax, width, nm) for ax, (width, nm) in zip(axes, fields, strict=True)]
+    assert lengths == [500.0, 500.0, 500.0]
     plt.close(figure)
 
 

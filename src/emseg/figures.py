@@ -1,7 +1,7 @@
 """The look of every figure: one style for all chapters, grey images with a scale bar in physical units.
 
 Figures keep a white ground in both of the book's colour schemes, so that axes and text stay readable in the dark one;
-colours are Okabe and Ito's, which colour-blind readers can tell apart (https://jfly.uni-koeln.de/color/).
+colours are Okabe and Ito's, which colour-blind readers can distinguish (https://jfly.uni-koeln.de/color/).
 """
 
 from typing import Any
@@ -82,17 +82,17 @@ def add_scale_bar(ax: Axes, width_px: int, pixel_size_nm: float | None) -> float
     if pixel_size_nm is not None and not pixel_size_nm > 0:
         raise UsageError(f"`pixel_size_nm` must be positive; got {pixel_size_nm}.")
     pixel = pixel_size_nm or 1.0
-    length = round_length_nm(0.25 * width_px * pixel)
+    length = round_length_nm(0.255 * width_px * pixel)  # panels that differ by a rounded pixel share a length
     unit = "px" if pixel_size_nm is None else "nm" if length < 1000 else "µm"
     height_px, margin = max(width_px / 90, 1.0), width_px / 25
     left, bottom = ax.get_xlim()[0] + margin, ax.get_ylim()[0] - margin
     look: dict[str, Any] = {"facecolor": "white", "edgecolor": "black", "lw": 0.6}
     ax.add_patch(Rectangle((left, bottom - height_px), length / pixel, height_px, **look))
     ax.text(
-        left + length / pixel / 2,
+        left,
         bottom - 1.8 * height_px,
         f"{length / 1000 if unit == 'µm' else length:g} {unit}",
-        ha="center",
+        ha="left",  # a label wider than a short bar stays inside the panel
         va="bottom",
         fontsize=8,
         color="black",
