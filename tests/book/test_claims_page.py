@@ -43,7 +43,7 @@ DIRECTIVE = f"```{{verdicts}} {CHAPTER}\n```\n"
 
 def row_of(page: str, statement: str) -> str:
     """Return the rows of a reading, as HTML."""
-    return "".join(row for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL) if statement[:60] in row)
+    return "".join(row for row in re.findall(r"<tr(?: id=[^>]*)?>.*?</tr>", page, re.DOTALL) if statement[:60] in row)
 
 
 def test_a_stand_in_is_neutral_and_says_what_a_verdict_would_take(page: str) -> None:
