@@ -30,9 +30,9 @@ from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.wafer.scores import FAILURE_KINDS, Failure
 from emseg.wafer.section_figures import CLASS_COLOURS
 
-SECTIONS = np.array(((8, 12, 50, 28), (8, 46, 50, 28), (72, 10, 40, 30), (74, 52, 36, 24)), dtype=np.float64)
+SECTIONS = np.array(((8, 14, 50, 28), (8, 62, 50, 28), (72, 12, 40, 30), (74, 66, 36, 24)), dtype=np.float64)
 DETECTIONS = np.array(
-    ((10, 13, 49, 27), (75, 53, 36, 25), (16, 17, 44, 26), (84, 16, 34, 34), (5, 50, 48, 26)), dtype=np.float64
+    ((10, 15, 49, 27), (75, 67, 36, 25), (16, 19, 44, 26), (84, 18, 34, 34), (5, 66, 48, 26)), dtype=np.float64
 )
 SCORES = np.array((0.98, 0.91, 0.80, 0.66, 0.41))
 _BACKED = (matplotlib.patheffects.withStroke(linewidth=2.6, foreground="black"),)  # seen on dark and on bright tissue
@@ -50,26 +50,26 @@ def plot_detectors() -> Figure:
         parts.append(block(ax, 3.86, y, "RoI\nalign", colour="blue"))
         for before, after in pairwise(parts):
             arrow(ax, before.right, after.left)
-        boxes = block(ax, 4.95, y + 0.42, "class and box", colour="green")
-        mask = block(ax, 4.95, y - 0.42, "mask", colour="green", width=boxes.width)
+        boxes = block(ax, 5.12, y + 0.42, "class and box", colour="green")
+        mask = block(ax, 5.12, y - 0.42, "mask", colour="green", width=boxes.width)
         for head, shape in ((boxes, "7 × 7"), (mask, "14 × 14")):
-            corner = (4.22, head.y)
-            arrow(ax, parts[-1].right, (4.22, y), corner, head.left)
-            note(ax, 4.33, head.y + 0.1, shape, size=6.5)
+            corner = (4.2, head.y)
+            arrow(ax, parts[-1].right, (4.2, y), corner, head.left)
+            note(ax, 4.44, head.y + 0.1, shape, size=6.5)
         if scoring:
-            fit = block(ax, 5.95, y - 0.42, "mask IoU", colour="orange")
+            fit = block(ax, 6.08, y - 0.42, "mask IoU", colour="orange")
             arrow(ax, mask.right, fit.left)
-            arrow(ax, (4.22, y), (5.95, y), fit.top)
+            arrow(ax, (4.2, y), (6.08, y), fit.top)
             note(ax, 5.2, y + 0.07, "features", size=6.5)
-            times = operator(ax, 6.5, y + 0.42, "×")
-            arrow(ax, fit.right, (6.5, fit.y), times.bottom)
+            times = operator(ax, 6.62, y + 0.42, "×")
+            arrow(ax, fit.right, (6.62, fit.y), times.bottom)
             arrow(ax, boxes.right, times.left)
-            arrow(ax, times.right, (6.92, times.y))
+            arrow(ax, times.right, (6.95, times.y))
         else:
-            arrow(ax, boxes.right, (6.92, boxes.y))
-            arrow(ax, mask.right, (6.92, mask.y))
+            arrow(ax, boxes.right, (6.95, boxes.y))
+            arrow(ax, mask.right, (6.95, mask.y))
             note(ax, 6.4, mask.y + 0.1, "28 × 28", size=6.5)
-        note(ax, 6.72, y + 0.55, "score", size=7)
+        note(ax, 6.8, y + 0.62, "score", size=7)
     return ax.figure  # type: ignore[return-value]
 
 
@@ -85,9 +85,9 @@ def ranked_list(iou: Float64[np.ndarray, "detection section"], is_right: Bool[np
         for box, score, overlap, right_one in zip(DETECTIONS[:n], SCORES, iou.max(axis=1), is_right, strict=False):
             colour = COLOURS["green" if right_one else "vermilion"]
             left.add_patch(Rectangle(box[:2], *box[2:], fill=False, ec=colour, lw=1.8, ls="-" if right_one else "--"))
-            corner = {"ha": "right", "va": "bottom", "fontsize": 7, "color": colour}
-            left.text(box[0] + box[2], box[1] + box[3], f"{score:.2f}, IoU {overlap:.2f}", **corner)
-        left.set(xlim=(0, 122), ylim=(84, 4), aspect="equal")
+            at, va = (box[1] - 1, "bottom") if right_one else (box[1] + box[3] + 1, "top")
+            left.text(box[0], at, f"score {score:.2f}, IoU {overlap:.2f}", va=va, fontsize=7, color=colour)
+        left.set(xlim=(0, 122), ylim=(100, 4), aspect="equal")
         left.set_axis_off()
         best = np.maximum.accumulate(precision[:n][::-1])[::-1]
         grid = np.linspace(0, 1, 101)
