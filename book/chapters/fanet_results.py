@@ -77,7 +77,7 @@ def experiments(trained: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def experiment_title(trained: pd.DataFrame) -> str:
-    """Return what a table's caption says of an experiment."""
+    """Return the description of an experiment in a table's caption."""
     if trained.empty:
         return "no runs"
     of = trained.iloc[0]
@@ -323,7 +323,7 @@ def plot_gains(trained: pd.DataFrame, metric: str = "ap") -> Figure:
 def plot_differences(trained: pd.DataFrame, metric: str = "ap") -> Figure:
     """Draw one row for each pair of attentions: dots by detector and depth, mean and interval of all, the paper's.
 
-    A pair without two runs to compare says "not run".
+    A pair without two runs to compare is marked "not run".
     """
     require_one_of("metric", metric, METRIC_LABELS)
     figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 0.55 * len(CONTRASTS) + 1.2))

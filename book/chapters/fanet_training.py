@@ -79,7 +79,7 @@ class TrainingData:
         return benchmark.split(split).train if part == TRAIN else benchmark.split(split).validation
 
     def of_part(self, part: str) -> tuple[Benchmark, str]:
-        """Return the folder and the split that hold a part."""
+        """Return the folder and the split that contain a part."""
         return (self.fresh, FRESH_SPLIT) if part == "fresh" and self.fresh else (self.benchmark, self.split)
 
     @property

@@ -186,7 +186,7 @@ def report_statistics(run: Run, train: TileStatistics, validation: TileStatistic
     spread = per_tile.std(ddof=1) if len(per_tile) > 1 else None
     run.metric("sections_per_tile", per_tile.mean(), n=len(per_tile), spread=spread, label="Sections on a tile")
     counts = Counter(train.labels + validation.labels)
-    shares = {name: (counts[name] / n, f"Share of class {name}") for name in train.class_names}
+    shares = {name: (counts[name] / n, f"Fraction of class {name}") for name in train.class_names}
     for name, label in (("touching", "touch another"), ("clipped", "reach the tile's border")):
         both = np.concatenate([getattr(train, name), getattr(validation, name)])
         shares[name] = (both.mean(), f"Sections that {label}")
@@ -250,7 +250,7 @@ def report_split_leak(run: Run, split: str, leak: PixelLeak, *, sections: float,
 
 def report_leak_mean(run: Run, name: str, leak: PixelLeak, of: str) -> None:
     """Record the mean leak as `{name}_leak_mean`, with its standard deviation over tiles."""
-    n, label = len(leak.shares), f"Share of a validation tile's pixels that was trained on, {of}"
+    n, label = len(leak.shares), f"Fraction of a validation tile's pixels that was trained on, {of}"
     spread = float(leak.shares.std(ddof=1)) if n > 1 else None
     run.metric(f"{name}_leak_mean", leak.mean, n=n, spread=spread, label=label)
 
@@ -321,7 +321,7 @@ def window_about(center: Sequence[float], side: float, height: int, width: int) 
 
 
 def fullest_window(sections: WaferSections, side: int) -> Window:
-    """Return the window about a section that holds the centres of most sections."""
+    """Return the window about a section that contains the centres of most sections."""
     centers = np.array([section.center for section in sections.sections])
     windows = [window_about(center, side, sections.height, sections.width) for center in centers]
     offsets = [centers - (one.row, one.column) for one in windows]

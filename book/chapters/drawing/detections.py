@@ -175,7 +175,7 @@ def plot_failures(
     """Draw the first `n_each` errors of each kind, a row a kind, all at one magnification, with their surroundings.
 
     A white frame surrounds each error. Errors in images that are not among `images` are omitted; where none is left,
-    which is a detector's best result, the figure says so.
+    which is a detector's best result, the figure states it.
     """
     known, found = _selected(truth, detections, score)
     nm = pixel_size_um and 1000 * pixel_size_um
