@@ -37,6 +37,7 @@ from emseg_book.result import LEDGER_PAGE
 from emseg_book.wording import run_anchor
 
 logger = logging.getLogger(__name__)
+CLAIMS_PAGE = "book/claims"
 COLUMNS = ("Checked as", "Verdict", "Estimate (95 % interval)", "Expected", "Bearing")
 PAPERS = {"fanet": "Claims of FANet", "urisc": "Claims of U-RISC"}
 
@@ -121,7 +122,8 @@ class Table:
             "<br>".join(map(_bearing, found)) + takes,
         )
         first = f'<th scope="row">{escape(claim.statement)}{note} {self._chapter(claim.chapter)}</th>'
-        return f"<tr>{first}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        anchor = f' id="claim-{claim.id}"' if self.env.docname == CLAIMS_PAGE else ""
+        return f"<tr{anchor}>{first}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
     def _estimate(self, row: Judged) -> str:
         if row.estimate is None:
@@ -154,10 +156,11 @@ def tally_html(judged: Sequence[Judged]) -> str:
         [[str(counts[outcome]) for outcome in decided]],
         css_class="emseg-counts",
     )
+    bearing = _counted(sum(counts[one] for one in decided), "a test that bears")
+    rest = f"{_counted(counts['no verdict'], 'only stand-ins')}, and {_counted(counts['not run'], 'no run yet')}"
     return (
-        f"<p>{len(claims)} rows read {len(outcomes)} sentences of the papers. {_declared(claims)} "
-        f"On {sum(counts[one] for one in decided)} sentences a test bears (exact, or on the same data); "
-        f"{counts['no verdict']} have stand-ins alone, and {counts['not run']} have not been run.</p>{table}"
+        f"<p>The table has {len(claims)} readings of {len(outcomes)} sentences. {_declared(claims)} "
+        f"Of the sentences, {bearing} (exact, or on the same data), {rest}.</p>{table}"
     )
 
 
@@ -182,10 +185,14 @@ def _bearing(row: Judged) -> str:
     return escape(bearing_text(row))
 
 
+def _counted(n: int, what: str) -> str:
+    return f"{n} {'has' if n == 1 else 'have'} {what}"
+
+
 def _declared(claims: Iterable[Claim]) -> str:
     found = list(claims)
     after = sum(claim.declared == "after" for claim in found)
-    return f"{after} of the {len(found)} tolerances were declared after a first result; their rows say so."
+    return f"{after} of the {len(found)} tolerances were declared after a first result; their rows are marked."
 
 
 def _note(text: str) -> str:
