@@ -122,14 +122,14 @@ def find_root(start: Path | None = None) -> Path:
     if named:
         root = Path(named).resolve()
         if not _is_root(root):
-            raise InputError(f"{ROOT_VARIABLE} must name the folder that holds _toc.yml and book/; got {named!r}.")
+            raise InputError(f"{ROOT_VARIABLE} must name the folder that contains _toc.yml and book/; got {named!r}.")
         return root
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents, *Path(__file__).resolve().parents):
         if _is_root(folder):
             return folder
     raise InputError(
-        f"no book here: neither {here.name!r} nor a folder above it holds _toc.yml and book/. "
+        f"no book here: neither {here.name!r} nor a folder above it contains _toc.yml and book/. "
         f"Change into the checkout, or set {ROOT_VARIABLE}."
     )
 

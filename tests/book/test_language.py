@@ -57,15 +57,11 @@ def pages() -> Iterator[tuple[Path, str]]:
 
 
 def code() -> Iterator[tuple[Path, str]]:
-    """Yield docstrings and the help of command-line options."""
+    """Yield docstrings, help texts and messages: every string of the library and of the chapters' modules."""
     for path in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "book").rglob("*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                yield path, ast.get_docstring(node) or ""
-            elif isinstance(node, ast.keyword) and node.arg in ("help", "description"):
-                for part in ast.walk(node.value):
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                        yield path, part.value
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+                yield path, node.value
 
 
 def findings(text: str) -> list[str]:

@@ -323,7 +323,7 @@ class _Job:
                 maps = self.memory_mib - self.n_bytes / MIB
                 least = maps + n_pixels * (n_graph + self.target_bytes) / MIB
                 raise UsageError(
-                    f"`memory_mib` must hold one point of the path and the maps: here {least:.0f} MiB, of which the "
+                    f"`memory_mib` must contain one point of the path and the maps: here {least:.0f} MiB, of which the "
                     f"graph of one forward pass takes {n_pixels * n_graph / MIB:.0f} and the maps of all targets "
                     f"{maps:.0f}; got {self.memory_mib:g}. Raise it, crop the image, or give a `resume_folder`, which "
                     "keeps the maps on disk."

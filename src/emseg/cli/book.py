@@ -206,10 +206,12 @@ def keep_records(arguments: argparse.Namespace) -> int:
         if not record["code"]["tree_clean"] and not arguments.dirty:
             raise InputError(
                 f"{path.name} was made from uncommitted code and cannot be reproduced. "
-                "Commit, run the chapter again, and keep that record (or say --dirty)."
+                "Commit, run the chapter again, and keep that record (or pass --dirty)."
             )
         if record["profile"] == TEST_PROFILE:
-            raise InputError(f"{path.name} is a test run (profile {TEST_PROFILE}), which is no evidence. Keep another.")
+            raise InputError(
+                f"{path.name} is a test run (profile {TEST_PROFILE}), which is not evidence. Keep another."
+            )
         if reasons := refusals(load_claims(), record):
             raise InputError(f"{path.name} could not decide its claims: {'; '.join(reasons)}. Mend the chapter first.")
         profile = _file_name(record["profile"], f"the profile in {path.name}")

@@ -311,7 +311,7 @@ def run_show(arguments: argparse.Namespace) -> int:
         raise InputError(f"{arguments.source} does not exist. Name a wafer image or a COCO folder.")
     is_folder = arguments.source.is_dir()
     if is_folder and arguments.annotations is not None:
-        raise UsageError("a COCO folder holds its own annotations. Name the folder alone.")
+        raise UsageError("a COCO folder has its own annotations. Name the folder alone.")
     if not is_folder and arguments.annotations is None:
         raise UsageError(f"an image needs its annotations: {_ANNOTATIONS}. Name the file after the image.")
     import matplotlib as mpl

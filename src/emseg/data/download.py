@@ -204,8 +204,8 @@ class _Transfer:
             except _NotThereError as error:
                 refusals.append(f"{self.url} answered {error}")
         raise InputError(
-            f"{self.wanted.name} cannot be fetched, for {self.file.path} is not where the registry says: "
-            f"{'; '.join(refusals)}; set EMSEG_DATA to a folder that holds {self.wanted.name}/; "
+            f"{self.wanted.name} cannot be fetched, for {self.file.path} is not where the registry lists it: "
+            f"{'; '.join(refusals)}; set EMSEG_DATA to a folder that contains {self.wanted.name}/; "
             f"{self.wanted.stand_in_note}."
         )
 
@@ -265,8 +265,8 @@ class _Transfer:
             if (unreachable := _unreachable(error)) is not None:
                 raise InputError(
                     f"{self.wanted.name} cannot be fetched, for {urlsplit(self.url).hostname} cannot be reached "
-                    f"({unreachable}): connect to the network and try again, or set EMSEG_DATA to a folder that holds "
-                    f"{self.wanted.name}/; {self.wanted.stand_in_note}."
+                    f"({unreachable}): connect to the network and try again, or set EMSEG_DATA to a folder that "
+                    f"contains {self.wanted.name}/; {self.wanted.stand_in_note}."
                 ) from error
             inner = error.args[0] if error.args else None
             silent = isinstance(error, requests.Timeout) or isinstance(inner, ReadTimeoutError)

@@ -239,16 +239,16 @@ def _require_folder(wanted: Dataset) -> Path:
     if root is None:
         problem = (
             f"{wanted.name} is not on this machine: run `emseg data fetch {wanted.name}`, or set EMSEG_DATA to a "
-            f"folder that holds {wanted.name}/"
+            f"folder that contains {wanted.name}/"
         )
     elif root.is_dir():
         problem = (
-            f"EMSEG_DATA is {root}, which holds no {wanted.name}: put its files in {folder} ({wanted.files[0].path} "
+            f"EMSEG_DATA is {root}, which contains no {wanted.name}: put its files in {folder} ({wanted.files[0].path} "
             f"and so on), or unset EMSEG_DATA and run `emseg data fetch {wanted.name}`"
         )
     else:
         problem = (
-            f"EMSEG_DATA must name a folder that holds data sets, but {root} is no folder: correct EMSEG_DATA, or "
-            f"unset it and run `emseg data fetch {wanted.name}`"
+            f"EMSEG_DATA must name a folder that contains data sets, but {root} is not a folder: correct EMSEG_DATA, "
+            f"or unset it and run `emseg data fetch {wanted.name}`"
         )
     raise InputError(f"{problem}; {wanted.stand_in_note}.")

@@ -99,7 +99,7 @@ def leakage_closed_form(size: int, pooled_size: int, frequency: int) -> Float[Te
     size, pooled_size = require_count("size", size), require_count("pooled_size", pooled_size)
     if size % pooled_size:
         raise UsageError(
-            f"the closed form holds where `pooled_size` divides `size`; got {size} and {pooled_size}. "
+            f"the closed form is valid where `pooled_size` divides `size`; got {size} and {pooled_size}. "
             "Use leakage_spectrum, which takes any two sizes."
         )
     n, ratio, k = pooled_size, size // pooled_size, require_index(frequency, pooled_size)

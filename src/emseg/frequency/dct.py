@@ -72,7 +72,7 @@ def require_map(x: object, name: str = "x") -> None:
         raise InputError(f"`{name}` must be a torch tensor; got {type(x).__name__}. Use torch.as_tensor({name}).")
     if x.dtype not in _DTYPES:
         raise InputError(
-            f"`{name}` must hold float16, bfloat16, float32 or float64 numbers; got {x.dtype}. Use {name}.float()."
+            f"`{name}` must contain float16, bfloat16, float32 or float64 numbers; got {x.dtype}. Use {name}.float()."
         )
     if x.ndim < 2:
         raise InputError(
@@ -146,7 +146,7 @@ def resolve_frequencies(
     require_one_of("indexing", indexing, get_args(Indexing))
     pairs: list[Any] = list(frequencies)
     if not pairs:
-        raise UsageError("`frequencies` must hold at least one pair (h, w); got none. Use TOP16 for Table 1.")
+        raise UsageError("`frequencies` must contain at least one pair (h, w); got none. Use TOP16 for Table 1.")
     resolved = []
     for pair in pairs:
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
@@ -174,7 +174,7 @@ def dct_basis(
     size = require_size(size)
     if dtype not in _DTYPES:
         raise UsageError(
-            f"`dtype` must be float16, bfloat16, float32 or float64; got {dtype}. Cosines are no integers."
+            f"`dtype` must be float16, bfloat16, float32 or float64; got {dtype}. Cosines are not integers."
         )
     chosen = range(size) if frequencies is None else [require_index(k, size) for k in frequencies]
     return cosines(size, chosen, normalization, dtype, device)

@@ -206,13 +206,13 @@ def load_weights(network: ResNet, weights: Mapping[str, Tensor], *, head: bool =
         if isinstance(layer, FcaAttention):
             cosines, wanted = given.pop(name), layer.stored_cosines()
             if cosines.shape != wanted.shape or (cosines - wanted.to(cosines)).abs().max() > 1e-3:
-                raise InputError(f"{name!r} holds other cosines than the network's; give it their `frequencies`.")
+                raise InputError(f"{name!r} contains other cosines than the network's; give it their `frequencies`.")
     unknown = sorted(set(given) - set(own))
     with_attention = any(".attention." in name for name in given)
     left = {name for name in own if (".attention." in name and not with_attention) or (not head and name[:3] == "fc.")}
     missing = sorted(set(own) - set(given) - left)
     shapes = sorted(name for name in set(own) & set(given) if own[name].shape != given[name].shape)
-    for problem, names in (("holds unknown", unknown), ("lacks", missing), ("has other shapes for", shapes)):
+    for problem, names in (("contains unknown", unknown), ("lacks", missing), ("has other shapes for", shapes)):
         if names:
             repairs = {"fc.": ", or leave the classifier out with head=False."}
             raise InputError(

@@ -137,7 +137,7 @@ def require_data(parameters: dict[str, Any]) -> None:
             path = Path(given).expanduser()
             if not path.is_file():
                 raise InputError(
-                    f"`{name}` must name a file, from where you stand or by its whole path; got {given!r}, which is "
+                    f"`{name}` must name a file, relative to the current folder or absolute; got {given!r}, which is "
                     "none. Correct the path, or leave the parameter empty."
                 )
             with path.open("rb") as file:
@@ -156,8 +156,8 @@ def require_data(parameters: dict[str, Any]) -> None:
     if not parameters.get(OWN_FOLDER) or not folder.is_dir():
         named = parameters.get(OWN_FOLDER, "")
         raise InputError(
-            f"`folder` must name a folder of {IN_OWN_FOLDER[data]} when `data` is {data!r}; got {named!r}, which is no "
-            f"folder. Give its path, or take data={SYNTHETIC!r}, which needs none."
+            f"`folder` must name a folder of {IN_OWN_FOLDER[data]} when `data` is {data!r}; got {named!r}, which is "
+            f"not a folder. Give its path, or take data={SYNTHETIC!r}, which needs none."
         )
     if data == OWN_FOLDER and "track" in parameters:  # membranes; else wafers
         from emseg.membrane.dataset.folder_set import first_look

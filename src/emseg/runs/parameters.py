@@ -206,7 +206,7 @@ def load_mapping(path: Path, *, as_written: bool = False) -> dict[str, Any]:
     if not content:
         return {}
     if not isinstance(content, dict):
-        raise InputError(f"{path.name} must hold a mapping of names to values; got a {type(content).__name__}.")
+        raise InputError(f"{path.name} must contain a mapping of names to values; got a {type(content).__name__}.")
     return content
 
 

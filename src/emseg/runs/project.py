@@ -133,7 +133,7 @@ class Matrix:
         for seed, values in product(range(first, first + self.seeds), combinations):
             name = "-".join([*(str(value) for value in values.values()), f"seed{seed}"])
             if name in runs:
-                raise InputError(f"matrix {self.name} holds the run {name} twice; give its blocks different values.")
+                raise InputError(f"matrix {self.name} contains the run {name} twice; give its blocks different values.")
             own = {**profile_parameters, **self.parameters, **values, SEED: seed}
             parameters = resolve(known, overrides=[(f"matrix {self.name}, run {name}", own)])
             runs[name] = MatrixRun(self.name, self.chapter, name, parameters)

@@ -74,7 +74,7 @@ def require_image(image: ImageArray, grid: TileGrid) -> None:
             f"The image must be as large as the grid, {size[0]} x {size[1]} pixels; got shape {shape}. {repair}"
         )
     if np.dtype(image.dtype).kind not in "buif":
-        raise InputError(f"An image must hold integers or floating-point numbers; got {image.dtype}.")
+        raise InputError(f"An image must contain integers or floating-point numbers; got {image.dtype}.")
 
 
 def read_band(image: ImageArray, grid: TileGrid, row: int) -> Band:
@@ -125,7 +125,7 @@ def open_output(path: str | Path, grid: TileGrid, n_classes: int, dtype: str = "
         ) from error
     if out.shape != shape or out.dtype != np.dtype(dtype):
         raise InputError(
-            f"{path} exists, and holds {out.dtype} of shape {out.shape}; this mosaic is {dtype} of shape {shape}. "
+            f"{path} exists, and contains {out.dtype} of shape {out.shape}; this mosaic is {dtype} of shape {shape}. "
             "Choose another file, or remove this one."
         )
     return out

@@ -279,7 +279,7 @@ class _Prediction:
                 if self.stored == "uint8":
                     holds, repair = "probabilities from 0 to 1", "End the network with a sigmoid or softmax, or use"
                 raise InputError(
-                    f"An output of {self.stored} holds {holds}; {where} has values from {smallest:.4g} to "
+                    f"An output of {self.stored} stores {holds}; {where} has values from {smallest:.4g} to "
                     f"{largest:.4g}. {repair} an output of float32."
                 )
 

@@ -40,7 +40,7 @@ def require_same_settings(work_dir: Path, settings: Mapping[str, Mapping[str, An
         for name in sorted({*values, *theirs}):
             if values.get(name) != theirs.get(name):
                 raise UsageError(
-                    f"a work folder holds one training; {work_dir} has one with {part} {name}="
+                    f"a work folder contains one training; {work_dir} has one with {part} {name}="
                     f"{json.dumps(theirs.get(name))}, but {json.dumps(values.get(name))} was requested. "
                     "Use another folder, or resume=False to train anew."
                 )
@@ -66,9 +66,9 @@ def read_checkpoint(work_dir: Path) -> dict[str, Any] | None:
         kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's own sentence advises to run the file's program
         what = type(error).__name__
-        raise InputError(f"{path} is no checkpoint of a training ({what}). Remove it to start again.") from None
+        raise InputError(f"{path} is not a checkpoint of a training ({what}). Remove it to start again.") from None
     if missing := {"step", "seconds", "network", "optimizer"} - set(kept if isinstance(kept, dict) else ()):
-        raise InputError(f"{path} is no checkpoint of a training: it lacks {', '.join(sorted(missing))}. Remove it.")
+        raise InputError(f"{path} is not a checkpoint of a training: it lacks {', '.join(sorted(missing))}. Remove it.")
     return kept
 
 

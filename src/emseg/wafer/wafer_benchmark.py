@@ -213,7 +213,7 @@ def _synthetic_splits(design: BenchmarkDesign, made: Sequence[_MadeWafer], seed:
 def _require_one_kind(wafers: Sequence[Wafer]) -> None:
     """Raise unless the wafers have names and sizes that fit, and the same classes and pixel size."""
     if not wafers:
-        raise UsageError("`wafers` must hold at least one wafer; it is empty.")
+        raise UsageError("`wafers` must contain at least one wafer; it is empty.")
     names = [require_wafer_name(sections.name) for _, sections in wafers]
     if len(set(names)) < len(names):
         raise UsageError(f"wafers must have different names, for they name tiles; got {', '.join(names)}.")

@@ -88,7 +88,7 @@ def pair_folder(folder: Path, split: str) -> tuple[FolderStatement, dict[str, tu
     """Return what a folder declares, its files by part, and how they were divided; no image is opened."""
     if not folder.is_dir():
         raise InputError(
-            f"{folder} is no folder. Name one that has {IMAGE}/ and {LABEL}/, or train/, validation/ and test/ with "
+            f"{folder} is not a folder. Name one that has {IMAGE}/ and {LABEL}/, or train/, validation/ and test/ with "
             f"{IMAGE}/ and {LABEL}/ in each; data='synthetic' needs none."
         )
     statement = read_statement(folder)

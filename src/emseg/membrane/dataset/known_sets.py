@@ -157,7 +157,7 @@ def missing_urisc(place: Path) -> InputError:
     """Return the error for a missing folder of U-RISC."""
     return InputError(
         f"{place} must be a folder of U-RISC, and there is none: get the data from its authors ({URISC_SOURCE}) and "
-        "give the folder that has imgs/ and label/; data='synthetic' with the same track stands in for it."
+        "give the folder that has imgs/ and label/; data='synthetic' with the same track replaces it."
     )
 
 

@@ -107,7 +107,7 @@ def read_prediction(path: Path, polarity: Polarity, page: int | None = None) -> 
         )
     if not -_ROUNDING <= low <= high <= 1 + _ROUNDING:
         raise InputError(
-            f"{path} must hold probabilities in 0 to 1; it holds {low:g} to {high:g}. "
+            f"{path} must contain probabilities in 0 to 1; it contains {low:g} to {high:g}. "
             "Apply the sigmoid, or divide by 255."
         )
     image = np.clip(image, 0, 1, dtype=image.dtype.newbyteorder("="))
@@ -221,7 +221,7 @@ def find_pairs(prediction: Path, truth: Path) -> tuple[list[Pair], list[str]]:
 def why_no_pair(prediction: Path, truth: Path) -> str:
     """Return a sentence for two files or folders that have no pair: where names differ, with one of each."""
     if not _is_folder(prediction):
-        return f"{prediction} and {truth} are no pair."
+        return f"{prediction} and {truth} are not a pair."
     predictions, truths = _by_stem(prediction, []), _by_stem(truth, [])
     empty = [str(folder) for folder, found in ((prediction, predictions), (truth, truths)) if not found]
     if empty:
@@ -288,7 +288,7 @@ def _is_folder(path: Path) -> bool:
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     paths, troubles = find_images([str(folder)])
-    problems += troubles if paths else [f"{folder} holds no images. Name the folder whose files are to be scored."]
+    problems += troubles if paths else [f"{folder} contains no images. Name the folder whose files are to be scored."]
     found: dict[str, Path] = {}
     for path in paths:
         if found.setdefault(path.stem, path) is not path:

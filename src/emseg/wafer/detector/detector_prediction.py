@@ -196,8 +196,8 @@ def require_tiles(coco: CocoSet, folder: Path, in_channels: int) -> None:
             raise InputError(f"images must be {wanted}; {path} has more bits. {_REPAIR}")
         if (height, width) != (image.height, image.width):
             raise InputError(
-                f"an image must be as large as its annotations say; {path} has {height} x {width} pixels (rows x "
-                f"columns), {coco.path} says {image.height} x {image.width}. Annotate the image that is there."
+                f"an image must be as large as its annotations state; {path} has {height} x {width} pixels (rows x "
+                f"columns), {coco.path} gives {image.height} x {image.width}. Annotate the image that is there."
             )
 
 

@@ -184,6 +184,6 @@ def _in_one_dtype(maps: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
 def _require_mean(pool_mode: int) -> None:
     if pool_mode != 1:
         raise NotImplementedError(
-            "RoIAlign with the maximum in place of the mean is compiled in mmcv only, and no compiled mmcv is "
+            "RoIAlign with the maximum instead of the mean is compiled in mmcv only, and no compiled mmcv is "
             'installed. Use pool_mode="avg".'
         )

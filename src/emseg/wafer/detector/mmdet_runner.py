@@ -118,7 +118,7 @@ class DetectorRunner(Runner):  # type: ignore[misc]
             loop._iter, loop._epoch, self.seconds_before = kept["step"], int(kept["epoch"]), float(kept["seconds"])
         except Exception as error:
             raise InputError(
-                f"{Path(self.work_dir) / work_folder.CHECKPOINT} is no checkpoint of this training "
+                f"{Path(self.work_dir) / work_folder.CHECKPOINT} is not a checkpoint of this training "
                 f"({type(error).__name__}). Remove it to start again."
             ) from error
         sampler = loop.dataloader.sampler

@@ -213,13 +213,13 @@ def find_kept(place: Path, parameters: Mapping[str, Any]) -> Benchmark | None:
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return None
     if not (place / STATEMENT).is_file():
-        raise UsageError(f"{place} is not empty and holds no benchmark of ours. Choose another folder or remove it.")
+        raise UsageError(f"{place} is not empty and contains no benchmark of ours. Choose another folder or remove it.")
     there, asked = read_json(place / STATEMENT).get("parameters", {}), json.loads(json.dumps(parameters))
     different = changes_between(*(dict(pd.json_normalize(one).iloc[0]) for one in (there, asked)))
     if different:
         raise UsageError(
-            f"{place} holds a benchmark made from other parameters: {'; '.join(different[:3])}. "
-            "Choose another folder, remove this one, or ask for what it holds."
+            f"{place} contains a benchmark made from other parameters: {'; '.join(different[:3])}. "
+            "Choose another folder, remove this one, or ask for what it contains."
         )
     return open_benchmark(place) if _is_whole(place) else None
 
@@ -276,7 +276,7 @@ def _open_ours(folder: Path) -> Benchmark:
 
 def _open_given(folder: Path) -> Benchmark:
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder. Name a folder with images/ and annotations/train.json, val.json.")
+        raise InputError(f"{folder} is not a folder. Name a folder with images/ and annotations/train.json, val.json.")
     train, validation = _find(folder, TRAIN), _find(folder, VALIDATION)
     if train.class_names != validation.class_names:
         raise InputError(

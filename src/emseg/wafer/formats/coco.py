@@ -88,8 +88,8 @@ class CocoSet:
         for image in self.images:
             if image.wafer is None or image.row is None or image.column is None:
                 raise InputError(
-                    f"{self.path} does not say where {image.file_name} was cut (wafer, row, column), so what it shares "
-                    "with other images is unknown. Cut the wafers with `emseg wafer tiles`."
+                    f"{self.path} does not state where {image.file_name} was cut (wafer, row, column), so what it "
+                    "shares with other images is unknown. Cut the wafers with `emseg wafer tiles`."
                 )
             places.append(TilePlace(image.wafer, image.row, image.column, image.height, image.width))
         return tuple(places)
@@ -219,7 +219,7 @@ def name_in(folder: Path, image: CocoImage) -> str:
 def require_images(path: Path, images: Iterable[CocoImage], folder: Path) -> None:
     """Raise `InputError` that names the first images of a COCO file that are not in `folder`."""
     if not folder.is_dir():
-        raise InputError(f"the images of {path} must be in {folder}, which is no folder. Put them there.")
+        raise InputError(f"the images of {path} must be in {folder}, which is not a folder. Put them there.")
     missing = [image.file_name for image in images if not (folder / image.file_name).is_file()]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

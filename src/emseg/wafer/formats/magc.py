@@ -91,7 +91,7 @@ def read_magc(path: str | Path) -> MagcWafer:
     """Return the content of a `.magc` file; raises `InputError` that lists the parts and keys at fault."""
     path = Path(path)
     if (kind := kind_of(path)) != "magc":
-        raise InputError(f"{path} is no .magc file; it is {KINDS[kind]}.")
+        raise InputError(f"{path} is not a .magc file; it is {KINDS[kind]}.")
     parts = _read_parts(path)
     items: dict[str, list[MagcItem]] = {group: [] for group in GROUPS}
     other = []
@@ -111,7 +111,7 @@ def read_magc(path: str | Path) -> MagcWafer:
         said = parts.get(group, {}).get("number", str(len(listed)))
         if said != str(len(listed)):
             raise InputError(
-                f"{path} says that it has {said} {group}, and holds {len(listed)}: it was cut off or edited. "
+                f"{path} announces {said} {group}, and contains {len(listed)}: it was cut off or edited. "
                 f"Copy it again, or correct `number` in [{group}]."
             )
         if len({(item.number, item.place) for item in listed}) < len(listed):
@@ -233,7 +233,7 @@ def _read_parts(path: Path) -> dict[str, dict[str, str]]:
         parser.read_string(text, source=path.name)
     parts = {name: dict(parser.items(name)) for name in parser.sections()}
     if not any(name.partition(".")[0] in (*GROUPS, *GROUPS.values()) for name in parts):
-        raise InputError(f"{path} is no .magc file: it has none of the parts {', '.join(GROUPS)}.")
+        raise InputError(f"{path} is not a .magc file: it has none of the parts {', '.join(GROUPS)}.")
     return parts
 
 

@@ -77,7 +77,7 @@ def read_mass_json(path: str | Path) -> MassWafer:
     """Return the content of a `.mass.json` file; raises `InputError` that lists the places at fault."""
     document = read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("sections"), dict):
-        raise InputError(f"{path} is no .mass.json file, with an object `sections`{other_kind(document, 'mass')}.")
+        raise InputError(f"{path} is not a .mass.json file, with an object `sections`{other_kind(document, 'mass')}.")
     try:
         return MassWafer.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:

@@ -211,7 +211,7 @@ def kind_of(path: Path) -> Kind:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
         is_archive = start.startswith(b"PK") and any(name.endswith(".roi") for name in zipfile.ZipFile(file).namelist())
     if not start:
-        raise InputError(f"{path} must hold annotations; the file is empty. Draw outlines, or copy it again.")
+        raise InputError(f"{path} must contain annotations; the file is empty. Draw outlines, or copy it again.")
     if start.startswith(b"Iout") or is_archive:
         return "imagej"
     if re.match(rb"\[[A-Za-z]|[#;]", start):

@@ -86,7 +86,7 @@ def read_truth(source: TruthSource) -> Truth:
         regions.append(Region(int(one["id"]), image, label, rle, area, bool(one.get("iscrowd", 0))))
     if all(region.is_crowd for region in regions):
         raise InputError(
-            "the truth must hold at least one region to find, not counting crowds; it holds none. "
+            "the truth must contain at least one region to find, not counting crowds; it contains none. "
             "Without any, no score is defined."
         )
     return Truth(
