@@ -127,7 +127,7 @@ def mean_spectrum(maps: Float[Tensor, "image channel height width"]) -> Float[Te
 
 
 def effective_dimension(description: Float64[np.ndarray, "image channel"]) -> float:
-    """Return how many independent numbers a description holds: (sum l)^2 / sum l^2 of its correlation matrix.
+    """Return how many independent numbers a description contains: (sum l)^2 / sum l^2 of its correlation matrix.
 
     `l` are the eigenvalues; 1 where all channels agree, the number of channels where they are uncorrelated. Channels
     that do not vary are left out.
@@ -374,7 +374,7 @@ def plot_heat_map(frequencies: Sequence[Frequency], accuracy: Accuracy) -> Figur
 
 
 def held_bytes(call: Callable[[], object]) -> int:
-    """Return the most memory that torch's tensors on the CPU hold at a time while `call` runs, beyond that before."""
+    """Return the peak memory of torch's tensors on the CPU while `call` runs, beyond that before."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler prints that it found no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         call()

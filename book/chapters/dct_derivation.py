@@ -233,7 +233,7 @@ def report_by_stage(
 ) -> None:
     """Record the mean over the frequencies at each stage as `<name>_stage_1` to `_4`, and over all as `<name>`.
 
-    `data` holds the kinds of data behind it, as for `Run.metric`.
+    `data` lists the kinds of data behind it, as for `Run.metric`.
     """
     for number, value in enumerate(values.mean(dim=-1).tolist(), start=1):
         run.metric(f"{name}_stage_{number}", value, n=n, label=f"{label}, stage {number}", data=data)

@@ -77,7 +77,7 @@ def tint(colour: str, white: float = TINT) -> tuple[float, ...]:
 
 
 def note(axis: Axes, x: float, y: float, text: str, *, size: float = TEXT, colour: str = INK, **more: Any) -> Part:
-    """Write text centred at (x, y), or as matplotlib's `ha` and `va` say; return the part that it covers."""
+    """Write text centred at (x, y), or aligned by matplotlib's `ha` and `va`; return the part that it covers."""
     artist = axis.text(x, y, text, fontsize=size, color=colour, **({"ha": "center", "va": "center"} | more))
     box = artist.get_window_extent()
     (left, bottom), (right, top) = axis.transData.inverted().transform([(box.x0, box.y0), (box.x1, box.y1)])
