@@ -69,7 +69,7 @@ class Tested(NamedTuple):
 def plot_gate() -> Figure:
     """Draw FANet's gate inside a basic block of a ResNet: the shapes, and which equation each step is."""
     axis = canvas(PAGE_WIDTH_IN, 3.55)
-    size = {"width": 0.2, "height": 0.5, "depth": 0.5}
+    size: dict[str, Any] = {"width": 0.2, "height": 0.5, "depth": 0.5}
     y = 2.75
     given = slab(axis, 0.4, y, **size, colour="grey")
     convolved = block(axis, 1.55, y, "3 × 3 conv\nnorm, ReLU\n3 × 3 conv\nnorm", colour="grey")
