@@ -239,7 +239,7 @@ def transferred(browser: Browser, address: str, pages: Sequence[str]) -> dict[st
     for name in pages:
         requests: list[Any] = []
         page = context.new_page()
-        page.on("requestfinished", requests.append)
+        page.on("requestfinished", lambda request: requests.append(request))  # noqa: B023
         page.goto(address + name, wait_until="networkidle")
         embedded = sum(map(len, re.findall(r'src="data:image/[^"]+', page.content())))
         counted = [one for one in requests if "/_images/" not in one.url and not one.url.startswith("data:")]

@@ -10,6 +10,7 @@ paragraphs, indented lines (equations, examples) stay as they are, words in back
 import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from html import escape
@@ -86,7 +87,7 @@ def docstring_html(text: str) -> str:
     blocks = []
     for block in re.split(r"\n\s*\n", inspect.cleandoc(text)):
         if block.strip() and all(line.startswith("    ") for line in block.splitlines()):
-            blocks.append(f"<pre>{escape(inspect.cleandoc(block))}</pre>")
+            blocks.append(f"<pre>{escape(textwrap.dedent(block))}</pre>")
         elif block.strip():
             prose = re.sub(r"`+([^`]+)`+", r"<code>\1</code>", escape(block))
             blocks.append("<p>" + re.sub(r"\n(?: {2,}|- )", "<br>", prose) + "</p>")

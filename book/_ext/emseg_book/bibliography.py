@@ -4,6 +4,7 @@ Docutils marks a bibliography as a list whose entries have the role `doc-biblioe
 no longer counts it as an entry of a list, so the list is announced as empty. `listitem` says the same and is valid.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from pybtex.style.labels import BaseLabelStyle
 from sphinx.application import Sphinx
 
 STYLE = "emseg_author_year"  # `bibtex_default_style`
+BIBLIOGRAPHY_PAGE = "book/bibliography"
+_ARXIV = re.compile(r"(?<![/>])\barXiv:(\d{4}\.\d{4,5})")
 DEPRECATED_ROLE = 'role="doc-biblioentry"'
 VALID_ROLE = 'role="listitem"'
 
@@ -55,6 +58,8 @@ def register() -> None:
 
 
 def name_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Replace the deprecated role in a page's body; connected to Sphinx's `html-page-context`."""
+    """Replace the deprecated role in a page's body and link arXiv numbers; for `html-page-context`."""
     if "body" in context:
-        context["body"] = context["body"].replace(DEPRECATED_ROLE, VALID_ROLE)
+        body = context["body"].replace(DEPRECATED_ROLE, VALID_ROLE)
+        linked = r'<a class="reference external" href="https://arxiv.org/abs/\1">arXiv:\1</a>'
+        context["body"] = _ARXIV.sub(linked, body) if page == BIBLIOGRAPHY_PAGE else body

@@ -6,6 +6,7 @@ in a page or a script; of the fonts, the icons in use; of MathJax, the parts tha
 the search page alone. Pages without formulas fetch MathJax when idle, so that the next page has it.
 """
 
+import logging
 import re
 from pathlib import Path
 
@@ -110,6 +111,7 @@ def _fetch_mathjax_early(text: str, path: Path, html: Path) -> str:
 
 def _subset_icons(html: Path, sheets: list[Path]) -> None:
     """Replace each icon font by one with the glyphs that the style sheets still name."""
+    logging.getLogger("fontTools").setLevel(logging.ERROR)
     styles = "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     glyphs = {int(code, 16) for code in re.findall(r"\\([0-9a-f]{4})\b", styles)}
     for sheet in sheets:
