@@ -1,4 +1,4 @@
-"""Experiments, metrics and the table of the chapter on sharpness: indices under blur, noise, contrast and downsampling.
+"""Experiments and metrics of the chapter on sharpness: indices under blur, noise, contrast and downsampling.
 
     response     indices after a Gaussian blur of the specimen's image and shot noise of a given dose, in that order
     resampling   indices after downsampling by each kernel, over those before, and a crop of as few pixels as a control
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from emseg.checks import require_one_of
 from emseg.errors import UsageError
-from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
 from emseg.sharpness import INDEX_LABELS as ALL_LABELS
 from emseg.sharpness import KERNEL_LABELS, RESAMPLING_KERNELS, downsample, reduced_shape, sharpness
@@ -132,6 +131,11 @@ def central_crop(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     height, width = min(shape[0], image.shape[0]), min(shape[1], image.shape[1])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
+
+
+def enlarged(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return an image at a larger `shape` (rows, columns), each pixel as a square, to compare it at one scale."""
+    return np.asarray(cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST))
 
 
 def blur(image: NDArray[Any], sigma_nm: float, pixel_size_nm: float) -> NDArray[np.float32]:
@@ -289,22 +293,6 @@ def report_resampling(run: Run, resampling: Resampling, kernel: str) -> None:
 def _mean(run: Run, name: str, values: NDArray[np.float64], label: str) -> None:
     spread = None if len(values) == 1 else float(values.std(ddof=1))
     run.metric(name, values.mean(), n=len(values), label=label, spread=spread)
-
-
-def resampling_table(resampling: Resampling) -> DisplayTable:
-    """Return the ratios, after over before, as a table: a method a row, per pixel, then the share of pixel count."""
-    rows = {}
-    for m, method in enumerate(resampling.methods):
-        cells = rows[f"kernel-{method.replace('_', '-')}"] = [METHOD_LABELS[method]]
-        for values, share in zip(resampling.per_pixel[:, m], resampling.pixel_count_share[:, m], strict=True):
-            spread = "" if len(values) == 1 else f" ± {values.std(ddof=1):.2f}"
-            cells.append(f"{values.mean():.2f}{spread}; {f'{share:.0%}' if np.isfinite(share) else 'undefined'}")
-    return text_table(
-        "Each index per pixel, after over before downsampling (mean ± standard deviation over images). Then "
-        "the part of the raw sum's logarithmic drop that is only pixel count. Above 100 %: per pixel the index rises.",
-        ("Kernel", *INDEX_LABELS.values()),
-        rows,
-    )
 
 
 def relative_axis(ax: Axes, which: str) -> None:
