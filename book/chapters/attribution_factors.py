@@ -52,7 +52,7 @@ class Factor:
 
     @property
     def reaches_paper(self) -> bool:
-        """Whether the interval of the ratio holds the paper's, or is above it."""
+        """Whether the interval of the ratio includes the paper's, or is above it."""
         return self.ratio.high >= PAPER_RATIO
 
 
@@ -84,7 +84,7 @@ class Comparing:
             *((sign, "sign", f"{sign} attribution", {"sign": sign}) for sign in ("negative", "absolute")),
             ("unscaled", "threshold", "k > 0.01 in logits, no maximum", {"normalise": "none"}),
         ]
-        half = self.factor("half_area", "definition", "area that holds half of |w|", ConditionFields.half_areas)
+        half = self.factor("half_area", "definition", "area with half of |w|", ConditionFields.half_areas)
         return [*(self.factor(*row[:3], partial(ConditionFields.areas, **row[3])) for row in table), half]
 
     def baseline_factors(self, names: Sequence[str], *, n_patches: int, sigma_nm: float) -> list[Factor]:

@@ -274,15 +274,15 @@ class ConditionFields:
         return self.values(lambda one: field_area(one, threshold, self.pixel_size_nm, sign, normalise), pixel_class)
 
     def half_areas(self) -> Grouped:
-        """Return the area in nm^2 that holds half of the absolute attribution."""
+        """Return the area in nm^2 that contains half of the absolute attribution."""
         return self.values(lambda one: area_holding(one, 0.5, self.pixel_size_nm))
 
     def radii(self, share: float) -> Grouped:
-        """Return the radius in nm that holds a fraction of the absolute attribution."""
+        """Return the radius in nm that contains a fraction of the absolute attribution."""
         return self.values(lambda one: radius_holding(one, one.targets, share, self.pixel_size_nm))
 
     def window(self, one: ImageFields, target: NDArray[np.int64]) -> tuple[Image, NDArray[np.int64]]:
-        """Return the part of an image that holds the target's receptive field, and the target [1, 2] in it."""
+        """Return the part of an image that contains the target's receptive field, and the target [1, 2] in it."""
         reach = self.field.reach
         if reach is None:
             return one.scaled, target[None].astype(np.int64)
@@ -351,9 +351,9 @@ def report_fields(run: Run, surveys: Sequence[ConditionFields], *, n_resamples: 
         areas = fields.areas()
         for key, values, unit, text in (
             (f"field_area_{name}", areas, "nm^2", "S at k = 0.01, correct membrane"),
-            (f"half_area_{name}", fields.half_areas(), "nm^2", "Area that holds half of |w|"),
-            (f"radius_50_{name}", fields.radii(0.5), "nm", "Radius that holds 50% of |w|"),
-            (f"radius_90_{name}", fields.radii(0.9), "nm", "Radius that holds 90% of |w|"),
+            (f"half_area_{name}", fields.half_areas(), "nm^2", "Area with half of |w|"),
+            (f"radius_50_{name}", fields.radii(0.5), "nm", "Radius with 50% of |w|"),
+            (f"radius_90_{name}", fields.radii(0.9), "nm", "Radius with 90% of |w|"),
         ):
             estimate = bootstrap_mean(values, n_resamples=n_resamples, generator=rng)
             report_estimate(run, key, estimate, unit, f"{text}, {label}")
@@ -438,11 +438,11 @@ def report_comparisons(
         for key, value, n, label in (
             ("ratio_low", ratio.low, ratio.n, "Lower end of the 95 % interval of that ratio"),
             ("p_value", difference.p_value, n_images, "p of the difference, images permuted"),
-            ("smallest_p", difference.smallest_p, n_images, "Smallest p that so many images allow"),
+            ("smallest_p", difference.smallest_p, n_images, "Smallest p possible with this number of images"),
         ):
             run.metric(f"{question}_{key}", value, n=n, label=f"{label}: {text}")
         if ratio.value > 0:
-            share, label = share_of_paper_ratio(ratio.value), "Share of the paper's logarithmic ratio"
+            share, label = share_of_paper_ratio(ratio.value), "Fraction of the paper's logarithmic ratio"
             run.metric(f"{question}_log_share", share, n=ratio.n, label=f"{label}: {text}")
         scale = (second.pixel_size_nm / first.pixel_size_nm) ** 2
         pixels = bootstrap_ratio(first.areas(), second.areas(), n_resamples=n_resamples, generator=rng)

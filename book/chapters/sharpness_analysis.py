@@ -241,9 +241,9 @@ def report_response(run: Run, response: Response, smoothed: NDArray[np.float64],
         per_pixel = response.per_pixel[i]
         rising = rising_share(per_pixel[:, 0]), rising_share(np.moveaxis(per_pixel, 1, -1))
         for metric, value, n, unit, text in (
-            ("blur_violations", rising[0], n_steps[0], "1", "share of blur steps at which it rises, no noise"),
-            ("noise_violations", rising[1], n_steps[1], "1", "share of noise steps at which it rises"),
-            ("misled_share", misled[i], n_images, "1", "share of pairs in which the worse image scores higher"),
+            ("blur_violations", rising[0], n_steps[0], "1", "fraction of blur steps at which it rises, no noise"),
+            ("noise_violations", rising[1], n_steps[1], "1", "fraction of noise steps at which it rises"),
+            ("misled_share", misled[i], n_images, "1", "fraction of pairs in which the worse image scores higher"),
             ("equivalent_blur", equivalent[i], n_images, "nm", as_contrast),
         ):
             if np.isfinite(value):
@@ -275,14 +275,14 @@ def report_resampling(run: Run, resampling: Resampling, kernel: str) -> None:
         ):
             _mean(run, f"{name}_{metric}", values, f"{label}, {text}")
         if np.isfinite(share[i]):
-            text = f"{label}: share of the sum's logarithmic drop that is pixel count"
+            text = f"{label}: fraction of the sum's logarithmic drop that is pixel count"
             run.metric(f"{name}_pixel_count_share", share[i], n=len(resampling.count), label=text)
         falling = (per_pixel[i, :-1].mean(axis=1) < 1).sum()
         text = f"{label}: kernels of six by which it falls per pixel"
         run.metric(f"{name}_falling_kernels", falling, n=len(RESAMPLING_KERNELS), label=text)
     defined = [value for name in PAPER_INDICES if np.isfinite(value := share[INDEX_NAMES.index(name)])]
     for name, value in (("smallest", min(defined)), ("largest", max(defined))):
-        text = f"Share of the drop that is pixel count, {name} of the paper's indices"
+        text = f"Fraction of the drop that is pixel count, {name} of the paper's indices"
         run.metric(f"pixel_count_share_{name}", value, n=len(defined), label=text)
     written, centred = INDEX_NAMES.index("vollath"), INDEX_NAMES.index("vollath_centred")
     for when, values in (("before", resampling.before), ("after", resampling.after[:, chosen])):

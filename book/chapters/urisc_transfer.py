@@ -256,7 +256,7 @@ def _mean_text(scores: Mapping[int, float]) -> str:
 
 
 def plot_transfer(transfer: Transfer, metric: str = "membrane_f1") -> Figure:
-    """Draw the score by the number of labelled images, every seed and the means; beside it the paired differences."""
+    """Draw the score by the number of labelled images, every seed and the means, and the paired differences."""
     label = METRICS[metric][1]
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.2))
     left.set_ylabel(f"{label}, test images")
