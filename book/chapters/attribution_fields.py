@@ -426,7 +426,7 @@ def fields_table(run: Run, surveys: Sequence[ConditionFields]) -> DisplayTable:
 def report_comparisons(
     run: Run, study: Study, surveys: Sequence[ConditionFields], *, n_resamples: int, seed: int
 ) -> dict[str, Difference]:
-    """Record the ratios of areas between conditions with p values, and what each explains of the paper's ratio."""
+    """Record the ratios of areas between conditions, in nm^2 and in pixels, with p values."""
     rng = np.random.default_rng([seed, 5])
     by_name, found = {fields.condition.name: fields for fields in surveys}, {}
     for question, pair in study.pairs.items():
@@ -441,20 +441,12 @@ def report_comparisons(
             ("smallest_p", difference.smallest_p, n_images, "Smallest p possible with this number of images"),
         ):
             run.metric(f"{question}_{key}", value, n=n, label=f"{label}: {text}")
-        if ratio.value > 0:
-            share, label = share_of_paper_ratio(ratio.value), "Fraction of the paper's logarithmic ratio"
-            run.metric(f"{question}_log_share", share, n=ratio.n, label=f"{label}: {text}")
         scale = (second.pixel_size_nm / first.pixel_size_nm) ** 2
         pixels = bootstrap_ratio(first.areas(), second.areas(), n_resamples=n_resamples, generator=rng)
         pixels = replace(pixels, value=pixels.value * scale, low=pixels.low * scale, high=pixels.high * scale)
         report_estimate(run, f"{question}_pixel_ratio", pixels, "1", f"Ratio of pixel counts: {text}")
         found[question] = difference
     return found
-
-
-def share_of_paper_ratio(ratio: float) -> float:
-    """Return log(ratio) / log(paper's ratio): 1 when a factor explains it all, negative when it works against it."""
-    return float(np.log(ratio) / np.log(PAPER_RATIO))
 
 
 def show_field(

@@ -12,7 +12,6 @@ from torch import nn
 from chapters import attribution_fields as figures
 from chapters.attribution_factors import Comparing, report_factors
 from chapters.attribution_fields import (
-    PAPER_RATIO,
     Condition,
     ConditionFields,
     ImageFields,
@@ -26,7 +25,6 @@ from chapters.attribution_fields import (
     pixel_frames,
     report_comparisons,
     report_fields,
-    share_of_paper_ratio,
 )
 from emseg.attribution.inputs import sample_pixels
 from emseg.errors import InputError, UsageError
@@ -124,12 +122,6 @@ def test_counting_halved_pixels_with_the_native_area_gives_a_quarter(surveys):
     right, native = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0).halved_factors()
     assert right.first.value == pytest.approx(4 * native.first.value)
     assert right.ratio.value == pytest.approx(native.ratio.value)
-
-
-def test_the_share_of_the_papers_ratio_is_logarithmic():
-    assert share_of_paper_ratio(PAPER_RATIO) == pytest.approx(1.0)
-    assert share_of_paper_ratio(1.0) == 0.0
-    assert share_of_paper_ratio(1 / PAPER_RATIO) == pytest.approx(-1.0)
 
 
 def test_the_ratio_of_the_data_sets_is_resolution_times_content(study):
