@@ -69,7 +69,7 @@ def test_the_archive_opens_offline(html: Path, browser: Browser, tmp_path: Path)
     chapter = next(unpacked.glob("book/urisc/*.html"))
     for path in (start_page(unpacked), chapter):
         with opened(browser, path.as_uri(), "light") as (page, seen):
-            assert page.locator("h1").first.is_visible()
+            assert page.locator("article h1").first.is_visible()
             asked = [url for url in seen.external_requests if not url.startswith("file:")]
         assert asked == []
         assert seen.errors == []
