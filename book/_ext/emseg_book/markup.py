@@ -34,7 +34,8 @@ def number_html(value: float, unit: str = "1", spec: str | None = None, half_wid
             if fixed := _FIXED.fullmatch(spec):  # rounded once: -0.951 is -1.0, not -0.95 and then -0.9
                 percent = 2 * (fixed[3] == "%")
                 digits = min(int(fixed[2]), max(0, decimals - percent))
-                spec, number = f"{fixed[1]}{digits}{fixed[3]}", number if round(number, digits + percent) else 0.0
+                spec = f"{fixed[1]}{digits}{fixed[3]}"
+                number = round(number, min(decimals, digits + percent) if decimals < 0 else digits + percent) + 0.0
             else:
                 number = round(number, decimals) + 0.0
         text = typeset(format(number if half_width else value, spec))
