@@ -577,7 +577,7 @@ def path_frames(fields: ConditionFields, one: ImageFields, target: NDArray[np.in
     return frames
 
 
-def pixel_frames(fields: ConditionFields, *, number: int = 0, n_most: int = 8) -> dict[str, Figure]:
+def pixel_frames(fields: ConditionFields, *, number: int = 0, n_most: int = 6) -> dict[str, Figure]:
     """Return a figure of the image and one pixel's field for up to `n_most` pixels of an image, by class and place."""
     one = fields.images[number]
     queues = [list(np.flatnonzero(one.sample.classes == kind)) for kind in range(len(PIXEL_CLASSES))]
