@@ -151,7 +151,7 @@ def test_a_record_names_both_stages_and_the_scores_before(outcome):
 
 
 def test_the_curves_of_both_stages_stand_in_a_row(outcome):
-    loss, f1, _ = plot_training(outcome.trained).axes
+    loss, f1, _, _ = plot_training(outcome).axes
     assert loss.lines[0].get_xdata().tolist() == list(range(1, N_STEPS + N_REFINING + 1))
     assert f1.lines[0].get_xdata().tolist() == [20, 40, N_STEPS + N_REFINING]
 

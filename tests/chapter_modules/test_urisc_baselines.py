@@ -192,5 +192,5 @@ def _images_and_scores(outcome, part="test"):
 
 
 def test_the_curve_of_a_training_has_its_validations(outcome):
-    right = plot_training(outcome.trained).axes[1]
+    right = plot_training(outcome).axes[1]
     np.testing.assert_allclose(right.lines[0].get_xdata(), [20, 40])
