@@ -22,7 +22,9 @@ def real_data() -> Path:
     """The folder of the real images; tests that need it skip aloud where it is absent."""
     folder = os.environ.get("EMSEG_DATA")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("the real images are not here: set EMSEG_DATA to the folder that holds isbi2012/ and magc_wafer/")
+        pytest.skip(
+            "the real images are not here: set EMSEG_DATA to the folder that contains isbi2012/ and magc_wafer/"
+        )
     return Path(folder)
 
 

@@ -3,10 +3,16 @@
 import ast
 import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import sys
+import threading
 import tomllib
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -87,7 +93,7 @@ def test_conda_and_binder_install_the_same_lock():
         python = next(item for item in yaml.safe_load(text)["dependencies"] if str(item).startswith("python="))
         assert python.split("=")[1] in PYPROJECT["project"]["requires-python"]
     post_build = ROOT / "binder" / "postBuild"
-    assert "--no-deps -r requirements.lock" in post_build.read_text()
+    assert post_build.read_text().splitlines()[-1] == "python tools/install.py --active"
     assert post_build.stat().st_mode & 0o111
 
 
@@ -141,6 +147,77 @@ def test_without_a_network_setup_says_so_in_one_sentence(tmp_path: Path):
     assert done.returncode == 1
     assert "setup: the package index cannot be reached" in done.stderr.splitlines()[-1]
     assert not (tmp_path / ".venv" / "installed-lock.sha256").exists()
+
+
+def test_the_cpu_lock_pins_all_but_cuda():
+    """NVIDIA's packages and triton are left out; torch and torchvision are pinned to the CPU build."""
+    whole = (ROOT / "requirements.lock").read_text()
+    left = set(whole.splitlines()) - set(_module("install").cpu_lock(whole).splitlines())
+    assert {re.match(r"[a-z]+", line)[0] for line in left} == {"nvidia", "triton", "torch", "torchvision"}
+    pinned = _module("install").cpu_lock(whole)
+    assert re.search(r"^torch==[0-9.]+\+cpu$", pinned, re.MULTILINE)
+    assert re.search(r"^torchvision==[0-9.]+\+cpu$", pinned, re.MULTILINE)
+
+
+def _wheel(folder: Path, name: str, version: str) -> None:
+    """Write a wheel without code and list it in the folder's index."""
+    file = f"{name}-{version}-py3-none-any.whl"
+    (folder / name).mkdir(parents=True)
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / name / file, "w") as archive:
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", f"{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    (folder / name / "index.html").write_text(f'<a href="{quote(file)}">{file}</a>')
+
+
+@pytest.fixture
+def indexes(tmp_path: Path):
+    """Two served package indexes, PyPI's and PyTorch's, of wheels without code; yields their address."""
+    for name in ("torch", "torchvision", "other", "triton", "nvidia-x"):
+        _wheel(tmp_path / "served" / "pypi", name.replace("-", "_") if name == "nvidia-x" else name, "2.0")
+    (tmp_path / "served" / "pypi" / "nvidia_x").rename(tmp_path / "served" / "pypi" / "nvidia-x")
+    for name, version in (("torch", "2.0+cpu"), ("torchvision", "2.0+cpu"), ("other", "1.0")):
+        _wheel(tmp_path / "served" / "cpu", name, version)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("index", "version", "others"), [("cpu", "2.0+cpu", set()), ("gone", "2.0", {"triton", "nvidia-x"})]
+)
+def test_without_a_gpu_torchs_cpu_build_is_installed(tmp_path: Path, indexes: str, monkeypatch, index, version, others):
+    """From PyTorch's index come torch and torchvision, all else from PyPI's; without it all comes from PyPI's."""
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("".join(f"{name}==2.0\n" for name in ("nvidia-x", "other", "torch", "torchvision", "triton")))
+    install = _module("install")
+    monkeypatch.setattr(install, "ROOT", tmp_path)
+    monkeypatch.setattr(install, "LOCK", lock)
+    monkeypatch.setattr(install, "CPU_LOCK", tmp_path / "_build" / "cpu.lock")
+    monkeypatch.setattr(install, "CPU_INDEX", f"{indexes}/{index}")
+    monkeypatch.setenv("UV_INDEX_URL", f"{indexes}/pypi")
+    for name in ("UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX", "UV_DEFAULT_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", str(tmp_path / "venv")], check=True)
+    uv = [sys.executable, "-m", "uv", "pip", "sync"]
+    assert (
+        install.install_lock(uv, tmp_path / "venv" / "bin" / "python", light=install.is_reachable(install.CPU_INDEX))
+        == 0
+    )
+    found = importlib.metadata.distributions(path=[str(next((tmp_path / "venv" / "lib").glob("*/site-packages")))])
+    versions = {canonicalize_name(each.name): each.version for each in found}
+    assert versions == {"torch": version, "torchvision": version, "other": "2.0", **dict.fromkeys(others, "2.0")}
+
+
+@pytest.mark.parametrize(("wanted", "light"), [("cpu", True), ("cuda", False)])
+def test_the_user_decides_which_torch(monkeypatch, wanted: str, light: bool):
+    """TORCH overrides what is found on the machine."""
+    monkeypatch.setenv("TORCH", wanted)
+    assert _module("install").wants_cpu_build() is light
 
 
 def test_make_help_lists_the_promised_targets():

@@ -6,3 +6,11 @@ function openTargetedRun() {
 }
 window.addEventListener("DOMContentLoaded", openTargetedRun);
 window.addEventListener("hashchange", openTargetedRun);
+
+// Print with every fold open, and close again afterwards what was closed.
+let opened = [];
+window.addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("article details:not([open], .hide, .emseg-details)")];
+  for (const part of opened) part.open = true;
+});
+window.addEventListener("afterprint", () => { for (const part of opened) part.open = false; });

@@ -100,15 +100,15 @@ def with_quads(truth: WaferSections) -> WaferSections:
     return replace(truth, sections=tuple(sections))
 
 
-def chapter_finder(weights: str, wafer: Wafer, *, train_steps: int, train_to: float) -> SectionFinder:
+def chapter_finder(weights: str, wafer: Wafer, *, train_steps: int, train_to: float, seed: int) -> SectionFinder:
     """Return the finder in the file `weights`, or one trained on the wafer's left part, or the one that ships.
 
-    A training resumes where it was interrupted, and is not repeated for the same image, columns and steps.
+    A training resumes where it was interrupted, and is not repeated for the same image, columns, steps and seed.
     """
     if weights or not train_steps:
         return load_finder(weights or None)
-    key = digest_of(np.ascontiguousarray(wafer.image).tobytes(), f"{train_steps} {train_to}")[:12]
-    out, plan = cache_root() / "wafer_navigation" / key, PLAN.changed(steps=train_steps)
+    key = digest_of(np.ascontiguousarray(wafer.image).tobytes(), f"{train_steps} {train_to} {seed}")[:12]
+    out, plan = cache_root() / "wafer_navigation" / key, PLAN.changed(steps=train_steps, seed=seed)
     return train_finder([(wafer.image, wafer.truth)], out, plan=plan, columns=(0.0, train_to)).finder
 
 

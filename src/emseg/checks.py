@@ -45,7 +45,8 @@ Items = Annotated[tuple[T, ...], BeforeValidator(lambda value: tuple(value) if i
 def validated(cls: type[T]) -> type[T]:
     """Make `cls` a frozen data class that checks its values against its annotations and raises UsageError.
 
-    Types are strict: True is no whole number and "3" no number; a whole number is a float. `__post_init__` runs after.
+    Types are strict: True is not a whole number and "3" is not a number; a whole number is a float. `__post_init__`
+    runs after.
     """
     made = pydantic_dataclass(frozen=True, config=ConfigDict(strict=True, arbitrary_types_allowed=True))(cls)
     init = made.__init__

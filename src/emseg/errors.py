@@ -1,6 +1,6 @@
 """The two ways a caller can be wrong, and what the command line makes of them.
 
-`UsageError`  what was asked for cannot be asked: an unknown parameter, a wrong type, a value out of range. Exit code 2.
+`UsageError`  the request is invalid: an unknown parameter, a wrong type, a value out of range. Exit code 2.
 `InputError`  what was handed over cannot be used: a truncated file, an image with NaN, a missing data set. Exit code 1.
 
 Both are `ValueError`, so library users need not know them. Every message is one sentence or two that state the

@@ -1,7 +1,7 @@
 """The look of every figure: one style for all chapters, grey images with a scale bar in physical units.
 
 Figures keep a white ground in both of the book's colour schemes, so that axes and text stay readable in the dark one;
-colours are Okabe and Ito's, which colour-blind readers can tell apart (https://jfly.uni-koeln.de/color/).
+colours are Okabe and Ito's, which colour-blind readers can distinguish (https://jfly.uni-koeln.de/color/).
 """
 
 from typing import Any

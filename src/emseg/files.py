@@ -1,6 +1,6 @@
 """Files written whole, digests, and the checkout's root: what every part of the library needs of the file system.
 
-A file is written beside its place and moved there, so that a reader finds the old file or the new one and never half
+A file is written next to its place and moved there, so that a reader finds the old file or the new one and never half
 of one, whenever the process is killed.
 """
 
@@ -27,7 +27,7 @@ _REPAIR = "Free some space or choose another folder."
 
 @contextmanager
 def atomic_path(path: str | Path, *, repair: str = _REPAIR) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what the block wrote there replaces `path` in one step.
+    """Yield a temporary path next to `path`; what the block wrote there replaces `path` in one step.
 
     The folder is made if needed. On any exception `path` stays as it was and the temporary file is removed. An OSError
     becomes an InputError that gives the cause and the `repair`.
@@ -122,14 +122,14 @@ def find_root(start: Path | None = None) -> Path:
     if named:
         root = Path(named).resolve()
         if not _is_root(root):
-            raise InputError(f"{ROOT_VARIABLE} must name the folder that holds _toc.yml and book/; got {named!r}.")
+            raise InputError(f"{ROOT_VARIABLE} must name the folder that contains _toc.yml and book/; got {named!r}.")
         return root
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents, *Path(__file__).resolve().parents):
         if _is_root(folder):
             return folder
     raise InputError(
-        f"no book here: neither {here.name!r} nor a folder above it holds _toc.yml and book/. "
+        f"no book here: neither {here.name!r} nor a folder above it contains _toc.yml and book/. "
         f"Change into the checkout, or set {ROOT_VARIABLE}."
     )
 

@@ -7,7 +7,7 @@ and JPEG 2000 by Pillow, .npy by NumPy, .mrc by mrcfile, .zarr by zarr. Other co
 A grey image is a two-dimensional array (row, column) of uint8, uint16, float32 or float64 without NaN or infinity, as
 every viewer shows it: the orientation in EXIF or TIFF is applied, and a TIFF whose zero means white is inverted. RGB,
 RGBA, LA and palettes are grey where all colours are equal and alpha is opaque; otherwise how to make grey of them is
-the owner's choice, and the message says how.
+the owner's choice, and the message states how.
 """
 
 import glob
@@ -77,10 +77,10 @@ def read_gray(
 ) -> NDArray[Any]:
     """Return the grey image in a file as (row, column) uint8, uint16, float32 or float64.
 
-    `page` picks one image, from 0, of a file that holds several. With `memory_map` an uncompressed file is not read but
-    mapped, read-only and in its own byte order. Other integer types become the smallest float type that holds them.
-    With `as_label` they stay as they are, and images with one reading only as labels are accepted, as 0 and 255: 1-bit
-    images, masks, palettes of two colours (255 is the brighter).
+    `page` picks one image, from 0, of a file that contains several. With `memory_map` an uncompressed file is not read
+    but mapped, read-only and in its own byte order. Other integer types become the smallest float type that contains
+    them. With `as_label` they stay as they are, and images with one reading only as labels are accepted, as 0 and 255:
+    1-bit images, masks, palettes of two colours (255 is the brighter).
     With `luminance` colour becomes 0.299 R + 0.587 G + 0.114 B, where it is refused otherwise.
     Raises InputError, in one sentence that names the file, for anything that is not one readable grey image.
     """
@@ -101,7 +101,7 @@ def read_gray(
 
 
 def count_pages(path: str | Path) -> int:
-    """Return how many images a file holds. Raises InputError as `read_gray` does."""
+    """Return how many images a file contains. Raises InputError as `read_gray` does."""
     path = Path(path)
     kind = _kind(path)
     with decoding(path, kind):
@@ -151,7 +151,9 @@ def find_images(names: Iterable[str], *, recursive: bool = False) -> tuple[list[
                 others = sorted({one.suffix.lower() for one in all_files} & {*_CONTAINERS})
                 advice = "Name its files." if recursive else "Name its files, or look below it with --recursive."
                 advice = f"Save the images of its {' and '.join(others)} files as TIFF." if others else advice
-                problems.append(f"{name} must hold images ({' '.join(IMAGE_SUFFIXES)} .zarr); it holds none. {advice}")
+                problems.append(
+                    f"{name} must contain images ({' '.join(IMAGE_SUFFIXES)} .zarr); it contains none. {advice}"
+                )
             found.update(inside)
         elif glob.has_magic(name) and not path.exists():
             matches = [Path(match) for match in glob.glob(name, recursive=recursive)]  # noqa: PTH207 - absolute patterns
@@ -170,15 +172,19 @@ def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def require_gray(image: Any, name: str = "image", *, check_finite: bool = True) -> NDArray[Any]:
-    """Return the image as an array if it is a grey image, and raise an InputError that says what it is if it is not.
+    """Return the image as an array if it is a grey image, and raise an InputError that states what it is if it is not.
 
     `check_finite=False` leaves out the search for NaN and infinity, which reads every pixel of a floating-point image.
     """
     array: NDArray[Any] = np.asanyarray(image)
     if array.dtype == np.bool_:
-        raise InputError(f"{name} must hold grey values; got booleans. Convert a mask by mask.astype(np.uint8) * 255.")
+        raise InputError(
+            f"{name} must contain grey values; got booleans. Convert a mask by mask.astype(np.uint8) * 255."
+        )
     if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
-        raise InputError(f"{name} must hold real grey values; got {array.dtype}. Convert it to uint8, uint16 or float.")
+        raise InputError(
+            f"{name} must contain real grey values; got {array.dtype}. Convert it to uint8, uint16 or float."
+        )
     if array.size == 0:
         raise InputError(f"{name} must not be empty; got {_extent(array.shape)}.")
     if _is_colour(array):
@@ -234,7 +240,7 @@ def _kind(path: Path) -> str:
             raise InputError(f"{path} must be an image file; it is {container}. Name the files in it.")
         start = _start(path)
     if not start:
-        raise InputError(f"{path} must hold an image; the file is empty. Copy it again.")
+        raise InputError(f"{path} must contain an image; the file is empty. Copy it again.")
     found = next((kind for mark, kind in _SIGNATURES.items() if start.startswith(mark)), None)
     if found is None and start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         found = "WEBP"
@@ -247,17 +253,17 @@ def _kind(path: Path) -> str:
         printable = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
         foreign = "text" if printable else "data of an unknown kind"
     raise InputError(
-        f"{path} must hold an image (PNG, TIFF, JPEG, BMP, PGM, WebP, JPEG 2000, NumPy or MRC) whatever its extension; "
-        f"it holds {foreign}."
+        f"{path} must contain an image (PNG, TIFF, JPEG, BMP, PGM, WebP, JPEG 2000, NumPy or MRC) whatever its "
+        f"extension; it contains {foreign}."
     )
 
 
 def _require_plausible(path: Path, height: int, width: int, bits: int, *, bounded: bool, mapped: bool = False) -> None:
-    """Refuse what the file or this machine's memory cannot hold before it is allocated; `bits`: those of a pixel."""
+    """Refuse what the file or this machine's memory cannot fit before it is allocated; `bits`: those of a pixel."""
     size, n_bytes = path.stat().st_size, height * width * bits / 8
     if n_bytes > (_BYTES_PER_BYTE if bounded else _UNBOUNDED) * size and path.is_file():  # a folder has none
         raise InputError(
-            f"{path} is a damaged file: it announces {height} x {width} pixels, which its {size} bytes cannot hold. "
+            f"{path} is a damaged file: it announces {height} x {width} pixels, more than {size} bytes allow. "
             f"{_COPY_AGAIN}"
         )
     free = psutil.virtual_memory().available
@@ -329,14 +335,14 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _choose(path: Path, n_images: int, page: int | None) -> int:
-    """Return the place of the image asked for among `n_images`."""
+    """Return the place of the requested image among `n_images`."""
     if page is None and n_images > 1:
         raise InputError(
-            f"{path} must hold one image; it holds {n_images} pages. Save one of them as a file, for example by "
+            f"{path} must contain one image; it contains {n_images} pages. Save one of them as a file, for example by "
             "tifffile.imwrite(name, tifffile.imread(stack, key=0)); in Python, give page=0."
         )
     if not n_images:
-        raise InputError(f"{path} must hold an image; it has no pages. {_COPY_AGAIN}")
+        raise InputError(f"{path} must contain an image; it has no pages. {_COPY_AGAIN}")
     if not 0 <= (page or 0) < n_images:
         allowed = "be 0 for a file of one image" if n_images == 1 else f"lie in 0 to {n_images - 1}"
         raise UsageError(f"page must {allowed}; got page={page} for {path}.")
@@ -378,7 +384,7 @@ def _read_by_pillow(path: Path, kind: str, as_label: bool, luminance: bool) -> N
 
 
 def _one_bit(path: Path) -> InputError:
-    return InputError(f"{path} must hold grey values; it is a 1-bit image. {_TO_GRAY}")
+    return InputError(f"{path} must contain grey values; it is a 1-bit image. {_TO_GRAY}")
 
 
 def _read_tiff(path: Path, page: int | None, memory_map: bool, as_label: bool, luminance: bool) -> NDArray[Any]:
@@ -389,7 +395,9 @@ def _read_tiff(path: Path, page: int | None, memory_map: bool, as_label: bool, l
         if photometric not in _PHOTOMETRICS or raw_colour:
             raise InputError(f"{path} must be grey; its pixels are {photometric}. {_TO_GRAY}")
         if len(chosen.shape) != 2 + (chosen.samplesperpixel > 1):
-            raise InputError(f"{path} must hold a two-dimensional image; it holds {_extent(chosen.shape)} pixels.")
+            raise InputError(
+                f"{path} must contain a two-dimensional image; it contains {_extent(chosen.shape)} pixels."
+            )
         if chosen.bitspersample == 1 and not as_label:
             raise _one_bit(path)
         inverted, single = photometric == "MINISWHITE", chosen.samplesperpixel == 1
@@ -481,7 +489,9 @@ def _opened_array(path: Path, kind: str) -> Iterator[Any]:
         except ValueError as error:
             if "Python objects" not in str(error):
                 raise
-            raise InputError(f"{path} must hold numbers; it holds Python objects. Save it as uint8 or float.") from None
+            raise InputError(
+                f"{path} must contain numbers; it contains Python objects. Save it as uint8 or float."
+            ) from None
         yield numbers
     elif kind == "MRC":
         import mrcfile
@@ -501,7 +511,7 @@ def _opened_array(path: Path, kind: str) -> Iterator[Any]:
 
 def _n_planes(path: Path, array: Any) -> int:
     if array.ndim < 2:
-        raise InputError(f"{path} must hold an image (row, column); it holds an array of {_extent(array.shape)}.")
+        raise InputError(f"{path} must contain an image (row, column); it contains an array of {_extent(array.shape)}.")
     return 1 if _is_colour(array) else math.prod(array.shape[:-2])
 
 

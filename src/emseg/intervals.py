@@ -11,8 +11,8 @@ A fraction k / n has Wilson's interval. A quantile q of n values has that betwee
 and the 97.5 % point of the number of values below the quantile, binomial with n and q (David and Nagaraja, Order
 Statistics, 2003, section 7.1); it needs no assumption about the values' distribution.
 
-With fewer than three seeds there is no interval: Student's t with one degree of freedom is 12.7, and such an interval
-says nothing of the number.
+With fewer than three seeds no interval is given: Student's t with one degree of freedom is 12.7, and such an interval
+is uninformative about the number.
 
 The percentile interval is the central 95 % of resampled scores (Efron and Tibshirani 1993, chapter 13).
 """

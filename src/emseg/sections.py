@@ -1,4 +1,4 @@
-"""The sections of one wafer image: what generators draw, files hold and detectors find.
+"""The sections of one wafer image: what generators draw, files contain and detectors find.
 
 A polygon is a closed outline [n, 2] of (row, column) in pixels of the wafer image, continuous: the pixel (r, c) covers
 the square from (r, c) to (r + 1, c + 1). A point (x, y) of COCO, MagC or labelme is therefore (row, column) = (y, x),

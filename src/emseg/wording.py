@@ -26,7 +26,7 @@ def format_number(value: float, digits: int = 4, *, trailing_zeros: bool = False
 
 
 def decimals_of(half_width: float) -> int | None:
-    """Return the last decimal that an uncertainty supports, two of its own digits; None without an uncertainty.
+    """Return the last decimal that an uncertainty supports, two significant digits of it; None without an uncertainty.
 
     Negative for tens and more: a half-width of 1500 supports hundreds, -2.
     """

@@ -61,7 +61,7 @@ def test_no_more_memory_is_used_than_allowed(name, backward):
     def attribute(memory_mib: float) -> None:
         attribute_pixels(network, image, targets, n_steps=3, backward=backward, memory_mib=memory_mib)
 
-    with pytest.raises(UsageError, match="`memory_mib` must hold") as refusal:
+    with pytest.raises(UsageError, match="`memory_mib` must contain") as refusal:
         attribute(len(targets) * image.nbytes / 2**20)
     least = float(re.search(r"here (\d+) MiB", str(refusal.value))[1]) + 1
     maps = len(targets) * image.nbytes / 2**20  # in numpy, which the profiler does not see

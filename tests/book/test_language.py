@@ -16,24 +16,32 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 BANNED = {
-    "all-purpose verb": r"lies?|lying|lay|stands?|standing|stood|tells?|told|says?|saying|said|holds?|holding|goes on|gone on",
-    "archaic": r"whoever|nobody|somebody|upon|beside|wherever|of (?:its|their) own|so many|(?:is|are) no|in place of|to be had",
-    "not the term of art": r"way back|images to choose by|asked for|an? share|the share|shares? of|gives? way|the way there",
-    "not idiomatic": r"(?:paper|papers|book|it|they) (?:has|have) not(?! been)|no matter which|as far as .{1,30} goes",
-    "an aphorism seen before": r"feels that|teach more than a score|need not help",
+    "all-purpose verb": "stands?|standing|stood|tells?|told|says?|saying|said|holds?|holding|goes on|gone on",
+    "archaic": "whoever|nobody|somebody|upon|beside|wherever|of (?:its|their) own|so many|(?:is|are) no|in place of",
+    "not the term of art": "way back|images to choose by|asked for|an? share|the share|shares? of|gives? way",
+    "not idiomatic": "(?:papers?|book|it|they) (?:has|have) not(?! been)|no matter which|to be had",
+    "an aphorism seen before": "feels that|teach more than a score|need not help",
 }
 ALLOWED = (
-    r"h[eo]lds?[ -](?:out|up|for|if|when|with equality|exactly)|holding out|stand-ins?|standard|stands? for|"
-    r"stand(?:s|ing)? out|let alone|(?:is|are) no (?:longer|more|larger|smaller|better|worse)|lay out|standing wave"
+    "h[eo]lds?[ -](?:out|up|for|if|when|with equality|exactly)|stand-ins?|stands? for|stand(?:s|ing)? out|"
+    "standing wave|there (?:is|are) no|(?:is|are) no (?:longer|more|larger|smaller|better|worse)"
 )
 _BANNED = re.compile("|".join(rf"(?P<p{i}>\b(?:{words})\b)" for i, words in enumerate(BANNED.values())), re.IGNORECASE)
 _ALLOWED = re.compile(rf"\b(?:{ALLOWED})\b", re.IGNORECASE)
-_CODE = re.compile(
-    r"```\{?(?:code|math)?[^\n]*\n.*?```|``[^`]+``|`[^`]+`|\$\$.*?\$\$|\$[^$]+\$|<[^>]+>|\]\([^)]*\)|\"[^\"]{25,}\"|“[^”]+”",
+_CODE = re.compile(  # code, formulas, HTML, addresses, quotations
+    r"```(?:(?!\{)|\{(?:math|code))[^\n]*\n.*?```|(?<!`)`{1,2}(?!`)[^`]+`{1,2}|\$\$.*?\$\$|\$[^$]+\$|"
+    r"<[^>]+>|\]\([^)]*\)|"
+    r"\"[^\"]{25,}\"|“[^”]+”",
     re.DOTALL,
 )
 
-PENDING = ("README.md", "book", "src")  # not edited yet: empty when the language of all pages has been edited
+PENDING = (
+    "README.md",
+    "book",
+    "src/emseg/cli/navigation.py",
+    "src/emseg/reported",
+    "src/emseg/wafer/navigation",
+)  # to be edited
 
 
 def pages() -> Iterator[tuple[Path, str]]:
@@ -49,15 +57,11 @@ def pages() -> Iterator[tuple[Path, str]]:
 
 
 def code() -> Iterator[tuple[Path, str]]:
-    """Yield docstrings and the help of command-line options."""
+    """Yield docstrings, help texts and messages: every string of the library and of the chapters' modules."""
     for path in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "book").rglob("*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                yield path, ast.get_docstring(node) or ""
-            elif isinstance(node, ast.keyword) and node.arg in ("help", "description"):
-                for part in ast.walk(node.value):
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                        yield path, part.value
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+                yield path, node.value
 
 
 def findings(text: str) -> list[str]:
@@ -78,6 +82,7 @@ def findings(text: str) -> list[str]:
         ("which the paper has not", "paper has not"),
         ("nobody drew it upon the wafer", "nobody"),
         ("The way back must make up for it.", "way back"),
+        ("```{note}\nNobody knows.\n```", "Nobody"),
     ],
 )
 def test_a_listed_word_is_found(text: str, word: str) -> None:

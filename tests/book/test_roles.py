@@ -11,7 +11,7 @@ from emseg_book.evidence import Key, read_evidence
 from emseg_book.ledger import run_html
 from emseg_book.markup import chip_html, number_html
 from emseg_book.reported import reported_html
-from emseg_book.result import look_up, parse_key
+from emseg_book.result import look_up, parse_key, without_repeated_unit
 from emseg_book.wording import code_age, duration, memory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +43,7 @@ def staged(tmp_path: Path) -> Path:
         (2048.0, "px", None, "2,048\N{NARROW NO-BREAK SPACE}px"),
         (123.4, "ms", None, "123\N{NARROW NO-BREAK SPACE}ms"),
         (12.5, "nm^2", None, "12.5\N{NARROW NO-BREAK SPACE}nm²"),
+        (12.5, "um^2", None, "12.5\N{NARROW NO-BREAK SPACE}µm²"),
         (0.1234, "1", ".1%", "12.3%"),
         (3.1e-16, "1", ".1e", "3.1 × 10<sup>−16</sup>"),
         (5.0, "<b>", "g", "5\N{NARROW NO-BREAK SPACE}&lt;b&gt;"),
@@ -88,6 +89,23 @@ def test_a_number_carries_its_own_kind_of_data(tmp_path: Path) -> None:
     assert look_up(f"{CHAPTER}#real@lab", found)["chip"] == chip_html(["real"])
     assert look_up(f"{CHAPTER}#none@lab", found)["chip"] == chip_html([])
     assert look_up(f"{CHAPTER}#both@lab", found)["chip"] == chip_html(["real", "synthetic"])
+
+
+@pytest.mark.parametrize(
+    ("unit", "following", "expected"),
+    [
+        ("s", " seconds on two cores", "242"),
+        ("s", ", as expected", "242\N{NARROW NO-BREAK SPACE}s"),
+        ("s", " slower", "242\N{NARROW NO-BREAK SPACE}s"),
+        ("%", " points", "242"),
+        ("um", " µm below", "242"),
+        ("nm^2", " nm^2", "242"),
+        ("1", " 1 of", "242"),
+    ],
+)
+def test_a_unit_is_printed_once(unit: str, following: str, expected: str) -> None:
+    """Where the text says it again, the number goes without."""
+    assert without_repeated_unit(number_html(242.0, unit), unit, following) == expected
 
 
 @given(st.floats(min_value=-1e300, max_value=1e300, allow_subnormal=False))
@@ -288,6 +306,10 @@ def test_numbers_badges_and_ledger_reach_the_pages(tmp_path: Path) -> None:
     ledger = (folder / "_html" / "book" / "ledger.html").read_text("utf-8")
     links = re.findall(r'<a class="emseg-result" href="\.\./ledger\.html#([^"]+)" title="[^"]*n = 8', page)
     assert links == [f"run-{run['run_id']}" for run in (PRESENT, NEW_REAL, PRESENT)]
+    marks = re.findall(r'<a class="emseg-result".*?</a>', page)
+    assert ["emseg-kind" in mark for mark in marks] == [False, True, False]  # only where the kind is not the page's
+    badge = page[page.index('class="emseg-badge"') :]
+    assert badge.index(f"unmarked numbers: {chip_html(['synthetic'])}") < badge.index("</ul>")
     assert "120.3%" in re.search(r"<td>.*emseg-result.*</td>", page)[0]
     for run in RECORDS:
         assert f'id="run-{run["run_id"]}"' in ledger
@@ -305,7 +327,7 @@ def test_numbers_badges_and_ledger_reach_the_pages(tmp_path: Path) -> None:
     assert "Some CPU, 2 cores" in page
     assert "12 s, 512 MiB" in page
     index = (folder / "_html" / "book" / "index.html").read_text("utf-8")
-    assert "no computation of its own" in index
+    assert "nothing computed here" in index
 
 
 @pytest.mark.parametrize(

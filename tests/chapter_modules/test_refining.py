@@ -175,7 +175,7 @@ def test_designs_of_other_channels_are_refused_before_anything_is_written(outcom
 def test_the_folder_of_a_refinement_of_another_network_is_refused(outcome):
     first = replace(outcome.first.trained, network=build_network(TINY_DESIGN, seed=9))
     plan = with_steps(FIRST_PLAN, N_REFINING)
-    with pytest.raises(UsageError, match=r"a work folder holds one training.*with first digest="):
+    with pytest.raises(UsageError, match=r"a work folder contains one training.*with first digest="):
         train_network(SECOND_DESIGN, plan, toy_set(), outcome.work_dir, first=first)
 
 

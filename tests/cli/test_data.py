@@ -25,7 +25,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "pixel_size_nm": None,
         "section_nm": None,
         "stand_in": None,
-        "stand_in_note": "nothing stands in for it",
+        "stand_in_note": "nothing replaces it",
         "sources": [closed_address()],
         "layout": {"image": "upstream"},
         "files": [f"{hashlib.sha256(content).hexdigest()} {len(content)} {path}" for path, content in CONTENTS.items()],
@@ -80,7 +80,7 @@ def test_an_absent_set_is_one_line_on_stderr_and_exit_code_1(
     assert main(["data", action, "tiny"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith(f"emseg: EMSEG_DATA is {root}, which holds no tiny")
+    assert captured.err.startswith(f"emseg: EMSEG_DATA is {root}, which contains no tiny")
     assert captured.err.count("\n") == 1
 
 

@@ -93,7 +93,7 @@ def test_a_chapter_whose_record_is_of_older_code_is_missing(project, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"profile": "smoke"}, "is a test run (profile smoke), which is no evidence"),
+        ({"profile": "smoke"}, "is a test run (profile smoke), which is not evidence"),
         ({"digests": {"notebook": "0a", "library": "0b"}}, "was made by older code. Run part/first again"),
         ({"code": {"commit": None, "tree_clean": None}}, "was made from uncommitted code"),
     ],

@@ -47,7 +47,7 @@ def test_a_wrong_request_is_exit_code_2_and_one_sentence(project, capsys, argume
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[1, 2]", "must hold a mapping"), ("a: [", "is not valid YAML"), (None, "mine.yaml does not exist")],
+    [("[1, 2]", "must contain a mapping"), ("a: [", "is not valid YAML"), (None, "mine.yaml does not exist")],
 )
 def test_a_bad_parameter_file_is_exit_code_1(project, capsys, content, message):
     if content is not None:
@@ -93,7 +93,7 @@ def test_outside_a_project_the_repair_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EMSEG_PROJECT", str(tmp_path))
     code, text = _fails(capsys, "chapters")
     assert code == 1
-    assert "EMSEG_PROJECT must name the folder that holds _toc.yml and book/" in text
+    assert "EMSEG_PROJECT must name the folder that contains _toc.yml and book/" in text
 
 
 def test_chapters_lists_titles_profiles_and_cost(project, capsys):

@@ -188,7 +188,7 @@ def test_every_file_that_cannot_be_scored_is_named_and_the_others_are_scored(fol
     found = json.loads(output.out)
     assert {one["name"] for one in found["images"]} == {"1", "2", "10"}
     sentences = [sentence for _, sentence in wrong.values()] + [
-        "logits.tif must hold probabilities in 0 to 1; it holds 0 to 255",
+        "logits.tif must contain probabilities in 0 to 1; it contains 0 to 255",
         "extra.png has no truth",
         "missing.png has no prediction",
         "1.tif has the same name as",
@@ -203,7 +203,7 @@ def test_a_folder_without_images_is_named_with_a_repair_that_this_command_has(fo
     (tmp_path / "empty").mkdir()
     assert score(tmp_path / "empty", folders[1]) == 1
     error = capsys.readouterr().err
-    assert "empty holds no images. Name the folder whose files are to be scored." in error
+    assert "empty contains no images. Name the folder whose files are to be scored." in error
     assert "--recursive" not in error
 
 
@@ -416,7 +416,7 @@ def test_pictures_show_false_positives_red_and_false_negatives_blue(folders, tmp
         ),
         (("pred", "empty"), 1, "nothing to score: there is no image in empty."),
         (("stacks", "stack"), 1, "nothing to score: no file in stacks is a pair with the file of its name in stack."),
-        (("stacks/else.tif", "other/else.png"), 1, "stacks/else.tif and other/else.png are no pair."),
+        (("stacks/else.tif", "other/else.png"), 1, "stacks/else.tif and other/else.png are not a pair."),
     ],
 )
 def test_wrong_requests_end_in_one_sentence(folders, monkeypatch, capsys, arguments, code, message):

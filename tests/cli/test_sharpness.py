@@ -91,7 +91,7 @@ def test_nothing_to_measure_is_still_valid_json(tmp_path, capsys):
     assert main(["sharpness", str(tmp_path), "--json"]) == 1
     output = capsys.readouterr()
     assert json.loads(output.out) == []
-    assert "it holds none" in output.err
+    assert "it contains none" in output.err
 
 
 def test_an_interrupted_run_keeps_what_it_measured(folder, capsys, monkeypatch):

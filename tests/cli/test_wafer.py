@@ -138,7 +138,7 @@ def test_a_wafer_and_tiles_are_shown(wafer: Path, tmp_path: Path, suffix: str) -
         ("show IMAGE --out a.png", 2, "an image needs its annotations"),
         ("show IMAGE MAGC --out a.gif", 2, "must end with .png, .svg or .pdf"),
         ("show OUT MAGC --out a.png", 1, "out does not exist"),
-        ("show FOLDER MAGC --out a.png", 2, "a COCO folder holds its own annotations"),
+        ("show FOLDER MAGC --out a.png", 2, "a COCO folder has its own annotations"),
         ("show FOLDER --out a.png", 1, "no annotations for train"),
     ],
 )

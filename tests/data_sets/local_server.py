@@ -123,7 +123,7 @@ def make_dataset(*sources: str, name: str = "small") -> Dataset:
         pixel_size_nm=4.0,
         section_nm=None,
         stand_in="emseg.synthetic.tissue.synthesize_tissue",
-        stand_in_note="synthetic tissue from emseg.synthetic.tissue.synthesize_tissue stands in for it",
+        stand_in_note="synthetic tissue from emseg.synthetic.tissue.synthesize_tissue replaces it",
         sources=sources or ("http://127.0.0.1:9/",),
         files=files,
     )

@@ -200,7 +200,7 @@ def test_with_emseg_data_set_nothing_is_downloaded(
 ) -> None:
     monkeypatch.setenv("EMSEG_DATA", str(tmp_path))
     small = make_dataset(server.base_url)
-    with pytest.raises(InputError, match="holds no small"):
+    with pytest.raises(InputError, match="contains no small"):
         fetch(small)
     write_dataset(tmp_path / "small")
     assert fetch(small) == tmp_path / "small"

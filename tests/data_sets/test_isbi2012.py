@@ -56,7 +56,7 @@ def test_a_wrong_request_is_refused(folder: Path, split: str, slices: list[int] 
 
 def test_a_label_with_grey_levels_is_refused(folder: Path) -> None:
     Image.fromarray(np.full((512, 512), 248, np.uint8)).save(folder / "train/label/4.png")
-    with pytest.raises(InputError, match="holds 0 and 255 alone"):
+    with pytest.raises(InputError, match="contains 0 and 255 alone"):
         load_isbi2012(slices=[4])
 
 

@@ -115,7 +115,7 @@ def test_a_set_that_emseg_data_lacks_is_an_error_even_when_it_is_cached(
     small = make_dataset()
     write_dataset(cache / "small")
     monkeypatch.setenv("EMSEG_DATA", str(tmp_path))
-    with pytest.raises(InputError, match=rf"EMSEG_DATA is {tmp_path}, which holds no small: put its files in"):
+    with pytest.raises(InputError, match=rf"EMSEG_DATA is {tmp_path}, which contains no small: put its files in"):
         dataset_path(small)
 
 
@@ -129,7 +129,7 @@ def test_emseg_data_that_is_no_folder_is_named(
     monkeypatch.setenv("EMSEG_DATA", str(root))
     assert state(make_dataset()) == "absent"
     for ask in (dataset_path, check):
-        with pytest.raises(InputError, match=rf"EMSEG_DATA must name a folder .* {root} is no folder"):
+        with pytest.raises(InputError, match=rf"EMSEG_DATA must name a folder .* {root} is not a folder"):
             ask(make_dataset())
 
 

@@ -103,7 +103,10 @@ def test_another_number_of_classes_keeps_its_own_classifier() -> None:
     ("change", "message"),
     [
         (lambda state: state.pop("layer3.2.bn1.running_var"), "lacks 1 entries, the first 'layer3.2.bn1.running_var'"),
-        (lambda state: state.update({"layer5.weight": torch.zeros(1)}), "holds unknown 1 entries, the first 'layer5"),
+        (
+            lambda state: state.update({"layer5.weight": torch.zeros(1)}),
+            "contains unknown 1 entries, the first 'layer5",
+        ),
         (lambda state: state.update({"conv1.weight": torch.zeros(64, 3, 3, 3)}), "has other shapes for 1 entries"),
         (lambda state: state.update({"fc.bias": torch.zeros(4)}), "leave the classifier out with head=False"),
         (lambda state: state.clear(), "lacks 218 entries"),
@@ -291,16 +294,18 @@ def test_timms_se_resnet_whose_layers_have_biases_is_loaded() -> None:
     with torch.no_grad():
         wanted = theirs(x)
         assert (ours(x) - wanted).abs().max() < 1e-4 * wanted.abs().max()
-    with pytest.raises(InputError, match=r"holds unknown .*attention\.fc\.0\.bias.* and its attention"):
+    with pytest.raises(InputError, match=r"contains unknown .*attention\.fc\.0\.bias.* and its attention"):
         load_weights(ResNet(RESNET50, "se"), theirs.state_dict())
 
 
 def test_published_weights_of_other_frequencies_or_without_a_layer_are_refused() -> None:
     state = published("att", PublishedFca).state_dict()
     other = {**state, "layer1.0.att.dct_layer.weight": state["layer1.0.att.dct_layer.weight"].flip(0)}
-    with pytest.raises(InputError, match="holds other cosines"):
+    with pytest.raises(InputError, match="contains other cosines"):
         load_weights(ResNet(RESNET18, "fca"), other)
-    with pytest.raises(InputError, match=r"holds unknown 8 entries, the first 'layer1.0.attention.dct_layer.weight'"):
+    with pytest.raises(
+        InputError, match=r"contains unknown 8 entries, the first 'layer1.0.attention.dct_layer.weight'"
+    ):
         load_weights(ResNet(RESNET18, "se"), state)
     state.pop("layer3.0.att.fc.0.weight")
     with pytest.raises(InputError, match=r"lacks 1 entries, the first 'layer3.0.attention.fc.0.weight'"):

@@ -52,7 +52,7 @@ def test_patterns_and_repeated_names_give_each_file_once(folder):
 def test_a_folder_without_images_and_a_pattern_without_match_are_problems(tmp_path):
     paths, problems = find_images([str(tmp_path), f"{tmp_path}/*.png"])
     assert paths == []
-    assert "it holds none" in problems[0]
+    assert "it contains none" in problems[0]
     assert "matches no file" in problems[1]
 
 

@@ -150,9 +150,13 @@ def test_nan_in_what_is_thrown_away_does_no_harm() -> None:
 @pytest.mark.parametrize(
     ("dtype", "value", "message"),
     [
-        ("uint8", 1.5, r"uint8 holds probabilities from 0 to 1; tile \(0, 0\).* from 1.5 to 1.5. End the network with"),
+        (
+            "uint8",
+            1.5,
+            r"uint8 stores probabilities from 0 to 1; tile \(0, 0\).* from 1.5 to 1.5. End the network with",
+        ),
         ("uint8", -0.5, "values from -0.5 to -0.5"),
-        ("float16", 1e5, "float16 holds values up to 65504; .* Use an output of float32"),
+        ("float16", 1e5, "float16 stores values up to 65504; .* Use an output of float32"),
     ],
 )
 @pytest.mark.parametrize("grid", [GRID, SOFT])
@@ -166,7 +170,7 @@ def test_an_output_file_is_opened_again_and_never_overwritten(tmp_path) -> None:
     out[:] = 7
     out.flush()
     assert (open_output(tmp_path / "new" / "out.npy", GRID, 1) == 7).all()
-    with pytest.raises(InputError, match=r"holds float16 of shape \(1, 60, 80\); this mosaic is uint8"):
+    with pytest.raises(InputError, match=r"contains float16 of shape \(1, 60, 80\); this mosaic is uint8"):
         open_output(tmp_path / "new" / "out.npy", GRID, 1, "uint8")
     (tmp_path / "text.npy").write_text("no array")
     with pytest.raises(InputError, match=r"must be a writable \.npy file"):

@@ -128,7 +128,7 @@ def test_missing_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "images" / "a.png").touch()
     with pytest.raises(InputError, match=r"names images that are not in .*images: b\.png\. Copy them"):
         read_coco(path, image_folder=tmp_path / "images")
-    with pytest.raises(InputError, match="elsewhere, which is no folder"):
+    with pytest.raises(InputError, match="elsewhere, which is not a folder"):
         read_coco(path, image_folder=tmp_path / "elsewhere")
 
 
@@ -141,5 +141,5 @@ def test_unknown_classes_are_named_with_what_was_meant(tmp_path: Path) -> None:
 
 def test_a_file_that_does_not_say_where_its_images_were_cut_has_no_places(tmp_path: Path) -> None:
     coco = read_coco(write(tmp_path, document()))
-    with pytest.raises(InputError, match=r"does not say where a\.png was cut"):
+    with pytest.raises(InputError, match=r"does not state where a\.png was cut"):
         _ = coco.places

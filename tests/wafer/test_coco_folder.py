@@ -158,7 +158,7 @@ def test_a_users_folder_that_cannot_be_opened_is_told_why(tmp_path: Path) -> Non
     (folder / "annotations" / "val.json").unlink()
     with pytest.raises(InputError, match=r"no annotations for validation: annotations/validation\.json is missing"):
         open_benchmark(folder)
-    with pytest.raises(InputError, match="nowhere is no folder"):
+    with pytest.raises(InputError, match="nowhere is not a folder"):
         open_benchmark(tmp_path / "nowhere")
 
 

@@ -392,7 +392,7 @@ def test_an_incomplete_detection_is_named(key: str) -> None:
         ("annotations", {"segmentation": {"size": None, "counts": [1]}}, "annotation 1 has none. Resize masks"),
         ("annotations", {"segmentation": {"size": [160, 160], "counts": ["x"]}}, "runs of a mask must add up"),
         ("annotations", {"segmentation": encoded(np.ones((9, 9)))}, "image's size.*annotation 1 has 9 x 9"),
-        ("annotations", {"iscrowd": 1}, "must hold at least one region to find"),
+        ("annotations", {"iscrowd": 1}, "must contain at least one region to find"),
         ("images", {"id": "a"}, "`id` must be a whole number; image 0 in the truth has 'a'"),
         ("annotations", {"id": None}, "`id` must be a whole number; annotation 0 in the truth has None"),
         ("images", {"height": 0}, "`height` must be a whole number of at least 1; .* in the truth has 0"),

@@ -146,7 +146,7 @@ def test_imagej_regions_are_read_alone_and_from_an_archive(tmp_path: Path) -> No
     assert [one.label for one in both.sections] == ["good", "section"]
     _, one = read_annotated_wafer(image, tmp_path / "one.roi")
     assert corners(one) == corners(both)[:1]
-    with pytest.raises(InputError, match=r"both\.zip is no \.magc file; it is an ImageJ ROI file or archive"):
+    with pytest.raises(InputError, match=r"both\.zip is not a \.magc file; it is an ImageJ ROI file or archive"):
         read_magc(tmp_path / "both.zip")
     roifile.ImagejRoi.frompoints(np.array([(1.0, 2.0)]), name="point").tofile(tmp_path / "point.roi")
     (tmp_path / "cut.roi").write_bytes((tmp_path / "one.roi").read_bytes()[:30])
@@ -225,7 +225,7 @@ def test_labelmes_masks_are_traced_along_their_pixels(tmp_path: Path) -> None:
 def test_other_shapes_are_left_out_and_counted(tmp_path: Path) -> None:
     circle = {**POLYGON, "points": [[1, 2], [3, 4]], "shape_type": "circle"}
     _, sections = read_annotated_wafer(*save(tmp_path, labelme(POLYGON, circle, circle)))
-    assert (len(sections.sections), sections.notes) == (1, ("left out: 2 of shape 'circle', which is no outline",))
+    assert (len(sections.sections), sections.notes) == (1, ("left out: 2 of shape 'circle', which is not an outline",))
 
 
 def test_labels_of_ones_own_become_the_classes_in_alphabetical_order(tmp_path: Path) -> None:
@@ -481,7 +481,11 @@ def test_magfinders_dialect_is_read_and_written_back_byte_for_byte(tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [
-        ("[sections]\nnumber = 1\n\n[sections.²]\npolygon = 1,1,2,1,2,2\n", "w.magc", "has 1 sections, and holds 0"),
+        (
+            "[sections]\nnumber = 1\n\n[sections.²]\npolygon = 1,1,2,1,2,2\n",
+            "w.magc",
+            "announces 1 sections, and contains 0",
+        ),
         ("<annotations/>", "w.xml", "it is XML .*Export the annotations as COCO"),
         ("[" * 5000, "w.json", r"w\.json is not valid JSON"),
         ({"sections": {"0": {}}}, "w.mass.json", "section 0 of wafer has no outline"),
@@ -498,9 +502,9 @@ def test_magfinders_dialect_is_read_and_written_back_byte_for_byte(tmp_path: Pat
         (labelme(POLYGON, MASK), "w.json", r"mask of shape 1 of .* must be a PNG in base64; it is null\. Draw"),
         ([{"id": 1, "annotations": [], "data": {}}], "w.json", r"it is Label Studio's own JSON\. Export as COCO"),
         ([{"image": "wafer.png", "annotation_id": 1}], "w.json", r"it is Label Studio's own JSON\. Export as COCO"),
-        ("", "w.json", r"w\.json must hold annotations; the file is empty\."),
-        ("", "w.magc", r"w\.magc must hold annotations; the file is empty\."),
-        ("\n", "w.txt", r"w\.txt must hold annotations; the file is empty\."),
+        ("", "w.json", r"w\.json must contain annotations; the file is empty\."),
+        ("", "w.magc", r"w\.magc must contain annotations; the file is empty\."),
+        ("\n", "w.txt", r"w\.txt must contain annotations; the file is empty\."),
         (labelme(POLYGON, imageHeight=199), "w.json", "is 199 x 300 px by its outlines, the image 200 x 300"),
         (labelme(), "w.json", "has no section"),
         (
@@ -565,7 +569,7 @@ def test_geometries_without_features_are_read(tmp_path: Path) -> None:
         [area(P) + area(Q)],
     ]
     assert [one.sections[0].label for one in found] == ["section", "section", "good"]
-    left_out = ("left out: 1 of shape 'Point', which is no outline",)
+    left_out = ("left out: 1 of shape 'Point', which is not an outline",)
     assert [one.notes for one in found] == [(), left_out, left_out]
 
 

@@ -193,14 +193,14 @@ def test_the_magc_wafer_loads_with_433_sections_that_lie_on_it(real_data: Path) 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("number = 2", "number = 3", "says that it has 3 sections, and holds 2: it was cut off or edited"),
+        ("number = 2", "number = 3", "announces 3 sections, and contains 2: it was cut off or edited"),
         ("10,10,50.5,10", "10,10,50.5", r"`polygon` of \[sections.0000\] in .* must be pairs x,y; it has 7 numbers"),
         ("10,10,50.5", "10,ten,50.5", r"`polygon` of \[sections.0000\] in .* must be numbers; it is '10,ten"),
         ("area = 810", "area = 8,10", "`area` of .* must be one number; it is '8,10'"),
         ("30.25,20.0", "1,2,3,4", "`center` of .* must be one point x,y"),
         ("area = 810", "template = 1.5", "`template` of .* must be the number of a section; it is 1.5"),
         ("[sections.0007]", "[sections.000]", "the numbers of sections must be unique"),
-        ("[sections.0007]", f"[sections.{'7' * 5000}]", "says that it has 2 sections, and holds 1"),
+        ("[sections.0007]", f"[sections.{'7' * 5000}]", "announces 2 sections, and contains 1"),
         ("[sections.0007]", "[sections.0000]", r"damaged .magc file \(.*already exists"),
         ("area = 810", "area = 810\narea = 811", r"damaged .magc file \(.*already exists"),
         ("[sections]\n", "", r"must be a .magc file, .*; it is none of them"),
@@ -212,7 +212,7 @@ def test_a_spoilt_file_is_named(old: str, new: str, message: str, tmp_path: Path
 
 
 def test_what_is_no_magc_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is no \.magc file: it has none of the parts"):
+    with pytest.raises(InputError, match=r"is not a \.magc file: it has none of the parts"):
         read_magc(write(tmp_path, "[tool]\nx = 1\n"))
     with pytest.raises(InputError, match="does not exist"):
         read_magc(tmp_path / "nowhere.magc")

@@ -137,9 +137,9 @@ def spoilt(*keys: str, to: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "is no .mass.json file"),
-        ({"sections": []}, "is no .mass.json file"),
-        ({"shapes": []}, "is no .mass.json file, with an object `sections`; it is a labelme file"),
+        ([], "is not a .mass.json file"),
+        ({"sections": []}, "is not a .mass.json file"),
+        ({"shapes": []}, "is not a .mass.json file, with an object `sections`; it is a labelme file"),
         (spoilt("sections", "4", to=[]), "sections.4: .*; got"),
         (spoilt("sections", "4", "sample", to=3), "sections.4.sample: .*; got 3"),
         (spoilt("sections", "4", "sample", "polygon", to="x"), "sections.4.sample.polygon: .*; got x"),

@@ -85,7 +85,7 @@ def test_a_split_that_cannot_be_is_refused_by_name() -> None:
         split_wafers(TILES, validation_wafers=["wafer-7"])
     with pytest.raises(InputError, match="split 'wafer' leaves no tile for train"):
         split_wafers(TILES, validation_wafers=[wafer.name for wafer in WAFERS])
-    with pytest.raises(UsageError, match=r"has \d+ tiles for validation, 1000 were asked for"):
+    with pytest.raises(UsageError, match=r"has \d+ tiles for validation, 1000 were requested"):
         thin(split_crops(TILES, train_share=0.5, seed=0), n_train=1, n_validation=1000, seed=0)
 
 

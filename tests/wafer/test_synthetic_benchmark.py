@@ -109,7 +109,7 @@ def test_a_folder_made_from_other_parameters_is_refused_by_name(
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is not empty and holds no benchmark of ours"):
+    with pytest.raises(UsageError, match="is not empty and contains no benchmark of ours"):
         make_benchmark("smoke", tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
@@ -152,7 +152,7 @@ def test_too_little_room_on_the_disk_is_said_before_anything_is_made(
 
 
 def test_too_few_tiles_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"has \d+ tiles for train, 100 were asked for\. Make more wafers"):
+    with pytest.raises(UsageError, match=r"has \d+ tiles for train, 100 were requested\. Make more wafers"):
         make_benchmark(dataclasses.replace(SMOKE, n_train=100), tmp_path / "much")
 
 

@@ -74,7 +74,7 @@ def test_the_magc_wafer_gives_tiles_of_both_regions(real_data: Path, tmp_path: P
 
 def test_wafers_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
     image = WAFERS[1][0]
-    with pytest.raises(UsageError, match="must hold at least one wafer"):
+    with pytest.raises(UsageError, match="must contain at least one wafer"):
         benchmark_from_wafers([], tmp_path)
     with pytest.raises(UsageError, match=r"different names, .* got wafer-0, wafer-0"):
         benchmark_from_wafers([WAFERS[0], WAFERS[0]], tmp_path)

@@ -73,7 +73,7 @@ def test_colour_and_1_bit_images_are_refused(mode: str, message: str, tmp_path: 
 
 def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "wafer.png").write_text("not an image")
-    with pytest.raises(InputError, match="it holds text"):
+    with pytest.raises(InputError, match="it contains text"):
         read_wafer_image(tmp_path / "wafer.png")
     with pytest.raises(InputError, match="does not exist"):
         read_wafer_image(tmp_path / "nowhere.png")

@@ -87,5 +87,5 @@ def test_files_at_fault_are_named(tmp_path):
     with pytest.raises(InputError, match=r"cut\.tif is a truncated"):
         open_wafer_image(tmp_path / "cut.tif")
     tifffile.imwrite(tmp_path / "two.tif", np.stack([GREY, GREY]), metadata={"axes": "QYX"})
-    with pytest.raises(InputError, match="holds 2 pages"):
+    with pytest.raises(InputError, match="contains 2 pages"):
         open_wafer_image(tmp_path / "two.tif")

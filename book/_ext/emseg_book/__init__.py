@@ -2,9 +2,11 @@
 
     {result}         role: a number of a run record in prose or a table, linked to its run       (result.py)
     {reported}       role: a number that one of the papers prints                                 (reported.py)
+    {claim} {words} {verdict} {tally}  roles: a claim's estimate, and words chosen by a number        (findings.py)
     {ledger}         directive: every run record                                                  (ledger.py)
     {claims-ledger}  directive: every claim of the papers with its verdicts                       (claims.py)
     {verdicts}       directive: the claims that one chapter tests, with their verdicts            (claims.py)
+    {forest-plot} {results-table}  directives: all verdicts in one picture, all claims to filter    (results.py)
     {house-picture}  directive: the rooms of the code and what imports what                       (house.py)
     the badge below each page's title: which run made the page, or that none did                  (badge.py)
     roles in the bibliography that screen readers understand                                      (bibliography.py)
@@ -22,10 +24,12 @@ from emseg_book.badge import add_badge
 from emseg_book.bibliography import name_roles
 from emseg_book.claims import ClaimsLedger, Verdicts
 from emseg_book.evidence import digest_of
+from emseg_book.findings import ClaimRole, TallyRole, VerdictRole, WordsRole
 from emseg_book.house import HousePicture
 from emseg_book.ledger import Ledger
 from emseg_book.reported import ReportedRole
 from emseg_book.result import ResolveResults, ResultRole, result_node
+from emseg_book.results import ForestPlot, ResultsTable
 
 DIGEST_VALUE = "emseg_evidence_digest"
 
@@ -37,10 +41,14 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(result_node)
     app.add_role("result", ResultRole())
     app.add_role("reported", ReportedRole())
+    for name, role in (("claim", ClaimRole), ("words", WordsRole), ("verdict", VerdictRole), ("tally", TallyRole)):
+        app.add_role(name, role())
     app.add_post_transform(ResolveResults)
     app.add_directive("ledger", Ledger)
     app.add_directive("claims-ledger", ClaimsLedger)
     app.add_directive("verdicts", Verdicts)
+    app.add_directive("forest-plot", ForestPlot)
+    app.add_directive("results-table", ResultsTable)
     app.add_directive("house-picture", HousePicture)
     app.connect("doctree-resolved", add_badge)
     app.connect("html-page-context", name_roles)

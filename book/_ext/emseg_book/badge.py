@@ -14,7 +14,7 @@ from sphinx.util import logging
 from emseg.errors import InputError
 from emseg_book.evidence import Evidence, Record, read_evidence
 from emseg_book.markup import chip_html, data_kinds, link_html
-from emseg_book.result import LEDGER_PAGE
+from emseg_book.result import LEDGER_PAGE, PAGE_CHIP
 from emseg_book.wording import SHORT_HASH, code_age, device, duration, peak_memory, run_anchor, when
 
 logger = logging.getLogger(__name__)
@@ -32,26 +32,31 @@ def add_badge(app: Sphinx, doctree: nodes.document, page: str) -> None:
         logger.warning("badge: %s", error, location=page, type="emseg")
         return
     chapter = page.removeprefix(BOOK_FOLDER)
+    chip = doctree.get(PAGE_CHIP, "")
     record = evidence.current(chapter)
     if record is not None:
         ledger = app.builder.get_relative_uri(page, LEDGER_PAGE)
-        html = run_badge_html(evidence, record, f"{ledger}#{run_anchor(record['run_id'])}")
+        html = run_badge_html(evidence, record, f"{ledger}#{run_anchor(record['run_id'])}", chip)
     elif Path(app.env.doc2path(page)).suffix == ".ipynb":
         logger.warning(
             "badge: this build has no run of chapter %s. Run it first.", chapter, location=page, type="emseg"
         )
         return
     else:
-        html = text_badge_html(evidence)
+        html = text_badge_html(evidence, chip)
     title.parent.insert(title.parent.index(title) + 1, nodes.raw("", html, format="html"))
 
 
-def run_badge_html(evidence: Evidence, record: Record, ledger_entry: str) -> str:
-    """Return the badge of a chapter's page; `ledger_entry` is the address of its run in the ledger."""
+def run_badge_html(evidence: Evidence, record: Record, ledger_entry: str, chip: str = "") -> str:
+    """Return the badge of a chapter's page.
+
+    `ledger_entry` is the address of its run in the ledger, `chip` the mark that the page's numbers do not repeat.
+    """
     gathered = [code_age(evidence, record)] if evidence.gathered(record) else []
     items = [
         f"profile <strong>{escape(record['profile'])}</strong>",
         f"data {chip_html(data_kinds(record))}",
+        *_numbers(chip),
         escape(device(record["environment"])),
         f"run {when(record['finished'])}",
         f"{duration(record['wall_s'])}, {peak_memory(record)}",
@@ -61,16 +66,21 @@ def run_badge_html(evidence: Evidence, record: Record, ledger_entry: str) -> str
     return _badge_html("How this page was computed", items)
 
 
-def text_badge_html(evidence: Evidence) -> str:
-    """Return the badge of a page that computes nothing itself."""
+def text_badge_html(evidence: Evidence, chip: str = "") -> str:
+    """Return the badge of a page that computes nothing itself; `chip` is the mark that its numbers do not repeat."""
     build = evidence.build
     commit = f"commit {escape(build['commit'][:SHORT_HASH])}" if build.get("commit") else "no commit known"
     items = [
-        "text page, no computation of its own",
+        "text page, nothing computed here",
+        *_numbers(chip),
         f"book built at profile <strong>{escape(build['profile'])}</strong>, {when(build['built'])}",
         commit + (" with uncommitted changes" if build.get("tree_clean") is False else ""),
     ]
     return _badge_html("How this book was built", items)
+
+
+def _numbers(chip: str) -> list[str]:
+    return [f"unmarked numbers: {chip}"] if chip else []
 
 
 def _badge_html(label: str, items: list[str]) -> str:

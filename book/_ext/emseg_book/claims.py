@@ -37,6 +37,7 @@ from emseg_book.result import LEDGER_PAGE
 from emseg_book.wording import run_anchor
 
 logger = logging.getLogger(__name__)
+CLAIMS_PAGE = "book/claims"
 COLUMNS = ("Checked as", "Verdict", "Estimate (95 % interval)", "Expected", "Bearing")
 PAPERS = {"fanet": "Claims of FANet", "urisc": "Claims of U-RISC"}
 
@@ -121,7 +122,8 @@ class Table:
             "<br>".join(map(_bearing, found)) + takes,
         )
         first = f'<th scope="row">{escape(claim.statement)}{note} {self._chapter(claim.chapter)}</th>'
-        return f"<tr>{first}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        anchor = f' id="claim-{claim.id}"' if self.env.docname == CLAIMS_PAGE else ""
+        return f"<tr{anchor}>{first}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
     def _estimate(self, row: Judged) -> str:
         if row.estimate is None:

@@ -36,7 +36,14 @@ def number_html(value: float, unit: str = "1", spec: str | None = None, half_wid
                 most = max(0, decimals - 2 * (fixed[3] == "%"))
                 spec = f"{fixed[1]}{min(int(fixed[2]), most)}{fixed[3]}"
         text = typeset(format(number if half_width else value, spec))
-    return as_html(text) + (THIN_SPACE + escape(unit.replace("^2", "²")) if unit != "1" else "")
+    return as_html(text) + unit_html(unit)
+
+
+def unit_html(unit: str) -> str:
+    """Return a unit as it follows its number, after a thin space: "um^2" is " µm²"; nothing for a pure number."""
+    if unit == "1":
+        return ""
+    return THIN_SPACE + escape(re.sub(r"\bum", "µm", unit).replace("^2", "²"))
 
 
 def half_width_of(metric: Mapping[str, Any]) -> float:

@@ -4,10 +4,14 @@ r"""The role `{result}`: a number of a run record, its kind of data in words, bo
     {result}`chapter#metric@profile`       of the newest record at that profile
     {result}`chapter#metric|.1%`           with a Python format specification; in a table write the bar as \|
 
+The kind of data is marked once a page, in its badge, and afterwards at numbers of another kind only: the page's kind is
+that of most of its numbers. Where the text after a number repeats its unit in words, the number is written without it.
+
 A key that no record holds is a warning that names the nearest one; with warnings as errors it fails the build.
 """
 
 import re
+from collections import Counter
 from html import escape
 from typing import Any
 
@@ -20,11 +24,23 @@ from emseg.errors import InputError, UsageError
 from emseg.intervals import MIN_REPLICATES
 from emseg.reported.verdicts import kinds_of
 from emseg_book.evidence import Evidence, Key, Record, read_evidence
-from emseg_book.markup import chip_html, half_width_of, number_html
+from emseg_book.markup import chip_html, half_width_of, number_html, unit_html
 from emseg_book.wording import code_age, run_anchor
 
 LEDGER_PAGE = "book/ledger"
 _KEY = re.compile(r"(?P<chapter>[^#@|\s]+)#(?P<metric>[^#@|\s]+)(@(?P<profile>[^#@|\s]+))?(\|(?P<spec>.+))?")
+PAGE_CHIP = "emseg_chip"  # of a document: the mark of most of its numbers
+_UNIT_WORDS = {
+    "s": r"s\b|seconds?",
+    "ms": r"ms\b|milliseconds?",
+    "min": r"min\b|minutes?",
+    "px": r"px\b|pixels?",
+    "nm": r"nm\b|nanomet",
+    "um": r"[uµ]m\b|micromet",
+    "µm": r"[uµ]m\b|micromet",
+    "%": r"%|per ?cent|(?:percentage )?points?",
+    "points": r"(?:percentage )?points?",
+}
 logger = logging.getLogger(__name__)
 
 
@@ -68,6 +84,7 @@ def look_up(text: str, evidence: Evidence) -> result_node:
         nodes.Text(plain),
         run_id=record["run_id"],
         number=number,
+        unit=metric["unit"],
         chip=chip_html(kinds_of(record, key.metric)),
         title=tooltip(record, key.metric, code_age(evidence, record)),
     )
@@ -87,6 +104,24 @@ def tooltip(record: Record, name: str, age: str) -> str:
     return "; ".join(parts)
 
 
+def page_chip(document: nodes.document) -> str:
+    """Return the mark of most numbers of a page, which its badge carries for all; empty without numbers."""
+    chips = Counter(node["chip"] for node in document.findall(result_node))
+    return chips.most_common(1)[0][0] if chips else ""
+
+
+def without_repeated_unit(number: str, unit: str, following: str) -> str:
+    """Return the number without its unit where the text after it says the unit again: "242 s" before " seconds"."""
+    words = _UNIT_WORDS.get(unit, re.escape(unit))
+    return number.removesuffix(unit_html(unit)) if re.match(rf"[\s-]+(?:{words})", following) else number
+
+
+def _text_after(node: nodes.Node) -> str:
+    siblings = node.parent.children
+    after = siblings[siblings.index(node) + 1 :]
+    return after[0].astext() if after else ""
+
+
 class ResolveResults(SphinxPostTransform):
     """Turns each `result_node` into a link to its run; formats without links keep the number."""
 
@@ -94,14 +129,17 @@ class ResolveResults(SphinxPostTransform):
 
     def run(self, **kwargs: Any) -> None:
         """Replace the nodes of this page."""
+        common = self.document[PAGE_CHIP] = page_chip(self.document)
         for node in list(self.document.findall(result_node)):
             if self.app.builder.format != "html":
                 node.replace_self(nodes.inline("", node.astext()))
                 continue
             ledger = self.app.builder.get_relative_uri(self.env.docname, LEDGER_PAGE)
             target = f"{ledger}#{run_anchor(node['run_id'])}"
+            number = without_repeated_unit(node["number"], node["unit"], _text_after(node))
+            chip = "" if node["chip"] == common else f" {node['chip']}"
             html = (
                 f'<a class="emseg-result" href="{escape(target)}" title="{escape(node["title"])}">'
-                f'<span class="emseg-number">{node["number"]}</span> {node["chip"]}</a>'
+                f'<span class="emseg-number">{number}</span>{chip}</a>'
             )
             node.replace_self(nodes.raw("", html, format="html"))

@@ -77,7 +77,7 @@ class Attribution:
     settings         further options of the method, by name
 
     Methods that promise completeness (integrated gradients, DeepLift, LRP) share the difference of two scores out to
-    the pixels, so their gap is the error of the quadrature and of the arithmetic. Of others it is no error.
+    the pixels, so their gap is the error of the quadrature and of the arithmetic. For others it is not an error.
     """
 
     maps: Float[np.ndarray, "target height width"]
@@ -146,7 +146,7 @@ def attribute_pixels(
     n_steps        points of the path; `quadrature` is the rule, as captum calls it
     precision      "fp32", or "bf16" and "fp16" by torch's autocast
     backward       "full": torch's own; "windowed": leaves out zeros; "auto": windowed where it gives torch's gradients
-    memory_mib     bound of graph, gradients and maps, beside the network and one pass without gradients
+    memory_mib     bound of graph, gradients and maps, in addition to the network and one pass without gradients
     steps_at_once  most points of the path in one forward pass; one, for a network that takes one image at a time
     device         where to compute; a module must be there already
     progress       draw a progress bar on a terminal
@@ -267,7 +267,7 @@ class _Job:
         return self.image.element_size() * len(self.image) + 4
 
     def compute(self, store: MapStore, steps_at_once: int | None, report: Callable[[int], object]) -> None:
-        """Compute the maps that `store` does not have yet, window after window as its plan says."""
+        """Compute the maps that `store` does not have yet, window after window following its plan."""
         weights: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         passes: dict[bool, Callable[[Points], TorchPass | WindowedPass]] = {
             True: partial(WindowedPass, self.calling, weights=weights),
@@ -323,7 +323,7 @@ class _Job:
                 maps = self.memory_mib - self.n_bytes / MIB
                 least = maps + n_pixels * (n_graph + self.target_bytes) / MIB
                 raise UsageError(
-                    f"`memory_mib` must hold one point of the path and the maps: here {least:.0f} MiB, of which the "
+                    f"`memory_mib` must contain one point of the path and the maps: here {least:.0f} MiB, of which the "
                     f"graph of one forward pass takes {n_pixels * n_graph / MIB:.0f} and the maps of all targets "
                     f"{maps:.0f}; got {self.memory_mib:g}. Raise it, crop the image, or give a `resume_folder`, which "
                     "keeps the maps on disk."

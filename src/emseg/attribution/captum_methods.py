@@ -9,8 +9,9 @@
     lrp                    relevance passed back by the epsilon rule, chains of layers only   nearly complete
     grad_cam               rectified weighted sum of a layer's maps, enlarged                 no completeness
 
-For methods without completeness `completeness_gap` is no error. DeepLift's rule holds where rectifiers are modules
-(`nn.ReLU`); a rectifier that the forward calls as a function is passed by its gradient, which the gap then shows.
+For methods without completeness `completeness_gap` is not an error. DeepLift's rule applies where rectifiers are
+modules (`nn.ReLU`); a rectifier that the forward calls as a function is passed by its gradient, which the gap then
+shows.
 
 Sources: Simonyan 2014, Smilkov 2017, Sundararajan 2017, Shrikumar 2017, Lundberg and Lee 2017, Zeiler and Fergus 2014,
 Bach 2015, Selvaraju 2017, all as captum implements them. Deviation: LRP is refused for networks with skips, sums or

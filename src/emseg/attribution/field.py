@@ -1,10 +1,10 @@
-"""The size of an attribution field in nanometres: area above a threshold, area and radius that hold a fraction.
+"""The size of an attribution field in nanometres: area above a threshold, area and radius that contain a fraction.
 
 With w [row, column] the map of one target and h the pixel size,
 
     S_k       = #{p : w_p / max |w| > k} h^2        the paper's area; sign "positive"
     A_share   = h^2 times the fewest pixels whose |w| add up to `share` of sum |w|
-    r_share   = h times the radius of the disc about the target that holds `share` of sum |w|
+    r_share   = h times the radius of the disc about the target that contains `share` of sum |w|
 
 sign "negative" takes -w and "absolute" |w| for w. Without normalisation, k is in the unit of the map (logits). S_k
 depends on one pixel, the largest: a map with a sharper peak has a smaller area, with the same tails. A_share and
@@ -14,7 +14,7 @@ The mean of such values over targets needs an interval, and targets are in image
 stain and network. With values v_ij of target j in image i,
 
     hierarchical bootstrap   draw images with replacement, then as many targets from each drawn image, take the mean;
-                             the interval holds the middle 95 % of the means
+                             the interval contains the middle 95 % of the means
     permutation test         without a difference every way to assign the images to the two sets is equally likely; p is
                              the fraction of the assignments whose difference of means of images is at least as large as
                              the one seen (all of them where there are at most `MOST_ASSIGNMENTS`, else a sample)
@@ -55,8 +55,8 @@ def field_area(
 ) -> Float64[np.ndarray, " target"]:
     """Return S_k of each map in nm^2.
 
-    Maps are [target, row, column], or an object that holds them as `maps`. A map that is zero everywhere has an area of
-    0. Raises `UsageError` for a threshold at or below zero, pixels that are not square, an unknown sign or
+    Maps are [target, row, column], or an object that contains them as `maps`. A map that is zero everywhere has an
+    area of 0. Raises `UsageError` for a threshold at or below zero, pixels that are not square, an unknown sign or
     normalisation; `InputError` for maps that are not finite.
     """
     return np.asarray(field_areas(attribution, (threshold,), pixel_size_nm, sign, normalise)[:, 0])
@@ -86,7 +86,7 @@ def field_areas(
 
 
 def area_holding(attribution: Any, share: float, pixel_size_nm: Any) -> Float64[np.ndarray, " target"]:
-    """Return A_share in nm^2: the smallest area that holds `share` of the absolute attribution; NaN for a zero map."""
+    """Return A_share in nm^2, the smallest area that contains `share` of |attribution|; NaN for a zero map."""
     size_nm = square_pixel_size_nm(pixel_size_nm)
     require_number("share", share, above=0, below=1)
     areas = []
@@ -97,10 +97,10 @@ def area_holding(attribution: Any, share: float, pixel_size_nm: Any) -> Float64[
 
 
 def radius_holding(attribution: Any, targets: Any, share: float, pixel_size_nm: Any) -> Float64[np.ndarray, " target"]:
-    """Return r_share in nm: the radius about each target that holds `share` of the absolute attribution.
+    """Return r_share in nm: the radius about each target that contains `share` of the absolute attribution.
 
-    `targets` [target, 2] are (row, column). A disc of radius r holds the pixels whose centres are within r. NaN for a
-    map that is zero everywhere.
+    `targets` [target, 2] are (row, column). A disc of radius r contains the pixels whose centres are within r. NaN for
+    a map that is zero everywhere.
     """
     size_nm = square_pixel_size_nm(pixel_size_nm)
     require_number("share", share, above=0, below=1)
@@ -181,7 +181,7 @@ class Estimate:
     n_images: int
 
     def holds(self, value: float) -> bool:
-        """Whether the interval holds `value`."""
+        """Whether the interval contains `value`."""
         return self.low <= value <= self.high
 
 
@@ -198,8 +198,8 @@ class Difference:
 def bootstrap_mean(values: Grouped, *, n_resamples: int = 2000, generator: np.random.Generator) -> Estimate:
     """Return the mean over targets with its hierarchical bootstrap interval.
 
-    Every image must hold at least one target; where targets per image differ, an image weighs by its targets. Of a
-    single image only the targets are drawn: the interval then says nothing about other images.
+    Every image must contain at least one target; where targets per image differ, an image weighs by its targets. Of a
+    single image only the targets are drawn: the interval then does not cover other images.
     """
     _check_resamples(n_resamples)
     (means,) = _resampled_means(values.images, (values.values,), n_resamples, generator)
@@ -211,8 +211,8 @@ def bootstrap_ratio(
 ) -> Estimate:
     """Return mean of `first` over mean of `second` with its hierarchical bootstrap interval.
 
-    `paired`: both hold the same targets in the same order, so the same targets are drawn for both. Raises `UsageError`
-    where a pair does not fit, or the second mean is not positive.
+    `paired`: both contain the same targets in the same order, so the same targets are drawn for both. Raises
+    `UsageError` where a pair does not fit, or the second mean is not positive.
     """
     _check_resamples(n_resamples)
     if not second.values.mean() > 0:

@@ -11,7 +11,7 @@ Images are on the scale of the networks, x = (grey / 255 - 0.5) / 0.5: black is 
     black      -1 everywhere: the grey of a membrane, so that membranes can hardly be attributed to
     mean       the image's own mean grey
     blurred    the image after a Gaussian blur: its slow changes without its edges
-    patches    real patches in place of the image; the attribution is the mean over them
+    patches    real patches instead of the image; the attribution is the mean over them
 
 Targets are sampled by class, with p the predicted probability of membrane, t the truth and a threshold c:
 
@@ -81,7 +81,7 @@ class Calling(nn.Module):
         return torch.float64 if weight is not None and weight.dtype == torch.float64 else torch.float32
 
     def forward(self, points: Points) -> Any:
-        """Return the map that is asked for, unchecked."""
+        """Return the requested map, unchecked."""
         half: Any = nullcontext()
         if self.precision != "fp32":
             half = torch.autocast(points.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
@@ -267,7 +267,7 @@ def require_gradient(answer: Tensor) -> Tensor:
 
 @contextmanager
 def naming_gradient_errors() -> Iterator[None]:
-    """Turn what torch says of parts that cannot be differentiated into one sentence with a repair."""
+    """Turn torch's message about parts that cannot be differentiated into one sentence with a repair."""
     try:
         yield
     except RuntimeError as error:

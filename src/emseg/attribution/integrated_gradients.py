@@ -114,8 +114,8 @@ class MapStore:
             raise InputError(f"`resume_folder` {self.folder} cannot be used: {error}. Give another folder.") from error
         if self.maps.shape != wanted or self.maps.dtype != np.float32:
             raise InputError(
-                f"{maps_file} must hold float32 maps of shape {list(wanted)}; it holds {self.maps.dtype} of shape "
-                f"{list(self.maps.shape)}. Give another `resume_folder`."
+                f"{maps_file} must contain float32 maps of shape {list(wanted)}; it contains {self.maps.dtype} of "
+                f"shape {list(self.maps.shape)}. Give another `resume_folder`."
             )
         if progress.exists():
             begun: Any = read_json(progress)
@@ -230,7 +230,7 @@ def _require_finite(
     if bad.any():
         row, column = targets[int(np.flatnonzero(bad)[0])].tolist()
         raise InputError(
-            f"The gradients must be finite; those of target (row {row}, column {column}) hold NaN or infinity, and "
+            f"The gradients must be finite; those of target (row {row}, column {column}) contain NaN or infinity, and "
             f"so do {int(bad.sum())} of {len(bad)} targets. Look for a square root, logarithm or division at zero in "
             'the network; in "fp16", for numbers past 65,504.'
         )

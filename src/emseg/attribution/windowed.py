@@ -354,7 +354,7 @@ def _by_torch(
 
 
 def whole(shape: Sequence[int]) -> Box:
-    """Return the box that holds all of a tensor of this shape."""
+    """Return the box that contains all of a tensor of this shape."""
     return (0, shape[-2], 0, shape[-1]) if len(shape) >= 2 else (0, 1, 0, shape[-1] if len(shape) else 1)
 
 

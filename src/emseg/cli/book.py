@@ -65,7 +65,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     rerun = subparsers.add_parser(
         "rerun",
         help="repeat committed runs and compare",
-        description="Run committed records again from their own parameters, and say for each metric whether the "
+        description="Run committed records again from their own parameters, and report for each metric whether the "
         "repetition agrees within the spread that the record declares. Exit code 1 if one does not.",
         epilog="Example: emseg rerun book/results/fanet/dct_derivation/laptop.json",
     )
@@ -206,10 +206,12 @@ def keep_records(arguments: argparse.Namespace) -> int:
         if not record["code"]["tree_clean"] and not arguments.dirty:
             raise InputError(
                 f"{path.name} was made from uncommitted code and cannot be reproduced. "
-                "Commit, run the chapter again, and keep that record (or say --dirty)."
+                "Commit, run the chapter again, and keep that record (or pass --dirty)."
             )
         if record["profile"] == TEST_PROFILE:
-            raise InputError(f"{path.name} is a test run (profile {TEST_PROFILE}), which is no evidence. Keep another.")
+            raise InputError(
+                f"{path.name} is a test run (profile {TEST_PROFILE}), which is not evidence. Keep another."
+            )
         if reasons := refusals(load_claims(), record):
             raise InputError(f"{path.name} could not decide its claims: {'; '.join(reasons)}. Mend the chapter first.")
         profile = _file_name(record["profile"], f"the profile in {path.name}")

@@ -21,7 +21,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "data", help="list, find, fetch and check the real images", description=DESCRIPTION, allow_abbrev=False
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="say which data sets there are, and where")
+    listing = actions.add_parser("list", help="list the data sets and where they are")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(handler=list_datasets)
     for action, handler, text in (
@@ -61,7 +61,7 @@ def print_path(arguments: argparse.Namespace) -> int:
 
 
 def fetch_dataset(arguments: argparse.Namespace) -> int:
-    """Fetch a data set, say its terms on stderr, and print its folder."""
+    """Fetch a data set, print its terms on stderr, and print its folder."""
     from emseg.data import dataset, fetch
 
     folder = fetch(arguments.name)
@@ -83,7 +83,7 @@ def check_dataset(arguments: argparse.Namespace) -> int:
 
 
 def _row(entry: "Dataset") -> dict[str, Any]:
-    """Return what `list --json` says of one data set; `folder` is None unless the set is here and whole."""
+    """Return what `list --json` states of one data set; `folder` is None unless the set is here and whole."""
     from emseg.data import check, fingerprint, folder_of
 
     folder, problem = None, None

@@ -311,7 +311,7 @@ def run_show(arguments: argparse.Namespace) -> int:
         raise InputError(f"{arguments.source} does not exist. Name a wafer image or a COCO folder.")
     is_folder = arguments.source.is_dir()
     if is_folder and arguments.annotations is not None:
-        raise UsageError("a COCO folder holds its own annotations. Name the folder alone.")
+        raise UsageError("a COCO folder has its own annotations. Name the folder alone.")
     if not is_folder and arguments.annotations is None:
         raise UsageError(f"an image needs its annotations: {_ANNOTATIONS}. Name the file after the image.")
     import matplotlib as mpl
@@ -428,7 +428,7 @@ def _read(image: Path, annotations: Path, arguments: argparse.Namespace) -> Any:
 
 
 def _print_content(benchmark: "Benchmark") -> None:
-    """Print what a benchmark holds: counts of tiles and sections, and the pixel leak, a line for each split."""
+    """Print what a benchmark contains: counts of tiles and sections, and the pixel leak, a line for each split."""
     from emseg.wafer import pixel_leak
 
     print(f"{benchmark.folder}: {benchmark.kind}, fingerprint {benchmark.fingerprint}")

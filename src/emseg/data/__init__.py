@@ -1,6 +1,6 @@
 """Real images: a registry of pinned files, where they are on this machine, and how to get and verify them.
 
-The loaders, which need numpy, are modules of their own: `emseg.data.isbi2012`.
+The loaders, which need numpy, are separate modules: `emseg.data.isbi2012`.
 """
 
 from emseg.data.download import Patience, fetch

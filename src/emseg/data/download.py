@@ -6,7 +6,7 @@ Moving the bytes is ours, because a reader needs to know what went wrong:
 
 | what happens | what is done |
 |---|---|
-| no connection at all (no such host, refused, no route, TLS) | stop at once: there is no network, or none to there |
+| no connection at all (no such host, refused, no route, TLS) | stop at once: no network, or no route to the host |
 | cut in the middle, reset, silence, 408, 425, 429, 5xx | try again after a pause, `Patience.n_attempts` times in all |
 | 404, 403, 410, other 4xx | ask the next source; stop if it was the last |
 | whole, but another size or SHA-256 than the registry's | refuse that file, fetch the others |
@@ -73,7 +73,7 @@ class _NotThereError(Exception):
 
 
 class _TransientError(Exception):
-    """It may work in a moment: the reason, and the pause in seconds that the server asked for."""
+    """It may work in a moment: the reason, and the pause in seconds that the server requested."""
 
 
 def fetch(
@@ -204,8 +204,8 @@ class _Transfer:
             except _NotThereError as error:
                 refusals.append(f"{self.url} answered {error}")
         raise InputError(
-            f"{self.wanted.name} cannot be fetched, for {self.file.path} is not where the registry says: "
-            f"{'; '.join(refusals)}; set EMSEG_DATA to a folder that holds {self.wanted.name}/; "
+            f"{self.wanted.name} cannot be fetched, for {self.file.path} is not where the registry lists it: "
+            f"{'; '.join(refusals)}; set EMSEG_DATA to a folder that contains {self.wanted.name}/; "
             f"{self.wanted.stand_in_note}."
         )
 
@@ -265,8 +265,8 @@ class _Transfer:
             if (unreachable := _unreachable(error)) is not None:
                 raise InputError(
                     f"{self.wanted.name} cannot be fetched, for {urlsplit(self.url).hostname} cannot be reached "
-                    f"({unreachable}): connect to the network and try again, or set EMSEG_DATA to a folder that holds "
-                    f"{self.wanted.name}/; {self.wanted.stand_in_note}."
+                    f"({unreachable}): connect to the network and try again, or set EMSEG_DATA to a folder that "
+                    f"contains {self.wanted.name}/; {self.wanted.stand_in_note}."
                 ) from error
             inner = error.args[0] if error.args else None
             silent = isinstance(error, requests.Timeout) or isinstance(inner, ReadTimeoutError)

@@ -56,5 +56,7 @@ def load_isbi2012(
     if split == "test":
         return stacks[0], None
     if not np.isin(stacks[1], (MEMBRANE, BACKGROUND)).all():
-        raise InputError(f"a label of ISBI 2012 holds {MEMBRANE} and {BACKGROUND} alone; {folder}/label holds others")
+        raise InputError(
+            f"a label of ISBI 2012 contains {MEMBRANE} and {BACKGROUND} alone; {folder}/label contains others"
+        )
     return stacks[0], stacks[1]

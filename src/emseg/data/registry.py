@@ -1,13 +1,13 @@
 """The data sets: their pinned files, their folder on this machine, and whether each file is whole and unaltered.
 
-`registry.json` holds one entry a data set. Title, terms, pinned sources and layout are written by hand; the list of
+`registry.json` contains one entry a data set. Title, terms, pinned sources and layout are written by hand; the list of
 files is made from the files themselves by `python tools/registry.py DIR`. A file is at
 
     url = source + layout[folder of the file] + "/" + name of the file
 
-for every source of the set: all sources hold the same bytes, and the SHA-256 decides. On this machine it is below
+for every source of the set: all sources contain the same bytes, and the SHA-256 decides. On this machine it is below
 `$EMSEG_DATA/<name>/` when `EMSEG_DATA` is set: then nothing is downloaded, and a missing set is an error, so that a run
-never uses other files than the user named. Otherwise the cache holds it: `$EMSEG_CACHE/data/<name>/`, or the same in
+never uses other files than the user named. Otherwise the cache contains it: `$EMSEG_CACHE/data/<name>/`, or the same in
 the user's cache folder of the operating system.
 """
 
@@ -51,7 +51,7 @@ class DataFile:
 
 @validated
 class Dataset:
-    """What the registry says of one data set; nothing about this machine.
+    """What the registry states of one data set; nothing about this machine.
 
     `pixel_size_nm` and `section_nm` (section thickness) are None where the source does not state them; `citation` is a
     key of the book's bibliography; `stand_in` is the dotted name of a generator of synthetic images, or None.
@@ -239,16 +239,16 @@ def _require_folder(wanted: Dataset) -> Path:
     if root is None:
         problem = (
             f"{wanted.name} is not on this machine: run `emseg data fetch {wanted.name}`, or set EMSEG_DATA to a "
-            f"folder that holds {wanted.name}/"
+            f"folder that contains {wanted.name}/"
         )
     elif root.is_dir():
         problem = (
-            f"EMSEG_DATA is {root}, which holds no {wanted.name}: put its files in {folder} ({wanted.files[0].path} "
+            f"EMSEG_DATA is {root}, which contains no {wanted.name}: put its files in {folder} ({wanted.files[0].path} "
             f"and so on), or unset EMSEG_DATA and run `emseg data fetch {wanted.name}`"
         )
     else:
         problem = (
-            f"EMSEG_DATA must name a folder that holds data sets, but {root} is no folder: correct EMSEG_DATA, or "
-            f"unset it and run `emseg data fetch {wanted.name}`"
+            f"EMSEG_DATA must name a folder that contains data sets, but {root} is not a folder: correct EMSEG_DATA, "
+            f"or unset it and run `emseg data fetch {wanted.name}`"
         )
     raise InputError(f"{problem}; {wanted.stand_in_note}.")

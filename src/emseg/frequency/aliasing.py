@@ -5,15 +5,15 @@ full map of N pixels. Both are linear, so pooling and then projecting on a cosin
 one *staircase*, the cosine held constant over each bin. The staircase's own cosine transform is the leakage spectrum
 G: coefficient k of the pooled map is
 
-    g_k = sum_k' G_kk' f_k',        G_kk = what is left of the frequency asked for, all other G_kk' = leakage.
+    g_k = sum_k' G_kk' f_k',        G_kk = what is left of the requested frequency, all other G_kk' = leakage.
 
 Where n divides N = r n, each bin averages r neighbours, which multiplies cosine k' by the Dirichlet kernel D, and n
-samples cannot tell k' = 2 m n + k or 2 m n - k from k:
+samples cannot distinguish k' = 2 m n + k or 2 m n - k from k:
 
     G_kk' = (-1)^m D(k')   for k' = 2 m n +- k,  0 otherwise,      D(k') = sin(pi k' / 2n) / (r sin(pi k' / 2N)).
 
 Each row has the energy sum_k' G_kk'^2 = 1, so for white maps G_kk^2 = D(k)^2 is the fraction of the pooled
-coefficient's variance that is the frequency asked for; D(k) falls from 1 at k = 0 towards about 2/pi at k = n. Where n
+coefficient's variance that is the requested frequency; D(k) falls from 1 at k = 0 towards about 2/pi at k = n. Where n
 does not divide N the bins overlap and weigh pixels unequally; with c = gcd(N, n) the aliases are k' = 2 m c +- k, and
 coefficient 0 has some too: it is no longer the mean of the map. The mean itself never leaks into k > 0.
 
@@ -99,7 +99,7 @@ def leakage_closed_form(size: int, pooled_size: int, frequency: int) -> Float[Te
     size, pooled_size = require_count("size", size), require_count("pooled_size", pooled_size)
     if size % pooled_size:
         raise UsageError(
-            f"the closed form holds where `pooled_size` divides `size`; got {size} and {pooled_size}. "
+            f"the closed form is valid where `pooled_size` divides `size`; got {size} and {pooled_size}. "
             "Use leakage_spectrum, which takes any two sizes."
         )
     n, ratio, k = pooled_size, size // pooled_size, require_index(frequency, pooled_size)

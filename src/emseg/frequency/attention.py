@@ -247,7 +247,7 @@ def block_attention(name: str, options: Mapping[str, Any]) -> BlockAttention:
 
 
 def smallest_image(name: str, options: Mapping[str, Any], stride: int) -> tuple[int, int]:
-    """Return the fewest rows and columns of an image whose maps at `stride`, rounded up, hold all frequencies.
+    """Return the fewest rows and columns of an image whose maps at `stride`, rounded up, contain all frequencies.
 
     FANet reads frequency k from maps of more than k pixels: Table 1 at stride 32 needs 193. The others read any map.
     """

@@ -1,6 +1,6 @@
 """The discrete cosine transform of a feature map: FANet's Eqs. 1 to 4 and their exact inverse.
 
-Every map is a sum of cosines, and each coefficient says how much of one cosine it holds:
+Every map is a sum of cosines, and each coefficient states how much of one cosine it contains:
 
     f_hw = a_h a_w sum_u sum_v x_uv cos(pi h (2u + 1) / 2H) cos(pi w (2v + 1) / 2W)         (Eq. 1; a = 1)
     x_uv = sum_h sum_w b_h b_w f_hw cos(pi h (2u + 1) / 2H) cos(pi w (2v + 1) / 2W)         (the exact inverse)
@@ -22,7 +22,7 @@ FFT(v) and w_k = exp(-i pi k / 2N), the sum of Eq. 1 along one axis is
 
     f_k = Re(w_k V_k),   f_(N-k) = -Im(w_k V_k),   k = 0 .. N/2,
 
-so a real FFT holds all N coefficients. Along the second axis values are complex, and the real part is taken over the
+so a real FFT contains all N coefficients. Along the second axis values are complex, and the real part is taken over the
 pair (V_k, V_-k):  B_k = (w_k V_k + conj(w_k) V_-k) / 2.  The inverse: V_k = conj(w_k) (f_k - i f_(N-k)), with f_N = 0.
 
 Source: Sun et al. 2021 (FANet), Eqs. 1 to 4, Table 1; Qin et al. 2021 (FcaNet) for the order of Table 1 and the
@@ -64,7 +64,7 @@ _WHOLE = (int, torch.SymInt)
 
 
 def require_map(x: object, name: str = "x") -> None:
-    """Raise `InputError` unless `x` is a tensor of real floating-point maps [..., height, width] that hold pixels.
+    """Raise `InputError` unless `x` is a tensor of real floating-point maps [..., height, width] that contain pixels.
 
     NaN and infinity pass: they show in the result of a sum, and a test for them would make a GPU wait at every layer.
     """
@@ -72,7 +72,7 @@ def require_map(x: object, name: str = "x") -> None:
         raise InputError(f"`{name}` must be a torch tensor; got {type(x).__name__}. Use torch.as_tensor({name}).")
     if x.dtype not in _DTYPES:
         raise InputError(
-            f"`{name}` must hold float16, bfloat16, float32 or float64 numbers; got {x.dtype}. Use {name}.float()."
+            f"`{name}` must contain float16, bfloat16, float32 or float64 numbers; got {x.dtype}. Use {name}.float()."
         )
     if x.ndim < 2:
         raise InputError(
@@ -146,7 +146,7 @@ def resolve_frequencies(
     require_one_of("indexing", indexing, get_args(Indexing))
     pairs: list[Any] = list(frequencies)
     if not pairs:
-        raise UsageError("`frequencies` must hold at least one pair (h, w); got none. Use TOP16 for Table 1.")
+        raise UsageError("`frequencies` must contain at least one pair (h, w); got none. Use TOP16 for Table 1.")
     resolved = []
     for pair in pairs:
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
@@ -174,7 +174,7 @@ def dct_basis(
     size = require_size(size)
     if dtype not in _DTYPES:
         raise UsageError(
-            f"`dtype` must be float16, bfloat16, float32 or float64; got {dtype}. Cosines are no integers."
+            f"`dtype` must be float16, bfloat16, float32 or float64; got {dtype}. Cosines are not integers."
         )
     chosen = range(size) if frequencies is None else [require_index(k, size) for k in frequencies]
     return cosines(size, chosen, normalization, dtype, device)

@@ -15,7 +15,7 @@ The sums are matrix products, arranged so that memory is streamed once and no te
     half precision  a block at a time is converted to float32, so that sums and weights are float32
     other strides   a block at a time is copied
 
-The vector stands to the left of the large matrix, since that way round the product reads rows at the speed of memory.
+The vector is on the left of the large matrix, since that way round the product reads rows at the speed of memory.
 Every product is one call: on a busy machine each start of several threads costs more than the arithmetic.
 """
 
@@ -44,7 +44,7 @@ BLOCKS = 8
 
 
 def project(x: Maps, rows: Rows, columns: Columns) -> Sums:
-    """Return the weighted sum of each map, in the dtype of the weights. Plain products: no derivative of its own."""
+    """Return the weighted sum of each map, in the dtype of the weights. Plain products: no custom derivative."""
     if _is_batched(x):
         return project_written_out(x, rows, columns)
     if is_channels_last(x):

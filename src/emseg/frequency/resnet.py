@@ -1,4 +1,5 @@
-"""Residual networks whose blocks hold a channel attention, behind the last normalization and before the residual sum.
+"""Residual networks whose blocks contain a channel attention, behind the last normalization and before the residual
+sum.
 
     y = relu(attention(norm(conv(...))) + shortcut(x))
 
@@ -36,8 +37,8 @@ N_STAGES = 4
 class ResNetDesign:
     """The shape of a residual network; the defaults are ResNet-34's.
 
-    `depths` holds the number of blocks of each stage, one to four stages; `base_channels` the width of the first, which
-    doubles from stage to stage.
+    `depths` contains the number of blocks of each stage, one to four stages; `base_channels` the width of the first,
+    which doubles from stage to stage.
     """
 
     block: Block = "basic"
@@ -186,7 +187,7 @@ def load_weights(network: ResNet, weights: Mapping[str, Tensor], *, head: bool =
     """Load a state dict of torchvision's ResNet, of FcaNet's code, or of an SE-ResNet of senet.pytorch or timm.
 
     FcaNet's need the attention "fca", senet.pytorch's "se", and timm's `SqueezeExcite(channels, bias=True)`. Where the
-    weights hold no attention, the network's own stays. A network of one input channel gets the sum of the filters of
+    weights contain no attention, the network's own stays. A network of one input channel gets the sum of the filters of
     the three colours: what they give on a grey image in colour. `head=False` leaves the classifier as it is. Raises
     `InputError` for weights of another network, and then leaves the network untouched.
     """
@@ -205,13 +206,13 @@ def load_weights(network: ResNet, weights: Mapping[str, Tensor], *, head: bool =
         if isinstance(layer, FcaAttention):
             cosines, wanted = given.pop(name), layer.stored_cosines()
             if cosines.shape != wanted.shape or (cosines - wanted.to(cosines)).abs().max() > 1e-3:
-                raise InputError(f"{name!r} holds other cosines than the network's; give it their `frequencies`.")
+                raise InputError(f"{name!r} contains other cosines than the network's; give it their `frequencies`.")
     unknown = sorted(set(given) - set(own))
     with_attention = any(".attention." in name for name in given)
     left = {name for name in own if (".attention." in name and not with_attention) or (not head and name[:3] == "fc.")}
     missing = sorted(set(own) - set(given) - left)
     shapes = sorted(name for name in set(own) & set(given) if own[name].shape != given[name].shape)
-    for problem, names in (("holds unknown", unknown), ("lacks", missing), ("has other shapes for", shapes)):
+    for problem, names in (("contains unknown", unknown), ("lacks", missing), ("has other shapes for", shapes)):
         if names:
             repairs = {"fc.": ", or leave the classifier out with head=False."}
             raise InputError(

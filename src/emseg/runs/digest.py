@@ -1,7 +1,7 @@
 """What a result depends on: the notebook's code, the modules it imports, its parameters, and its data.
 
 The digest of the library covers the modules of `emseg` and of `chapters` that a notebook imports, transitively, and the
-data files beside them; like the notebook's own it is taken over syntax trees (`emseg.source_code`), so that only a
+data files next to them; like the notebook's own it is taken over syntax trees (`emseg.source_code`), so that only a
 change of behaviour makes a result old. The build hands all of it to Snakemake, which compares it with the last run's.
 """
 
@@ -31,7 +31,7 @@ _DATA_SUFFIXES = {".csv", ".json", ".toml", ".yaml"}
 
 
 def code_digests(chapter: Chapter) -> dict[str, str]:
-    """Return the digests of a chapter's notebook and library, as its run record holds them."""
+    """Return the digests of a chapter's notebook and library, as stored in its run record."""
     notebook = chapter.read()
     return {"notebook": notebook_digest(notebook), "library": library_digest(notebook, chapter.name)}
 

@@ -2,9 +2,9 @@
 
 Papermill runs the notebook; this module adds what it lacks. Parameters are checked before a kernel starts. The kernel
 is this very interpreter (no kernelspec is searched) and reports what code it ran; where that is not what the command
-saw, there is no record. A failed cell or a killed kernel is distinguished from success by what was executed, not by the
-notebook's own metadata (papermill 2.7 leaves "completed" there when the kernel is killed). The record is written last,
-atomically, so that it exists only for a run that succeeded.
+saw, no record is written. A failed cell or a killed kernel is distinguished from success by what was executed, not by
+the notebook's own metadata (papermill 2.7 leaves "completed" there when the kernel is killed). The record is written
+last, atomically, so that it exists only for a run that succeeded.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ _ANOTHER = {
 
 
 class ChapterFailedError(InputError):
-    """A chapter did not run through; the message says where and why."""
+    """A chapter did not run through; the message states where and why."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def require_data(parameters: dict[str, Any]) -> None:
             path = Path(given).expanduser()
             if not path.is_file():
                 raise InputError(
-                    f"`{name}` must name a file, from where you stand or by its whole path; got {given!r}, which is "
+                    f"`{name}` must name a file, relative to the current folder or absolute; got {given!r}, which is "
                     "none. Correct the path, or leave the parameter empty."
                 )
             with path.open("rb") as file:
@@ -156,8 +156,8 @@ def require_data(parameters: dict[str, Any]) -> None:
     if not parameters.get(OWN_FOLDER) or not folder.is_dir():
         named = parameters.get(OWN_FOLDER, "")
         raise InputError(
-            f"`folder` must name a folder of {IN_OWN_FOLDER[data]} when `data` is {data!r}; got {named!r}, which is no "
-            f"folder. Give its path, or take data={SYNTHETIC!r}, which needs none."
+            f"`folder` must name a folder of {IN_OWN_FOLDER[data]} when `data` is {data!r}; got {named!r}, which is "
+            f"not a folder. Give its path, or take data={SYNTHETIC!r}, which needs none."
         )
     if data == OWN_FOLDER and "track" in parameters:  # membranes; else wafers
         from emseg.membrane.dataset.folder_set import first_look
@@ -331,7 +331,7 @@ def _kernel_environment(root: Path, chapter: str, facts: dict[str, Any]) -> Iter
 
 
 def _cleaned(notebook: Any) -> Any:
-    """Return the notebook without papermill's notes of paths and times: the record holds what matters of them."""
+    """Return the notebook without papermill's notes of paths and times: the record contains what matters of them."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)

@@ -4,8 +4,8 @@ A record is a JSON file described by `record.schema.json` in this package. Recor
 `book/results/`; those of a build are below `_build/runs/`, those of a matrix below `_build/matrix/`.
 
 A chapter of results gathers the records of another chapter: the committed ones, and the runs of matrices that this
-machine has computed and nobody has committed yet. Runs of the book itself and of tests (profile `smoke`) are left out:
-the first would count twice once they are committed, the second only show that the code works.
+machine has computed and that are not committed yet. Runs of the book itself and of tests (profile `smoke`) are left
+out: the first would count twice once they are committed, the second only show that the code works.
 """
 
 import json
@@ -50,7 +50,8 @@ def read_record(path: Path) -> dict[str, Any]:
 def read_records(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the records below `folder`, in the order of their paths; a missing folder has none.
 
-    Below `_build` a file that is no record, half of one or of another program, is reported on stderr and skipped.
+    Below `_build` a file that is not a record, is truncated or comes from another program, is reported on stderr and
+    skipped.
     """
     for path in sorted(folder.rglob("*.json")):
         try:

@@ -52,7 +52,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a chapter: `kind` is int, float, str or bool; `is_list` tells a list of them."""
+    """One parameter of a chapter: `kind` is int, float, str or bool; `is_list` marks a list of them."""
 
     name: str
     kind: str
@@ -75,7 +75,7 @@ class Parameter:
         return self.check([self._read(item) for item in text] if isinstance(text, list) else self._read(text))
 
     def check(self, value: Any) -> Any:
-        """Return `value` in the parameter's type, or raise `UsageError` that says what is allowed."""
+        """Return `value` in the parameter's type, or raise `UsageError` that states what is allowed."""
         if not self.is_list:
             return self._check_scalar(value)
         if not isinstance(value, list | tuple):
@@ -83,7 +83,7 @@ class Parameter:
         return [self._check_scalar(item) for item in value]
 
     def allowed(self) -> str:
-        """Return a sentence that says which values the parameter takes."""
+        """Return a sentence that states which values the parameter takes."""
         each = "each " if self.is_list else ""
         if self.choices is not None:
             return f"Allowed: {each}one of {', '.join(self.choices)}."
@@ -206,7 +206,7 @@ def load_mapping(path: Path, *, as_written: bool = False) -> dict[str, Any]:
     if not content:
         return {}
     if not isinstance(content, dict):
-        raise InputError(f"{path.name} must hold a mapping of names to values; got a {type(content).__name__}.")
+        raise InputError(f"{path.name} must contain a mapping of names to values; got a {type(content).__name__}.")
     return content
 
 

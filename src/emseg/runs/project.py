@@ -1,7 +1,7 @@
 """What there is to run: the chapters of the book, the profiles that parameterize them, and the matrices of a profile.
 
 A chapter is a notebook below `book/`, named by its path there without the suffix: `urisc/sharpness_analysis`. A profile
-is one switch from a laptop to a data-centre GPU; `book/profiles/NAME.yaml` says what it is for and, for each chapter,
+is one switch from a laptop to a data-centre GPU; `book/profiles/NAME.yaml` states what it is for and, for each chapter,
 its parameters and expected cost. A matrix runs one chapter for all combinations of some parameters and several seeds:
 
     purpose: the default of `make book`, and of a class
@@ -16,7 +16,7 @@ its parameters and expected cost. A matrix runs one chapter for all combinations
           - {detector: [mask_rcnn, ms_rcnn], depth: [34, 50], attention: [none, se, eca, fca, fanet]}
           - {detector: [mask_rcnn], depth: [34], attention: [fanet], fanet_indexing: [scaled]}
 
-A block is all combinations of its lists; the matrix's `parameters` hold for every run and override those that the
+A block is all combinations of its lists; the matrix's `parameters` contain for every run and override those that the
 profile gives the chapter. A run is named by its values: "mask_rcnn-34-fanet-seed0".
 """
 
@@ -88,7 +88,7 @@ def find_chapter(root: Path, name: str) -> Chapter:
 
 @validated
 class ChapterProfile:
-    """What one profile says of one chapter; `expected_minutes` is on two cores, or one GPU for gpu and paper."""
+    """What one profile states of one chapter; `expected_minutes` is on two cores, or one GPU for gpu and paper."""
 
     parameters: dict[str, Any] = field(default_factory=dict)
     expected_minutes: float | None = None
@@ -133,7 +133,7 @@ class Matrix:
         for seed, values in product(range(first, first + self.seeds), combinations):
             name = "-".join([*(str(value) for value in values.values()), f"seed{seed}"])
             if name in runs:
-                raise InputError(f"matrix {self.name} holds the run {name} twice; give its blocks different values.")
+                raise InputError(f"matrix {self.name} contains the run {name} twice; give its blocks different values.")
             own = {**profile_parameters, **self.parameters, **values, SEED: seed}
             parameters = resolve(known, overrides=[(f"matrix {self.name}, run {name}", own)])
             runs[name] = MatrixRun(self.name, self.chapter, name, parameters)
@@ -150,7 +150,7 @@ class Profile:
     matrices: dict[str, Matrix] = field(default_factory=dict)
 
     def of(self, chapter: str) -> ChapterProfile:
-        """Return what the profile says of `chapter`, empty if nothing."""
+        """Return what the profile states of `chapter`, empty if nothing."""
         return self.chapters.get(chapter, ChapterProfile())
 
     def resolve(self, chapter: Chapter) -> dict[str, Any]:

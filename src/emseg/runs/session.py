@@ -1,4 +1,4 @@
-"""What a notebook reports of its own run: the data it used, the numbers it found, the environment it ran in.
+"""What a notebook reports of the run: the data it used, the numbers it found, the environment it ran in.
 
 A notebook makes one `Run`, reports each data set and each metric to it, and ends with the run as its last expression.
 That shows the numbers as a table, and carries them in the output's metadata (`METADATA_KEY`) into the executed
@@ -40,8 +40,8 @@ class Metric:
     """One number of a run.
 
     `value` in `unit` ("1" for a ratio or a count), over a sample of `n`; `spread` is the standard deviation over that
-    sample and `interval` a (low, high) confidence interval, each where it was computed. `data` holds the kinds of data
-    behind the number; it is empty for mathematics alone, None in records that only note the kinds of the run.
+    sample and `interval` a (low, high) confidence interval, each where it was computed. `data` contains the kinds of
+    data behind the number; it is empty for mathematics alone, None in records that only note the kinds of the run.
     """
 
     value: float
@@ -115,7 +115,7 @@ class Run:
         interval: tuple[float, float] | None = None,
         data: Sequence[str] | None = None,
     ) -> None:
-        """Note a number by its snake_case `name`; saying a name twice is refused, for one of the two would be lost.
+        """Note a number by its snake_case `name`; a repeated name is refused, for one of the two would be lost.
 
         It rests on the kinds of `data` given, by default on those that the run has used up to here.
         """
@@ -173,7 +173,7 @@ def peak_memory_mib() -> dict[str, float | None]:
 
 
 def cpu_name() -> str:
-    """Return the processor's model name, or its architecture where the system does not tell."""
+    """Return the processor's model name, or its architecture where the system does not report it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,7 +1,7 @@
 """Staging and building: a copy of the book whose notebooks carry their outputs, with the records its pages quote.
 
 Notebooks are kept without outputs. The staged copy takes prose and code from the source and outputs from the executed
-notebook, cell by cell, so that a change of prose reaches the page without another run. `records/` holds every run
+notebook, cell by cell, so that a change of prose reaches the page without another run. `records/` contains every run
 record that a page may quote, `build.json` describes the build.
 """
 
@@ -104,7 +104,7 @@ def book_sources(root: Path) -> list[Path]:
 def build_book(root: Path, profile: str, runs: Mapping[str, RunFiles], staged: Path, html: Path) -> None:
     """Stage the book of `profile` at `staged` and build its HTML at `html`, with warnings as errors.
 
-    The HTML is built beside `html` and moved there when it is whole, so that a failed build leaves the last good one.
+    The HTML is built next to `html` and moved there when it is whole, so that a failed build leaves the last good one.
     """
     stage_book(root, staged, profile, runs)
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]

@@ -106,7 +106,7 @@ class Sharpness:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One image of a survey: its indices, or the sentence that says why it has none."""
+    """One image of a survey: its indices, or the reason why it has none."""
 
     path: Path
     page: int | None
@@ -115,7 +115,7 @@ class Measurement:
 
     @property
     def name(self) -> str:
-        """The path, and the page for a file that holds several."""
+        """The path, and the page for a file that contains several."""
         return str(self.path) if self.page is None else f"{self.path}#{self.page}"
 
 

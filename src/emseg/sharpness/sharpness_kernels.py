@@ -1,6 +1,6 @@
 """Compiled inner loops of the sharpness indices: everything they need, in one pass over a band of rows.
 
-A band holds the rows it owns and up to two more below them. Along the chosen axis a pixel f has the neighbour g one
+A band contains the rows it owns and up to two more below them. Along the chosen axis a pixel f has the neighbour g one
 step on and h two steps on. All indices follow from five sums over the owned pixels (`indices.py` puts them together):
 
     sum f    sum f f    sum f g    sum f h    sum |f - right| |f - below|

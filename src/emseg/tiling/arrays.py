@@ -3,7 +3,7 @@
 An image has `shape`, `dtype` and slices (NumPy, memory map, zarr), as (row, column) or (channel, row, column). A whole
 row of tiles is read at a time, so that a stored chunk is decoded once or twice. Beyond the image it is mirrored.
 
-The mosaic is [class, row, column], or [row, column] for one class, with assignment to slices. It holds float32 or
+The mosaic is [class, row, column], or [row, column] for one class, with assignment to slices. It contains float32 or
 float16 values as they are, and as uint8 probabilities p in [0, 1] as round(255 p). Rows are written once each, from the
 top; chunks as wide as the image and a row of tiles high are written fastest.
 """
@@ -74,7 +74,7 @@ def require_image(image: ImageArray, grid: TileGrid) -> None:
             f"The image must be as large as the grid, {size[0]} x {size[1]} pixels; got shape {shape}. {repair}"
         )
     if np.dtype(image.dtype).kind not in "buif":
-        raise InputError(f"An image must hold integers or floating-point numbers; got {image.dtype}.")
+        raise InputError(f"An image must contain integers or floating-point numbers; got {image.dtype}.")
 
 
 def read_band(image: ImageArray, grid: TileGrid, row: int) -> Band:
@@ -125,7 +125,7 @@ def open_output(path: str | Path, grid: TileGrid, n_classes: int, dtype: str = "
         ) from error
     if out.shape != shape or out.dtype != np.dtype(dtype):
         raise InputError(
-            f"{path} exists, and holds {out.dtype} of shape {out.shape}; this mosaic is {dtype} of shape {shape}. "
+            f"{path} exists, and contains {out.dtype} of shape {out.shape}; this mosaic is {dtype} of shape {shape}. "
             "Choose another file, or remove this one."
         )
     return out
@@ -148,7 +148,7 @@ def require_output(out: OutputArray, image: ImageArray, grid: TileGrid) -> None:
 
 
 def value_range(dtype: str) -> tuple[float, float]:
-    """Return the smallest and the largest value that an output of this type can hold."""
+    """Return the smallest and the largest value that an output of this type can represent."""
     limit = 0.0 if dtype == "uint8" else float(np.finfo(dtype).max)
     return (-limit, limit) if limit else (-_OUTSIDE, 1 + _OUTSIDE)
 

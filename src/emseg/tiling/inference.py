@@ -221,7 +221,7 @@ class _Prediction:
         """Start weighting and copying the kept outputs of a batch, without blending in the type that is stored.
 
         On a GPU the copy overlaps with the next batch. The smallest and the largest value travel along: one comparison
-        finds NaN, infinity and values that the output cannot hold.
+        finds NaN, infinity and values that the output cannot represent.
         """
         tile = self.grid.rows[row]
         raw = output[:, :, tile.inside].to(torch.float32)
@@ -261,7 +261,7 @@ class _Prediction:
             self.progress(done, self.grid.n_tiles)
 
     def _refuse_tile(self, outputs: _Outputs, low: float, high: float) -> None:
-        """Raise for the first tile whose kept pixels do not fit; what is discarded may hold anything."""
+        """Raise for the first tile whose kept pixels do not fit; what is discarded may contain anything."""
         top = self.grid.rows[outputs.row].origin
         for place, raw in enumerate(outputs.raw, start=outputs.first):
             column = self.grid.columns[place]
@@ -279,7 +279,7 @@ class _Prediction:
                 if self.stored == "uint8":
                     holds, repair = "probabilities from 0 to 1", "End the network with a sigmoid or softmax, or use"
                 raise InputError(
-                    f"An output of {self.stored} holds {holds}; {where} has values from {smallest:.4g} to "
+                    f"An output of {self.stored} stores {holds}; {where} has values from {smallest:.4g} to "
                     f"{largest:.4g}. {repair} an output of float32."
                 )
 

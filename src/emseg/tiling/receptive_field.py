@@ -1,7 +1,7 @@
 """Which input pixels an output pixel can depend on: for the halo of tiles and the window of an attribution.
 
-NaN goes wherever a value goes, through weights of zero and rectifiers that are off as well. So the network is run on
-strips whose ends are NaN, and the outputs that stay finite depend on the finite middle alone:
+NaN goes everywhere the value propagates, through weights of zero and rectifiers that are off as well. So the network
+is run on strips whose ends are NaN, and the outputs that stay finite depend on the finite middle alone:
 
     columns    NaN  c ... clean ... e  NaN        input
     outputs    NaN    a ... finite ... b  NaN     left = a - c,  right = e - b

@@ -67,7 +67,7 @@ class Checkpoint:
     def load(self, out: OutputArray) -> tuple[int, Rows | None]:
         """Return how many rows of tiles are finished, and the open rows of the mosaic that the next one continues.
 
-        (0, None) where there is no checkpoint yet; raises InputError where it belongs to another prediction.
+        (0, None) without a checkpoint yet; raises InputError where it belongs to another prediction.
         """
         if not self.path.exists():
             return 0, None

@@ -1,7 +1,7 @@
 """The steps of a plan run by Lightning in a work folder: optimizer, seeds, curves, validation, checkpoints, progress.
 
 An interrupted training resumes, on a CPU and with the same number of threads to the same bits: batches are functions of
-seed and step (`steps`), and the checkpoint holds everything else that a step depends on (`work_folder`). Lightning's
+seed and step (`steps`), and the checkpoint contains everything else that a step depends on (`work_folder`). Lightning's
 own checkpoints, which pickle objects and count epochs, are not used.
 
 With several devices each takes an equal part of every step's batch, and batch normalisation sees that part alone, as do

@@ -33,21 +33,21 @@ _REPAIR = "Free some space and run again: the training resumes from its last che
 
 
 def require_same_settings(work_dir: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise `UsageError` if the folder holds a training with other settings; the values are JSON's."""
+    """Raise `UsageError` if the folder contains a training with other settings; the values are JSON's."""
     before = read_json(work_dir / SETTINGS) if (work_dir / SETTINGS).is_file() else settings
     for part, values in settings.items():
         theirs = before.get(part, {})
         for name in sorted({*values, *theirs}):
             if values.get(name) != theirs.get(name):
                 raise UsageError(
-                    f"a work folder holds one training; {work_dir} has one with {part} {name}="
+                    f"a work folder contains one training; {work_dir} has one with {part} {name}="
                     f"{json.dumps(theirs.get(name))}, but {json.dumps(values.get(name))} was requested. "
                     "Use another folder, or resume=False to train anew."
                 )
 
 
 def begin(work_dir: Path, settings: Mapping[str, Mapping[str, Any]], *, resume: bool) -> None:
-    """Make the folder, or check that it holds this training; without `resume` its earlier content is removed."""
+    """Make the folder, or check that it contains this training; without `resume` its earlier content is removed."""
     work_dir.mkdir(parents=True, exist_ok=True)
     if resume:
         require_same_settings(work_dir, settings)
@@ -58,7 +58,7 @@ def begin(work_dir: Path, settings: Mapping[str, Mapping[str, Any]], *, resume: 
 
 
 def read_checkpoint(work_dir: Path) -> dict[str, Any] | None:
-    """Return the checkpoint, None where there is none; it holds at least step, seconds, network and optimizer."""
+    """Return the checkpoint, None where there is none; it contains at least step, seconds, network and optimizer."""
     path = work_dir / CHECKPOINT
     if not path.is_file():
         return None
@@ -66,9 +66,9 @@ def read_checkpoint(work_dir: Path) -> dict[str, Any] | None:
         kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's own sentence advises to run the file's program
         what = type(error).__name__
-        raise InputError(f"{path} is no checkpoint of a training ({what}). Remove it to start again.") from None
+        raise InputError(f"{path} is not a checkpoint of a training ({what}). Remove it to start again.") from None
     if missing := {"step", "seconds", "network", "optimizer"} - set(kept if isinstance(kept, dict) else ()):
-        raise InputError(f"{path} is no checkpoint of a training: it lacks {', '.join(sorted(missing))}. Remove it.")
+        raise InputError(f"{path} is not a checkpoint of a training: it lacks {', '.join(sorted(missing))}. Remove it.")
     return kept
 
 

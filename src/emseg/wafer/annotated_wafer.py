@@ -169,7 +169,7 @@ def read_wafer_image(
 
 
 def require_8_bit(image: NDArray[Any], name: str = "image") -> UInt8[np.ndarray, "row column"]:
-    """Return a grey image of 8 bits; raises `InputError` that says how to convert any other."""
+    """Return a grey image of 8 bits; raises `InputError` that states how to convert any other."""
     image = require_gray(image, name)
     if image.dtype != np.uint8:
         low, high = (f"{value:g}" for value in np.percentile(image[:: max(len(image) // 512, 1)], (0.5, 99.5)))

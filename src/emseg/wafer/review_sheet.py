@@ -1,8 +1,9 @@
 """The review sheet: one HTML file in which a person looks through a result, least certain sections first.
 
-It holds the wafer image (averaged down to at most 4,096 px), a sharp crop of every section and candidate, and all that
-it needs to show them; it asks no other machine for anything. What a person decides is exported as NAME.decisions.json,
-which `emseg wafer import` applies. Images get smaller until each kind fits its budget, about 15 MB in all.
+It contains the wafer image (averaged down to at most 4,096 px), a sharp crop of every section and candidate, and all
+that it needs to show them; it asks no other machine for anything. What a person decides is exported as
+NAME.decisions.json, which `emseg wafer import` applies. Images get smaller until each kind fits its budget, about 15
+MB in all.
 """
 
 import base64

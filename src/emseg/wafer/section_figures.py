@@ -91,7 +91,7 @@ def plot_tiles(
         if pixels.shape != (image.height, image.width):
             came = " x ".join(map(str, pixels.shape))
             raise InputError(
-                f"{image.file_name} must be {image.height} x {image.width} px, as {coco.path} says; got {came}."
+                f"{image.file_name} must be {image.height} x {image.width} px, as in {coco.path}; got {came}."
             )
         _draw_image(ax, pixels)
         found = coco.of_image(image)

@@ -103,7 +103,7 @@ def require_regions(left: int, right: int, tile: int, what: str) -> None:
     if min(left, right) < tile:
         raise UsageError(
             f"each region must be at least a tile wide; {what} gives {left} and {right} px for tiles of {tile}. "
-            "Use smaller tiles or a share nearer to 0.5."
+            "Use smaller tiles or a fraction nearer to 0.5."
         )
 
 
@@ -124,7 +124,7 @@ def thin(split: Split, *, n_train: int, n_validation: int, seed: int) -> Split:
     for which, tiles, wanted in ((TRAIN, split.train, n_train), (VALIDATION, split.validation, n_validation)):
         if wanted > len(tiles):
             raise UsageError(
-                f"split {split.name!r} has {len(tiles)} tiles for {which}, {wanted} were asked for. "
+                f"split {split.name!r} has {len(tiles)} tiles for {which}, {wanted} were requested. "
                 "Make more wafers or ask for fewer tiles."
             )
         sides.append(tuple(tiles[place] for place in np.sort(rng.permutation(len(tiles))[:wanted])))

@@ -1,7 +1,7 @@
 """Making benchmarks, COCO folders to train on: from a user's annotated wafers, or from synthetic ones.
 
 Synthetic wafers are drawn and cut one by one, in several processes if wanted; the splits then choose among the tiles.
-`emseg.wafer.formats.benchmark_folder` says when an existing folder is reused.
+`emseg.wafer.formats.benchmark_folder` states when an existing folder is reused.
 """
 
 import hashlib
@@ -117,7 +117,7 @@ def make_benchmark(
     """Return the synthetic benchmark of a preset or a design, making it in `folder` unless it exists.
 
     Without a folder it is in the cache (`default_folder`). `n_workers` processes make a wafer each; `on_wafer` is
-    called after each. Raises `UsageError` if the folder holds something else or there are too few tiles.
+    called after each. Raises `UsageError` if the folder contains something else or there are too few tiles.
     """
     design = preset(design) if isinstance(design, str) else design
     require_count("n_workers", n_workers)
@@ -213,7 +213,7 @@ def _synthetic_splits(design: BenchmarkDesign, made: Sequence[_MadeWafer], seed:
 def _require_one_kind(wafers: Sequence[Wafer]) -> None:
     """Raise unless the wafers have names and sizes that fit, and the same classes and pixel size."""
     if not wafers:
-        raise UsageError("`wafers` must hold at least one wafer; it is empty.")
+        raise UsageError("`wafers` must contain at least one wafer; it is empty.")
     names = [require_wafer_name(sections.name) for _, sections in wafers]
     if len(set(names)) < len(names):
         raise UsageError(f"wafers must have different names, for they name tiles; got {', '.join(names)}.")

@@ -2,12 +2,12 @@
 
     uncompressed TIFF              mapped: the file's own pages, as they are needed
     tiled or compressed TIFF,      decoded chunk by chunk (tifffile's zarr store); the levels of a pyramid are images
-    BigTIFF, pyramids              of their own, of which a smaller one serves where the network needs no more
+    BigTIFF, pyramids              their levels, of which a smaller one serves where the network needs no more
     PNG, JPEG, turned TIFF ...     decoded whole
 
 Colour becomes luminance, 0.299 R + 0.587 G + 0.114 B. Images of more than 8 bits are mapped to 0 to 255, clipped, from
 `grey_range` = (black, white), or from the 0.5th to the 99.5th percentile of sampled rows without their darkest value,
-which fills the border of a mosaic. NaN is black. `notes` says what was done.
+which fills the border of a mosaic. NaN is black. `notes` states what was done.
 
 Source of the luminance: ITU-R BT.601.
 """

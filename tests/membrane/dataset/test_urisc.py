@@ -162,14 +162,14 @@ def empty_part(folder: Path) -> None:
         (resize_label, r"must have its image's size; .*1\.png has 40 x 56, .* has 48 x 56"),
         (colour_image, r"imgs/Track1/train/1\.png must be grey; it is a colour image"),
         (colour_label, r"label/Track1/train/1\.png must be grey; it is a colour image"),
-        (deep_image, r"1\.png must be 8-bit grey; it holds uint16, \d+ to \d+\. .*np\.interp"),
+        (deep_image, r"1\.png must be 8-bit grey; it contains uint16, \d+ to \d+\. .*np\.interp"),
         (float_label, r"1\.tif must be a label, of two values .* from 0 to 2687 \(float32\)"),
         (invert_label, r"label/Track1/train/1\.png looks inverted: dark pixels are \d+%"),
         (image_as_label, r"must be a label, of two values .* Is it the image or a probability map\?"),
         (cells_as_label, r"from 0 to 6 \(uint8\).*If its values number cells, .*find_boundaries"),
         (cut_image, r"1\.png is a truncated or damaged PNG"),
         (cut_tiff, r"1\.tiff is a truncated TIFF"),
-        (text_as_image, r"1\.png must hold an image"),
+        (text_as_image, r"1\.png must contain an image"),
         (empty_part, r"test must contain images \(\.png, .*\); it has none"),
     ],
 )
@@ -241,7 +241,7 @@ def test_a_statement_that_cannot_be_used_is_refused(text: str, message: str, tmp
 
 
 def test_a_folder_that_is_none_or_lacks_a_part_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         open_membrane_set("folder", folder=tmp_path / "nowhere")
     save(tmp_path / "train" / "image" / "a.png", made_pair(0)[0])
     save(tmp_path / "train" / "label" / "a.png", made_pair(0)[1])

@@ -212,7 +212,7 @@ def test_files_of_a_refined_network_that_do_not_fit_are_refused(tmp_path: Path) 
     save_file({**weights, "first.more": torch.zeros(1)}, tmp_path / "more.safetensors", metadata=header)
     with pytest.raises(InputError, match=r"first\.more"):
         load_network(tmp_path / "more.safetensors")
-    with pytest.raises(UsageError, match="`notes` must not hold 'first_design'"):
+    with pytest.raises(UsageError, match="`notes` must not contain 'first_design'"):
         save_network(network, path, notes={"first_design": "x"})
 
 

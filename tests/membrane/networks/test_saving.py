@@ -71,7 +71,7 @@ def test_notes_are_kept_and_may_not_hide_the_design(tmp_path: Path) -> None:
 
     with safe_open(_saved(tmp_path, notes={"run": "20260101-abc"}), framework="pt") as file:
         assert file.metadata()["run"] == "20260101-abc"
-    with pytest.raises(UsageError, match="`notes` must not hold 'design'"):
+    with pytest.raises(UsageError, match="`notes` must not contain 'design'"):
         _saved(tmp_path, notes={"design": "x"})
 
 

@@ -181,7 +181,7 @@ def test_a_state_of_which_no_name_matches_is_refused(tmp_path):
     assert same(snapshot(careless), before), "the control: nothing was loaded, in silence"
     torch.save({name.replace("encoder_q", "online"): value for name, value in state.items()}, tmp_path / "s.pth")
     with pytest.raises(
-        InputError, match=r"must hold a pretrained encoder .* its first tensors are module.online.conv1"
+        InputError, match=r"must contain a pretrained encoder .* its first tensors are module.online.conv1"
     ):
         load_encoder(encoder_of(SMALL), tmp_path / "s.pth")
     write_cem500k(tmp_path / "t.pth", {f"backbone.{name}": value for name, value in donor().items()})
@@ -209,11 +209,11 @@ REFUSED = {
         lambda: {n: t for n, t in donor().items() if n != "layer3.0.conv2.weight"},
         "it lacks 1 tensors: layer3.0.conv2.weight",
     ),
-    "not finite": (SMALL, not_finite, "layer1.0.conv1.weight hold NaN"),
+    "not finite": (SMALL, not_finite, "layer1.0.conv1.weight contain NaN"),
     "no bn1": (
         SMALL,
         lambda: {n: t for n, t in donor().items() if "bn1.running" not in n},
-        "must hold bn1.running_mean",
+        "must contain bn1.running_mean",
     ),
 }
 
@@ -233,7 +233,7 @@ def test_a_file_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, desig
     [[0.5], [0.5, 0.0], ["a", "b"], None, [146.08, 32.49], [-0.5, 0.1], [0.5, 1.5], [float("nan"), 0.1], {"mean": 0.5}],
 )
 def test_norms_that_are_none_are_refused(tmp_path, norms):
-    with pytest.raises(InputError, match=r"must hold `norms` as \[mean, std\]"):
+    with pytest.raises(InputError, match=r"must contain `norms` as \[mean, std\]"):
         load_encoder(encoder_of(SMALL), write_cem500k(tmp_path / "c.pth.tar", donor(), norms=norms))
 
 
@@ -257,7 +257,7 @@ UNREADABLE = {
     "empty": (lambda path: path.write_bytes(b""), "cannot be read"),
     "text": (lambda path: path.write_text("weights"), "cannot be read"),
     "cut short": (lambda path: path.write_bytes(write_cem500k(path, donor()).read_bytes()[:5000]), "cannot be read"),
-    "a list": (lambda path: torch.save([1, 2], path), "must hold tensors by name; it holds a list"),
+    "a list": (lambda path: torch.save([1, 2], path), "must contain tensors by name; it contains a list"),
     "no tensors": (lambda path: torch.save({"a": 1}, path), "its first tensors are no tensors at all"),
 }
 

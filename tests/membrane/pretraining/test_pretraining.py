@@ -289,7 +289,7 @@ def test_the_number_of_loading_processes_does_not_matter(tmp_path):
 
 def test_the_folder_of_another_pretraining_is_refused(tmp_path):
     pretrain(DESIGN, replace(PLAN, n_steps=3), IMAGES, tmp_path, progress=False)
-    with pytest.raises(UsageError, match=r"a work folder holds one training; .* has one with plan n_steps=3"):
+    with pytest.raises(UsageError, match=r"a work folder contains one training; .* has one with plan n_steps=3"):
         pretrain(DESIGN, PLAN, IMAGES, tmp_path, progress=False)
     with pytest.raises(UsageError, match="has one with data fingerprint="):
         pretrain(DESIGN, replace(PLAN, n_steps=3), IMAGES, tmp_path, fingerprint="others", progress=False)

@@ -111,7 +111,7 @@ def test_a_page_of_several_is_the_one_asked_for(tmp_path, make):
             writer.write(make(mask), photometric="minisblack")
     for page, mask in enumerate(masks):
         np.testing.assert_array_equal(read_gray(path, page=page, as_label=True), np.where(mask, 255, 0))
-    with pytest.raises(InputError, match="it holds 3 pages"):
+    with pytest.raises(InputError, match="it contains 3 pages"):
         read_label(path)
 
 
@@ -144,7 +144,7 @@ def test_a_file_that_was_cut_short_is_named(tmp_path, name):
     [
         ("colour palette PNG", "it has a colour palette"),
         ("transparent palette PNG", "it has an alpha channel"),
-        ("text", "it holds text"),
+        ("text", "it contains text"),
         ("nothing", "the file is empty"),
     ],
 )

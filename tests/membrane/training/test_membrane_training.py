@@ -123,7 +123,7 @@ def test_a_finished_training_is_not_repeated(trained):
 def test_the_folder_of_another_training_is_refused(trained, change, message):
     given = {"design": TINY_DESIGN, "plan": TINY_PLAN, "membrane_set": toy_set(), "start": None} | change
     start = given.pop("start")
-    with pytest.raises(UsageError, match=f"a work folder holds one training.*{message}"):
+    with pytest.raises(UsageError, match=f"a work folder contains one training.*{message}"):
         train_network(*given.values(), trained.weights.parent, start=start)
 
 
@@ -164,7 +164,7 @@ def test_a_checkpoint_that_is_none_is_refused_and_runs_nothing(tmp_path, content
     (tmp_path / "checkpoint.pt").write_bytes(b"" if content == "pickle" else content)
     if content == "pickle":
         torch.save({"step": Danger(tmp_path / "ran")}, tmp_path / "checkpoint.pt")
-    with pytest.raises(InputError, match=r"checkpoint\.pt is no checkpoint of a training"):
+    with pytest.raises(InputError, match=r"checkpoint\.pt is not a checkpoint of a training"):
         train_network(TINY_DESIGN, TINY_PLAN, toy_set(), tmp_path)
     assert not (tmp_path / "ran").exists()
 

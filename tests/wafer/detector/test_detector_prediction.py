@@ -138,5 +138,5 @@ def test_a_detector_of_other_classes_is_refused(folder):
 def test_an_image_of_another_size_than_its_annotations_is_refused(tmp_path):
     folder = toy_folder(tmp_path / "toy")
     change_truth(folder, "validation", "height", 100)
-    with pytest.raises(InputError, match=r"has 64 x 64 pixels .* says 100 x 64"):
+    with pytest.raises(InputError, match=r"has 64 x 64 pixels .* gives 100 x 64"):
         predict_folder(build_design(TINY_DESIGN), folder, "crops")

@@ -245,7 +245,7 @@ def test_a_checkpoint_that_is_none_is_never_unpickled(folder, tmp_path):
 
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "checkpoint.pt").write_bytes(pickle.dumps(Harmful()))
-    with pytest.raises(InputError, match=r"checkpoint.pt is no checkpoint of a training"):
+    with pytest.raises(InputError, match=r"checkpoint.pt is not a checkpoint of a training"):
         train_detector(TINY_DESIGN, TINY_PLAN, folder, "crops", tmp_path / "work")
     assert not (tmp_path / "was_run").exists()
 
@@ -256,8 +256,8 @@ def test_a_checkpoint_that_is_none_is_never_unpickled(folder, tmp_path):
         (np.zeros((64, 64), dtype=np.uint16), "images must be 8-bit grey; .* has more bits"),
         (np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3), "must be grey"),
         (np.zeros((64, 64), dtype=bool), "1-bit"),
-        (np.zeros((64, 32), dtype=np.uint8), "has 64 x 32 pixels .* says 64 x 64"),
-        (None, "must hold an image .* it holds text"),
+        (np.zeros((64, 32), dtype=np.uint8), "has 64 x 32 pixels .* gives 64 x 64"),
+        (None, "must contain an image .* it contains text"),
     ],
 )
 def test_an_image_that_is_no_grey_tile_is_named_before_training(tmp_path, image, message):

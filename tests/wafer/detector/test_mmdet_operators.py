@@ -180,7 +180,7 @@ def test_any_other_operator_is_named_in_the_error():
 
 
 def test_the_maximum_in_place_of_the_mean_is_refused():
-    with pytest.raises(NotImplementedError, match="maximum in place of the mean"):
+    with pytest.raises(NotImplementedError, match="maximum instead of the mean"):
         roi_align(torch.zeros(1, 2, 8, 8), torch.zeros(1, 5), (7, 7), 0.25, 2, "max", True)
 
 

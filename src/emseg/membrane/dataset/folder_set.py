@@ -85,10 +85,10 @@ def first_look(folder: Path, split: str, size_px: int = 0) -> None:
 
 
 def pair_folder(folder: Path, split: str) -> tuple[FolderStatement, dict[str, tuple[FilePair, ...]], str]:
-    """Return what a folder says of itself, its files by part, and how they were divided; no image is opened."""
+    """Return what a folder declares, its files by part, and how they were divided; no image is opened."""
     if not folder.is_dir():
         raise InputError(
-            f"{folder} is no folder. Name one that has {IMAGE}/ and {LABEL}/, or train/, validation/ and test/ with "
+            f"{folder} is not a folder. Name one that has {IMAGE}/ and {LABEL}/, or train/, validation/ and test/ with "
             f"{IMAGE}/ and {LABEL}/ in each; data='synthetic' needs none."
         )
     statement = read_statement(folder)

@@ -63,8 +63,8 @@ def read_micrograph(path: Path, page: int | None = None) -> NDArray[np.uint8]:
     if image.dtype != np.uint8:
         low, high = image.min(), image.max()
         raise InputError(
-            f"{path} must be 8-bit grey; it holds {image.dtype}, {low:g} to {high:g}. Convert all images with the same "
-            f"black and white, for example by np.interp(image, ({low:g}, {high:g}), (0, 255)).astype(np.uint8)."
+            f"{path} must be 8-bit grey; it contains {image.dtype}, {low:g} to {high:g}. Convert all images with the "
+            f"same black and white, for example by np.interp(image, ({low:g}, {high:g}), (0, 255)).astype(np.uint8)."
         )
     return image
 

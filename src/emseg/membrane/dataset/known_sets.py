@@ -1,6 +1,6 @@
 """Opening a set of micrographs by name.
 
-    synthetic  drawn on request, in any number and size; stands in for all others. Tracks:
+    synthetic  drawn on request, in any number and size; a stand-in for all others. Tracks:
                  track1, track2_original   retina-like tissue at 2.18 nm/px, as U-RISC's images before downsampling
                  track2                    the same tissue, downsampled as the competition did (see `labels`)
                  isbi_like                 nerve-cord-like tissue at 4 nm/px, as ISBI 2012
@@ -16,12 +16,12 @@ Every synthetic image shows its own tissue, seeded by (seed, part, place in the 
 more images leave the first ones unchanged. The same seed on track 1 and on track 2 shows the same tissue.
 
 The 30 test sections of ISBI 2012 have hidden labels, so the paper divided the labelled ones, "20 images were used for
-training, 10 for testing", without saying which. Here the last ten are held out (split "block") or every third one
+training, 10 for testing", without specifying which. Here the last ten are held out (split "block") or every third one
 ("interleaved"), so that neighbours of test sections are trained on.
 
 The labels of U-RISC's test images were private: without label/.../test they are opened unlabelled. Without val, ten
-training images (a quarter, if there are fewer than forty), spread evenly, are used for validation: the paper says that
-ten were, not which.
+training images (a quarter, if there are fewer than forty), spread evenly, are used for validation: the paper states
+that ten were, not which.
 
 Source: Shi et al., Front. Comput. Neurosci. 16:842760 (2022), and the file names in its code.
 """
@@ -157,7 +157,7 @@ def missing_urisc(place: Path) -> InputError:
     """Return the error for a missing folder of U-RISC."""
     return InputError(
         f"{place} must be a folder of U-RISC, and there is none: get the data from its authors ({URISC_SOURCE}) and "
-        "give the folder that has imgs/ and label/; data='synthetic' with the same track stands in for it."
+        "give the folder that has imgs/ and label/; data='synthetic' with the same track replaces it."
     )
 
 

@@ -70,7 +70,7 @@ def read_label(path: Path, *, dark: bool = True, page: int | None = None) -> NDA
         asked, other = ("dark", "bright") if dark else ("bright", "dark")
         raise InputError(
             f"{path} looks inverted: {asked} pixels are {fraction:.0%} of this label, and membrane is the smaller "
-            f"class. If its membranes are {other}, say so: --truth-membrane {other} for `emseg score`, "
+            f"class. If its membranes are {other}, declare it: --truth-membrane {other} for `emseg score`, "
             f'"membrane": "{other}" in set.json for a folder of your own.'
         )
     return np.asarray(membrane, np.bool_)
@@ -92,7 +92,7 @@ def _lossy(path: Path, grey: NDArray[Any]) -> NDArray[np.uint8]:
         ):
             return grey.astype(np.uint8)
     raise InputError(
-        f"{path} must be a label, of two values or of greys near 0 and 255; it holds many from {low:g} to {high:g} "
+        f"{path} must be a label, of two values or of greys near 0 and 255; it contains many from {low:g} to {high:g} "
         f"({kind}). Is it the image or a probability map? If its values number cells, make boundaries of them, for "
         "example by ~skimage.segmentation.find_boundaries(label)."
     )

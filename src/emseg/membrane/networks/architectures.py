@@ -17,9 +17,9 @@ Deviation: its convolutions are padded and each is followed by batch normalisati
 
 The first two are smp's decoders, unchanged: with a ResNet of standard width its `Unet` and `Linknet`, key for key.
 
-U-Net. U-RISC's prose describes the original (23 convolutional layers), then names ResNet-50 as the encoder. Both cannot
-hold: `encoder="plain"` is the former, `encoder="resnet50"` the latter. Deviation: a 3 x 3 head; nearest neighbours
-instead of learned 2 x 2 transposed convolutions; padded convolutions.
+U-Net. U-RISC's prose describes the original (23 convolutional layers), then names ResNet-50 as the encoder. Both
+cannotbe true: `encoder="plain"` is the former, `encoder="resnet50"` the latter. Deviation: a 3 x 3 head; nearest
+neighbours instead of learned 2 x 2 transposed convolutions; padded convolutions.
 
 LinkNet. Deviation: smp joins four maps, the original three; transposed convolutions are 4 x 4 instead of 3 x 3; it ends
 in one more block and a 1 x 1 convolution instead of two transposed convolutions around a 3 x 3 one.

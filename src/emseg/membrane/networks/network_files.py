@@ -1,6 +1,6 @@
 """A trained network in a file: its weights, and in the header the design that they belong to.
 
-    .safetensors   tensors only, read without executing anything; the header holds
+    .safetensors   tensors only, read without executing anything; the header contains
                    design          the `NetworkDesign` as JSON
                    first_design    of a refined network, that of its first network; `design` is then the second's
                    format          "emseg membrane network 1"
@@ -44,7 +44,7 @@ def save_network(
         raise UsageError(f"networks are written as {SAFETENSORS}; got {Path(path).name!r}. Change the name.")
     reserved = sorted(_RESERVED & set(notes or {}))
     if reserved:
-        raise UsageError(f"`notes` must not hold {reserved[0]!r}, a name that the file reserves; rename that note.")
+        raise UsageError(f"`notes` must not contain {reserved[0]!r}, a name that the file reserves; rename that note.")
     tensors = {
         name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in network.state_dict().items()
@@ -119,7 +119,7 @@ def _load(network: MembraneNetwork, weights: Mapping[str, Tensor], path: Path | 
     if len(fitting) != len(own) or len(weights) != len(own):
         odd = min(common - fitting or own.keys() ^ weights.keys())
         raise InputError(
-            f"{path} must hold the weights of this network ({design.architecture}, {design.encoder}, "
+            f"{path} must contain the weights of this network ({design.architecture}, {design.encoder}, "
             f"base_channels={design.base_channels}); of its {len(own)} tensors the file has {len(common)} by name and "
             f"{len(fitting)} of the same shape, and {len(weights) - len(common)} others, for example {odd!r}. "
             "Build the network with the design that the weights were trained with."

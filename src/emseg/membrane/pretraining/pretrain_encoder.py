@@ -61,7 +61,7 @@ class PretrainedEncoder:
 
 @dataclass(frozen=True)
 class FileStart(Start):
-    """A start from a file; `report` tells what was loaded when it was tried on an encoder of the design."""
+    """A start from a file; `report` lists what was loaded when it was tried on an encoder of the design."""
 
     report: LoadReport
 

@@ -1,7 +1,7 @@
 """Loading a pretrained encoder from a file into a network, and reporting how much of it was loaded.
 
     format       recognised by                                     its encoder     grey was normalised by
-    cem500k      `norms` beside `state_dict`: Conrad and Narayan   encoder_q       the file's norms, 0.573 and 0.127
+    cem500k      `norms` next to `state_dict`: Conrad and Narayan   encoder_q       the file's norms, 0.573 and 0.127
     moco         encoder_q among the names: MoCo's own code        encoder_q       ImageNet's, in colour
     network      encoder. among the names: any of this book's      encoder         ours, 0.5 and 0.5
     torchvision  conv1, layer1, ... as torchvision has them        all but fc      ImageNet's, in colour
@@ -118,7 +118,7 @@ def load_encoder(
 
     `normalization` is that of the file's grey images where the file does not give it. The file must have the digest
     `sha256`, if given, which is checked before it is parsed; `only_cem500k` refuses other formats. The file is read
-    with torch's `weights_only=True`: a pickle may hold any program, and none is run. Raises `InputError` for a file
+    with torch's `weights_only=True`: a pickle may contain any program, and none is run. Raises `InputError` for a file
     that cannot be read, has another digest or does not fit; the encoder is then unchanged.
     """
     path = Path(path)
@@ -129,7 +129,7 @@ def load_encoder(
     kind, state, norms = _recognized(path, content)
     if only_cem500k and kind != "cem500k":
         raise InputError(
-            f"{path} must be the CEM500K checkpoint, with `norms` beside a `state_dict` of module.encoder_q.*; it has "
+            f"{path} must be the CEM500K checkpoint, with `norms` next to a `state_dict` of module.encoder_q.*; it has "
             f"the format {kind}. Load it with load_encoder."
         )
     own, given = encoder.state_dict(), {name: tensor for name, tensor in state.items() if not _HEAD.match(name)}
@@ -200,11 +200,13 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     except Exception as error:  # what a damaged pickle raises has no end
         raise InputError(
             f"{path} must be a file that torch can load with weights_only=True, which runs no program; it cannot be "
-            f"read ({type(error).__name__}). It may be truncated, or hold more than tensors and plain values: save its "
-            f"state dict alone, or use {SAFETENSORS}."
+            f"read ({type(error).__name__}). It may be truncated, or contain more than tensors and plain values: save "
+            f"its state dict alone, or use {SAFETENSORS}."
         ) from None
     if not isinstance(content, Mapping):
-        raise InputError(f"{path} must hold tensors by name; it holds a {type(content).__name__}. Save a state dict.")
+        raise InputError(
+            f"{path} must contain tensors by name; it contains a {type(content).__name__}. Save a state dict."
+        )
     return content
 
 
@@ -223,8 +225,8 @@ def _recognized(path: Path, content: Mapping[str, Any]) -> tuple[str, dict[str, 
     if STEM in bare and any(name.startswith("layer1.") for name in bare):
         return "torchvision", bare, _of_colour(bare)
     raise InputError(
-        f"{path} must hold a pretrained encoder in the format of CEM500K or MoCo (encoder_q.*), of torchvision (conv1, "
-        f"layer1, ...) or of this book's networks (encoder.*); its first tensors are "
+        f"{path} must contain a pretrained encoder in the format of CEM500K or MoCo (encoder_q.*), of torchvision "
+        f"(conv1, layer1, ...) or of this book's networks (encoder.*); its first tensors are "
         f"{', '.join(list(state)[:_N_SHOWN]) or 'no tensors at all'}."
     )
 
@@ -236,7 +238,9 @@ def _norms(path: Path, norms: Any) -> Normalization:
         mean, std = (tuple(map(float, value if isinstance(value, list | tuple) else [value])) for value in pair)
         return Normalization(mean, std)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path} must hold `norms` as [mean, std] of grey from 0 to 1; it holds {norms!r}.") from error
+        raise InputError(
+            f"{path} must contain `norms` as [mean, std] of grey from 0 to 1; it contains {norms!r}."
+        ) from error
 
 
 def _of_colour(state: Mapping[str, Tensor]) -> Normalization | None:
@@ -262,7 +266,7 @@ def _fold(
             f"{stem.shape[1]} channels."
         )
     if _STEM_MEAN not in given:
-        raise InputError(f"{path} must hold {_STEM_MEAN}, the batch normalisation behind {STEM}; it does not.")
+        raise InputError(f"{path} must contain {_STEM_MEAN}, the batch normalisation behind {STEM}; it does not.")
     weight, running_mean = stem.double(), given[_STEM_MEAN].double()
     mean, std = weight.new_tensor(was.mean), weight.new_tensor(was.std)
     factor, offset = OURS.std[0] / std, (OURS.mean[0] - mean) / std
@@ -295,7 +299,7 @@ def _require_match(path: Path, own: Mapping[str, Tensor], given: Mapping[str, Te
             )
     broken = [name for name in matched if not torch.isfinite(given[name].float()).all()]
     if broken:
-        raise InputError(f"{path} must hold finite weights; {_some(broken)} hold NaN or infinity.")
+        raise InputError(f"{path} must contain finite weights; {_some(broken)} contain NaN or infinity.")
 
 
 def _block(name: str) -> str:

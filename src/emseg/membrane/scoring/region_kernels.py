@@ -217,7 +217,7 @@ def flood(image, offsets, starts, ends, queue):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _slot(keys, key):  # type: ignore[no-untyped-def]
-    """Where the key is, or belongs, in an open-addressed table whose length is a power of two; 0 is no key."""
+    """Where the key is, or belongs, in an open-addressed table whose length is a power of two; 0 is not a key."""
     last = len(keys) - 1
     mixed = np.uint64(key) * _HASH  # unsigned: numba lets the compiler assume that signed products do not overflow
     slot = np.int64((mixed ^ (mixed >> np.uint64(29))) & np.uint64(last))

@@ -166,7 +166,7 @@ def label_thinned_cells(membrane: Mask) -> LabelImage:
 
 
 def transpose(image: Shaped[np.ndarray, "row column"]) -> Shaped[np.ndarray, "column row"]:
-    """Return an image of booleans, uint8 or float transposed, in memory of its own."""
+    """Return an image of booleans, uint8 or float transposed, in newly allocated memory."""
     numbers = image.view(np.uint8) if image.dtype == np.bool_ else image
     transposed = np.asarray(cv2.transpose(np.ascontiguousarray(numbers))).reshape(image.shape[::-1])
     return transposed.view(image.dtype)

@@ -49,7 +49,7 @@ _BAND_ROWS = 256
 
 
 class Prediction(NamedTuple):
-    """`probability` of membrane, or its mask; `kind`: what the file holds; `looks_raw`: it may be the image itself."""
+    """`probability` of membrane, or its mask; `kind`: what the file is; `looks_raw`: it may be the image itself."""
 
     probability: Bool[np.ndarray, "row column"] | UInt8[np.ndarray, "row column"] | Float[np.ndarray, "row column"]
     kind: Kind
@@ -58,7 +58,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """A prediction and its truth; `page` counts from 0, for files that hold several."""
+    """A prediction and its truth; `page` counts from 0, for files that contain several."""
 
     prediction: Path
     truth: Path
@@ -72,7 +72,7 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One pair: its scores and error map, or the sentence that says why it has none.
+    """One pair: its scores and error map, or the reason why it has none.
 
     `competition`: the scores of the competition's program. `looks_raw`: the prediction may be the image itself.
     """
@@ -86,7 +86,7 @@ class Result:
 
 
 def read_prediction(path: Path, polarity: Polarity, page: int | None = None) -> Prediction:
-    """Return a prediction as probability or mask of membrane, and what the file holds, or raise `InputError`."""
+    """Return a prediction as probability or mask of membrane, and what the file contains, or raise `InputError`."""
     image, dark = read_gray(path, page=page, as_label=True), polarity == "dark"
     if values := two_values(image):
         return Prediction(image == values[0 if dark else 1], "label")
@@ -107,7 +107,7 @@ def read_prediction(path: Path, polarity: Polarity, page: int | None = None) -> 
         )
     if not -_ROUNDING <= low <= high <= 1 + _ROUNDING:
         raise InputError(
-            f"{path} must hold probabilities in 0 to 1; it holds {low:g} to {high:g}. "
+            f"{path} must contain probabilities in 0 to 1; it contains {low:g} to {high:g}. "
             "Apply the sigmoid, or divide by 255."
         )
     image = np.clip(image, 0, 1, dtype=image.dtype.newbyteorder("="))
@@ -221,7 +221,7 @@ def find_pairs(prediction: Path, truth: Path) -> tuple[list[Pair], list[str]]:
 def why_no_pair(prediction: Path, truth: Path) -> str:
     """Return a sentence for two files or folders that have no pair: where names differ, with one of each."""
     if not _is_folder(prediction):
-        return f"{prediction} and {truth} are no pair."
+        return f"{prediction} and {truth} are not a pair."
     predictions, truths = _by_stem(prediction, []), _by_stem(truth, [])
     empty = [str(folder) for folder, found in ((prediction, predictions), (truth, truths)) if not found]
     if empty:
@@ -288,7 +288,7 @@ def _is_folder(path: Path) -> bool:
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     paths, troubles = find_images([str(folder)])
-    problems += troubles if paths else [f"{folder} holds no images. Name the folder whose files are to be scored."]
+    problems += troubles if paths else [f"{folder} contains no images. Name the folder whose files are to be scored."]
     found: dict[str, Path] = {}
     for path in paths:
         if found.setdefault(path.stem, path) is not path:

@@ -99,7 +99,7 @@ def predict_to_png(
 ) -> None:
     """Write the levels of membrane, 255 for a probability of 1, to a PNG file that `emseg score` reads.
 
-    An image larger than a tile is read window by window and predicted to disk in a folder beside the PNG: memory grows
+    An image larger than a tile is read window by window and predicted to disk in a folder next to the PNG: memory grows
     with the image's width and not with its height, and an interrupted prediction resumes to the same bits. Other
     arguments as `predict_membrane`; `progress` receives the tiles done and all.
     """

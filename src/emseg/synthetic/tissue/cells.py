@@ -3,7 +3,7 @@
 Cell k owns the places x whose signed distance d_k(x) = dist(x, axis_k) - radius_k is the smallest: an additively
 weighted Voronoi tessellation of line segments. Large capsules are placed first and small ones fill what is left, so
 large profiles bulge between small ones as dendrites and boutons do among axons. Capsules never overlap; so every cell
-holds its own capsule, is connected, and an organelle inside the capsule cannot touch the membrane. A smooth warp of
+contains its own capsule, is connected, and an organelle inside the capsule cannot touch the membrane. A smooth warp of
 the plane bends the lot. Between cells k and l the membrane's middle lies where d_k = d_l, at |d_k - d_l| / |grad(d_k
 - d_l)| nm to first order, the gradient taken through the warp.
 """
@@ -41,7 +41,7 @@ MAX_CANDIDATES = 20_000_000  # 1.3 GB
 
 @lru_cache(maxsize=16)
 def packing_scale_nm(tissue: Tissue) -> float:
-    """Return the length that turns `LEVELS` into nm, so that the mean cell has the diameter asked for."""
+    """Return the length that turns `LEVELS` into nm, so that the mean cell has the requested diameter."""
     table = np.array(DIAMETER_OVER_SCALE)
     by_size = [np.interp(tissue.elongation, np.arange(4), row) for row in table]
     return float(tissue.cell_diameter_nm / np.interp(tissue.large_cells, (0.0, 0.5, 1.0), by_size))

@@ -110,7 +110,7 @@ def off_axis(y: float, x: float, site: Floats) -> tuple[float, float, float]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _overlap(p: Floats, q: Floats) -> bool:
-    """Say whether two capsules overlap."""
+    """Return whether two capsules overlap."""
     touch = p[RADIUS] + q[RADIUS]
     dy, dx = q[SITE_Y] - p[SITE_Y], q[SITE_X] - p[SITE_X]
     far = touch + p[HALF_LENGTH] + q[HALF_LENGTH]
@@ -141,7 +141,7 @@ def pack_capsules(
 
     `levels` rows: pitch, smallest radius, largest radius, largest half length over radius, presence.
     `boxes` rows: first i, first j, count of i, count of j: the part of each level's lattice to look at.
-    A candidate survives when it overlaps no survivor of a coarser level and no candidate of its own level that passed
+    A candidate survives when it overlaps no survivor of a coarser level and no candidate of the same level that passed
     that test with a higher priority (Matern's second rule, level by level), so survival depends on neighbours only.
     """
     n_levels = levels.shape[0]

@@ -1,18 +1,18 @@
 """Which synthetic benchmark to make: how many wafers of what size, how they are cut, how many tiles there shall be.
 
-    smoke     tiny, for tests of code: it says nothing about a detector
+    smoke     tiny, for tests of code: its scores are meaningless
     clear     256-px tiles with sections of 64 px and defects plain to see: each takes a fifth of its section or more,
               folds are lighter than their section, all lie on tape and none on another; learned in minutes on two cores
     laptop    the same tiles with defects and overlaps as on a usual wafer: minutes are enough to find the sections,
-              and too few to tell the defects apart
+              and too few to distinguish the defects
     medium    512-px tiles with sections of 128 px: large enough for scores to settle on one GPU
     paper     the paper's sizes and counts: wafers of 10,000 x 10,000 px, tiles of 1024, 2708 to train, 1193 to validate
 
 The three splits of a benchmark have the same counts, so that they can be compared: "wafer" trains on the first wafers
 and validates on the others, "crops" and "region" use all. Tiles without sections are among both parts.
 
-Source for the counts, the tile and the overlap: Sun et al. 2021 (FANet), section 4.1. Deviation: the paper does not say
-how many wafers there were, nor whether empty tiles were kept; 33 wafers are the fewest that give its counts.
+Source for the counts, the tile and the overlap: Sun et al. 2021 (FANet), section 4.1. Deviation: the paper does not
+state how many wafers there were, nor whether empty tiles were kept; 33 wafers are the fewest that give its counts.
 """
 
 from typing import Annotated, Literal
@@ -73,7 +73,7 @@ class BenchmarkDesign:
         )
 
     def wafer_name(self, index: int) -> str:
-        """Return a name that says the tissue; it begins the names of the wafer's tiles."""
+        """Return a name that begins with the tissue; it begins the names of the wafer's tiles."""
         return f"{self.wafer(index).tissue}-{index:02d}"
 
     def validation_names(self) -> tuple[str, ...]:

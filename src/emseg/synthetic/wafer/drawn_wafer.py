@@ -215,7 +215,7 @@ def _lay_over(above: np.ndarray, box: Int64[np.ndarray, "4"], other: Visible) ->
 
 
 def _defect_is_seen(one: Placed, above: np.ndarray, box: Int64[np.ndarray, "4"]) -> bool:
-    """Say whether most of the places that make the section's class are free."""
+    """Return whether most of the places that make the section's class are free."""
     defect = one.shape.defect
     if not len(defect):
         return True

@@ -1,9 +1,9 @@
 """What is cut, in the order of cutting, and where it comes to lie on the wafer.
 
-    ribbon    sections that follow each other, most of them stuck edge to edge, a few one upon the next
-    single    a section by itself
-    upon      a section that came to lie partly on others
-    pile      a heap
+    `ribbon`  sections that follow each other, most of them stuck edge to edge, a few each on the next
+    `single`  a section by itself
+    `upon`    a section partly on top of others
+    `pile`    a heap
 
 A new knife does not reach the whole block at once. So incomplete sections come in runs of one to four at the beginning
 of a group, share the direction of what is missing, and miss less from one to the next. On tape, groups follow each
@@ -238,13 +238,13 @@ def box_reach(boxes: Box) -> Floats:
 
 
 def _inside(boxes: Box, design: WaferDesign) -> bool:
-    """Say whether all boxes lie within the wafer's margin."""
+    """Return whether all boxes lie within the wafer's margin."""
     reach, at = box_reach(boxes) + MARGIN * design.section_length_px, boxes[:, :2]
     return bool(((at >= reach) & (at <= np.array([design.height, design.width]) - reach)).all())
 
 
 def _on_silicon(design: WaferDesign, groups: list[Group], rng: Generator) -> list[Placed]:
-    """Place the largest groups first, at any angle where there is room; sections upon others last."""
+    """Place the largest groups first, at any angle where there is room; sections on top of others last."""
     boxes = np.zeros((sum(len(group.shapes) for group in groups), 6))
     placed: list[Placed] = []
     rank = {RIBBON: 0, PILE: 0, UPON: 2}

@@ -1,9 +1,9 @@
-"""What a section looks like, and everything on a wafer image that is no section.
+"""What a section looks like, and everything on a wafer image other than sections.
 
 The look of a section, its greys and its anatomy, changes slowly from one section to the next and does not reveal its
 class: stain, thickness, grain, vessels and knife marks are drawn for every section alike.
 
-    SCN         a broad block: two cell-dense nuclei beside the ventricle, the optic chiasm below
+    SCN         a broad block: two cell-dense nuclei next to the ventricle, the optic chiasm below
     zebrafish   a slender brain of lobes between two eyes, in much empty resin
 
 Sections are darker than bright silicon and lighter than tape, as in the pictures of wafers that we know. Around them
@@ -180,7 +180,7 @@ def draw_ground(design: Scene, strips: list[Strip], stain: Stain, texture: Canva
 def lay_slivers(
     canvas: Canvas, design: Scene, stain: Stain, placed: list[Placed], texture: Canvas, rng: Generator
 ) -> None:
-    """Lay thin slices without tissue, some beside sections; the sections come on top of them."""
+    """Draw thin slices without tissue, some next to sections; the sections come on top of them."""
     length = design.section_length_px
     for _ in range(int(rng.poisson(0.09 * len(placed) * min(design.dust, 2.0)))):
         shape = draw_shape("good", length * rng.uniform(0.4, 0.95), length * rng.uniform(0.05, 0.11), None, 0.0, rng)

@@ -65,9 +65,9 @@ def draw_shape(
     rng: Generator,
     severity: Severity | None = None,
 ) -> Shape:
-    """Draw a section of `length` x `width` pixels; an incomplete one lacks the share `missing` of its extent.
+    """Draw a section of `length` x `width` pixels; an incomplete one lacks the fraction `missing` of its extent.
 
-    With a `severity` the defect takes as much of the section's area as that says.
+    With a `severity` the defect takes as much of the section's area as that states.
     """
     half_u, half_v = 0.5 * length, 0.5 * width
     lean = rng.normal(0.0, math.radians(1.6), 4)
@@ -146,7 +146,7 @@ def _area(tables: Tables, half: Half) -> float:
 
 
 def _cut(side: Floats, knife: Knife, missing: float, length: float) -> Floats:
-    """Return the ragged side beyond which the share `missing` of the section's extent is not there."""
+    """Return the ragged side beyond which the fraction `missing` of the section's extent is not there."""
     corner = _straight_outline(side, length)
     extent = corner @ np.array(knife)
     reach = extent.max() - missing * (extent.max() - extent.min())

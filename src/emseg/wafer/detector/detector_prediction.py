@@ -3,10 +3,10 @@
 The score of a detection is the probability of its class, between 0 and 1; Mask Scoring R-CNN multiplies it by the
 overlap that it expects of its mask with the truth, a regression, so the product is clipped to [0, 1]. Detections are
 in order of decreasing score. Masks are run-length codes of pycocotools. Batches change detections by rounding alone.
-The design's `max_per_image` is far above what tiles hold; an image that reaches it is marked, with one warning.
+The design's `max_per_image` is far above what tiles contain; an image that reaches it is marked, with one warning.
 
 A tile is 8-bit grey as `emseg.images` reads it, or 8-bit RGB for a detector of three channels, and as large as its
-annotations say. mmdet reads images by OpenCV, which accepts anything (16-bit images lose their
+annotations report. mmdet reads images by OpenCV, which accepts anything (16-bit images lose their
 lower bits, colour becomes grey), so files are checked before the first step, most from their headers.
 
 Source: mmdet's `predict`, with the thresholds of the detector's design.
@@ -45,8 +45,8 @@ _REPAIR = "Convert it, for example by `emseg wafer tiles`, which writes 8-bit gr
 class Detections:
     """What was found in one image of `height` x `width` pixels, best first; `labels` are places in the class names.
 
-    `boxes` are (top, left, bottom, right) in pixels, `masks` run-length codes of the image's size. `at_limit` says that
-    there are as many as the detector outputs at most, so that more may be in the image.
+    `boxes` are (top, left, bottom, right) in pixels, `masks` run-length codes of the image's size. `at_limit` states
+    that there are as many as the detector outputs at most, so that more may be in the image.
     """
 
     height: int
@@ -196,8 +196,8 @@ def require_tiles(coco: CocoSet, folder: Path, in_channels: int) -> None:
             raise InputError(f"images must be {wanted}; {path} has more bits. {_REPAIR}")
         if (height, width) != (image.height, image.width):
             raise InputError(
-                f"an image must be as large as its annotations say; {path} has {height} x {width} pixels (rows x "
-                f"columns), {coco.path} says {image.height} x {image.width}. Annotate the image that is there."
+                f"an image must be as large as its annotations state; {path} has {height} x {width} pixels (rows x "
+                f"columns), {coco.path} gives {image.height} x {image.width}. Annotate the image that is there."
             )
 
 

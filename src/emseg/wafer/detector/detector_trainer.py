@@ -72,7 +72,7 @@ def train_detector(
 ) -> TrainedDetector:
     """Train `design` by `plan` on a split of the COCO folder `folder`.
 
-    A folder that we did not write ourselves is first rewritten beside `work_dir`, so that boxes and areas follow the
+    A folder that we did not write ourselves is first rewritten next to `work_dir`, so that boxes and areas follow the
     outlines. `start_from` is a file with the initial weights; None draws them. With `resume` a training resumes from
     its checkpoint, and a finished one is returned at once. `progress` shows a progress bar on a terminal. Raises
     `UsageError` for settings that do not fit each other, the data, the device or the work folder, and when memory does

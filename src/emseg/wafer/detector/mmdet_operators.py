@@ -17,7 +17,7 @@ map pixel (i, j) in cell (p, q) is a product A[p, i] B[q, j], and
 It needs a fixed number of samples: with `sampling_ratio` 0 each region would have its own.
 
 Deviation: regions of negative width, which mmcv refuses on the CPU, are sampled as torchvision samples them. The
-maximum in place of the mean ("max") is not offered; neither detector uses it. Source: He et al. 2017.
+maximum instead of the mean ("max") is not offered; neither detector uses it. Source: He et al. 2017.
 """
 
 import importlib.util
@@ -184,6 +184,6 @@ def _in_one_dtype(maps: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
 def _require_mean(pool_mode: int) -> None:
     if pool_mode != 1:
         raise NotImplementedError(
-            "RoIAlign with the maximum in place of the mean is compiled in mmcv only, and no compiled mmcv is "
+            "RoIAlign with the maximum instead of the mean is compiled in mmcv only, and no compiled mmcv is "
             'installed. Use pool_mode="avg".'
         )

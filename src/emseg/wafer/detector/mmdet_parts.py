@@ -8,9 +8,9 @@ The backbone maps x [batch, in_channels, height, width] to the maps of the stage
 An attention sits in every block, after its last normalisation. mmdet's own ResNet takes attentions as plugins, and not
 in the basic blocks of ResNet-34. The keys of the weights are torchvision's, with `.attention.` where one sits.
 
-Its initial weights: `init_cfg` None draws them (convolutions as He et al. 2015; the attention's last, from a generator
-of its own, so that everything else gets the same weights whatever the attention). {"type": "Pretrained", "checkpoint":
-X} loads torchvision's, where X is a file or "torchvision://resnet34" or "torchvision://resnet50", which is downloaded.
+Its initial weights: `init_cfg` None draws them (convolutions as He et al. 2015; the attention's last, from a separate
+generator, so that all else gets the same weights whatever the attention). {"type": "Pretrained", "checkpoint": X} loads
+torchvision's, where X is a file or "torchvision://resnet34" or "torchvision://resnet50", which is downloaded.
 
 Under autocast mmdet's heads output boxes, scores and masks in the precision of their last layer. bfloat16 has 8
 significant bits: a corner at pixel 300 is rounded to 2 pixels, one at 1000 to 4. Here the layers run in mixed

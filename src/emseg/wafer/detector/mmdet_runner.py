@@ -1,8 +1,8 @@
 """mmengine's Runner with the changes that our trainings need, and the two hooks that write its files.
 
-Checkpoints hold numbers and no code: the weights, the optimizer, the learning-rate schedules and the step (`mmdet_data`
-explains why no more is needed). mmengine's also pickle its message hub, so that loading one may run anything. The files
-are those of `emseg.training.work_folder`.
+Checkpoints contain numbers and no code: the weights, the optimizer, the learning-rate schedules and the step
+(`mmdet_data` explains why no more is needed). mmengine's also pickle its message hub, so that loading one may run
+anything. The files are those of `emseg.training.work_folder`.
 
 The device comes from the configuration; mmengine takes a GPU whenever there is one. In bfloat16 the CPU has autocast
 too, and no loss needs scaling; mmengine's AmpOptimWrapper insists on a GPU. The runner is quiet: no dump of the
@@ -118,7 +118,7 @@ class DetectorRunner(Runner):  # type: ignore[misc]
             loop._iter, loop._epoch, self.seconds_before = kept["step"], int(kept["epoch"]), float(kept["seconds"])
         except Exception as error:
             raise InputError(
-                f"{Path(self.work_dir) / work_folder.CHECKPOINT} is no checkpoint of this training "
+                f"{Path(self.work_dir) / work_folder.CHECKPOINT} is not a checkpoint of this training "
                 f"({type(error).__name__}). Remove it to start again."
             ) from error
         sampler = loop.dataloader.sampler

@@ -1,6 +1,6 @@
 """What a detector finds in tiles, with its masks as the network gives them: probabilities on a small grid in each box.
 
-mmdet pastes every mask into an image of its own and cuts it at a threshold, which costs more time than the network on
+mmdet pastes every mask into a separate image and cuts it at a threshold, which costs more time than the network on
 tiles full of sections and leaves an outline on the pixel grid. Here the grid stays: cell (i, j) of M x M is centred at
 
     row = top + (i + 1/2) (bottom - top) / M,   column = left + (j + 1/2) (right - left) / M
@@ -24,9 +24,9 @@ from emseg.wafer.detector.detector_prediction import n_channels
 
 @dataclass(frozen=True, eq=False)
 class SoftDetections:
-    """What was found in one tile; `boxes` are (top, left, bottom, right) in its pixels, `masks` hold probabilities.
+    """What was found in one tile; `boxes` are (top, left, bottom, right) in its pixels, `masks` contain probabilities.
 
-    `capped` says that the network's limit of detections or proposals a tile was reached, so that some may be missing.
+    `capped` states that the network's limit of detections or proposals a tile was reached, so that some may be missing.
     """
 
     boxes: Float32[np.ndarray, "detection 4"]

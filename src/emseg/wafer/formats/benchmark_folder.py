@@ -5,8 +5,8 @@
     annotations/SPLIT/validation.json
     benchmark.json                         kind, class names, pixel size, counts, fingerprint, parameters
 
-The fingerprint is the SHA-256 of all pixels and annotations, independent of the PNG encoder. A folder is written beside
-its place and renamed when complete. An existing one is reused if it was made from the same parameters, made again if
+The fingerprint is the SHA-256 of all pixels and annotations, independent of the PNG encoder. A folder is written next
+to its place and renamed when complete. An existing one is reused if it was made from the same parameters, made again if
 files are missing, and otherwise refused, never overwritten. Training reads only folders that we wrote.
 """
 
@@ -96,9 +96,9 @@ class Benchmark:
 def open_benchmark(folder: str | Path) -> Benchmark:
     """Return the benchmark in `folder`: one that we wrote, or a user's COCO folder.
 
-    A user's folder holds annotations/train.json and annotations/val.json (also validation.json, instances_val.json and
-    the like) and its images in images/, in images/train and images/val, or in the folder itself; or it is laid out as
-    CVAT, Roboflow or Label Studio export it. Its one split is "given". Raises `InputError`, naming what is missing.
+    A user's folder contains annotations/train.json and annotations/val.json (also validation.json, instances_val.json
+    and the like) and its images in images/, in images/train and images/val, or in the folder itself; or it is laid out
+    as CVAT, Roboflow or Label Studio export it. Its one split is "given". Raises `InputError`, naming what is missing.
     """
     folder = Path(folder)
     return _open_ours(folder) if (folder / STATEMENT).is_file() else _open_given(folder)
@@ -169,7 +169,7 @@ def write_annotations(
     pixel_size_um: float | None,
     parameters: Mapping[str, Any],
 ) -> Benchmark:
-    """Write annotations and `benchmark.json` beside tiles that `write_tiles` wrote, and return the open benchmark.
+    """Write annotations and `benchmark.json` next to tiles that `write_tiles` wrote, and return the open benchmark.
 
     Of the tiles in `digests`, those that no split uses are removed.
     """
@@ -208,25 +208,25 @@ def require_wafer_name(name: str) -> str:
 def find_kept(place: Path, parameters: Mapping[str, Any]) -> Benchmark | None:
     """Return the benchmark in `place` if it was made from these parameters and is complete; None if it must be made.
 
-    Raises `UsageError`, naming what differs, if the folder holds anything else.
+    Raises `UsageError`, naming what differs, if the folder contains anything else.
     """
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return None
     if not (place / STATEMENT).is_file():
-        raise UsageError(f"{place} is not empty and holds no benchmark of ours. Choose another folder or remove it.")
+        raise UsageError(f"{place} is not empty and contains no benchmark of ours. Choose another folder or remove it.")
     there, asked = read_json(place / STATEMENT).get("parameters", {}), json.loads(json.dumps(parameters))
     different = changes_between(*(dict(pd.json_normalize(one).iloc[0]) for one in (there, asked)))
     if different:
         raise UsageError(
-            f"{place} holds a benchmark made from other parameters: {'; '.join(different[:3])}. "
-            "Choose another folder, remove this one, or ask for what it holds."
+            f"{place} contains a benchmark made from other parameters: {'; '.join(different[:3])}. "
+            "Choose another folder, remove this one, or ask for what it contains."
         )
     return open_benchmark(place) if _is_whole(place) else None
 
 
 @contextmanager
 def made_whole(place: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `place` that takes its name when the body is done, and is removed if it fails."""
+    """Yield an empty folder next to `place` that takes its name when the body is done, and is removed if it fails."""
     place.parent.mkdir(parents=True, exist_ok=True)
     begin = f".{place.name}.unfinished-{socket.gethostname()}-"
     for old in place.parent.glob(f"{begin}*"):  # left by a process that was killed
@@ -276,7 +276,7 @@ def _open_ours(folder: Path) -> Benchmark:
 
 def _open_given(folder: Path) -> Benchmark:
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder. Name a folder with images/ and annotations/train.json, val.json.")
+        raise InputError(f"{folder} is not a folder. Name a folder with images/ and annotations/train.json, val.json.")
     train, validation = _find(folder, TRAIN), _find(folder, VALIDATION)
     if train.class_names != validation.class_names:
         raise InputError(

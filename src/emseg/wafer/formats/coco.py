@@ -61,7 +61,7 @@ class CocoAnnotation:
 
 @dataclass(frozen=True, eq=False)
 class CocoSet:
-    """The checked content of one COCO file; `notes` says what was left out or mended."""
+    """The checked content of one COCO file; `notes` states what was left out or mended."""
 
     path: Path
     images: tuple[CocoImage, ...]
@@ -83,13 +83,13 @@ class CocoSet:
 
     @property
     def places(self) -> tuple[TilePlace, ...]:
-        """Where the images were cut; raises `InputError` if the file does not say so for every image."""
+        """Where the images were cut; raises `InputError` if the file does not state it for every image."""
         places = []
         for image in self.images:
             if image.wafer is None or image.row is None or image.column is None:
                 raise InputError(
-                    f"{self.path} does not say where {image.file_name} was cut (wafer, row, column), so what it shares "
-                    "with other images is unknown. Cut the wafers with `emseg wafer tiles`."
+                    f"{self.path} does not state where {image.file_name} was cut (wafer, row, column), so what it "
+                    "shares with other images is unknown. Cut the wafers with `emseg wafer tiles`."
                 )
             places.append(TilePlace(image.wafer, image.row, image.column, image.height, image.width))
         return tuple(places)
@@ -109,7 +109,7 @@ def read_coco(
     """Return the content of a COCO file.
 
     With `image_folder` all its images must be there, by their names or, of names with folders, by the last part; with
-    `class_names` its categories must be among these. `faults` says what happens to outlines that cannot be used
+    `class_names` its categories must be among these. `faults` states what happens to outlines that cannot be used
     (`emseg.wafer.formats.outlines`). Raises `InputError` that lists the images, annotations and categories at fault.
     """
     path = Path(path)
@@ -219,7 +219,7 @@ def name_in(folder: Path, image: CocoImage) -> str:
 def require_images(path: Path, images: Iterable[CocoImage], folder: Path) -> None:
     """Raise `InputError` that names the first images of a COCO file that are not in `folder`."""
     if not folder.is_dir():
-        raise InputError(f"the images of {path} must be in {folder}, which is no folder. Put them there.")
+        raise InputError(f"the images of {path} must be in {folder}, which is not a folder. Put them there.")
     missing = [image.file_name for image in images if not (folder / image.file_name).is_file()]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

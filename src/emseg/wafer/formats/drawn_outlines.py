@@ -36,11 +36,11 @@ _LAST_CLASS = 999_999  # of YOLO
 
 
 class Drawn:
-    """The outlines of a file, and which other shapes it holds; `size` (height, width) where the file gives it."""
+    """The outlines of a file, and which other shapes it contains; `size` (height, width) where the file gives it."""
 
     def __init__(self, outlines: Sequence[Outline], left_out: Mapping[str, int], size: Any = None) -> None:
         self.outlines, self.size = list(outlines), size
-        self.notes = tuple(f"left out: {n} of shape {kind!r}, which is no outline" for kind, n in left_out.items())
+        self.notes = tuple(f"left out: {n} of shape {kind!r}, which is not an outline" for kind, n in left_out.items())
 
 
 def read_labelme(path: Path) -> Drawn:

@@ -73,7 +73,7 @@ class MagcItem:
 
 @dataclass(frozen=True)
 class MagcWafer:
-    """The content of a `.magc` file; `other` holds unknown parts, as (name, ((key, text), ...))."""
+    """The content of a `.magc` file; `other` contains unknown parts, as (name, ((key, text), ...))."""
 
     sections: tuple[MagcItem, ...] = ()
     rois: tuple[MagcItem, ...] = ()
@@ -91,7 +91,7 @@ def read_magc(path: str | Path) -> MagcWafer:
     """Return the content of a `.magc` file; raises `InputError` that lists the parts and keys at fault."""
     path = Path(path)
     if (kind := kind_of(path)) != "magc":
-        raise InputError(f"{path} is no .magc file; it is {KINDS[kind]}.")
+        raise InputError(f"{path} is not a .magc file; it is {KINDS[kind]}.")
     parts = _read_parts(path)
     items: dict[str, list[MagcItem]] = {group: [] for group in GROUPS}
     other = []
@@ -111,7 +111,7 @@ def read_magc(path: str | Path) -> MagcWafer:
         said = parts.get(group, {}).get("number", str(len(listed)))
         if said != str(len(listed)):
             raise InputError(
-                f"{path} says that it has {said} {group}, and holds {len(listed)}: it was cut off or edited. "
+                f"{path} announces {said} {group}, and contains {len(listed)}: it was cut off or edited. "
                 f"Copy it again, or correct `number` in [{group}]."
             )
         if len({(item.number, item.place) for item in listed}) < len(listed):
@@ -169,7 +169,7 @@ def sections_from_magc(
 
 
 def magc_from_sections(wafer: WaferSections) -> MagcWafer:
-    """Return the sections as a `.magc` file holds them; classes have no place there and are dropped.
+    """Return the sections as a `.magc` file contains them; classes have no place there and are dropped.
 
     Corners begin with the side whose direction is nearest to the section's angle.
     """
@@ -233,12 +233,12 @@ def _read_parts(path: Path) -> dict[str, dict[str, str]]:
         parser.read_string(text, source=path.name)
     parts = {name: dict(parser.items(name)) for name in parser.sections()}
     if not any(name.partition(".")[0] in (*GROUPS, *GROUPS.values()) for name in parts):
-        raise InputError(f"{path} is no .magc file: it has none of the parts {', '.join(GROUPS)}.")
+        raise InputError(f"{path} is not a .magc file: it has none of the parts {', '.join(GROUPS)}.")
     return parts
 
 
 def _value(what: str, key: str, text: str) -> Any:
-    """The number, point (x, y) or points that the text of a known key holds."""
+    """The number, point (x, y) or points that the text of a known key contains."""
     try:
         numbers = [_number(word) for word in text.split(",")]
     except ValueError:

@@ -77,7 +77,7 @@ def read_mass_json(path: str | Path) -> MassWafer:
     """Return the content of a `.mass.json` file; raises `InputError` that lists the places at fault."""
     document = read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("sections"), dict):
-        raise InputError(f"{path} is no .mass.json file, with an object `sections`{other_kind(document, 'mass')}.")
+        raise InputError(f"{path} is not a .mass.json file, with an object `sections`{other_kind(document, 'mass')}.")
     try:
         return MassWafer.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
@@ -109,7 +109,7 @@ def sections_from_mass(
 
 
 def magc_of_mass(wafer: MassWafer) -> MagcWafer:
-    """Return the content as a `.magc` file holds it: focus points as one polygon, landmarks by their source."""
+    """Return the content as a `.magc` file contains it: focus points as one polygon, landmarks by their source."""
     items: dict[str, list[MagcItem]] = {group: [] for group in GROUPS}
     for number, section in _numbered(wafer, "the file"):
         sample, magnet = section.sample or MassShape(), section.magnet and (section.magnet.polygon or ())
@@ -128,7 +128,7 @@ def magc_of_mass(wafer: MassWafer) -> MagcWafer:
 
 
 def mass_from_sections(wafer: WaferSections) -> MassWafer:
-    """Return the sections as a `.mass.json` file holds them; classes have no place there and are dropped."""
+    """Return the sections as a `.mass.json` file contains them; classes have no place there and are dropped."""
     sections = {}
     for place, section in enumerate(wafer.sections):
         corners, center, angle = corners_of(section)

@@ -6,7 +6,7 @@ A file is recognized by its content: extensions are shared, and changed by hand.
     repair    an outline that crosses itself becomes the areas that it encloses; what encloses none is left out
     skip      every outline at fault is left out
 
-Both say in a note what they did. Points are (x, y) in pixels, as all these programs write them; a section may have
+Both report in a note what they did. Points are (x, y) in pixels, as all these programs write them; a section may have
 several parts. Holes are filled: a section is what its outer border encloses.
 """
 
@@ -78,7 +78,7 @@ class Outline:
 
 
 class OutlineCheck:
-    """Checks the outlines of one file one after the other; `notes` says what was mended or left out."""
+    """Checks the outlines of one file one after the other; `notes` states what was mended or left out."""
 
     def __init__(self, faults: Faults = "refuse") -> None:
         require_one_of("faults", faults, get_args(Faults))
@@ -206,12 +206,12 @@ def number_in(text: object) -> int | None:
 
 
 def kind_of(path: Path) -> Kind:
-    """Return the kind of an annotation file; raises `InputError` that says what else it is."""
+    """Return the kind of an annotation file; raises `InputError` that states what else it is."""
     with decoding(path, "annotation"), path.open("rb") as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
         is_archive = start.startswith(b"PK") and any(name.endswith(".roi") for name in zipfile.ZipFile(file).namelist())
     if not start:
-        raise InputError(f"{path} must hold annotations; the file is empty. Draw outlines, or copy it again.")
+        raise InputError(f"{path} must contain annotations; the file is empty. Draw outlines, or copy it again.")
     if start.startswith(b"Iout") or is_archive:
         return "imagej"
     if re.match(rb"\[[A-Za-z]|[#;]", start):

@@ -194,7 +194,7 @@ def interpolated_precision(image, is_true, weights, n_regions, recalls, out):  #
 def average_precisions(starts, image, is_true, n_regions, weights, recalls, out):  # type: ignore[no-untyped-def]
     """Fill `out` [resample, case] with the mean over `recalls` of the interpolated precision; NaN without regions.
 
-    `starts` [case + 1] says where each case begins in `image` and `is_true`; `n_regions` [case, image] counts the
+    `starts` [case + 1] states where each case begins in `image` and `is_true`; `n_regions` [case, image] counts the
     regions to find; `weights` [resample, image].
     """
     curve = np.empty(len(recalls))

@@ -2,7 +2,8 @@
 
     truth       JSON (a file or its content) with `images`, `categories` and `annotations`; a region with iscrowd = 1
                 counts neither as found nor as missed: detections within it are ignored
-    detections  a list, or a file that holds it, of {image_id, category_id, segmentation, score}; the segmentation is a
+    detections  a list, or a file that contains it, of {image_id, category_id, segmentation, score}; the segmentation
+    is a
                 run-length encoded mask of the image's size, the score is from 0 to 1; boxes are taken from the masks
 
 Images and classes are passed on by their index in the order of ids, masks as compressed run-length codes.
@@ -85,7 +86,7 @@ def read_truth(source: TruthSource) -> Truth:
         regions.append(Region(int(one["id"]), image, label, rle, area, bool(one.get("iscrowd", 0))))
     if all(region.is_crowd for region in regions):
         raise InputError(
-            "the truth must hold at least one region to find, not counting crowds; it holds none. "
+            "the truth must contain at least one region to find, not counting crowds; it contains none. "
             "Without any, no score is defined."
         )
     return Truth(
@@ -193,7 +194,7 @@ def _is_polygon(part: Any) -> bool:
 
 
 def decoded(rle: Rle) -> Bool[np.ndarray, "row column"]:
-    """Return the mask that a compressed run-length code holds."""
+    """Return the mask that a compressed run-length code contains."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0.11 does not know NumPy 2's `copy` yet
         return np.asarray(rle_masks.decode(rle)).astype(bool)

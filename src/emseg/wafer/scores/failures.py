@@ -144,7 +144,7 @@ def _failure(truth: Truth, pair: Pair, doubtful: Sequence[Detection], iou: float
     else:
         severity = 1 - pair.iou if kind == "poor outline" or detection is None else detection.score
     some = detection or region
-    assert some is not None, "a pair holds a detection or a region"
+    assert some is not None, "a pair has a detection or a region"
     masks = [one.rle for one in (detection, region) if one is not None]
     x, y, width, height = rle_masks.toBbox(rle_masks.merge(masks)).tolist()
     return Failure(

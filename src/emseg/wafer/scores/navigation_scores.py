@@ -4,7 +4,7 @@ Found and true sections are paired one to one, by falling IoU down to `iou`, wha
 
     missed    a true section without a partner
     false     a found section without a partner, whatever lies beneath it
-    doubled   a true section that holds two or more found ones, each with half of its area or more
+    doubled   a true section that contains two or more found ones, each with half of its area or more
     fused     a found section that covers half or more of each of two or more true ones
 
 A `region` of columns counts true sections by their centres, found ones by their partner's or, alone, by their own: its
