@@ -2,7 +2,7 @@
 
 The work folder of a training is named by everything that determines its weights: design, plan, data, start, and the
 training code. So an interrupted run resumes, a finished one is not repeated, and a change of the code starts afresh.
-Predictions and truths are saved beside the weights as images that `emseg score` reads:
+Predictions and truths are saved with the weights as images that `emseg score` reads:
 
     predictions/test/NAME.png   grey: 255 for a probability of 1, so membrane is bright
     truth/test/NAME.png         0 and 255, membrane bright as well
@@ -81,7 +81,7 @@ _TRAINING_CODE = (
 class PartScores:
     """The images of a part with their scores at the chosen threshold, and how F1 depends on the threshold.
 
-    `predictions` and `truths` hold a PNG for each image, of the same name, membrane bright in both.
+    `predictions` and `truths` are a PNG for each image, of the same name, membrane bright in both.
     """
 
     images: tuple[MembraneImage, ...]
@@ -397,7 +397,7 @@ def report_training(run: Run, trained: TrainedNetwork) -> None:
     """Record what the training took and how it ended.
 
     Of a refinement and a refit, steps, seconds and crops are those of both stages, memory is the larger, and the loss
-    the second's; steps and seconds of each stage are recorded beside them.
+    the second's; steps and seconds of each stage are recorded too.
     """
     of_stages = [len(stage.curves["step"]) for stage in trained.stages]
     steps, seconds = sum(of_stages), sum(stage.seconds for stage in trained.stages)
@@ -571,12 +571,12 @@ def map_shapes(network: MembraneNetwork, side: int) -> tuple[list[Shape], list[S
 def plot_networks(design: NetworkDesign, side: int) -> Figure:
     """Draw U-Net, LinkNet and CASENet around one encoder, with the shapes of their maps for an image of `side` px."""
     step, depth = 0.66, design.encoder_depth
-    axis = diagrams.canvas(PAGE_WIDTH_IN, step * depth + 1.75)
+    axis = diagrams.canvas(PAGE_WIDTH_IN, step * depth + 1.5)
     skips = {"unet": ("U-Net", "concat"), "linknet": ("LinkNet", "add"), "casenet": ("CASENet", "1 × 1")}
     for column, (architecture, (title, skip)) in enumerate(skips.items()):
         plain = replace(design, attention="none", attention_options={}, decoder_channels=None)
         network = build_network(replace(plain, architecture=architecture), seed=0)  # type: ignore[arg-type]
-        left, top = column * PAGE_WIDTH_IN / 3, step * depth + 0.5
+        left, top = column * PAGE_WIDTH_IN / 3, step * depth + 0.35
 
         def place(
             shapes: Iterable[Shape], x: float, colour: str, left: float = left, top: float = top
@@ -593,7 +593,7 @@ def plot_networks(design: NetworkDesign, side: int) -> Figure:
             return drawn
 
         encoded, decoded = map_shapes(network, side)
-        diagrams.note(axis, left + PAGE_WIDTH_IN / 6, top + 1.1, title, size=10, weight="bold")
+        diagrams.note(axis, left + PAGE_WIDTH_IN / 6, top + 1.0, title, size=10, weight="bold")
         image = diagrams.note(axis, left + 0.8, top + 0.62, f"image\n1 × {side}²", size=diagrams.SMALL)
         logits = diagrams.note(axis, left + 1.62, top + 0.62, f"logits\n1 × {side}²", size=diagrams.SMALL)
         maps = place(encoded, 0.8, "blue")
@@ -604,8 +604,8 @@ def plot_networks(design: NetworkDesign, side: int) -> Figure:
             fusion = diagrams.block(axis, left + 1.62, top - step * depth / 2, "resize\nand\nfuse", colour="orange")
             for level in levels:
                 start, height = maps[level].right, fusion.y + 0.2 * (0.5 - level / max(depth, 1))
-                diagrams.arrow(axis, start, (left + 1.2, start[1]), (fusion.left[0], height))
-                diagrams.note(axis, left + 1.12, start[1] + 0.07, skip, size=diagrams.SMALL)
+                diagrams.arrow(axis, start, (left + 1.28, start[1]), (fusion.left[0], height))
+                diagrams.note(axis, start[0] + 0.14, start[1] + 0.07, skip, size=diagrams.SMALL)
             diagrams.arrow(axis, fusion.top, logits.bottom)
             continue
         made = place(decoded, 1.62, "green")

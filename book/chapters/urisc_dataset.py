@@ -295,7 +295,7 @@ class ScoredRound:
 def trace(membrane: NDArray[np.bool_], pixel_size_nm: float, *, seed: int) -> Tracing:
     """Divide a truth into stretches and draw all random numbers; raises InputError if it has no membrane."""
     if not membrane.any():
-        raise InputError("a truth must hold membrane for an annotation of it to have errors; it holds none.")
+        raise InputError("a ground truth must have membrane for an annotation of it to have errors; it has none.")
     generator = np.random.default_rng(seed)
     width_px = line_width_px(membrane)
     stretches, n = _stretches(membrane, max(round(LONGEST_STRETCH_NM / pixel_size_nm), 4))
@@ -355,7 +355,7 @@ def synthetic_round(
 def errors_of_one_kind(tracings: Sequence[Tracing], kind: str, f1: float) -> AnnotationErrors:
     """Return errors of one kind alone that bring the mean F1 to `f1`, to 0.001 or as near as whole errors allow.
 
-    Raises `UsageError` if so many cannot be made in these images.
+    Raises `UsageError` if these images have not enough places for them.
     """
     require_one_of("kind", kind, ERROR_KINDS)
 
