@@ -116,7 +116,7 @@ def test_the_house_stays_small():
         len(library) <= 165
     )  # lower these whenever a room was thinned; raised once for `wafer.navigation`, an ability of its own
     assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in library) <= 29_600
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in chapters) <= 6_760
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in chapters) <= 6_930
 
 
 def loaded_by(statement: str) -> set[str]:

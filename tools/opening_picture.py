@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parents[1] / "book" / "_static" / "opening"
 SIDE_PX, DPI = 360, 120
 SEED = 3
 PIXEL_NM, FIELD_PX = 5.0, 480  # the field that the microscope images
-N_SLICES, HEIGHT_PX = 90, 400  # of the neuron, each one section further into the tissue
+N_SLICES, HEIGHT_PX = 90, 325  # of the neuron, each one section further into the tissue
 
 
 def wafer(ax: Axes) -> None:

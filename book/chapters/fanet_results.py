@@ -26,8 +26,11 @@ from matplotlib.lines import Line2D
 from chapters.fanet_training import DEPTHS, DETECTORS, paper_scores
 from emseg.checks import require_one_of
 from emseg.figures import COLOURS, PAGE_WIDTH_IN
+from emseg.files import find_root
 from emseg.intervals import SeedDifference, difference_over_seeds
 from emseg.reported import DisplayTable, text_table
+from emseg.runs.digest import code_digests
+from emseg.runs.project import find_chapter
 from emseg.runs.session import Run
 from emseg.wafer.scores import METRIC_LABELS, METRICS
 
@@ -43,7 +46,7 @@ NETWORK = ["detector", "depth", "attention", *OPEN_CHOICES]
 HELD_FIXED = ["data", "preset", "split", "size", "reduction", "schedule", "n_steps", "batch", "learning_rate"]
 HELD_FIXED += ["precision", "data_seed"]
 SCORES = [*METRICS, *(f"fresh_{metric}" for metric in METRICS)]
-_GROUPS = dict(zip(product(DETECTORS, DEPTHS), ("blue", "sky", "vermilion", "orange"), strict=True))
+GROUPS = dict(zip(product(DETECTORS, DEPTHS), ("blue", "sky", "vermilion", "orange"), strict=True))
 _MASK_SCORING = ({"detector": "ms_rcnn"}, {"detector": "mask_rcnn"})
 PAPER_COLOUR = "#909090"
 
@@ -51,14 +54,17 @@ PAPER_COLOUR = "#909090"
 def trained_networks(records: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each trained network and seed from the frame of `records_frame`, the newest of each.
 
-    Columns: `HELD_FIXED`, `NETWORK`, seed, `SCORES` (NaN where undefined), and the whole record.
+    Columns: `HELD_FIXED`, `NETWORK`, seed, `SCORES` (NaN where undefined), the whole record, and "older": whether the
+    library has changed since.
     """
     columns = [*HELD_FIXED, *NETWORK, "seed"]
     if records.empty:
-        return pd.DataFrame(columns=[*columns, *SCORES, "record"])
+        return pd.DataFrame(columns=[*columns, *SCORES, "record", "older"])
     records = records[records["run", "chapter"] == CHAPTER].sort_values(("run", "finished"))
     frame = records["parameters"].reindex(columns=columns).join(records["metrics"].reindex(columns=SCORES))
     frame["record"] = records["run", "record"]
+    today = code_digests(find_chapter(find_root(), CHAPTER))["library"]
+    frame["older"] = [record["digests"].get("library") != today for record in frame["record"]]
     for name, default in OPEN_CHOICES.items():
         frame[name] = frame[name].where(frame["attention"] == "fanet", default)
     return frame.drop_duplicates(columns, keep="last")
@@ -71,7 +77,7 @@ def experiments(trained: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def experiment_title(trained: pd.DataFrame) -> str:
-    """Return what a table's caption says of an experiment."""
+    """Return the description of an experiment in a table's caption."""
     if trained.empty:
         return "no runs"
     of = trained.iloc[0]
@@ -162,52 +168,62 @@ def best_attentions(trained: pd.DataFrame, metric: str = "ap") -> dict[tuple[str
 
 
 def table2(trained: pd.DataFrame) -> DisplayTable:
-    """Return Table 2: a row a network, ours over seeds beside the paper's single run.
+    """Return Table 2: a row a network, means over seeds, and the gain over no attention, ours and the paper's.
 
-    Of COCO's six scores those are omitted that no run has, such as that of large sections where there are none.
+    Levels depend on the data, so none of the paper's is shown. A dagger marks networks with runs of older code.
     """
-    scores = {metric: network_scores(trained, metric) for metric in METRICS}
-    shown = [metric for metric in METRICS if trained.empty or len(scores[metric])]
+    scores = {metric: network_scores(trained, metric) for metric in ("ap", "ap50", "ap75")}
     rows = {}
     for detector, depth, attention in product(DETECTORS, DEPTHS, ATTENTIONS):
-        network = (detector, depth, attention, *OPEN_CHOICES.values())
-        missing = "none such" if network in scores["ap"].index else NOT_RUN
+        key = (detector, depth, attention, *OPEN_CHOICES.values())
         texts = []
-        for metric in shown:
-            one = scores[metric].loc[network] if network in scores[metric].index else None
-            spread = "" if one is None or one["count"] < 2 else f" ± {one['std']:.1f}"
-            texts.append(missing if one is None else f"{one['mean']:.1f}{spread}")
-        n = int(scores["ap"].loc[network]["count"]) if network in scores["ap"].index else 0
-        paper = paper_scores(detector, depth, attention)
-        name = f"{DETECTORS[detector]}, {depth}"
-        row = (name, ATTENTIONS[attention], str(n), *texts, paper["ap"].printed if paper else "not in it")
+        for one in scores.values():
+            mean, spread, n = one.loc[key] if key in one.index else (None, None, 0)
+            texts.append(NOT_RUN if mean is None else f"{mean:.1f}" + (f" ± {spread:.1f}" if n > 1 else ""))
+        runs = _of_group(trained[trained["attention"] == attention], (detector, depth))
+        mark = " †" if runs["older"].any() else ""
+        gains = ("reference", "reference")
+        if attention != "none":
+            gain = _of_group(attention_pairs(trained, attention, "none"), (detector, depth))
+            paper = _paper_difference((detector, depth), attention, "none", "ap")
+            gains = (difference_text(mean_difference(gain)), "not in it" if paper is None else signed(paper))
+        n_seeds = int(scores["ap"]["count"].get(key, 0))
+        row = (DETECTORS[detector], f"R{depth}", ATTENTIONS[attention], f"{n_seeds}{mark}", *texts, *gains)
         rows[f"table2-{detector}-{depth}-{attention}"] = row
     return text_table(
-        f"Mask AP in %, mean ± standard deviation over seeds: {experiment_title(trained)}. Last column: the paper's "
-        "AP, one run on its own data; levels are not to be compared across data, orders and differences are.",
-        ("Network", "Attention", "Seeds", *(METRIC_LABELS[metric] for metric in shown), "Paper's AP"),
+        f"Mask AP in %, mean ± standard deviation over seeds: {experiment_title(trained)}. “Minus none”: points over "
+        "the same network without attention, with the 95 % interval over seeds; the paper's are differences of two "
+        "single runs on its own data. †: trained by an earlier version of this library.",
+        ("Detector", "ResNet", "Attention", "Seeds", "AP", "AP50", "AP75", "Minus none", "Paper: minus none"),
         rows,
     )
 
 
 def differences_table(trained: pd.DataFrame, metric: str = "ap") -> DisplayTable:
-    """Return the differences between attentions: a row a pair, over all networks and for each detector and depth."""
+    """Return the differences between attentions over all detectors and depths: a row a pair, with what it decides."""
     rows = {}
     for first, second in CONTRASTS:
-        paired = attention_pairs(trained, first, second, metric)
-        texts = [difference_text(mean_difference(paired))]
-        for group in _GROUPS:
-            own, paper = _of_group(paired, group), _paper_difference(group, first, second, metric)
-            single = signed(own["difference"].iloc[0]) + ", one seed" if len(own) == 1 else None
-            text = single or difference_text(mean_difference(own))
-            texts.append(f"{text}; paper {'none' if paper is None else signed(paper)}")
-        rows[f"difference-{first}-{second}"] = (f"{ATTENTIONS[first]} − {ATTENTIONS[second]}", *texts)
+        gap = mean_difference(attention_pairs(trained, first, second, metric))
+        paper = [_paper_difference(group, first, second, metric) for group in GROUPS]
+        values = ", ".join(signed(one) for one in paper if one is not None) or "not in it"
+        names = ATTENTIONS[first], ATTENTIONS[second]
+        row = (" − ".join(names), difference_text(gap), reading(gap, *names), values)
+        rows[f"difference-{first}-{second}"] = row
+    n = len(attention_pairs(trained, *CONTRASTS[0], metric))
     return text_table(
-        f"Differences of {METRIC_LABELS[metric]} in points, with 95 % intervals over pairs of networks that "
-        "share detector, depth and seed. After the semicolon: the paper's difference of two single runs.",
-        ("Pair", "All", *(f"{DETECTORS[name]}, {depth}" for name, depth in _GROUPS)),
+        f"Differences of {METRIC_LABELS[metric]} in points with 95 % intervals over {n} pairs of networks that share "
+        "detector, depth and seed. The paper's four differences are of single runs, in the order of its Table 2.",
+        ("Pair", "Mean difference", "Reading", "The paper's four"),
         rows,
     )
+
+
+def reading(difference: SeedDifference | None, first: str, second: str) -> str:
+    """Return what a difference decides between two attentions, by its interval."""
+    if difference is None or difference.interval is None:
+        return "too few pairs"
+    low, high = difference.interval
+    return f"{first} is higher" if low > 0 else f"{second} is higher" if high < 0 else "cannot be distinguished"
 
 
 def choices_table(trained: pd.DataFrame) -> DisplayTable:
@@ -217,8 +233,8 @@ def choices_table(trained: pd.DataFrame) -> DisplayTable:
         texts = [difference_text(mean_difference(choice_pairs(trained, name, value, one))) for one in ("ap", "ap50")]
         rows[f"choice-{name}-{value}".replace("_", "-")] = (name.removeprefix("fanet_"), value, *texts)
     return text_table(
-        "FANet with one choice changed, minus FANet with raw indices and mean normalisation, in points "
-        "with 95 % intervals over pairs of networks that share detector, depth and seed.",
+        "FANet with one choice changed, minus FANet with raw indices and mean normalisation, in points over pairs of "
+        "networks that share detector, depth and seed; the 95 % interval needs three pairs.",
         ("Choice", "Instead of the default", "AP", "AP50"),
         rows,
     )
@@ -247,6 +263,14 @@ def report_table2(run: Run, trained: pd.DataFrame) -> None:
         compared.append((f"fanet_{short}_{value}", choice_pairs(trained, name, value), label))
     for name, paired, label in compared:
         report_difference(run, name, mean_difference(paired), f"AP: {label}")
+    for depth in DEPTHS:
+        plain = trained[(trained["depth"] == depth) & (trained["attention"] == "none")]["record"]
+        numbers = {one["metrics"]["n_parameters"]["value"] for one in plain if "n_parameters" in one["metrics"]}
+        if numbers:
+            label = f"Parameters of the smallest detector on ResNet-{depth}, in millions"
+            run.metric(f"parameters_r{depth}", min(numbers) / 1e6, n=len(plain), label=label)
+    if len(trained):
+        run.metric("n_older", int(trained["older"].sum()), n=len(trained), label="Runs by an earlier library version")
     run.metric("n_cells", n_networks(trained), n=max(1, len(trained)), label="Networks that have runs")
     spread, n = seed_spread(trained), len(trained)
     if spread is not None:
@@ -267,17 +291,46 @@ def report_difference(run: Run, name: str, difference: SeedDifference | None, la
         run.metric(name, difference.value, unit="%", n=difference.n, interval=difference.interval, label=label)
 
 
+def plot_gains(trained: pd.DataFrame, metric: str = "ap") -> Figure:
+    """Draw AP minus that without attention: a panel each detector and depth, with 95 % intervals, and the paper's."""
+    require_one_of("metric", metric, METRIC_LABELS)
+    names = [name for name in ATTENTIONS if name != "none"]
+    figure, axes = plt.subplots(2, 2, figsize=(PAGE_WIDTH_IN, 4.0), sharex=True, sharey=True)
+    for ax, (group, colour) in zip(axes.flat, GROUPS.items(), strict=True):
+        ax.axvline(0, color="black", lw=0.8)
+        for row, name in enumerate(names):
+            gap = mean_difference(_of_group(attention_pairs(trained, name, "none", metric), group))
+            if gap is None:
+                ax.text(0, row, NOT_RUN, va="center", fontsize=7, style="italic", color=COLOURS["grey"])
+            else:
+                ax.hlines(row, *(gap.interval or (gap.value, gap.value)), color=COLOURS[colour], lw=2)
+                ax.plot([gap.value], [row], "D", ms=5, color=COLOURS[colour])
+            paper = _paper_difference(group, name, "none", metric)
+            if paper is not None:
+                ax.plot([paper], [row - 0.28], "v", ms=5, mew=0, color=PAPER_COLOUR)
+        ax.set_title(f"{DETECTORS[group[0]]}, ResNet-{group[1]}", loc="left")
+        ax.set_yticks(range(len(names)), [ATTENTIONS[name] for name in names])
+        ax.set_ylim(len(names) - 0.5, -0.6)
+        ax.grid(axis="x", color="#DDDDDD", lw=0.6)
+        ax.set_axisbelow(True)
+    plt.setp(axes[1], xlabel=f"mask {METRIC_LABELS[metric]} minus none (points)")
+    ours = Line2D([], [], marker="D", color=COLOURS["grey"], label="ours: mean over seeds, 95 % interval")
+    paper = Line2D([], [], marker="v", ls="", mew=0, color=PAPER_COLOUR, label="the paper: two single runs")
+    figure.legend(handles=[ours, paper], loc="outside lower center", ncols=2)
+    return figure
+
+
 def plot_differences(trained: pd.DataFrame, metric: str = "ap") -> Figure:
     """Draw one row for each pair of attentions: dots by detector and depth, mean and interval of all, the paper's.
 
-    A pair without two runs to compare says "not run".
+    A pair without two runs to compare is marked "not run".
     """
     require_one_of("metric", metric, METRIC_LABELS)
     figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 0.55 * len(CONTRASTS) + 1.2))
     ax.axvline(0, color="black", lw=0.8)
     for row, (first, second) in enumerate(CONTRASTS):
         paired = attention_pairs(trained, first, second, metric)
-        for place, (group, colour) in enumerate(_GROUPS.items()):
+        for place, (group, colour) in enumerate(GROUPS.items()):
             values, height = _of_group(paired, group)["difference"].tolist(), row - 0.24 + 0.12 * place
             ax.plot(values, [height] * len(values), "o", ms=4, mew=0, color=COLOURS[colour], alpha=0.8)
             paper = _paper_difference(group, first, second, metric)
@@ -296,7 +349,7 @@ def plot_differences(trained: pd.DataFrame, metric: str = "ap") -> Figure:
     ax.grid(axis="x", color="#DDDDDD", lw=0.6)
     handles = [
         Line2D([], [], marker="o", ls="", mew=0, color=COLOURS[colour], label=f"{DETECTORS[name]}, {depth}")
-        for (name, depth), colour in _GROUPS.items()
+        for (name, depth), colour in GROUPS.items()
     ]
     handles.append(Line2D([], [], marker="D", color="black", label="mean, 95 % interval"))
     tick = Line2D([], [], marker="|", ls="", mew=1.6, ms=8, color=PAPER_COLOUR, label="the paper, one run each")
@@ -309,8 +362,9 @@ def difference_text(difference: SeedDifference | None) -> str:
     """Return a difference with its interval as a table shows it."""
     if difference is None:
         return NOT_RUN
-    within = "" if difference.interval is None else f" ({' to '.join(map(signed, difference.interval))})"
-    return f"{signed(difference.value)}{within}"
+    if difference.interval is None:
+        return f"{signed(difference.value)} (n = {difference.n})"
+    return f"{signed(difference.value)} ({' to '.join(map(signed, difference.interval))})"
 
 
 def signed(value: float) -> str:

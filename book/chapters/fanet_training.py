@@ -1,4 +1,4 @@
-"""What the notebook `fanet_training` needs besides the library: its data, the run, reports, tables and figures.
+"""What the notebook `fanet_training` needs besides the library: its data, the run, reports and tables.
 
 Data, by name: "synthetic", a preset of synthetic wafers, split as asked; "magc_wafer", the real MagC wafer, one class,
 split by region; "folder", a user's COCO folder. Synthetic data also has **fresh** wafers: the preset's validation
@@ -10,29 +10,21 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
-import matplotlib.patheffects
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Polygon, Rectangle
 from numpy.typing import NDArray
 
 import emseg.wafer.scores.coco_masks as masks
 from emseg.checks import changed, require_one_of
 from emseg.data.registry import cache_root
 from emseg.errors import UsageError
-from emseg.figures import COLOURS, PAGE_WIDTH_IN, show_image
 from emseg.files import digest_of, find_root, read_json, write_atomically
 from emseg.images import read_gray
 from emseg.reported import DisplayTable, Reported, load_reported, select_reported, text_table
@@ -43,9 +35,8 @@ from emseg.wafer import Tiling, load_magc_wafer, make_benchmark
 from emseg.wafer.detector import PLANS, DetectorDesign, DetectorPlan, TrainedDetector, predict_folder, train_detector
 from emseg.wafer.detector.detector_build import build_design
 from emseg.wafer.formats import Benchmark, open_benchmark, own_benchmark
-from emseg.wafer.scores import FAILURE_KINDS, METRIC_LABELS, METRICS, DetectionScores, Failure, Score, score_detections
+from emseg.wafer.scores import METRIC_LABELS, METRICS, DetectionScores, Score, score_detections
 from emseg.wafer.scores.failures import pair_up
-from emseg.wafer.section_figures import CLASS_COLOURS
 from emseg.wafer.splits import TRAIN, VALIDATION
 from emseg.wafer.wafer_benchmark import benchmark_from_wafers
 
@@ -53,24 +44,27 @@ SOURCES = ("synthetic", "magc_wafer", "folder")
 FRESH_SEED = 1_000_003  # added to the seed of the data
 FRESH_SPLIT = "wafer"
 MAGC_TILING = Tiling(256, 0.25, 0.2)  # a quarter of a tile is as long as a section
+SECTION_UM = 1000.0  # what the long side of a usual synthetic section counts as; drawn wafers have no scale
+PART_NAMES = {TRAIN: "training", VALIDATION: "validation", "fresh": "held out"}
 CLASS_METRICS = ("ap", "ap50", "ap75")
 DETECTORS = {"mask_rcnn": "Mask R-CNN", "ms_rcnn": "Mask Scoring R-CNN"}
 DEPTHS = (34, 50)
 _PAPER_ATTENTIONS = {"none": "none", "se": "SENet", "fca": "FcaNet", "fanet": "FANet"}
 _TRAINING_CODE = ("wafer/detector/*.py", "frequency/*.py", "training/*.py")  # what decides the weights
-_BACKED = (matplotlib.patheffects.withStroke(linewidth=2.6, foreground="black"),)  # seen on dark and on bright tissue
-
-Images = Mapping[int, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """A COCO folder with the split to use; `fresh` is another whose validation part is scored as well, or None."""
+    """A COCO folder with the split to use; `fresh` is another whose validation part is scored as well, or None.
+
+    `pixel_size_um` is for scale bars; a synthetic section's long side counts as `SECTION_UM`.
+    """
 
     source: str
     benchmark: Benchmark
     split: str
     fresh: Benchmark | None
+    pixel_size_um: float | None = None
 
     @property
     def n_classes(self) -> int:
@@ -85,7 +79,7 @@ class TrainingData:
         return benchmark.split(split).train if part == TRAIN else benchmark.split(split).validation
 
     def of_part(self, part: str) -> tuple[Benchmark, str]:
-        """Return the folder and the split that hold a part."""
+        """Return the folder and the split that contain a part."""
         return (self.fresh, FRESH_SPLIT) if part == "fresh" and self.fresh else (self.benchmark, self.split)
 
     @property
@@ -158,13 +152,14 @@ def training_data(
     """
     require_one_of("data", source, SOURCES)
     place = cache_root().parent / "benchmarks"
-    fresh = None
+    fresh = size_um = None
     if source == "synthetic":
         design = preset_design(preset)
         unseen = changed(design, name=f"{design.name}-fresh", n_train_wafers=1, n_train=1, splits=(FRESH_SPLIT,))
         benchmark = make_benchmark(design, seed=seed, n_workers=n_workers)
         benchmark.split(split)
         fresh = make_benchmark(unseen, seed=seed + FRESH_SEED, n_workers=n_workers)
+        size_um = SECTION_UM / design.section_length_px
     elif source == "magc_wafer":
         benchmark = benchmark_from_wafers([load_magc_wafer()], place / "magc_wafer", tiling=MAGC_TILING)
     else:
@@ -174,7 +169,7 @@ def training_data(
         key = digest_of(str(given.folder.resolve()), given.fingerprint)
         benchmark = own_benchmark(folder, place / f"folder-{key}")
     benchmark.split(split)
-    return TrainingData(source, benchmark, split, fresh)
+    return TrainingData(source, benchmark, split, fresh, size_um or benchmark.pixel_size_um)
 
 
 def fullest_tiles(data: TrainingData, *, n: int | None = None) -> dict[int, NDArray[Any]]:
@@ -344,160 +339,22 @@ def paper_scores(detector: str, depth: int, attention: str) -> dict[str, Reporte
     return {metric: select_reported(load_reported("fanet"), f"mask_{metric}", **subject)[0] for metric in METRICS}
 
 
-def scores_table(scores: Mapping[str, DetectionScores], paper: Mapping[str, Reported] | None = None) -> DisplayTable:
-    """Return COCO's six scores of each part of the data with their intervals, and the paper's row last where given."""
+def scores_table(scores: Mapping[str, DetectionScores]) -> DisplayTable:
+    """Return COCO's six scores of each part of the data, over all classes and for each, with their intervals."""
 
     def text(score: Score) -> str:
         interval = "" if score.interval is None else f" ({score.interval[0]:.0f} to {score.interval[1]:.0f})"
-        return "none such" if score.value is None else f"{score.value:.1f}{interval}"
+        return "none" if score.value is None else f"{score.value:.1f}{interval}"
 
     rows = {}
     for part, found in scores.items():
         groups = {"all": found.overall, **(found.by_class if len(found.class_names) > 1 else {})}
         for name, own in groups.items():
             n = found.n_regions if name == "all" else own["ap"].n_regions
-            rows[f"scores-{part}-{name}"] = (part, name, str(n), *(text(own[metric]) for metric in METRICS))
-    if paper:
-        rows["scores-paper"] = ("the paper, its data", "all", "", *(paper[metric].printed for metric in METRICS))
-    n_images = ", ".join(f"{found.n_images} {part}" for part, found in scores.items())
+            rows[f"scores-{part}-{name}"] = (PART_NAMES[part], name, str(n), *(text(own[metric]) for metric in METRICS))
+    n_images = ", ".join(f"{found.n_images} {PART_NAMES[part]}" for part, found in scores.items())
     return text_table(
-        f"Mask AP in %, with 95 % bootstrap intervals over tiles ({n_images}). Sections: number to be found.",
+        f"Mask AP in %, with 95 % bootstrap intervals over tiles ({n_images}). “None”: no section of that size.",
         ("Tiles", "Class", "Sections", *METRIC_LABELS.values()),
         rows,
     )
-
-
-def plot_predictions(
-    truth: masks.TruthSource,
-    detections: masks.DetectionsSource,
-    images: Images,
-    *,
-    score: float = 0.5,
-    pixel_size_um: float | None = None,
-) -> Figure:
-    """Draw tiles twice, a row each: the sections of the truth, and those found at or above `score` with their scores.
-
-    `images` gives tiles (row, column) by image id. Crowds, which do not count, are dotted.
-    """
-    known, found = _selected(truth, detections, score)
-    figure, grid = plt.subplots(len(images), 2, figsize=(PAGE_WIDTH_IN, 3.4 * len(images) + 0.3), squeeze=False)
-    for ax, title in zip(grid[0], ("truth", f"found, score {score:g} or more"), strict=True):
-        ax.set_title(title)
-    for (id, image), axes in zip(images.items(), grid, strict=True):
-        place = known.image_ids.index(id)
-        show_image(axes[0], image, pixel_size_um and 1000 * pixel_size_um)
-        show_image(axes[1], image)
-        for region in known.regions:
-            if region.image == place:
-                style = ":" if region.is_crowd else "-"
-                draw_outline(axes[0], masks.decoded(region.rle), class_colour(region.label), linestyle=style)
-        for one in found:
-            rows, columns = np.nonzero(mask := masks.decoded(one.rle))
-            if one.image == place and len(rows):
-                draw_outline(axes[1], mask, class_colour(one.label))
-                box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.75}
-                middle = {"ha": "center", "va": "center", "fontsize": 6.5}
-                axes[1].text(columns.mean(), rows.mean(), f"{one.score:.2f}", bbox=box, **middle)
-    handles = [Patch(fill=False, ec=class_colour(k), lw=2, label=name) for k, name in enumerate(known.class_names)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
-    return figure
-
-
-def plot_failures(
-    errors: Sequence[Failure],
-    truth: masks.TruthSource,
-    detections: masks.DetectionsSource,
-    images: Images,
-    *,
-    n_each: int = 4,
-    score: float = 0.5,
-    pixel_size_um: float | None = None,
-) -> Figure:
-    """Draw the first `n_each` errors of each kind, a row a kind, all at one magnification, with their surroundings.
-
-    A white frame surrounds each error. Errors in images that are not among `images` are omitted; where none is left,
-    which is a detector's best result, the figure says so.
-    """
-    known, found = _selected(truth, detections, score)
-    nm = pixel_size_um and 1000 * pixel_size_um
-    rows = {kind: [one for one in errors if one.kind == kind and one.image_id in images] for kind in FAILURE_KINDS}
-    rows = {kind: chosen[:n_each] for kind, chosen in rows.items() if chosen}
-    if not rows:
-        figure = plt.figure(figsize=(PAGE_WIDTH_IN, 1.0))
-        figure.text(0.5, 0.5, f"no error in {len(images)} tiles, score {score:g} or more", ha="center", va="center")
-        return figure
-    side = int(1.5 * max(max(one.box[2:]) for chosen in rows.values() for one in chosen)) + 8
-    size = (PAGE_WIDTH_IN, 2.05 * len(rows) + 0.3)
-    figure, grid = plt.subplots(len(rows), n_each, figsize=size, squeeze=False, layout="constrained")
-    for axes, (kind, chosen) in zip(grid, rows.items(), strict=True):
-        for ax in axes:
-            ax.set_axis_off()
-        for ax, error in zip(axes, chosen, strict=False):
-            image, place = images[error.image_id], known.image_ids.index(error.image_id)
-            window = _window(error, image.shape, side)
-            greys = float(image.min()), float(image.max())
-            show_image(ax, image[window], nm if ax is axes[0] else None, grey_range=greys)
-            ax.set_title(_caption(error), fontsize=8)
-            outlines = [(one.rle, "green", "-") for one in known.regions if one.image == place and not one.is_crowd]
-            outlines += [(one.rle, "vermilion", "--") for one in found if one.image == place]
-            for rle, colour, line in outlines:
-                draw_outline(ax, masks.decoded(rle)[window], COLOURS[colour], linestyle=line)
-            _frame(ax, error, window)
-        axes[0].text(-0.06, 0.5, kind, transform=axes[0].transAxes, rotation=90, ha="right", va="center")
-    handles = [
-        Line2D([], [], color=COLOURS["green"], label="truth"),
-        Line2D([], [], color=COLOURS["vermilion"], linestyle="--", label=f"found, score {score:g} or more"),
-        Patch(fc="white", ec="black", label="the error"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    return figure
-
-
-def class_colour(label: int) -> str:
-    """Return the colour of a class by its index."""
-    return COLOURS[CLASS_COLOURS[label % len(CLASS_COLOURS)]]
-
-
-def draw_outline(ax: Axes, mask: Bool[np.ndarray, "row column"], colour: str, *, linestyle: str = "-") -> None:
-    """Draw the outer outlines of a mask, through the centres of its outermost pixels; nothing where it is empty."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    for contour in contours:
-        ax.add_patch(Polygon(contour[:, 0], fill=False, ec=colour, lw=1.4, ls=linestyle, path_effects=list(_BACKED)))
-
-
-def _selected(
-    truth: masks.TruthSource, detections: masks.DetectionsSource, score: float
-) -> tuple[masks.Truth, list[masks.Detection]]:
-    """Return the truth and the detections at or above a score."""
-    known = masks.read_truth(truth)
-    return known, [one for one in masks.read_detections(detections, known) if one.score >= score]
-
-
-def _caption(error: Failure) -> str:
-    found = f"{error.label} {error.score:.2f}" if error.score is not None else ""
-    return {
-        "missed": f"{error.truth_label}",
-        "wrong class": f"{error.truth_label},\nfound as {found}",
-        "poor outline": f"{found},\nIoU {error.iou:.2f}",
-        "false alarm": found,
-    }[error.kind]
-
-
-def _window(error: Failure, shape: tuple[int, ...], side: int) -> tuple[slice, slice]:
-    """The square of `side` pixels about an error, moved into the image, or all of a smaller image."""
-    slices = []
-    for start, length, size in zip(error.box[:2], error.box[2:], shape, strict=True):
-        first = int(np.clip(start + length / 2 - side / 2, 0, max(size - side, 0)))
-        slices.append(slice(first, min(first + side, size)))
-    return slices[0], slices[1]
-
-
-def _frame(ax: Axes, error: Failure, window: tuple[slice, slice], margin: float = 3.0) -> None:
-    """Draw a white frame about an error, a little larger than its box, kept within the panel."""
-    row, column, height, width = error.box
-    n_rows, n_columns = (one.stop - one.start for one in window)
-    top, left = max(row - window[0].start - margin, 0), max(column - window[1].start - margin, 0)
-    bottom = min(row - window[0].start + height + margin, n_rows) - 1
-    right = min(column - window[1].start + width + margin, n_columns) - 1
-    look: dict[str, Any] = {"fill": False, "ec": "white", "lw": 0.8, "path_effects": list(_BACKED)}
-    ax.add_patch(Rectangle((left, top), right - left, bottom - top, **look))

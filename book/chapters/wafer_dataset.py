@@ -40,7 +40,7 @@ from emseg.checks import require_count, require_number, require_one_of
 from emseg.errors import InputError, UsageError
 from emseg.figures import add_scale_bar
 from emseg.files import read_json
-from emseg.reported import DisplayTable, load_reported, select_reported, text_table
+from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
 from emseg.sections import Section, WaferSections
 from emseg.synthetic.wafer import SyntheticWafer, synthesize_wafer
@@ -162,23 +162,16 @@ _MEASURES: tuple[tuple[str, Callable[[TileStatistics], str]], ...] = (
 
 
 def statistics_table(sets: Mapping[str, TileStatistics]) -> DisplayTable:
-    """Return the statistics of named sets of tiles, one column each, next to the figures that the paper states."""
-    reported = load_reported("fanet")
-    paper = [
-        f"{next(row.value for row in select_reported(reported, name) if row.place == 'Section 4.1'):,.0f}"
-        for name in ("training_images", "validation_images")
-    ]
-    unknown = ("not stated", "not stated")
-    rows = [("Tiles", *(f"{len(one.per_tile):,}" for one in sets.values()), *paper)]
-    rows.append(("Sections", *(f"{len(one.labels):,}" for one in sets.values()), *unknown))
+    """Return the statistics of named sets of tiles, one column each."""
+    rows = [("Tiles", *(f"{len(one.per_tile):,}" for one in sets.values()))]
+    rows.append(("Sections", *(f"{len(one.labels):,}" for one in sets.values())))
     for name in dict.fromkeys(name for one in sets.values() for name in one.class_names):
         counts = [Counter(one.labels)[name] if name in one.class_names else None for one in sets.values()]
-        rows.append((f"of class {name}", *("none such" if n is None else f"{n:,}" for n in counts), *unknown))
-    rows += [(what, *(text(one) for one in sets.values()), *unknown) for what, text in _MEASURES]
+        rows.append((f"of class {name}", *("no such class" if n is None else f"{n:,}" for n in counts)))
+    rows += [(what, *(text(one) for one in sets.values())) for what, text in _MEASURES]
     return text_table(
-        "What the tiles hold; sections of which a tile shows too little are omitted. Last two columns: the "
-        "paper's own tiles, as far as it describes them.",
-        ("", *sets, "paper: training", "paper: validation"),
+        "Content of the tiles; sections of which a tile shows too little are not counted.",
+        ("", *sets),
         {f"statistics-{number}": row for number, row in enumerate(rows)},
     )
 
@@ -193,7 +186,7 @@ def report_statistics(run: Run, train: TileStatistics, validation: TileStatistic
     spread = per_tile.std(ddof=1) if len(per_tile) > 1 else None
     run.metric("sections_per_tile", per_tile.mean(), n=len(per_tile), spread=spread, label="Sections on a tile")
     counts = Counter(train.labels + validation.labels)
-    shares = {name: (counts[name] / n, f"Share of class {name}") for name in train.class_names}
+    shares = {name: (counts[name] / n, f"Fraction of class {name}") for name in train.class_names}
     for name, label in (("touching", "touch another"), ("clipped", "reach the tile's border")):
         both = np.concatenate([getattr(train, name), getattr(validation, name)])
         shares[name] = (both.mean(), f"Sections that {label}")
@@ -257,7 +250,7 @@ def report_split_leak(run: Run, split: str, leak: PixelLeak, *, sections: float,
 
 def report_leak_mean(run: Run, name: str, leak: PixelLeak, of: str) -> None:
     """Record the mean leak as `{name}_leak_mean`, with its standard deviation over tiles."""
-    n, label = len(leak.shares), f"Share of a validation tile's pixels that was trained on, {of}"
+    n, label = len(leak.shares), f"Fraction of a validation tile's pixels that was trained on, {of}"
     spread = float(leak.shares.std(ddof=1)) if n > 1 else None
     run.metric(f"{name}_leak_mean", leak.mean, n=n, spread=spread, label=label)
 
@@ -283,9 +276,9 @@ def leak_table(runs: Sequence[tuple[str, pd.DataFrame]], metric: str = "ap") -> 
         gain = difference_text(leak_gain(trained, split=split, metric=metric))
         rows[f"leak-{split}"] = (split, *scores, gain, str(len(trained)))
     return text_table(
-        "Mask AP in % on a split's own validation tiles and on fresh wafers, means over runs; the difference "
-        "in points with its 95 % interval over runs.",
-        ("Split by", "AP on validation tiles", "AP on fresh wafers", "Difference", "Runs"),
+        "Mask AP in % on a split's own validation tiles and on held-out wafers, means over runs; the difference in "
+        "points with its 95 % interval over runs, which needs three.",
+        ("Split by", "AP on validation tiles", "AP on held-out wafers", "Difference", "Runs"),
         rows,
     )
 
@@ -328,7 +321,7 @@ def window_about(center: Sequence[float], side: float, height: int, width: int) 
 
 
 def fullest_window(sections: WaferSections, side: int) -> Window:
-    """Return the window about a section that holds the centres of most sections."""
+    """Return the window about a section that contains the centres of most sections."""
     centers = np.array([section.center for section in sections.sections])
     windows = [window_about(center, side, sections.height, sections.width) for center in centers]
     offsets = [centers - (one.row, one.column) for one in windows]

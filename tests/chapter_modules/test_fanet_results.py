@@ -19,6 +19,8 @@ from chapters.fanet_results import (
     network_scores,
     pairs,
     plot_differences,
+    plot_gains,
+    reading,
     report_table2,
     seed_spread,
     table2,
@@ -26,7 +28,11 @@ from chapters.fanet_results import (
 )
 from chapters.wafer_dataset import report_leak
 from emseg.errors import UsageError
+from emseg.files import find_root
+from emseg.intervals import SeedDifference
+from emseg.runs.digest import code_digests
 from emseg.runs.gathering import records_frame, report_gathered
+from emseg.runs.project import find_chapter
 from emseg.runs.session import Run
 
 DEFAULTS: dict[str, Any] = {
@@ -155,8 +161,10 @@ def test_what_nobody_has_run_says_not_run():
     """No record, one seed, half a table: never a number that is not there."""
     empty = table2(networks([]))
     assert len(empty.rows) == 20
-    assert {cell.text for row in empty.rows for cell in row[3:9]} == {"not run"}
-    assert {row[1].text for row in differences_table(networks([])).rows} == {"not run"}
+    assert {cell.text for row in empty.rows for cell in row[4:7]} == {"not run"}
+    assert {(row[1].text, row[2].text) for row in differences_table(networks([])).rows} == {
+        ("not run", "too few pairs")
+    }
     run = Run("fanet/fanet_results", seed=0)
     report_table2(run, networks([]))
     report_gathered(run, [])
@@ -166,25 +174,44 @@ def test_what_nobody_has_run_says_not_run():
     assert mean_difference(attention_pairs(one, "fanet", "se")) is None
     assert seed_spread(one) is None
     single = next(row for row in differences_table(one).rows if row[0].text == "FANet − SE")
-    assert [cell.text for cell in single[1:4]] == ["not run", "+1.0, one seed; paper +0.1", "not run; paper +1.8"]
-    row = next(row for row in table2(one).rows if row[1].text == "FANet" and row[2].text == "1")
-    assert [cell.text for cell in row[3:]] == ["51.0", "71.0", "38.1"]  # no run has another score
+    assert [cell.text for cell in single[1:]] == ["not run", "too few pairs", "+0.1, +1.8, +1.5, +2.9"]
+    row = next(row for row in table2(one).rows if row[2].text == "FANet" and row[3].text == "1 †")
+    assert [cell.text for cell in row[4:]] == ["51.0", "71.0", "not run", "not run", "+3.6"]
 
 
-def test_the_table_shows_ours_and_the_papers_number_in_one_row():
-    """Mean and spread over seeds, with the paper's AP last; ECA is not in the paper."""
+def test_the_table_shows_gains_over_no_attention_beside_the_papers():
+    """Mean and spread over seeds, never the paper's level; ECA is not in the paper."""
     runs = networks(whole_table())
-    rows = {tuple(cell.text for cell in row[:2]): [cell.text for cell in row[2:]] for row in table2(runs).rows}
-    assert rows["Mask Scoring R-CNN, 50", "FANet"] == ["3", "61.0 ± 2.0", "81.0 ± 2.0", "46.6"]
-    assert rows["Mask R-CNN, 34", "ECA"][-1] == "not in it"
+    rows = {tuple(cell.text for cell in row[:3]): [cell.text for cell in row[3:]] for row in table2(runs).rows}
+    of_fanet = ["3 †", "61.0 ± 2.0", "81.0 ± 2.0", "not run", "+4.0 (+4.0 to +4.0)", "+7.7"]
+    assert rows["Mask Scoring R-CNN", "R50", "FANet"] == of_fanet
+    assert rows["Mask R-CNN", "R34", "ECA"][-1] == "not in it"
+    assert rows["Mask R-CNN", "R34", "none"][-2:] == ["reference", "reference"]
     first = differences_table(runs).rows[0]
-    assert [cell.text for cell in first[:3]] == [
-        "FANet − FcaNet",
-        "+1.0 (+1.0 to +1.0)",
-        "+1.0 (+1.0 to +1.0); paper +1.3",
-    ]
+    assert [cell.text for cell in first[:3]] == ["FANet − FcaNet", "+1.0 (+1.0 to +1.0)", "FANet is higher"]
     assert [row[2].text for row in choices_table(runs).rows] == ["not run"] * 3
     assert "split by wafer, small networks, 100 steps, fp32" in table2(runs).caption
+
+
+def test_runs_of_the_present_library_have_no_mark():
+    """A record whose digest of the library is today's is not older."""
+    today = code_digests(find_chapter(find_root(), CHAPTER))
+    current = {**made(50.0), "digests": today}
+    runs = networks([current, made(51.0, seed=1)])
+    assert runs["older"].tolist() == [False, True]
+    run = Run("fanet/fanet_results", seed=0)
+    report_table2(run, runs)
+    assert run.metrics["n_older"].value == 1
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [((0.1, 2.0), "A is higher"), ((-2.0, -0.1), "B is higher"), ((-1.0, 1.0), "cannot be distinguished")],
+)
+def test_a_difference_reads_by_its_interval(interval, words):
+    """Only an interval without zero names the higher one; without an interval nothing is decided."""
+    assert reading(SeedDifference(0.5, interval, 12), "A", "B") == words
+    assert reading(SeedDifference(0.5, None, 2), "A", "B") == "too few pairs"
 
 
 def test_the_run_holds_every_mean_and_difference():
@@ -207,6 +234,13 @@ def test_figures_show_every_pair_and_the_papers_differences():
     ticks = [float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "|"]
     assert len(ticks) == 5 * 4
     assert ticks[:4] == pytest.approx([1.3, 1.5, 1.3, 1.7])
+    gains = plot_gains(runs).axes
+    assert [ax.get_title(loc="left") for ax in gains][:2] == ["Mask R-CNN, ResNet-34", "Mask R-CNN, ResNet-50"]
+    ours = [float(line.get_xdata()[0]) for line in gains[0].lines if line.get_marker() == "D"]
+    assert ours == pytest.approx([2.0, 1.0, 3.0, 4.0])
+    assert [float(line.get_xdata()[0]) for line in gains[0].lines if line.get_marker() == "v"] == pytest.approx(
+        [3.5, 2.3, 3.6]
+    )
     (empty,) = plot_differences(networks([])).axes
     assert [text.get_text() for text in empty.texts] == ["not run"] * 6
     with pytest.raises(UsageError, match="`metric` must be one of"):

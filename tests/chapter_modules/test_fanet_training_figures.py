@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from wafer.section_scenes import CLASSES, SIZE, detection, rectangle, truth_of
 
-from chapters.fanet_training import (
+from chapters.drawing.detections import (
     class_colour,
     draw_outline,
     plot_failures,

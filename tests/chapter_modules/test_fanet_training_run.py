@@ -1,4 +1,4 @@
-"""One cell of Table 2 from end to end: made once, and named by all that decides it."""
+"""One detector of Table 2 from end to end: made once, and named by all that decides it."""
 
 import numpy as np
 import pytest

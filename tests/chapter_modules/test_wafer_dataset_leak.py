@@ -119,7 +119,7 @@ def test_the_table_shows_means_and_the_difference_and_says_what_was_not_run() ->
     table = leak_table([("crops", runs), ("wafer", trained())])
     first, second = ([cell.text for cell in row] for row in table.rows)
     assert first[:3] == ["crops", "52.0", "47.0"]
-    assert first[3:] == ["+5.0", "2"]  # two seeds give no interval
+    assert first[3:] == ["+5.0 (n = 2)", "2"]  # two seeds give no interval
     assert second == ["wafer", "not run", "not run", "not run", "0"]
     with pytest.raises(UsageError, match="`split` must be one of"):
         leak_table([("tiles", runs)])

@@ -156,10 +156,11 @@ def tally_html(judged: Sequence[Judged]) -> str:
         [[str(counts[outcome]) for outcome in decided]],
         css_class="emseg-counts",
     )
+    bearing = _counted(sum(counts[one] for one in decided), "a test that bears")
+    rest = f"{_counted(counts['no verdict'], 'only stand-ins')}, and {_counted(counts['not run'], 'no run yet')}"
     return (
-        f"<p>{len(claims)} rows read {len(outcomes)} sentences of the papers. {_declared(claims)} "
-        f"On {sum(counts[one] for one in decided)} sentences a test bears (exact, or on the same data); "
-        f"{counts['no verdict']} have stand-ins alone, and {counts['not run']} have not been run.</p>{table}"
+        f"<p>The table has {len(claims)} readings of {len(outcomes)} sentences. {_declared(claims)} "
+        f"Of the sentences, {bearing} (exact, or on the same data), {rest}.</p>{table}"
     )
 
 
@@ -184,10 +185,14 @@ def _bearing(row: Judged) -> str:
     return escape(bearing_text(row))
 
 
+def _counted(n: int, what: str) -> str:
+    return f"{n} {'has' if n == 1 else 'have'} {what}"
+
+
 def _declared(claims: Iterable[Claim]) -> str:
     found = list(claims)
     after = sum(claim.declared == "after" for claim in found)
-    return f"{after} of the {len(found)} tolerances were declared after a first result; their rows say so."
+    return f"{after} of the {len(found)} tolerances were declared after a first result; their rows are marked."
 
 
 def _note(text: str) -> str:
