@@ -295,7 +295,9 @@ class ScoredRound:
 def trace(membrane: NDArray[np.bool_], pixel_size_nm: float, *, seed: int) -> Tracing:
     """Divide a truth into stretches and draw all random numbers; raises InputError if it has no membrane."""
     if not membrane.any():
-        raise InputError("a ground truth must contain membrane for an annotation of it to have errors; it contains none.")
+        raise InputError(
+            "a ground truth must contain membrane for an annotation of it to have errors; it contains none."
+        )
     generator = np.random.default_rng(seed)
     width_px = line_width_px(membrane)
     stretches, n = _stretches(membrane, max(round(LONGEST_STRETCH_NM / pixel_size_nm), 4))
