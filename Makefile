@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=$(THREADS) $(VENV_PYTHON) -m pytest
 SNAKEMAKE := $(VENV_PYTHON) -m snakemake --cores $(CORES) --resources gpu=$(GPUS) --quiet host rules  # and profiles/default
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book matrix test tests lint lab bench lock screenshots clean
+.PHONY: help setup book matrix test tests lint lab bench lock screenshots pdf archive clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,10 +38,10 @@ matrix: setup  ## run the MATRIX of PROFILE with SEEDS seeds; an interrupted one
 
 test: lint tests  ## lint, tests, every chapter at profile smoke, strict book, every page in a browser
 	@$(MAKE) --no-print-directory book PROFILE=smoke
-	@EMSEG_HTML=_build/html/smoke $(PYTEST) -n $(WORKERS) --dist loadgroup tests/book/test_pages.py
+	@EMSEG_HTML=_build/html/smoke $(PYTEST) -n $(WORKERS) --dist loadgroup tests/book/test_pages.py tests/book/test_downloads.py
 
 tests: setup  ## the tests alone, in WORKERS processes of THREADS threads
-	@$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore tests/book/test_pages.py
+	@$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore tests/book/test_pages.py --ignore tests/book/test_downloads.py
 
 lab: setup  ## open the book in JupyterLab
 	@$(VENV_PYTHON) -m jupyter lab --notebook-dir=. book
@@ -54,6 +54,12 @@ lock: setup  ## renew requirements.lock, and all that installs it, from the rang
 
 screenshots: setup  ## picture every page of the built book, wide and narrow, light and dark
 	@EMSEG_HTML=$(HTML) $(VENV_PYTHON) tests/book/screenshots.py
+
+pdf: book  ## print the whole book at PROFILE to one PDF (needs Chrome or Chromium)
+	@$(VENV_PYTHON) tools/book_pdf.py $(HTML) _build/pdf/wafer-to-membrane-$(PROFILE).pdf
+
+archive: book  ## pack pages, executed notebooks and records at PROFILE into a ZIP with RO-Crate metadata
+	@$(VENV_PYTHON) tools/book_archive.py $(PROFILE) _build/archive/wafer-to-membrane-$(PROFILE).zip
 
 clean:  ## remove all that was built (not .venv)
 	@rm -rf _build .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis

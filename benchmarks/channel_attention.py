@@ -5,9 +5,9 @@
     python benchmarks/channel_attention.py --json times.json
 
 The maps are the four stages of a ResNet-50 on an image of 1024 x 1024 pixels, batch 2 on the CPU and 8 on a GPU. What
-is measured, and how, is in `chapters.channel_attention`; the chapter shows the same tables. Programs that share the
-cores distort short times; `--threads 1` is disturbed least. The targets, listed below, are for 1024 pixels, at stage 1
-and over all stages; other sizes are not judged.
+is measured, and how, is in `_attention_costs.py`. Programs that share the cores distort short times; `--threads 1` is
+disturbed least. The targets, listed below, are for 1024 pixels, at stage 1 and over all stages; other sizes are not
+judged.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
 import torch
+from _attention_costs import DEVICES, SECTIONS, Cost, CostPlan, Setting, cost_table, measure_costs
 from _results import Target, Verdict, add_json_option, finish
 
-from chapters.channel_attention import DEVICES, SECTIONS, Cost, CostPlan, Setting, cost_table, measure_costs
 from emseg.reported.display import DisplayTable
 
 RATIOS = {

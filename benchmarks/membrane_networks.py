@@ -15,10 +15,10 @@ import os
 from collections.abc import Callable
 
 import torch
+from _attention_costs import median_times
 from _results import add_json_option, finish
 from torch import Tensor
 
-from chapters.channel_attention import median_times
 from emseg.membrane.losses import MembraneLoss
 from emseg.membrane.networks import NetworkDesign, build_network, receptive_field
 

@@ -23,6 +23,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OURS = {
+    "browser",  # of tests/book, for the PDF
     "emseg",
     "chapters",
     "emseg_book",
@@ -222,5 +223,5 @@ def test_the_user_decides_which_torch(monkeypatch, wanted: str, light: bool):
 
 def test_make_help_lists_the_promised_targets():
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("setup", "book", "test", "lab", "bench", "lock", "clean"):
+    for target in ("setup", "book", "test", "lab", "bench", "lock", "pdf", "archive", "clean"):
         assert f"make {target} " in said

@@ -1,4 +1,4 @@
-"""The chapter "The cosine transform behind FANet": maps to measure on, and what pooling first costs.
+"""The chapter "The discrete cosine transform in FANet": maps to measure on, and what pooling first costs.
 
 **Maps.** A random field is made in the cosine domain, where its coefficients are independent, so that what pooling
 costs has an exact expectation; its rectified form (a ReLU behind a threshold) is sparse and not Gaussian; and the maps
@@ -29,16 +29,20 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import torch
 from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from emseg.checks import require_count, require_number
 from emseg.errors import InputError
-from emseg.frequency.aliasing import leakage_spectrum
+from emseg.figures import COLOURS, PAGE_WIDTH_IN
+from emseg.frequency.aliasing import leakage_spectrum, staircase_basis
 from emseg.frequency.attention import FCANET_SIZES
-from emseg.frequency.dct import TOP16, Indexing, dct_coefficients, idct2, resolve_frequencies
+from emseg.frequency.dct import PARTS, TOP16, Indexing, dct_basis, dct_coefficients, idct2, resolve_frequencies
 from emseg.runs.session import Run
 
 STAGE_STRIDES = (4, 8, 16, 32)  # of the four stages of a ResNet, which set the sizes of its maps
@@ -229,7 +233,7 @@ def report_by_stage(
 ) -> None:
     """Record the mean over the frequencies at each stage as `<name>_stage_1` to `_4`, and over all as `<name>`.
 
-    `data` holds the kinds of data behind it, as for `Run.metric`.
+    `data` lists the kinds of data behind it, as for `Run.metric`.
     """
     for number, value in enumerate(values.mean(dim=-1).tolist(), start=1):
         run.metric(f"{name}_stage_{number}", value, n=n, label=f"{label}, stage {number}", data=data)
@@ -239,3 +243,57 @@ def report_by_stage(
 def cosine(frequency: int, position: Float[Tensor, " point"], size: int) -> Float[Tensor, " point"]:
     """Return cos(pi k (2u + 1) / 2N) at any real position u."""
     return torch.cos(torch.pi * frequency * (2 * position + 1) / (2 * size))
+
+
+def plot_staircase(stage: Stage, frequency: int, losses: dict[str, float]) -> Figure:
+    """Draw what FANet and FcaNet measure for index `frequency` of the columns: weights of the pixels, and gains.
+
+    `losses` are fractions of variance by kind of map, written into the right panel.
+    """
+    side, pooled = stage.width, stage.pooled
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 2.9), width_ratios=[1.15, 1])
+    fine = torch.linspace(-0.5, side - 0.5, 300, dtype=torch.float64)
+    steps = staircase_basis(side, pooled, [frequency])[0] * (side / pooled)
+    left.axhline(0, color=COLOURS["grey"], lw=0.6)
+    left.plot(fine, cosine(frequency, fine, side), color=COLOURS["blue"], lw=1.1, label="full map (FANet)")
+    left.plot(range(side), dct_basis(side, [frequency])[0], "o", color=COLOURS["blue"], ms=2.5)
+    left.step(range(side), steps, where="mid", color=COLOURS["vermilion"], label="pooled first (FcaNet)")
+    left.set(xlabel="column of the map", ylabel="weight of the pixel", ylim=(-1.75, 1.75))
+    left.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.15))
+    gains = leakage_spectrum(side, pooled, [frequency])[0]
+    aliases = [k for k in gains.abs().gt(1e-9).nonzero().flatten().tolist() if k != frequency]
+    right.axhline(0, color=COLOURS["grey"], lw=0.6)
+    for places, colour, marker in ((aliases, "vermilion", "o"), ([frequency], "blue", "s")):
+        right.vlines(places, 0, gains[places], color=COLOURS[colour], lw=1.6)
+        right.plot(places, gains[places], marker, color=COLOURS[colour], ms=4)
+    text = "variance lost\n" + "\n".join(f"{maps}: {_percent(value)}" for maps, value in losses.items())
+    right.text(0.97, 0.98, text, transform=right.transAxes, ha="right", va="top", fontsize=8)
+    right.set(xlabel="frequency of the full map", ylabel="gain", xlim=(-1, side), ylim=(-0.75, 1.15))
+    right.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    return figure
+
+
+def staircase_frames(stage: Stage, alpha: float) -> dict[str, tuple[Figure, str]]:
+    """Return a picture and its alternative text for each entry (0, w) of Table 1, w = 0 to 6, by the name of the entry.
+
+    Losses are those of maps of smoothness `alpha` and of white noise.
+    """
+    loss = {name: 1 - expected_pooling(stage, one, "raw").r_squared for name, one in _kinds_of_map(alpha).items()}
+    frames = {}
+    for w in range(PARTS):
+        losses = {maps: float(values[TOP16.index((0, w))]) for maps, values in loss.items()}
+        aliases = "no alias" if not losses["white noise"] > 1e-9 else "red aliases at other frequencies"
+        alt = (
+            f"A cosine of {w} half periods and its staircase of {stage.pooled} steps; at the right {aliases}. "
+            + "; ".join(f"variance lost on {maps}: {_percent(value)}" for maps, value in losses.items())
+        )
+        frames[f"(0, {w})"] = plot_staircase(stage, w, losses), alt
+    return frames
+
+
+def _kinds_of_map(alpha: float) -> dict[str, float]:
+    return {f"smooth maps (α = {alpha:g})": alpha, "white noise": 0.0}
+
+
+def _percent(fraction: float) -> str:
+    return "< 0.1 %" if fraction < 5e-4 else f"{100 * fraction:.2g} %"

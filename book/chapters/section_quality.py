@@ -1,4 +1,4 @@
-"""Small networks that tell good sections from incomplete, folded and damaged ones, equal in all but their attention.
+"""Small networks that distinguish good from incomplete, folded and damaged sections, equal in all but their attention.
 
 Two networks of one seed start from the same weights (those of the attention too, where the shapes agree), see the same
 crops in the same order, rotated the same way, and take the same number of steps. A difference between their scores is

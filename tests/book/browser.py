@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ BROWSER_ARGUMENTS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # a page that asks another machine gets no answer
 )
 START = "index.html"  # refers to the first page at once
-WIDTHS = (360, 768, 1280)
+WIDTHS = (360, 768, 1400)
 HEIGHT = 900
 SCHEMES = ("light", "dark")
 INSTALL_LIMIT_S = 600
@@ -212,7 +212,9 @@ def inspect_page(browser: Browser, address: str) -> Seen:
         page.add_style_tag(content=_STILL)
         page.evaluate(_OPEN_FOLDS)
         page.evaluate(_axe())
-        structure = page.evaluate(_VIOLATIONS)
+        structure = page.evaluate(_VIOLATIONS)  # at the largest width
+        page.set_viewport_size({"width": WIDTHS[0], "height": HEIGHT})
+        structure += page.evaluate(_VIOLATIONS)
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)
             seen.violations[scheme] = structure + page.evaluate(_CONTRAST)
@@ -229,3 +231,19 @@ def axe_violations(page: Page) -> list[str]:
 @functools.cache
 def _axe() -> str:
     return Path(AXE_FILE_PATH).read_text(encoding="utf-8")
+
+
+def transferred(browser: Browser, address: str, pages: Sequence[str]) -> dict[str, int]:
+    """Return the bytes that each page adds when a reader opens the pages in this order, figures not counted."""
+    added, context = {}, browser.new_context(viewport={"width": WIDTHS[-1], "height": HEIGHT})
+    for name in pages:
+        requests: list[Any] = []
+        page = context.new_page()
+        page.on("requestfinished", lambda request: requests.append(request))  # noqa: B023
+        page.goto(address + name, wait_until="networkidle")
+        embedded = sum(map(len, re.findall(r'src="data:image/[^"]+', page.content())))
+        counted = [one for one in requests if "/_images/" not in one.url and not one.url.startswith("data:")]
+        added[name] = sum(one.sizes()["responseBodySize"] for one in counted) - embedded
+        page.close()
+    context.close()
+    return added

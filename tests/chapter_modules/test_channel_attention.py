@@ -19,6 +19,8 @@ from chapters.channel_attention import (
     mirror_gap,
     order_correlation,
     paired_difference,
+    plot_comparison,
+    plot_gate,
     plot_heat_map,
     reliability,
     significant_correlation,
@@ -212,6 +214,26 @@ def test_a_map_of_one_cosine_has_all_its_variance_at_that_frequency_whatever_its
     spectrum = mean_spectrum(wave[None, None] + 7)
     assert spectrum[3, 2] == pytest.approx(1, abs=1e-6)
     assert spectrum.sum() == pytest.approx(1)
+
+
+def test_the_gate_is_drawn_with_the_papers_equations():
+    """Within the canvas, from the frequency components to the factors."""
+    axis = plot_gate().axes[0]
+    written = " ".join(text.get_text() for text in axis.texts)
+    assert all(f"(Eq. {number})" in written for number in (4, 5, 6))
+    box = axis.get_window_extent()
+    assert all(box.containsx(text.get_window_extent().x1) for text in axis.texts)
+    plt.close("all")
+
+
+def test_the_comparison_draws_differences_from_the_reference_with_their_intervals():
+    found = Accuracies(np.zeros((1, 2)), {"none": [0.5, 0.6, 0.7], "se": [0.6, 0.6, 0.9]}, 6, 0, 1.0)
+    axis = plot_comparison(found).axes[0]
+    _, seeds, interval, mean = axis.lines
+    np.testing.assert_allclose(sorted(seeds.get_xdata()), [0, 10, 20], atol=1e-9)
+    assert mean.get_xdata() == pytest.approx([10])
+    assert interval.get_xdata() == pytest.approx([10 - 24.84, 10 + 24.84], abs=0.01)
+    plt.close("all")
 
 
 def test_the_heat_map_prints_what_it_colours_and_frames_table_1():

@@ -2,6 +2,7 @@
 
 import math
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -23,8 +24,10 @@ from chapters.dct_derivation import (
     rectified_maps,
     report_by_stage,
     section_drawing,
+    staircase_frames,
 )
 from emseg.errors import InputError, UsageError
+from emseg.frequency.aliasing import leakage_spectrum
 from emseg.frequency.dct import TOP16, dct2, dct_basis
 
 
@@ -189,3 +192,15 @@ def test_the_section_drawing_is_one_bright_shape_inside_the_map() -> None:
 def test_undefined_requests_are_refused(call: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         call()  # type: ignore[operator]
+
+
+def test_the_staircase_figure_shows_a_picture_for_each_frequency_with_its_losses() -> None:
+    """Blue is the gain of the intended frequency; white noise loses 1 minus its square where bins do not overlap."""
+    frames = staircase_frames(Stage(28, 28, 7), 1.0)
+    assert list(frames) == [f"(0, {w})" for w in range(7)]
+    figure, alt = frames["(0, 6)"]
+    (gain,) = figure.axes[1].lines[-1].get_ydata()
+    assert gain == pytest.approx(float(leakage_spectrum(28, 7, [6])[0, 6]))
+    assert f"white noise: {100 * (1 - gain**2):.2g} %" in alt
+    assert "no alias" in frames["(0, 0)"][1]
+    plt.close("all")

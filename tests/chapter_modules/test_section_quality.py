@@ -215,6 +215,7 @@ def test_every_claim_of_the_chapter_finds_its_metric(crops):
     means = found.single.mean(axis=1)
     assert run.metrics["worst_frequency_drop"].value == pytest.approx(means[0] - means.min())
     assert run.metrics["mean_frequency_drop"].value == pytest.approx(means[0] - means[1:].mean())
+    assert run.metrics["mean_frequency_drop"].interval is None  # two seeds
     gap = np.mean(found.compared["fanet"]) - np.mean(found.compared["se"])
     assert run.metrics["fanet_minus_se"].value == pytest.approx(gap)
     assert run.metrics["fanet_parameters_over_se"].value == 1

@@ -56,7 +56,7 @@ def run_badge_html(evidence: Evidence, record: Record, ledger_entry: str, chip: 
     items = [
         f"profile <strong>{escape(record['profile'])}</strong>",
         f"data {chip_html(data_kinds(record))}",
-        *_numbers(chip),
+        *_numbers("" if chip == chip_html(data_kinds(record)) else chip),
         escape(device(record["environment"])),
         f"run {when(record['finished'])}",
         f"{duration(record['wall_s'])}, {peak_memory(record)}",

@@ -1,15 +1,19 @@
 """The directive `{ledger}`: a table of all run records, and below it each run with everything that was recorded.
 
 The numbers of the book link to the run's section here, so the section opens with what a reader must know of a number:
-the kind of data, the device, the commit, and whether the code has changed since.
+the kind of data, the device, the commit, and whether the code has changed since. Its numbers, parameters and
+environment are long; they are one script a run in `_static/records`, loaded when the run is opened. The whole
+record is there too, to download.
 """
 
 import json
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -29,6 +33,7 @@ from emseg_book.markup import (
 from emseg_book.wording import code_age, commit_html, device, duration, peak_memory, pixel_size, run_anchor, when
 
 logger = logging.getLogger(__name__)
+RECORDS_FILES = "_static/records"
 COLUMNS = ("Run", "Profile", "Data", "Device", "When", "Time", "Peak memory", "Commit", "Code", "Numbers")
 
 
@@ -104,12 +109,38 @@ def run_html(evidence: Evidence, record: Record, repository: str, page: str = ""
         ("Commit", f"{commit_html(record['code'], repository)}; {code_age(evidence, record)}"),
         ("Seeds", escape(", ".join(str(seed) for seed in record["seeds"]) or "none")),
     ]
+    files = f"../{RECORDS_FILES}/{record['run_id']}"
+    summary = f"Numbers ({len(record['metrics'])}), parameters, environment"
+    whole = f'<p class="emseg-whole">{link_html(f"{files}.json", "The whole record as JSON")}</p>'
+    return facts_html(facts) + (
+        f'<details class="emseg-details" data-run="{escape(record["run_id"])}" data-script="{escape(files)}.js">'
+        f"<summary>{summary}</summary>{whole}</details>"
+    )
+
+
+def details_of_run(record: Record) -> str:
+    """Return the numbers, the parameters and the environment of one run."""
     return (
-        facts_html(facts)
-        + details_html(f"Numbers ({len(record['metrics'])})", _metrics_html(record))
+        _metrics_html(record)
         + details_html("Parameters", _mapping_html("Parameters", record["parameters"]))
         + details_html("Environment and digests", _mapping_html("Environment", _environment(record)))
     )
+
+
+def write_records(app: Sphinx, exception: Exception | None) -> None:
+    """Write the details and the record of each run beside the pages; connected to Sphinx's `build-finished`."""
+    if exception is not None or app.builder.format != "html":
+        return
+    try:
+        records = read_evidence(app.srcdir).records
+    except InputError:
+        return  # the pages have said so
+    folder = Path(app.outdir) / RECORDS_FILES
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in records:
+        call = f"emsegRun({json.dumps(record['run_id'])}, {json.dumps(details_of_run(record))});\n"
+        (folder / f"{record['run_id']}.js").write_text(call, encoding="utf-8")
+        (folder / f"{record['run_id']}.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def cells_html(evidence: Evidence, cells: Iterable[Record], repository: str) -> str:

@@ -77,7 +77,7 @@ def tint(colour: str, white: float = TINT) -> tuple[float, ...]:
 
 
 def note(axis: Axes, x: float, y: float, text: str, *, size: float = TEXT, colour: str = INK, **more: Any) -> Part:
-    """Write text centred at (x, y), or as matplotlib's `ha` and `va` say; return the part that it covers."""
+    """Write text centred at (x, y), or aligned by matplotlib's `ha` and `va`; return the part that it covers."""
     artist = axis.text(x, y, text, fontsize=size, color=colour, **({"ha": "center", "va": "center"} | more))
     box = artist.get_window_extent()
     (left, bottom), (right, top) = axis.transData.inverted().transform([(box.x0, box.y0), (box.x1, box.y1)])
@@ -101,7 +101,11 @@ def block(
     if inside.width > part.width or inside.height > part.height:
         raise UsageError(f"the text {text!r} must fit its block; it needs {inside.width:.2f} × {inside.height:.2f} in.")
     corner = (x - part.width / 2, y - part.height / 2)
-    look = {"boxstyle": "round,pad=0,rounding_size=0.05", "facecolor": tint(colour), "edgecolor": COLOURS[colour]}
+    look: dict[str, Any] = {
+        "boxstyle": "round,pad=0,rounding_size=0.05",
+        "facecolor": tint(colour),
+        "edgecolor": COLOURS[colour],
+    }
     axis.add_patch(FancyBboxPatch(corner, part.width, part.height, lw=1.0, zorder=2, **look))
     return part
 
@@ -126,7 +130,7 @@ def slab(
     whole = Part(x, y, width + skew, height + skew)
     (left, _), (_, bottom) = whole.left, whole.bottom
     right, top = left + width, bottom + height
-    look = {"edgecolor": COLOURS[colour], "lw": 0.9, "zorder": 2}
+    look: dict[str, Any] = {"edgecolor": COLOURS[colour], "lw": 0.9, "zorder": 2}
     axis.add_patch(Rectangle((left, bottom), width, height, facecolor=tint(colour), **look))
     over = [(left, top), (left + skew, top + skew), (right + skew, top + skew), (right, top)]
     beyond = [(right, bottom), (right + skew, bottom + skew), (right + skew, top + skew), (right, top)]
@@ -179,7 +183,7 @@ def arrow(axis: Axes, *points: Point, text: str = "", colour: str = INK, dashed:
     """Draw a line through the points with a head at the last; `text` goes above the middle of its longest piece."""
     if len(points) < 2:
         raise UsageError(f"an arrow needs at least two points; got {len(points)}.")
-    line = {"color": colour, "lw": 1.0, "zorder": 1, "ls": "--" if dashed else "-"}
+    line: dict[str, Any] = {"color": colour, "lw": 1.0, "zorder": 1, "ls": "--" if dashed else "-"}
     axis.plot(*zip(*points[:-1], points[-2], strict=True), solid_joinstyle="round", **line)
     head = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "mutation_scale": 9, "fc": colour}
     axis.annotate("", points[-1], points[-2], arrowprops=head | line, zorder=1)
@@ -190,7 +194,11 @@ def arrow(axis: Axes, *points: Point, text: str = "", colour: str = INK, dashed:
 
 def frame(axis: Axes, left: float, bottom: float, right: float, top: float, text: str, *, colour: str = "grey") -> Part:
     """Draw a dashed frame behind the parts inside it, with a title in its upper left corner."""
-    look = {"boxstyle": "round,pad=0,rounding_size=0.08", "facecolor": "none", "edgecolor": COLOURS[colour]}
+    look: dict[str, Any] = {
+        "boxstyle": "round,pad=0,rounding_size=0.08",
+        "facecolor": "none",
+        "edgecolor": COLOURS[colour],
+    }
     axis.add_patch(FancyBboxPatch((left, bottom), right - left, top - bottom, ls="--", lw=0.9, zorder=0, **look))
     note(axis, left + 0.08, top - 0.06, text, size=TEXT, colour=COLOURS[colour], ha="left", va="top", weight="bold")
     return Part((left + right) / 2, (bottom + top) / 2, right - left, top - bottom)

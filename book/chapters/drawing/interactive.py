@@ -74,7 +74,7 @@ class Interactive:
 def slider(
     frames: Sequence[Picture], labels: Sequence[str], *, name: str, alts: Sequence[str], start: int = 0
 ) -> Interactive:
-    """Return a slider over `frames`, which should have one size; `name` says what it changes, `labels` its positions.
+    """Return a slider over `frames`, which should have one size; `name` is what it changes, `labels` its positions.
 
     `start` is the position shown first. The labels are announced by screen readers as the slider moves.
     """

@@ -40,8 +40,8 @@ def stage_book(root: Path, target: Path, profile: str, runs: Mapping[str, RunFil
     """
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=_NOT_STAGED)
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy2(root / name, target / name)
+    for path in _beside_the_book(root):
+        shutil.copy2(path, target / path.name)
     for name, files in runs.items():
         if not files.notebook.exists():
             raise InputError(f"chapter {name} has not been run: {files.notebook} is missing.")
@@ -98,7 +98,12 @@ def book_sources(root: Path) -> list[Path]:
     """Return the files that the pages are made of, besides the runs: a change in one of them makes a new build."""
     book = [path for path in (root / "book").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     library = [path for package in (".", "reported", "runs") for path in (root / "src" / "emseg" / package).glob("*.*")]
-    return sorted([root / "_config.yml", root / "_toc.yml", *book, *library])
+    return sorted([*_beside_the_book(root), *book, *library])
+
+
+def _beside_the_book(root: Path) -> list[Path]:
+    names = ("_config.yml", "_toc.yml", "CITATION.cff", "CHANGELOG.md")
+    return [root / name for name in names if (root / name).exists()]
 
 
 def build_book(root: Path, profile: str, runs: Mapping[str, RunFiles], staged: Path, html: Path) -> None:
