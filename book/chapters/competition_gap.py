@@ -286,8 +286,8 @@ def open_gaps(truth: Mask, pixel_size_nm: float, widths_px: Sequence[int] = GAPS
     if not on_line.any():
         raise InputError("a gap needs a membrane between two cells; the label has none. Use a larger label.")
     pairs = np.unique(between[on_line], axis=0)
-    smaller = np.bincount(cells.ravel())[pairs].min(axis=1)
-    line = np.argwhere(on_line & (between == pairs[smaller.argmax()]).all(axis=2))
+    merged = np.bincount(cells.ravel())[pairs].prod(axis=1)  # pairs of pixels that a gap would join
+    line = np.argwhere(on_line & (between == pairs[merged.argmax()]).all(axis=2))
     place = line[np.hypot(*(line - line.mean(axis=0)).T).argmin()]
     near = line[np.hypot(*(line - place).T) < 3 * MEMBRANE_NM / pixel_size_nm]
     direction = np.linalg.svd(near - near.mean(axis=0), full_matrices=False)[2][0]  # along the membrane
@@ -322,10 +322,10 @@ def gap_slider(series: GapSeries) -> Interactive:
         add_scale_bar(left, mask.shape[1], series.pixel_size_nm)
         for (name, (colour, marker)), score in zip(lines.items(), values.T, strict=True):
             right.plot(
-                places, score, marker, ls="-", ms=3.5, color=COLOURS[colour], label=f"{name} {score[number]:.3f}"
+                places, score, marker, ls="-", ms=3.5, color=COLOURS[colour], label=f"{name} {score[number]:.4f}"
             )
             right.plot(number, score[number], marker, ms=8, color=COLOURS[colour])
-        right.set(xlabel="width of the gap, nm", ylabel="score", ylim=(min(0.5, values.min() - 0.02), 1.02))
+        right.set(xlabel="width of the gap, nm", ylabel="score", ylim=(values.min() - 0.1, 1.02))
         right.set_xticks(places, [f"{width:.3g}" for width in series.widths_nm])
         right.legend(loc="lower left")
         frames.append(figure)
@@ -490,7 +490,7 @@ def report_examples(run: Run, examples: Sequence[Example]) -> None:
 
 
 def plot_errors(examples: Sequence[Example], *, side_nm: float = 700) -> Figure:
-    """Draw, for each image, its place with most false membrane and, elsewhere, that with most missed membrane.
+    """Draw, for each image, its place with most missed membrane and, elsewhere, that with most false membrane.
 
     Each place is shown as it is and with its errors, false membrane orange and missed membrane blue, `side_nm` wide or
     a third of the image, whichever is less.
@@ -499,8 +499,8 @@ def plot_errors(examples: Sequence[Example], *, side_nm: float = 700) -> Figure:
     figure, grid = plt.subplots(len(examples), 4, figsize=size, squeeze=False)
     for axes, example in zip(grid, examples, strict=True):
         nm, side_px = example.pixel_size_nm, min(round(side_nm / example.pixel_size_nm), min(example.image.shape) // 3)
-        false = worst_places(example, side_px, 1, false=True)
-        missed = worst_places(example, side_px, 1, false=False, taken=false)
+        missed = worst_places(example, side_px, 1, false=False)
+        false = worst_places(example, side_px, 1, false=True, taken=missed)
         for pair, kind, places in ((axes[:2], "false", false), (axes[2:], "missed", missed)):
             pair[0].set_title(f"{example.title}: {kind}", loc="left", fontsize=9)
             for ax in pair:
