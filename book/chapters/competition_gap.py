@@ -37,10 +37,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from chapters import urisc_competition as board
+from chapters.drawing import diagrams
+from chapters.drawing.interactive import Interactive, slider
 from chapters.urisc_baselines import most_wrong
 from emseg.checks import require_one_of
 from emseg.errors import InputError
-from emseg.figures import PAGE_WIDTH_IN, add_scale_bar, show_image
+from emseg.figures import COLOURS, PAGE_WIDTH_IN, add_scale_bar, show_image
 from emseg.files import digest_of_file, find_root, read_json
 from emseg.membrane import scoring
 from emseg.membrane.dataset.labels import TRACK_2_FACTOR, downsampled_pair
@@ -52,6 +54,7 @@ from emseg.runs.session import Run
 SHIFTS_PX = (1, 2, 3)
 COVERAGES = tuple(round(0.05 * k, 2) for k in range(1, 20))
 MEMBRANE_NM = 30.0
+GAPS_PX = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 FOLDER = Path("book") / "weights" / "urisc"
 
 Mask = NDArray[np.bool_]
@@ -112,7 +115,7 @@ class Shifted:
 class Downsampled:
     """One label before and after, and the F1 of perfect predictors; `moved_f1_full`: the same shifts at full size.
 
-    `factor`: source pixels for each new one along an axis. `kept`: the label that keeps every pixel that holds
+    `factor`: source pixels for each new one along an axis. `kept`: the label that keeps every pixel with
     membrane. `broken`: membranes of it that the label breaks.
     """
 
@@ -146,7 +149,7 @@ class KeptNetwork:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A test image with its error codes and scores; `key` names its metrics, `predictor` says who predicted."""
+    """A test image with its error codes and scores; `key` names its metrics, `predictor` is what predicted."""
 
     key: str
     title: str
@@ -258,6 +261,78 @@ def tolerance_curve(labels: Labels, shift_px: int, tolerances_nm: Sequence[float
 def _moved(mask: Mask, shift: tuple[int, int], labels: Labels, tolerance_nm: float) -> dict[str, scoring.ClassScores]:
     moved, still = (np.ascontiguousarray(one) for one in scoring.shifted_pair(mask, *shift))
     return scoring.map_errors(still, moved, tolerance_nm / labels.pixel_size_nm).scores()
+
+
+@dataclass(frozen=True, eq=False)
+class GapSeries:
+    """A ground truth, the same with gaps of growing width in the membrane between two of its cells, and the scores."""
+
+    truth: Mask
+    place: tuple[int, int]
+    widths_nm: tuple[float, ...]
+    masks: tuple[Mask, ...]
+    scores: tuple[scoring.ImageScores, ...]
+    pixel_size_nm: float
+
+
+def open_gaps(truth: Mask, pixel_size_nm: float, widths_px: Sequence[int] = GAPS_PX) -> GapSeries:
+    """Return `truth` with gaps in the middle of the membrane between two large cells, and its scores."""
+    cells = scoring.label_thinned_cells(truth)
+    between = np.zeros((*truth.shape, 2), np.int64)  # on a line, the cells on both sides of it
+    between[1:-1, 1:-1] = np.stack([cells[1:-1, :-2], cells[1:-1, 2:]], axis=2)
+    between.sort(axis=2)
+    first, second = between[..., 0], between[..., 1]
+    on_line = (cells == 0) & (first > 0) & (first < second)
+    if not on_line.any():
+        raise InputError("a gap needs a membrane between two cells; the label has none. Use a larger label.")
+    pairs = np.unique(between[on_line], axis=0)
+    merged = np.bincount(cells.ravel())[pairs].prod(axis=1)  # pairs of pixels that a gap would join
+    line = np.argwhere(on_line & (between == pairs[merged.argmax()]).all(axis=2))
+    place = line[np.hypot(*(line - line.mean(axis=0)).T).argmin()]
+    near = line[np.hypot(*(line - place).T) < 3 * MEMBRANE_NM / pixel_size_nm]
+    direction = np.linalg.svd(near - near.mean(axis=0), full_matrices=False)[2][0]  # along the membrane
+    offsets = np.indices(truth.shape).transpose(1, 2, 0) - place
+    along, across = np.abs(offsets @ direction), np.abs(offsets @ (-direction[1], direction[0]))
+    in_membrane = across < MEMBRANE_NM / pixel_size_nm
+    masks = tuple(truth & ~(in_membrane & (along < width / 2)) for width in widths_px)
+    settings = scoring.ScoreSettings(pixel_size_nm=pixel_size_nm)
+    scores = tuple(scoring.score_image(mask, truth, settings) for mask in masks)
+    widths_nm = tuple(width * pixel_size_nm for width in widths_px)
+    return GapSeries(truth, (int(place[0]), int(place[1])), widths_nm, masks, scores, pixel_size_nm)
+
+
+def gap_slider(series: GapSeries) -> Interactive:
+    """Return a slider over the width of the gap: the cells of the prediction, and the scores at all widths."""
+    lines = {"F1": ("blue", "o"), "V-Rand": ("vermilion", "s"), "V-Info": ("green", "^")}
+    values = np.array([(one.membrane.f1, one.cells.v_rand, one.cells.v_info) for one in series.scores])
+    names = ("sky", "orange", "green", "purple", "blue", "vermilion")
+    tints = [np.array(diagrams.tint(name, white)) for white in (0.6, 0.2) for name in names]
+    true_cells, places = scoring.label_cells(series.truth), np.arange(len(series.masks))
+    frames, labels, alts = [], [], []
+    for number, mask in enumerate(series.masks):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.3), width_ratios=(1.0, 1.15))
+        cells, picture = scoring.label_cells(mask), np.zeros((*mask.shape, 3))
+        for cell in range(1, int(cells.max()) + 1):
+            inside = cells == cell  # the colour is that of the true cell of which it has most pixels
+            picture[inside] = tints[int(np.bincount(true_cells[inside]).argmax()) % len(tints)]
+        left.imshow(picture)
+        left.set(xticks=[], yticks=[], title=f"predicted cells: {int(cells.max())}")
+        row, column = series.place
+        left.plot(column, row, "o", ms=22, mfc="none", color="black")
+        add_scale_bar(left, mask.shape[1], series.pixel_size_nm)
+        for (name, (colour, marker)), score in zip(lines.items(), values.T, strict=True):
+            right.plot(
+                places, score, marker, ls="-", ms=3.5, color=COLOURS[colour], label=f"{name} {score[number]:.4f}"
+            )
+            right.plot(number, score[number], marker, ms=8, color=COLOURS[colour])
+        right.set(xlabel="width of the gap, nm", ylabel="score", ylim=(values.min() - 0.1, 1.02))
+        right.set_xticks(places, [f"{width:.3g}" for width in series.widths_nm])
+        right.legend(loc="lower left")
+        frames.append(figure)
+        labels.append(f"{series.widths_nm[number]:.3g} nm")
+        words = ", ".join(f"{name} {score:.3f}" for name, score in zip(lines, values[number], strict=True))
+        alts.append(f"Cells of a label with a gap of {labels[-1]}: {int(cells.max())} cells; {words}.")
+    return slider(frames, labels, name="Width of the gap", alts=alts, start=2)
 
 
 def track2_factor(pixel_size_nm: float) -> float:
@@ -388,11 +463,19 @@ def predict_examples(
     return tuple(found)
 
 
-def worst_places(example: Example, side_px: int, n: int, *, false: bool) -> list[tuple[Bytes, Bytes]]:
-    """Return `n` crops (image, codes), apart from each other, with most false or missed membrane beyond tolerance."""
+def worst_places(
+    example: Example, side_px: int, n: int, *, false: bool, taken: Sequence[tuple[slice, slice]] = ()
+) -> list[tuple[slice, slice]]:
+    """Return `n` windows, apart from each other and from `taken`, with most false or missed membrane."""
     wrong = example.codes == (FALSE_POSITIVE if false else FALSE_NEGATIVE)
-    windows = [(rows, columns) for rows, columns, _ in most_wrong(wrong, side_px, n)]
-    return [(example.image[window], example.codes[window] & np.uint8(NEAR - 1)) for window in windows]
+    windows = [(rows, columns) for rows, columns, _ in most_wrong(wrong, side_px, n + 4 * len(taken))]
+
+    def apart(one: tuple[slice, slice]) -> bool:
+        return all(
+            any(max(a.start, b.start) >= min(a.stop, b.stop) for a, b in zip(one, t, strict=True)) for t in taken
+        )
+
+    return list(filter(apart, windows))[:n]
 
 
 def report_examples(run: Run, examples: Sequence[Example]) -> None:
@@ -406,28 +489,28 @@ def report_examples(run: Run, examples: Sequence[Example]) -> None:
             run.metric(name, one.scores.row()[score], n=1, label=text)
 
 
-def plot_errors(examples: Sequence[Example], *, side_nm: float = 700, n: int = 2) -> Figure:
-    """Draw crops of images with errors, the images side by side: most false membrane above, most missed below.
+def plot_errors(examples: Sequence[Example], *, side_nm: float = 700) -> Figure:
+    """Draw, for each image, its place with most missed membrane and, elsewhere, that with most false membrane.
 
-    Each crop is shown as it is and with its errors, false membrane orange and missed membrane blue; `n` crops of either
-    kind, `side_nm` wide or a third of the image, whichever is less.
+    Each place is shown as it is and with its errors, false membrane orange and missed membrane blue, `side_nm` wide or
+    a third of the image, whichever is less.
     """
-    columns = 2 * len(examples)
-    side_in = PAGE_WIDTH_IN / max(columns, 4)
-    figure, grid = plt.subplots(2 * n, columns, figsize=(side_in * columns, 2 * n * side_in + 0.6), squeeze=False)
-    for ax in grid.ravel():
-        ax.set_axis_off()
-    for left, example in zip(range(0, columns, 2), examples, strict=True):
+    size = (PAGE_WIDTH_IN, len(examples) * (PAGE_WIDTH_IN / 4 + 0.25))
+    figure, grid = plt.subplots(len(examples), 4, figsize=size, squeeze=False)
+    for axes, example in zip(grid, examples, strict=True):
         nm, side_px = example.pixel_size_nm, min(round(side_nm / example.pixel_size_nm), min(example.image.shape) // 3)
-        for first, kind in ((0, "false membrane"), (n, "missed membrane")):
-            title = kind if first else f"{example.title}\n{kind}"
-            grid[first][left].set_title(title, loc="left", fontsize=9)
-            crops = worst_places(example, side_px, n, false=not first)
-            for row, (image, codes) in zip(grid[first : first + n], crops, strict=False):
+        missed = worst_places(example, side_px, 1, false=False)
+        false = worst_places(example, side_px, 1, false=True, taken=missed)
+        for pair, kind, places in ((axes[:2], "false", false), (axes[2:], "missed", missed)):
+            pair[0].set_title(f"{example.title}: {kind}", loc="left", fontsize=9)
+            for ax in pair:
+                ax.set_axis_off()
+            for window in places:
+                image, codes = example.image[window], example.codes[window] & np.uint8(NEAR - 1)
                 picture = np.repeat(image[..., None], 3, axis=2).astype(np.float32)
                 for code in (FALSE_NEGATIVE, FALSE_POSITIVE):
                     picture[codes == code] = 0.25 * picture[codes == code] + 0.75 * np.array(ERROR_COLOURS[code])
-                show_image(row[left], image, nm, grey_range=(0.0, 255.0))
-                row[left + 1].imshow(picture.astype(np.uint8))
-                add_scale_bar(row[left + 1], image.shape[1], nm)
+                show_image(pair[0], image, nm, grey_range=(0.0, 255.0))
+                pair[1].imshow(picture.astype(np.uint8))
+                add_scale_bar(pair[1], image.shape[1], nm)
     return figure

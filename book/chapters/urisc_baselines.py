@@ -2,7 +2,7 @@
 
 The work folder of a training is named by everything that determines its weights: design, plan, data, start, and the
 training code. So an interrupted run resumes, a finished one is not repeated, and a change of the code starts afresh.
-Predictions and truths are saved beside the weights as images that `emseg score` reads:
+Predictions and truths are saved with the weights as images that `emseg score` reads:
 
     predictions/test/NAME.png   grey: 255 for a probability of 1, so membrane is bright
     truth/test/NAME.png         0 and 255, membrane bright as well
@@ -22,8 +22,9 @@ import math
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,22 +34,30 @@ import torch
 from jaxtyping import Bool, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from tqdm import tqdm
 
+from chapters.drawing import diagrams
+from chapters.drawing.diagrams import Part
 from emseg.checks import require_count
 from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN
 from emseg.files import digest_of, find_root, write_atomically
 from emseg.images import read_gray
-from emseg.intervals import percentile_interval
+from emseg.intervals import MIN_REPLICATES, percentile_interval
 from emseg.membrane import scoring
 from emseg.membrane.dataset import MembraneImage, MembraneSet
-from emseg.membrane.networks import REFINING_CHANNELS, NetworkDesign, RefinedNetwork, attention_options
-from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, PALETTE, TRUE_POSITIVE
+from emseg.membrane.networks import (
+    REFINING_CHANNELS,
+    MembraneNetwork,
+    NetworkDesign,
+    RefinedNetwork,
+    attention_options,
+    build_network,
+)
+from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE
 from emseg.membrane.training import PLANS, Augmentation, Start, TrainedNetwork, TrainingPlan, train_network
 from emseg.membrane.training import membrane_prediction as prediction
 from emseg.membrane.training.membrane_trainer import training_settings
@@ -56,7 +65,7 @@ from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
 from emseg.source_code import code_digest
 from emseg.tiling.resume import digest_of_weights
-from emseg.wording import format_number
+from emseg.wording import format_measured, format_number
 
 if TYPE_CHECKING:
     from emseg.membrane.pretraining import FileStart
@@ -72,7 +81,7 @@ _TRAINING_CODE = (
 class PartScores:
     """The images of a part with their scores at the chosen threshold, and how F1 depends on the threshold.
 
-    `predictions` and `truths` hold a PNG for each image, of the same name, membrane bright in both.
+    `predictions` and `truths` are a PNG for each image, of the same name, membrane bright in both.
     """
 
     images: tuple[MembraneImage, ...]
@@ -350,14 +359,8 @@ REPORTED = {
     "spurious_membranes": ("spurious_membranes", "Spurious membranes per image", "1", False),
 }
 _PART_WORDS = {"validation": "validation images", "test": "test images"}
+Shape = tuple[int, ...]  # channels, rows, columns
 LARGEST_PX = 768  # side of the central part of an image that is shown
-_ERROR_LABELS = {
-    TRUE_POSITIVE: "true membrane",
-    FALSE_POSITIVE: "false membrane",
-    FALSE_NEGATIVE: "missed membrane",
-    FALSE_POSITIVE + NEAR: "false, but near",
-    FALSE_NEGATIVE + NEAR: "missed, but near",
-}
 
 
 def bootstrap_interval(values: Sequence[float], *, n_resamples: int, seed: int) -> tuple[float, float] | None:
@@ -394,7 +397,7 @@ def report_training(run: Run, trained: TrainedNetwork) -> None:
     """Record what the training took and how it ended.
 
     Of a refinement and a refit, steps, seconds and crops are those of both stages, memory is the larger, and the loss
-    the second's; steps and seconds of each stage are recorded beside them.
+    the second's; steps and seconds of each stage are recorded too.
     """
     of_stages = [len(stage.curves["step"]) for stage in trained.stages]
     steps, seconds = sum(of_stages), sum(stage.seconds for stage in trained.stages)
@@ -492,8 +495,8 @@ def scores_table(run: Run, scored: ScoredNetwork) -> DisplayTable:
         shown = (_shown(run, f"{part}_{name}{stage}") for part, stage in columns.values())
         rows[f"score-{name.replace('_', '-')}"] = (label if more_is_better else f"{label} (less is better)", *shown)
     caption = (
-        f"Scores at the threshold {scored.threshold:.2f}, chosen on the validation images: mean over images, "
-        "± standard deviation, and the 95 % interval of the mean (bootstrap over images)."
+        f"Scores at the threshold {scored.threshold:.2f}, chosen on the validation images: mean ± standard deviation "
+        "over images, with the 95 % interval of the mean (bootstrap)."
     )
     return text_table(caption, ("Score", *columns), rows)
 
@@ -514,18 +517,19 @@ def score_command(scored: ScoredNetwork, part: str = "test") -> str:
     return shlex.join(["emseg", "score", *names, *options])
 
 
-def plot_training(trained: TrainedNetwork, *, n_means: int = 40) -> Figure:
-    """Draw the loss by step (pale, and means over intervals) above the learning rate, and F1 on validation images.
+def plot_training(scored: ScoredNetwork, *, n_means: int = 40) -> Figure:
+    """Draw loss (pale, and means over intervals) and learning rate, F1 on validation images, and F1 by threshold.
 
-    A dotted line separates the two stages of a refinement or a refit.
+    A dotted line separates the two stages of a refinement or a refit, and marks the chosen threshold.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 2.9))
+    trained = scored.trained
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(PAGE_WIDTH_IN, 2.7))
     curves, validation = _joined(trained, "curves"), _joined(trained, "validation")
     steps, loss = np.array(curves["step"]), np.array(curves["loss"])
     left.plot(steps, loss, color=COLOURS["blue"], lw=0.5, alpha=0.3)
     parts = np.array_split(np.arange(len(steps)), min(n_means, len(steps)))
     left.plot([steps[part].mean() for part in parts], [loss[part].mean() for part in parts], color=COLOURS["blue"])
-    left.set(yscale="log", ylabel="loss", title="loss on the training crops")
+    left.set(yscale="log", xlabel="training step", ylabel="loss", title="training crops")
     rate = left.twinx()
     rate.fill_between(steps, curves["learning_rate"], color=COLOURS["grey"], alpha=0.15, lw=0)
     rate.set(ylim=(0, 2.2 * max(curves["learning_rate"])), yticks=[])
@@ -533,19 +537,88 @@ def plot_training(trained: TrainedNetwork, *, n_means: int = 40) -> Figure:
     left.set_zorder(rate.get_zorder() + 1)
     left.patch.set_visible(False)
     if seen := validation.get("step"):
-        right.plot(seen, validation["membrane_f1"], "o-", ms=3, color=COLOURS["vermilion"], label="at 0.5")
+        middle.plot(seen, validation["membrane_f1"], "o-", ms=3, color=COLOURS["vermilion"], label="at 0.5")
         best = validation["best_membrane_f1"]
-        right.plot(seen, best, "o--", ms=3, mfc="none", color=COLOURS["green"], label="at the best threshold")
-        right.legend(loc="lower right")
-    else:
-        right.text(0.5, 0.5, "no validation during training", ha="center", va="center", transform=right.transAxes)
-    right.set(ylabel="membrane F1", title="validation images")
-    for ax in (left, right):
-        ax.set_xlabel("training step")
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        middle.plot(seen, best, "o--", ms=3, mfc="none", color=COLOURS["green"], label="at the best threshold")
+        middle.legend(loc="lower right")
+    middle.set(xlabel="training step", ylabel="membrane F1", title="validation images")
+    for ax in (left, middle):
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         if trained.first is not None:
             ax.axvline(len(trained.first.curves["step"]) + 0.5, color=COLOURS["black"], lw=0.9, ls=":")
+    for part, colour, dashes in (("validation", "green", "--"), ("test", "blue", "-")):
+        curve = scored.parts[part].curve
+        right.plot(curve.thresholds, curve.membrane_f1, dashes, color=COLOURS[colour], label=part)
+    right.axvline(scored.threshold, color=COLOURS["black"], lw=0.9, ls=":")
+    right.set(xlabel="threshold", ylabel="membrane F1", title="after training", xlim=(0, 1), ylim=(0, 1))
+    right.legend(loc="lower center")
     return figure
+
+
+def map_shapes(network: MembraneNetwork, side: int) -> tuple[list[Shape], list[Shape]]:
+    """Return the shapes of an encoder's maps, fine to coarse, and of a decoder's, for an image of `side` px."""
+    decoded: list[Shape] = []
+    parts = network.decoder.sides if network.design.architecture == "casenet" else network.decoder.blocks
+    for part in parts:
+        part.register_forward_hook(lambda _, __, found: decoded.append(tuple(found.shape[1:])))
+    image = torch.zeros(1, 1, side, side)
+    with torch.no_grad():
+        encoded = [tuple(found.shape[1:]) for found in network.eval().encoder(image)[1:]]
+        network(image)
+    return encoded, decoded
+
+
+def plot_networks(design: NetworkDesign, side: int) -> Figure:
+    """Draw U-Net, LinkNet and CASENet around one encoder, with the shapes of their maps for an image of `side` px."""
+    step, depth = 0.66, design.encoder_depth
+    axis = diagrams.canvas(PAGE_WIDTH_IN, step * depth + 1.5)
+    skips = {"unet": ("U-Net", "concat"), "linknet": ("LinkNet", "add"), "casenet": ("CASENet", "1 × 1")}
+    for column, (architecture, (title, skip)) in enumerate(skips.items()):
+        plain = replace(design, attention="none", attention_options={}, decoder_channels=None)
+        network = build_network(replace(plain, architecture=architecture), seed=0)  # type: ignore[arg-type]
+        left, top = column * PAGE_WIDTH_IN / 3, step * depth + 0.35
+
+        def place(
+            shapes: Iterable[Shape], x: float, colour: str, left: float = left, top: float = top
+        ) -> dict[int, Part]:
+            """Draw the maps at the height of their resolution; return them by their number of halvings."""
+            drawn = {}
+            for channels, rows, _ in shapes:
+                level = round(math.log2(side / rows))
+                size = {"width": 0.05 * math.log2(channels) + 0.05, "height": 0.42 * 0.8**level}
+                drawn[level] = diagrams.slab(axis, left + x, top - step * level, depth=0.2, colour=colour, **size)
+                x_text, ha = (drawn[level].left[0] - 0.04, "right") if x < 1 else (drawn[level].right[0] + 0.04, "left")
+                text = f"{channels} × {rows}²"
+                diagrams.note(axis, x_text, drawn[level].y, text, size=diagrams.SMALL, ha=ha)
+            return drawn
+
+        encoded, decoded = map_shapes(network, side)
+        diagrams.note(axis, left + PAGE_WIDTH_IN / 6, top + 1.0, title, size=10, weight="bold")
+        image = diagrams.note(axis, left + 0.8, top + 0.62, f"image\n1 × {side}²", size=diagrams.SMALL)
+        logits = diagrams.note(axis, left + 1.62, top + 0.62, f"logits\n1 × {side}²", size=diagrams.SMALL)
+        maps = place(encoded, 0.8, "blue")
+        levels = sorted(maps)
+        for above, below in pairwise([image, *(maps[level] for level in levels)]):
+            diagrams.arrow(axis, above.bottom, below.top)
+        if architecture == "casenet":
+            fusion = diagrams.block(axis, left + 1.62, top - step * depth / 2, "resize\nand\nfuse", colour="orange")
+            for level in levels:
+                start, height = maps[level].right, fusion.y + 0.2 * (0.5 - level / max(depth, 1))
+                diagrams.arrow(axis, start, (left + 1.28, start[1]), (fusion.left[0], height))
+                diagrams.note(axis, start[0] + 0.14, start[1] + 0.07, skip, size=diagrams.SMALL)
+            diagrams.arrow(axis, fusion.top, logits.bottom)
+            continue
+        made = place(decoded, 1.62, "green")
+        deepest = maps[levels[-1]]
+        for level in sorted(made, reverse=True):
+            if level in maps:
+                diagrams.arrow(axis, maps[level].right, made[level].left, text=skip)
+            if level + 1 in made:
+                diagrams.arrow(axis, made[level + 1].top, made[level].bottom)
+            else:
+                diagrams.arrow(axis, deepest.right, (made[level].x, deepest.y), made[level].bottom)
+        diagrams.arrow(axis, made[0].top, logits.bottom)
+    return axis.figure  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -581,12 +654,12 @@ def examples(scored: ScoredNetwork, part: str = "test", *, tolerance_px: float =
     return tuple(made)
 
 
-def worst_places(shown: Sequence[Example], *, n: int = 8, side: int = 96) -> tuple[Place, ...]:
-    """Return the `n` non-overlapping windows with the largest fraction of wrong pixels that are not near."""
+def worst_places(shown: Sequence[Example], *, n: int = 4, side: int = 96) -> tuple[Place, ...]:
+    """Return `n` windows with the largest fraction of wrong pixels that are not near, at most two of an image."""
     found = []
     for one in shown:
         wrong = (one.codes == FALSE_POSITIVE) | (one.codes == FALSE_NEGATIVE)
-        found += [Place(one, *window) for window in most_wrong(wrong, side, n)]
+        found += [Place(one, *window) for window in most_wrong(wrong, side, 2)]
     return tuple(sorted(found, key=lambda place: -place.share)[:n])
 
 
@@ -617,13 +690,6 @@ def frame(axes: Sequence[Axes]) -> None:
         ax.spines[:].set(visible=True, linewidth=0.6)
 
 
-def error_legend(figure: Figure) -> None:
-    """Name the colours of an error map below a figure."""
-    look: dict[str, Any] = {"ec": "black", "lw": 0.4}
-    handles = [Patch(fc=PALETTE[code] / 255, label=label, **look) for code, label in _ERROR_LABELS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7)
-
-
 def _joined(trained: TrainedNetwork, name: str) -> dict[str, list[float]]:
     """Return the columns of all stages, with the steps numbered consecutively."""
     joined: dict[str, list[float]] = {}
@@ -639,9 +705,10 @@ def _shown(run: Run, name: str) -> str:
     metric = run.metrics.get(name)
     if metric is None:
         return "undefined"
-    text = format_number(metric.value) + ("" if metric.unit == "1" else f" {metric.unit}")
+    text = format_measured(metric.value, metric.spread or 0.0) + ("" if metric.unit == "1" else f" {metric.unit}")
     if metric.spread is not None:
         text += f" ± {format_number(metric.spread, 2)}"
-    if metric.interval is not None:
-        text += f" ({format_number(metric.interval[0], 3)} to {format_number(metric.interval[1], 3)})"
+    if metric.interval is not None and metric.n >= MIN_REPLICATES:
+        low, high = (format_measured(end, metric.spread or 0.0) for end in metric.interval)
+        text += f" ({low} to {high})"
     return text

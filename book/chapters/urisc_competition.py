@@ -1,6 +1,6 @@
 """The competition's tables and the records of this book's networks, gathered into one data frame.
 
-    experiment   what a comparison holds fixed: data, track, split, numbers of images, budget, loss. Scores of two
+    experiment   what is equal in a comparison: data, track, split, numbers of images, budget, loss. Scores of two
                  experiments are never mixed, so no two kinds of data either
     network      what is compared: architecture, encoder, width, attention, pretraining
     seed         of a seed that was run twice the newer record counts
@@ -23,7 +23,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from emseg.figures import COLOURS, PAGE_WIDTH_IN
 from emseg.reported import DisplayTable, Reported, load_reported, select_reported, text_table
@@ -63,7 +62,6 @@ _OF_TISSUE = (  # field of `Tissue`, unit, label of the metric, label in the tab
     ("crop_um", "µm", "Side of a training crop", "a training crop, side, µm"),
 )
 _SIDE_TOLERANCE = 0.01
-_DATA_COLOURS = {"synthetic": "blue", "isbi2012": "vermilion", "urisc": "purple"}
 
 DataSet = tuple[str, str]
 Record = Mapping[str, Any]
@@ -247,7 +245,7 @@ def compared_splits(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def tissue_of(record: Record) -> Tissue | None:
-    """Return what the images of a run show, None where its record does not say."""
+    """Return what the images of a run show, None where its record lacks it."""
     from emseg.membrane.dataset.known_sets import synthetic_track
     from emseg.membrane.dataset.labels import TRACK_1_SIDE, TRACK_2_SIDE
     from emseg.membrane.training.membrane_plan import PLANS
@@ -355,7 +353,7 @@ def leaderboard_table() -> DisplayTable:
     """Return the paper's Table 2, both tracks side by side, with a note on its misprint."""
     rows = []
     for place, pair in enumerate(zip(*map(published_scores, ("Track 1", "Track 2")), strict=True)):
-        misprint = " (printed twice; the text says 0.99)"
+        misprint = " (printed twice; the text gives 0.99)"
         cells = ((row.about("entrant"), row.printed + misprint * (row.status == "inconsistent")) for row in pair)
         rows.append(("human" if place < 2 else str(place - 1), *chain.from_iterable(cells)))
     caption = (
@@ -384,7 +382,7 @@ def our_board(runs: pd.DataFrame) -> DisplayTable:
             rows.append((title, kind, "", "0", *[NOT_RUN] * len(_SHOWN)))
     caption = (
         "Our networks on test images, by data set: mean over seeds, ± standard deviation over images. Of each data set "
-        "the experiment that holds most of the three networks is shown."
+        "the experiment with most of the three networks is shown."
     )
     return make_table(caption, ("Data", "Kind", "Network", "Seeds", *_SHOWN.values()), rows, "ours")
 
@@ -408,14 +406,14 @@ def networks_table(runs: pd.DataFrame) -> DisplayTable:
         rows[f"networks-{architecture}"] = cells
     caption = (
         "The paper's Table 3 and ours: F1. The paper's table could not be found; of its text only bounds are known "
-        "(over 0.97 on ISBI 2012, 0.57 to 0.61 on U-RISC), without saying of which class. Ours: membrane / background."
+        "(over 0.97 on ISBI 2012, 0.57 to 0.61 on U-RISC), without the class. Ours: membrane / background."
     )
     ours = (f"Ours, {DATA_SETS[one]} ({KINDS[one[0]]})" for one in sets)
     return text_table(caption, ("Network", "Paper, ISBI 2012", "Paper, U-RISC", *ours), rows)
 
 
 def survey_table() -> DisplayTable:
-    """Return what the paper's text says of the methods of the leading teams; Figure 5's bars could not be read."""
+    """Return what the paper's text reports of the methods of the leading teams; Figure 5's bars could not be read."""
     rows = []
     for row in select_reported(load_survey(), "surveyed_method"):
         aspect, _, method = row.about("item").partition(": ")
@@ -424,13 +422,12 @@ def survey_table() -> DisplayTable:
         "Methods of the six leading teams, as the text names them. Figure 5 shows fractions of teams and mean F1 for "
         "each; its bars could not be read, and the text gives only one fraction."
     )
-    return make_table(caption, ("Aspect", "Method", "The paper says", "Place", "Note"), rows, "survey")
+    return make_table(caption, ("Aspect", "Method", "The paper reports", "Place", "Note"), rows, "survey")
 
 
 def tracks_table(runs: pd.DataFrame) -> DisplayTable:
-    """Return membrane F1 of the same networks on the two tracks with the tissue they saw, and the paper's leaders."""
-    leaders = [published_scores(track)[2].value for track in ("Track 1", "Track 2")]
-    rows = [_tracks_row("the paper's leaders, U-RISC", leaders)]
+    """Return membrane F1 of the same networks on the two tracks with the tissue that they saw."""
+    rows = []
     for data, kind in (("synthetic", "synthetic"), ("urisc", "U-RISC")):
         compared = compared_tracks(runs, data)
         for architecture, name in ARCHITECTURES.items():
@@ -445,9 +442,8 @@ def tracks_table(runs: pd.DataFrame) -> DisplayTable:
                 shown = ("" if one is None else f"{one:.3g}" for one in values)
                 rows.append((f"{kind}: {label}", *shown, equal if len(known) == 2 else ""))
     caption = (
-        "F1 of membrane on the two tracks, mean over test images and seeds. Leaders are two different teams. Ours are "
-        "compared over the same seeds and only where the images of both tracks show the same area of tissue, which is "
-        "given below each kind of data, with the side of a crop that a network is trained on."
+        "F1 of membrane on the two tracks, mean over test images and seeds, over the same seeds and only where the "
+        "images of both tracks show the same area of tissue, given below each kind of data with the crop's side."
     )
     return make_table(caption, ("", "Track 1", "Track 2", "Difference"), rows, "tracks")
 
@@ -459,37 +455,17 @@ def _tracks_row(name: str, scores: Sequence[float | None], unequal: str = "") ->
     return name, *shown, f"not compared: {unequal}" if difference and unequal else difference
 
 
-def plot_board(runs: pd.DataFrame) -> Figure:
-    """Draw the paper's scores with their spread over images, U-Net-transfer's, and below them our networks."""
-    rows: list[tuple[str, float | None, float | None, str]] = []
-    for track in ("Track 1", "Track 2"):
-        for row in published_scores(track):
-            misprint = " (misprint?)" * (row.status == "inconsistent")
-            rows.append((f"{track}: {row.about('entrant')}{misprint}", row.value, row.sd, COLOURS["grey"]))
-    rows.append(("U-Net-transfer (text)", text_f1(entrant="U-Net-transfer"), None, COLOURS["grey"]))
-    n_paper = len(rows)
-    for data_set, title in DATA_SETS.items():
-        main, colour = main_experiment(runs, data_set), COLOURS[_DATA_COLOURS[data_set[0]]]
-        for network in networks(main):
-            if score := seed_score(main, network, "test_membrane_f1"):
-                rows.append((f"{title}: {network.title}", score.mean, score.over_images, colour))
-        if main.empty:
-            rows.append((title, None, None, colour))
-    figure, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 0.19 * len(rows) + 0.9))
-    for place, (_, value, sd, colour) in enumerate(rows):
-        if value is None:
-            ax.text(0.41, place, NOT_RUN, va="center", fontsize=7, style="italic", color=COLOURS["grey"])
-        else:
-            ax.errorbar(value, place, xerr=sd, fmt="o", ms=4, color=colour, elinewidth=1.0, capsize=2)
-    ax.axhline(n_paper - 0.5, color="black", lw=0.6)
-    ax.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=7)
-    ax.set(xlim=(0.4, 1.01), ylim=(len(rows) - 0.4, -0.6))
-    ax.set_xlabel("F1 of membrane, mean ± standard deviation over images")
-    ax.grid(axis="x", color="#DDDDDD", lw=0.6)
-    ax.set_axisbelow(True)
-    kinds = {"synthetic": "synthetic", "isbi2012": "real (ISBI 2012)", "urisc": "licensed (U-RISC)"}
-    looks = {"the paper, U-RISC": COLOURS["grey"]}
-    looks |= {f"ours, {kind}": COLOURS[_DATA_COLOURS[data]] for data, kind in kinds.items()}
-    handles = [Line2D([], [], marker="o", ls="", color=colour, label=label) for label, colour in looks.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+def plot_board() -> Figure:
+    """Draw the paper's scores on both tracks with their standard deviations over images."""
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 2.6), sharex=True)
+    for ax, track in zip(axes, ("Track 1", "Track 2"), strict=True):
+        rows = published_scores(track)
+        for place, row in enumerate(rows):
+            colour = COLOURS["vermilion" if row.about("entrant").startswith("Human") else "blue"]
+            ax.errorbar(row.value, place, xerr=row.sd, fmt="o", ms=4, color=colour, elinewidth=1.0, capsize=2)
+        names = [row.about("entrant") + " (misprint)" * (row.status == "inconsistent") for row in rows]
+        ax.set_yticks(range(len(rows)), names)
+        ax.set(xlim=(0.45, 1.01), ylim=(len(rows) - 0.4, -0.6), title=track, xlabel="F1 of membrane")
+        ax.grid(axis="x", color="#DDDDDD", lw=0.6)
+        ax.set_axisbelow(True)
     return figure

@@ -18,15 +18,17 @@ contains a subset of the errors of a worse one. The model is ours: its parameter
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 from pydantic import Field
 from skimage.morphology import skeletonize
@@ -37,13 +39,15 @@ from emseg.figures import COLOURS, show_image
 from emseg.membrane.dataset import MembraneImage, MembraneSet, Window, grey_of_membrane, pair_files, read_label
 from emseg.membrane.dataset.known_sets import missing_urisc
 from emseg.membrane.scoring import ImageScores, ScoreSettings, class_scores, score_image, summarize
+from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, PALETTE, TRUE_POSITIVE
 from emseg.reported import DisplayTable, load_reported, select_reported, text_table
 from emseg.runs.session import Run
-from emseg.wording import format_number
+from emseg.wording import format_measured, format_number
 
 BAND_ROWS = 2048
 _THIN_PX = 6.0
 _PAPER_SETS = ("U-RISC", "ISBI 2012")
+SET_NAMES = {"track1": "U-RISC-like, Track 1", "track2": "U-RISC-like, Track 2", "isbi_like": "ISBI-like"}
 
 ORGANELLE_NM = (90.0, 260.0)
 """Smallest and largest half axis of a spurious outline; those that do not fit inside their cell are drawn smaller."""
@@ -54,6 +58,7 @@ MOST = {"missed": 1.0, "spurious": 1.0, "displacement_nm": 60.0}
 ROUNDS_FOLDER = "Human_Annotation_Process"
 SHOWN_SCORES = {"membrane_f1": "F1", "membrane_precision": "precision", "membrane_recall": "recall"}
 SHOWN_SCORES |= {"membrane_tolerant_f1": "tolerant F1", "v_rand": "V-Rand", "v_info": "V-Info"}
+_IN_TABLE = {name: SHOWN_SCORES[name] for name in ("membrane_f1", "membrane_tolerant_f1", "v_rand", "v_info")}
 _OBJECTS = {"broken_membranes": "Broken membranes", "spurious_membranes": "Spurious membranes"}
 
 
@@ -140,16 +145,20 @@ def _distance_sum(membrane: NDArray[np.bool_]) -> float:
     return float(np.asarray(distance).sum(dtype=np.float64))
 
 
-def statistics_table(sets: Sequence[SetStatistics]) -> DisplayTable:
-    """Return Figure 2 of the paper as a table: our sets, and in the last two columns the paper's values."""
+def statistics_table(sets: Mapping[str, SetStatistics]) -> DisplayTable:
+    """Return Figure 2 (C) of the paper as a table: our sets, and in the last two columns the paper's values."""
     labels = (
         *("Data", "Images: train, validation, test", "Size, px", "Pixel size, nm", "Side of an image, µm"),
         *("Membrane, % of pixels", "Lines, px wide", "Lines, nm wide", "Background pixels to one of membrane"),
         "F1 of calling everything membrane",
     )
-    columns = [_column(one) for one in sets] + [_paper_column(name) for name in _PAPER_SETS]
-    caption = "The sets in numbers, means ± standard deviations over images. Last two columns: what the paper says."
-    header = ("", *(one.name for one in sets), *(f"paper: {name}" for name in _PAPER_SETS))
+    columns = [_column(one) for one in sets.values()] + [_paper_column(name) for name in _PAPER_SETS]
+    caption = "The datasets in numbers, means ± standard deviations over images; last two columns: the paper."
+    header = (
+        "",
+        *(SET_NAMES.get(key, one.name) for key, one in sets.items()),
+        *(f"paper: {name}" for name in _PAPER_SETS),
+    )
     rows = {f"set-{number}": row for number, row in enumerate(zip(labels, *columns, strict=True))}
     return text_table(caption, header, rows)
 
@@ -286,7 +295,9 @@ class ScoredRound:
 def trace(membrane: NDArray[np.bool_], pixel_size_nm: float, *, seed: int) -> Tracing:
     """Divide a truth into stretches and draw all random numbers; raises InputError if it has no membrane."""
     if not membrane.any():
-        raise InputError("a truth must hold membrane for an annotation of it to have errors; it holds none.")
+        raise InputError(
+            "a ground truth must contain membrane for an annotation of it to have errors; it contains none."
+        )
     generator = np.random.default_rng(seed)
     width_px = line_width_px(membrane)
     stretches, n = _stretches(membrane, max(round(LONGEST_STRETCH_NM / pixel_size_nm), 4))
@@ -346,7 +357,7 @@ def synthetic_round(
 def errors_of_one_kind(tracings: Sequence[Tracing], kind: str, f1: float) -> AnnotationErrors:
     """Return errors of one kind alone that bring the mean F1 to `f1`, to 0.001 or as near as whole errors allow.
 
-    Raises `UsageError` if so many cannot be made in these images.
+    Raises `UsageError` if these images have not enough places for them.
     """
     require_one_of("kind", kind, ERROR_KINDS)
 
@@ -402,22 +413,43 @@ def score_round(
 
 
 def rounds_table(rounds: Sequence[ScoredRound]) -> DisplayTable:
-    """Return the scores of rounds, a row each, and below them what the paper gives for human annotators."""
-    rows: list[tuple[str, ...]] = []
-    for one in rounds:
+    """Return the scores of rounds against the last one, a row each."""
+    rows = {}
+    for number, one in enumerate(rounds):
         summary = summarize(one.scores)
-        shown = [summary[score] for score in SHOWN_SCORES]
-        cells = [f"{s.mean:.3f}" + ("" if math.isnan(s.sd) else f" ± {s.sd:.3f}") for s in shown]
-        others = [summary[score].mean for score in ("assd_nm", *_OBJECTS)]
-        rows.append((one.name, *cells, *(f"{mean:.1f}" if math.isfinite(mean) else "" for mean in others)))
-    for row in select_reported(load_reported("urisc"), "f1", dataset="U-RISC"):
-        if row.about("entrant").startswith("Human") and row.about("track"):
-            note = ", repeated from the first round" if row.status == "inconsistent" else ""
-            empty = [""] * (len(SHOWN_SCORES) + len(_OBJECTS))
-            rows.append((f"paper: {row.about('entrant')}, {row.about('track')}{note}", row.printed, *empty))
-    caption = "Rounds of annotation against the last, means ± standard deviations over images; objects per image."
-    header = ("", *SHOWN_SCORES.values(), "ASSD, nm", *_OBJECTS.values())
-    return text_table(caption, header, {f"round-{number}": row for number, row in enumerate(rows)})
+        cells = [_mean_sd(summary[score].mean, summary[score].sd) for score in _IN_TABLE]
+        objects = [f"{summary[score].mean:.1f}" for score in _OBJECTS]
+        rows[f"round-{number}"] = (one.name, *cells, *objects)
+    caption = (
+        "Annotations against the ground truth, means ± standard deviations over images; broken and spurious per image."
+    )
+    return text_table(caption, ("Annotation", *_IN_TABLE.values(), *_OBJECTS.values()), rows)
+
+
+def _mean_sd(mean: float, sd: float) -> str:
+    return f"{mean:.3f}" if math.isnan(sd) else f"{format_measured(mean, sd)} ± {format_number(sd, 2)}"
+
+
+def round_title(one: ScoredRound) -> str:
+    """Return a round's name, and below it F1 and V-Rand."""
+    v_rand = np.mean([scores.cells.v_rand for scores in one.scores])
+    return f"{one.name}\nF1 {one.f1:.2f}, V-Rand {v_rand:.2f}"
+
+
+def window_of_errors(truth: NDArray[np.bool_], annotations: Sequence[NDArray[np.bool_]], side: int) -> Window:
+    """Return the square window in which the rarest of the annotations' errors are most frequent."""
+    corners = product(*(range(0, length - side + 1, max(side // 4, 1)) for length in truth.shape))
+    windows = [(slice(top, top + side), slice(left, left + side)) for top, left in corners]
+    wrong = [truth != one for one in annotations]
+    return max(windows, key=lambda window: min(int(np.count_nonzero(one[window])) for one in wrong))
+
+
+def error_legend(figure: Figure) -> None:
+    """Explain the colours of an error map below a figure."""
+    labels = {TRUE_POSITIVE: "true membrane", FALSE_POSITIVE: "false membrane", FALSE_NEGATIVE: "missed membrane"}
+    labels |= {FALSE_POSITIVE + NEAR: "false, but near", FALSE_NEGATIVE + NEAR: "missed, but near"}
+    handles = [Patch(fc=PALETTE[code] / 255, label=label, ec="black", lw=0.4) for code, label in labels.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7)
 
 
 def report_round(run: Run, prefix: str, one: ScoredRound) -> None:

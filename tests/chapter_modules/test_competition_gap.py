@@ -18,6 +18,7 @@ from chapters.competition_gap import (
     f1_of_masks,
     label_sets,
     line_width,
+    open_gaps,
     pixel_error,
     rates_of_scores,
     ridge_strength,
@@ -26,8 +27,8 @@ from chapters.competition_gap import (
     track2_factor,
     worst_places,
 )
-from emseg.errors import UsageError
-from emseg.membrane.scoring import score_image
+from emseg.errors import InputError, UsageError
+from emseg.membrane.scoring import label_cells, score_image
 
 SHARES = st.floats(0.02, 0.98)
 
@@ -154,5 +155,23 @@ def test_the_worst_places_hold_most_wrong_pixels_and_lie_apart():
     image = np.full(truth.shape, 99, np.uint8)
     predicted = Example("made", "made", image, codes, score_image(truth, truth), 4.0, "nobody")
     first, second = worst_places(predicted, 40, 2, false=True)
-    assert [(codes == 2).sum() for _, codes in (first, second)] == [400, 64]
+    assert [(codes[window] == 2).sum() for window in (first, second)] == [400, 64]
     assert worst_places(predicted, 40, 2, false=False) == []
+    assert worst_places(predicted, 40, 1, false=True, taken=[first]) == [second]
+
+
+def test_a_gap_of_one_pixel_merges_two_cells_and_leaves_f1_near_1():
+    """Wider gaps lower F1 in proportion; the cells are merged already."""
+    truth = np.zeros((120, 120), bool)
+    truth[57:63] = True  # two cells, one membrane
+    found = open_gaps(truth, 2.18, (0, 1, 8))
+    cells = [int(label_cells(mask).max()) for mask in found.masks]
+    assert cells == [2, 1, 1]
+    assert [np.count_nonzero(truth & ~mask) for mask in found.masks] == [0, 6, 6 * 8 - 6]
+    whole, one, eight = found.scores
+    assert whole.cells.v_rand == whole.membrane.f1 == 1
+    assert one.membrane.f1 > 0.99
+    assert one.cells.v_rand == pytest.approx(2 / 3, abs=0.01)  # split 1, merge one half
+    assert eight.membrane.f1 < one.membrane.f1
+    with pytest.raises(InputError, match="membrane between two cells"):
+        open_gaps(np.zeros((40, 40), bool), 2.18)

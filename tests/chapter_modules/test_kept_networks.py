@@ -83,7 +83,8 @@ def test_both_synthetic_sets_are_predicted_by_their_networks_far_above_the_ridge
         assert run.metrics[f"example_{one.key}_membrane_f1"].value == one.scores.membrane.f1
         assert one.predictor in run.metrics[f"example_{one.key}_broken"].label
     titles = [ax.get_title(loc="left") for ax in plot_errors(examples).axes]
-    assert [title.split("\n")[0] for title in titles if "\n" in title] == ["synthetic, Track 1", "synthetic, ISBI-like"]
+    kinds = [f"{one.title}: {kind}" for one in examples for kind in ("false", "missed")]
+    assert [title for title in titles if title] == kinds
 
 
 def test_given_weights_and_their_threshold_win_over_the_kept_ones(weights):

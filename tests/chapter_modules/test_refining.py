@@ -147,11 +147,11 @@ def test_a_record_names_both_stages_and_the_scores_before(outcome):
     assert values["seconds_per_megapixel_first"] == outcome.first.seconds_per_megapixel
     table = scores_table(run, outcome)
     assert table.header[-1] == "Test images, before refinement"
-    assert table.rows[0][3].text.startswith(f"{values['test_membrane_f1_first']:.4g}")
+    assert table.rows[0][3].text.startswith(f"{values['test_membrane_f1_first']:.2f}"[:3])
 
 
 def test_the_curves_of_both_stages_stand_in_a_row(outcome):
-    loss, f1, _ = plot_training(outcome.trained).axes
+    loss, f1, _, _ = plot_training(outcome).axes
     assert loss.lines[0].get_xdata().tolist() == list(range(1, N_STEPS + N_REFINING + 1))
     assert f1.lines[0].get_xdata().tolist() == [20, 40, N_STEPS + N_REFINING]
 

@@ -75,7 +75,7 @@ def test_a_record_counts_both_trainings_and_has_the_test_scores_before(outcome):
 
 
 def test_the_curves_of_both_trainings_stand_in_a_row(outcome):
-    loss, f1, _ = plot_training(outcome.trained).axes
+    loss, f1, _, _ = plot_training(outcome).axes
     assert loss.lines[0].get_xdata().tolist() == list(range(1, 2 * N_STEPS + 1))
     assert f1.lines[0].get_xdata().tolist() == [6, N_STEPS]
 

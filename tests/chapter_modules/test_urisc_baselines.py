@@ -14,6 +14,7 @@ from chapters.urisc_baselines import (
     Example,
     bootstrap_interval,
     examples,
+    map_shapes,
     plot_training,
     report_cost,
     report_scores,
@@ -29,6 +30,7 @@ from emseg.cli import main
 from emseg.membrane.networks import NetworkDesign, build_network
 from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, membrane_at
 from emseg.runs.session import Run
+from emseg.wording import format_measured
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +143,9 @@ def test_one_image_and_undefined_values_have_no_interval():
 
 def test_the_table_shows_what_the_run_has(run, outcome):
     table = scores_table(run, outcome)
-    first = table.rows[0]
+    first, metric = table.rows[0], run.metrics["test_membrane_f1"]
     assert first[0].text == "Membrane F1"
-    assert first[2].text.startswith(f"{run.metrics['test_membrane_f1'].value:.4g}")
+    assert first[2].text.startswith(format_measured(metric.value, metric.spread))
     assert table.header == ("Score", "Validation images (3)", "Test images (3)")
 
 
@@ -192,5 +194,15 @@ def _images_and_scores(outcome, part="test"):
 
 
 def test_the_curve_of_a_training_has_its_validations(outcome):
-    right = plot_training(outcome.trained).axes[1]
+    right = plot_training(outcome).axes[1]
     np.testing.assert_allclose(right.lines[0].get_xdata(), [20, 40])
+
+
+def test_the_drawn_shapes_are_those_of_the_networks():
+    """U-Net and LinkNet return to full resolution, CASENet reduces each map to one channel."""
+    design = NetworkDesign(encoder="plain", encoder_depth=2, base_channels=4)
+    encoded, decoded = map_shapes(build_network(design, seed=0), 32)
+    assert encoded == [(4, 32, 32), (8, 16, 16), (16, 8, 8)]
+    assert [shape[1] for shape in decoded] == [16, 32]
+    casenet = build_network(replace(design, architecture="casenet"), seed=0)
+    assert map_shapes(casenet, 32)[1] == [(1, 32, 32), (1, 16, 16), (1, 8, 8)]

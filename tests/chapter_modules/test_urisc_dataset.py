@@ -91,7 +91,7 @@ def test_reading_in_bands_changes_nothing_but_the_seams(monkeypatch: pytest.Monk
 
 def test_the_table_has_our_sets_and_the_papers_two():
     found = set_statistics(made_set(masked("one", striped(4)), masked("two", striped(8))))
-    table = repr(statistics_table([found]))
+    table = repr(statistics_table({"made": found}))
     assert "5.10 ± 2.00" in table
     assert "21.65 ± 2.00" in table
     assert "12.50 ± " not in table  # the mean of 12.5 % and 25 % is neither
@@ -106,7 +106,7 @@ def test_a_set_of_unknown_resolution_reports_no_lengths():
     report_set(run, "x", set_statistics(unknown))
     assert "x_line_width_px" in run.metrics
     assert "x_line_width_nm" not in run.metrics
-    assert "unknown" in repr(statistics_table([set_statistics(unknown)]))
+    assert "unknown" in repr(statistics_table({"made": set_statistics(unknown)}))
 
 
 def test_synthetic_sets_lie_near_the_papers_fractions():

@@ -17,10 +17,12 @@ from chapters.urisc_dataset import (
     errors_of_one_kind,
     file_rounds,
     report_round,
+    round_title,
     rounds_table,
     synthetic_round,
     trace,
     trace_images,
+    window_of_errors,
 )
 from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import ArrayImage, open_membrane_set
@@ -182,8 +184,21 @@ def test_table_and_metrics_carry_the_scores():
     assert run.metrics["round1_membrane_f1"].value == pytest.approx(first.f1)
     assert run.metrics["round1_assd_nm"].unit == "nm"
     text = repr(rounds_table([first]))
-    assert f"{first.f1:.3f} ± " in text
-    assert ".92128 ± .012" in text
+    assert f"F1: {first.f1:.2f}" in text
+    assert " ± " in text
+    v_rand = np.mean([scores.cells.v_rand for scores in first.scores])
+    assert round_title(first) == f"1st round (model)\nF1 {first.f1:.2f}, V-Rand {v_rand:.2f}"
+
+
+def test_the_window_shown_has_errors_of_every_annotation():
+    """It is the one with most of the rarest errors, not the one with most errors."""
+    truth = np.zeros((64, 64), bool)
+    missed, spurious = truth.copy(), truth.copy()
+    missed[:32] = True  # many errors above
+    missed[40:44, 40:44] = spurious[48:50, 48:50] = True  # the only place with both
+    rows, columns = window_of_errors(truth, [missed, spurious], 32)
+    assert spurious[rows, columns].any()
+    assert missed[rows, columns].any()
 
 
 def test_an_image_without_a_label_cannot_be_annotated():
