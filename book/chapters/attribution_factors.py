@@ -26,9 +26,7 @@ from emseg.attribution.attribute import mean_over_baselines
 from emseg.attribution.field import PAPER_THRESHOLD, Estimate, Grouped, bootstrap_mean, bootstrap_ratio, field_area
 from emseg.attribution.inputs import make_baseline, network_input
 from emseg.errors import InputError
-from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
-from emseg.wording import format_number
 
 BASELINE_LABELS = {"black": "black", "mean": "the image's mean", "blurred": "the image, blurred"}
 BASELINE_LABELS |= {"patches": "real patches, averaged"}
@@ -54,7 +52,7 @@ class Factor:
 
     @property
     def reaches_paper(self) -> bool:
-        """Whether the interval of the ratio holds the paper's, or is above it."""
+        """Whether the interval of the ratio includes the paper's, or is above it."""
         return self.ratio.high >= PAPER_RATIO
 
 
@@ -86,7 +84,7 @@ class Comparing:
             *((sign, "sign", f"{sign} attribution", {"sign": sign}) for sign in ("negative", "absolute")),
             ("unscaled", "threshold", "k > 0.01 in logits, no maximum", {"normalise": "none"}),
         ]
-        half = self.factor("half_area", "definition", "area that holds half of |w|", ConditionFields.half_areas)
+        half = self.factor("half_area", "definition", "area with half of |w|", ConditionFields.half_areas)
         return [*(self.factor(*row[:3], partial(ConditionFields.areas, **row[3])) for row in table), half]
 
     def baseline_factors(self, names: Sequence[str], *, n_patches: int, sigma_nm: float) -> list[Factor]:
@@ -167,30 +165,6 @@ def report_factors(run: Run, factors: Sequence[Factor]) -> None:
         ("factors_reaching_paper", sum(reaching), len(reaching), many),
     ):
         run.metric(key, value, n=n, label=label)
-
-
-def factor_table(factors: Sequence[Factor], names: tuple[str, str]) -> DisplayTable:
-    """Return the factors as a table: areas, effect, ratio, and whether it reaches the paper's ratio."""
-
-    def shown(one: Estimate) -> str:
-        value, low, high = (format_number(x, n) for x, n in zip((one.value, one.low, one.high), (3, 2, 2), strict=True))
-        return f"{value} ({low} to {high})"
-
-    def area(one: Estimate) -> str:  # some hundred or thousand nm^2, which no power of ten makes easier to compare
-        value, low, high = (format_number(round(x)) for x in (one.value, one.low, one.high))
-        return f"{value} ({low} to {high})"
-
-    rows = {}
-    for one in factors:
-        verdict = "yes" if one.ratio.low >= PAPER_RATIO else "within its interval" if one.reaches_paper else "no"
-        cells = (one.label, one.group, area(one.first), area(one.second), shown(one.effect), shown(one.ratio), verdict)
-        rows[f"factor-{one.key.replace('_', '-')}"] = cells
-    caption = (
-        "One choice changed at a time, correct membrane pixels; in brackets 95 % intervals. "
-        f"The paper's ratio is {format_number(PAPER_RATIO, 2)}."
-    )
-    areas = (f"S, {names[0]} (nm²)", f"S, {names[1]} (nm²)")
-    return text_table(caption, ("Choice", "Kind", *areas, "Effect on the first", "Ratio", "Reaches the paper's"), rows)
 
 
 def correct_targets(fields: ConditionFields, n_most: int) -> list[tuple[ImageFields, Targets]]:

@@ -14,9 +14,6 @@ Deviation: the coarse synthetic set is imaged anew at the larger pixel, with its
 fine one would give the same mean and as much noise.
 """
 
-import base64
-import html
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,10 +50,11 @@ from emseg.files import digest_of, digest_of_array, find_root
 from emseg.membrane.dataset import ArrayImage, MembraneImage, MembraneSet, open_membrane_set
 from emseg.membrane.networks import MembraneNetwork, NetworkDesign, build_network
 from emseg.membrane.training import PLANS, TrainingPlan, predict_membrane, train_network
+from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
 from emseg.source_code import code_digest
 from emseg.tiling.receptive_field import Dependence, ReceptiveField, theoretical_receptive_field
-from emseg.wording import as_html, format_number
+from emseg.wording import format_measured, format_number
 
 Image = NDArray[np.float32]
 COARSE_NM, FINE_NM = 4.0, 2.18
@@ -276,15 +274,15 @@ class ConditionFields:
         return self.values(lambda one: field_area(one, threshold, self.pixel_size_nm, sign, normalise), pixel_class)
 
     def half_areas(self) -> Grouped:
-        """Return the area in nm^2 that holds half of the absolute attribution."""
+        """Return the area in nm^2 that contains half of the absolute attribution."""
         return self.values(lambda one: area_holding(one, 0.5, self.pixel_size_nm))
 
     def radii(self, share: float) -> Grouped:
-        """Return the radius in nm that holds a fraction of the absolute attribution."""
+        """Return the radius in nm that contains a fraction of the absolute attribution."""
         return self.values(lambda one: radius_holding(one, one.targets, share, self.pixel_size_nm))
 
     def window(self, one: ImageFields, target: NDArray[np.int64]) -> tuple[Image, NDArray[np.int64]]:
-        """Return the part of an image that holds the target's receptive field, and the target [1, 2] in it."""
+        """Return the part of an image that contains the target's receptive field, and the target [1, 2] in it."""
         reach = self.field.reach
         if reach is None:
             return one.scaled, target[None].astype(np.int64)
@@ -353,45 +351,82 @@ def report_fields(run: Run, surveys: Sequence[ConditionFields], *, n_resamples: 
         areas = fields.areas()
         for key, values, unit, text in (
             (f"field_area_{name}", areas, "nm^2", "S at k = 0.01, correct membrane"),
-            (f"half_area_{name}", fields.half_areas(), "nm^2", "Area that holds half of |w|"),
-            (f"radius_50_{name}", fields.radii(0.5), "nm", "Radius that holds 50% of |w|"),
-            (f"radius_90_{name}", fields.radii(0.9), "nm", "Radius that holds 90% of |w|"),
+            (f"half_area_{name}", fields.half_areas(), "nm^2", "Area with half of |w|"),
+            (f"radius_50_{name}", fields.radii(0.5), "nm", "Radius with 50% of |w|"),
+            (f"radius_90_{name}", fields.radii(0.9), "nm", "Radius with 90% of |w|"),
         ):
             estimate = bootstrap_mean(values, n_resamples=n_resamples, generator=rng)
             report_estimate(run, key, estimate, unit, f"{text}, {label}")
         height, width = fields.images[0].image.shape
-        share = 100 * float(areas.values.mean()) / (height * width * fields.pixel_size_nm**2)
-        text = "S at k = 0.01 as a share of the image"
-        run.metric(f"field_share_{name}", share, n=len(areas.values), unit="%", label=f"{text}, {label}")
+        area, scale = run.metrics[f"field_area_{name}"], 100 / (height * width * fields.pixel_size_nm**2)
+        ends, text = [scale * end for end in area.interval or ()], "S at k = 0.01 as a fraction of the image"
+        more: dict[str, Any] = {"interval": (ends[0], ends[1]), "unit": "%"}
+        run.metric(f"field_share_{name}", scale * area.value, n=area.n, label=f"{text}, {label}", **more)
         seen, text = fields.field.area_nm2(fields.pixel_size_nm, height, width), "Theoretical receptive field"
         run.metric(f"receptive_field_{name}", seen, n=1, unit="nm^2", label=f"{text}, within the image, {label}")
         maps = [one.attribution for one in fields.images]
-        gaps = np.concatenate([np.abs(one.completeness_gap) for one in maps])
-        relative = np.concatenate([one.relative_gap for one in maps])
-        sums = np.concatenate([np.abs(one.maps).sum(axis=(1, 2), dtype=np.float64) for one in maps])
-        every = [(one, target) for one in fields.images for target in one.sample.targets]
-        chosen = np.unique(np.linspace(0, len(every) - 1, min(N_FOLLOWED, len(every))).round().astype(int))
-        alphas, followed = np.linspace(0, 1, 41), [every[place] for place in chosen]
-        positions = np.array([halfway(alphas, fields.path_scores(one, target, alphas)) for one, target in followed])
-        path = "Position on the path by which half of the score's change has happened"
-        for key, median, text in (
-            ("completeness_gap", relative[np.isfinite(relative)], "|Completeness gap| over |f(x) - f(baseline)|"),
+        gaps = [np.abs(one.completeness_gap) for one in maps]
+        sums = [np.abs(one.maps).sum(axis=(1, 2), dtype=np.float64) for one in maps]
+        shares = [gap / np.maximum(one, 1e-300) for gap, one in zip(gaps, sums, strict=True)]
+        alphas, path = np.linspace(0, 1, 41), "Position on the path by which half of the score's change has happened"
+        followed = [one.sample.targets[: -(-N_FOLLOWED // len(fields.images))] for one in fields.images]
+        places = [
+            np.array([halfway(alphas, fields.path_scores(one, target, alphas)) for target in targets])
+            for one, targets in zip(fields.images, followed, strict=True)
+        ]
+        for key, values, text in (
+            ("completeness_gap", [one.relative_gap for one in maps], "|Completeness gap| over |f(x) - f(baseline)|"),
             ("completeness_gap_logits", gaps, "|Completeness gap| in logits"),
-            ("completeness_gap_share", gaps[sums > 0] / sums[sums > 0], "|Completeness gap| over sum of |w|"),
-            ("path_halfway", positions[np.isfinite(positions)], path),
+            ("completeness_gap_share", shares, "|Completeness gap| over sum of |w|"),
+            ("path_halfway", places, path),
         ):
-            n = len(gaps) if key == "completeness_gap_share" else len(median)
-            if len(median):
-                run.metric(f"{key}_{name}", float(np.median(median)), n=n, label=f"{text}, median, {label}")
-        f1, n = float(np.mean([one.f1 for one in fields.images])), len(fields.images)
-        run.metric(f"f1_{name}", f1, n=n, label=f"F1 of membrane at 0.5, {label}")
-        run.metric(f"n_targets_{name}", float(len(every)), n=n, label=f"Attributed pixels, {label}")
+            by_image = [one[np.isfinite(one)] for one in values if np.isfinite(one).any()]
+            if by_image:
+                found = bootstrap_median(by_image, n_resamples=n_resamples, generator=rng)
+                report_estimate(run, f"{key}_{name}", found, "1", f"{text}, median, {label}")
+        f1, n = [one.f1 for one in fields.images], len(fields.images)
+        sd = float(np.std(f1, ddof=1)) if n > 1 else None
+        run.metric(f"f1_{name}", float(np.mean(f1)), n=n, spread=sd, label=f"F1 of membrane at 0.5, {label}")
+        n_targets = sum(len(one.sample.targets) for one in fields.images)
+        run.metric(f"n_targets_{name}", float(n_targets), n=n, label=f"Attributed pixels, {label}")
+
+
+def bootstrap_median(
+    by_image: Sequence[NDArray[np.float64]], *, n_resamples: int, generator: np.random.Generator
+) -> Estimate:
+    """Return the median of all values with its 95 % interval, images drawn first and values within them."""
+    draws = [
+        np.median(np.concatenate([generator.choice(by_image[i], len(by_image[i])) for i in chosen]))
+        for chosen in generator.integers(len(by_image), size=(n_resamples, len(by_image)))
+    ]
+    low, high = np.quantile(draws, (0.025, 0.975))
+    joined = np.concatenate(by_image)
+    return Estimate(float(np.median(joined)), float(low), float(high), len(joined), len(by_image))
+
+
+def fields_table(run: Run, surveys: Sequence[ConditionFields]) -> DisplayTable:
+    """Return a row for each condition: how good its network is, its areas and radii, and the bound of any area."""
+
+    def shown(name: str) -> str:
+        metric = run.metrics[name]
+        low, high = metric.interval or (metric.value, metric.value)
+        return " to ".join(format_measured(end, (high - low) / 2) for end in (low, high))
+
+    rows = {}
+    for fields in surveys:
+        name = fields.condition.name
+        f1, bound = run.metrics[f"f1_{name}"].value, run.metrics[f"receptive_field_{name}"].value
+        cells = [shown(f"{key}_{name}") for key in ("field_area", "half_area", "radius_50")]
+        rows[f"field-{name.replace('_', '-')}"] = (fields.condition.label, f"{f1:.2f}", *cells, f"{bound:,.0f}")
+    header = ("Condition", "F1 of the network", "S at k = 0.01 (nm²)", "Area with half of |w| (nm²)")
+    more = ("Radius with half of |w| (nm)", "Receptive field (nm²)")
+    return text_table("Fields of correct membrane pixels: 95 % intervals of the means.", (*header, *more), rows)
 
 
 def report_comparisons(
     run: Run, study: Study, surveys: Sequence[ConditionFields], *, n_resamples: int, seed: int
 ) -> dict[str, Difference]:
-    """Record the ratios of areas between conditions with p values, and what each explains of the paper's ratio."""
+    """Record the ratios of areas between conditions, in nm^2 and in pixels, with p values."""
     rng = np.random.default_rng([seed, 5])
     by_name, found = {fields.condition.name: fields for fields in surveys}, {}
     for question, pair in study.pairs.items():
@@ -403,12 +438,9 @@ def report_comparisons(
         for key, value, n, label in (
             ("ratio_low", ratio.low, ratio.n, "Lower end of the 95 % interval of that ratio"),
             ("p_value", difference.p_value, n_images, "p of the difference, images permuted"),
-            ("smallest_p", difference.smallest_p, n_images, "Smallest p that so many images allow"),
+            ("smallest_p", difference.smallest_p, n_images, "Smallest p possible with this number of images"),
         ):
             run.metric(f"{question}_{key}", value, n=n, label=f"{label}: {text}")
-        if ratio.value > 0:
-            share, label = share_of_paper_ratio(ratio.value), "Share of the paper's logarithmic ratio"
-            run.metric(f"{question}_log_share", share, n=ratio.n, label=f"{label}: {text}")
         scale = (second.pixel_size_nm / first.pixel_size_nm) ** 2
         pixels = bootstrap_ratio(first.areas(), second.areas(), n_resamples=n_resamples, generator=rng)
         pixels = replace(pixels, value=pixels.value * scale, low=pixels.low * scale, high=pixels.high * scale)
@@ -417,20 +449,22 @@ def report_comparisons(
     return found
 
 
-def share_of_paper_ratio(ratio: float) -> float:
-    """Return log(ratio) / log(paper's ratio): 1 when a factor explains it all, negative when it works against it."""
-    return float(np.log(ratio) / np.log(PAPER_RATIO))
-
-
 def show_field(
-    ax: Axes, one: NDArray[Any], pixel_size_nm: float, target: Sequence[int], half_px: int, title: str = ""
+    ax: Axes,
+    one: NDArray[Any],
+    pixel_size_nm: float,
+    target: Sequence[int],
+    half_px: int,
+    title: str = "",
+    top: float | None = None,
 ) -> None:
     """Draw a map about its target as the paper's Figure 8 does: blue where a pixel supports membrane, red against.
 
-    The colour is full at a tenth of the largest value, or the single largest pixel would leave all others white.
+    The colour is full at `top`, by default a tenth of the largest value, or the single largest pixel would leave all
+    others white.
     """
     window, (row, column) = window_about(one, target, half_px)
-    top = max(float(np.abs(window).max()) * _SATURATION, np.finfo(float).tiny)
+    top = max(top or float(np.abs(window).max()) * _SATURATION, np.finfo(float).tiny)
     show_image(ax, np.zeros(window.shape), pixel_size_nm, title=title)
     ax.imshow(window, cmap="RdBu", vmin=-top, vmax=top, zorder=0.5)
     ax.plot(column, row, marker="+", color="black", markersize=7, markeredgewidth=1.0)
@@ -508,81 +542,62 @@ def within_radii(one: NDArray[Any], target: NDArray[np.int64]) -> NDArray[np.flo
     return np.asarray(np.pad(sums, (0, max(one.shape) * 2 - len(sums)), mode="edge") / max(sums[-1], 1e-300))
 
 
-def field_page(fields: ConditionFields, *, number: int = 0, name: str = "field", n_most: int = 12) -> dict[str, str]:
-    """Return the page of one test image as HTML and text: up to `n_most` of its pixels, with area and radii of each.
+def path_frames(fields: ConditionFields, one: ImageFields, target: NDArray[np.int64], n: int) -> dict[str, Figure]:
+    """Return a figure for each of `n` steps of the integral, by its position: image, gradient, sum so far, score.
 
-    Show it with `display(page, raw=True)`. Each pixel is a radio button on the micrograph, and a style rule shows the
-    picture of the one that is checked, so it works without a kernel and by keyboard. `name` keeps two pages of one
-    notebook apart.
+    The first is the baseline, before any step; step k takes the gradient in the middle of the k-th piece of the path.
     """
+    image, place = fields.window(one, target)
+    x, (row, column) = torch.from_numpy(image), place[0].tolist()
+    device = next(fields.network.parameters()).device
+    ends = np.linspace(0, 1, n + 1)
+    scores, total, sums = fields.path_scores(one, target, ends), np.zeros_like(image), [0.0]
+    maps = [(0.0, total, total)]
+    for alpha in (ends[:-1] + ends[1:]) / 2:
+        point = (alpha * x).to(device).requires_grad_()
+        score = fields.network(point[None, None])[0, 0, row, column]
+        step = torch.autograd.grad(score, point)[0].detach().cpu().numpy() * image / n
+        total = total + step
+        maps.append((alpha, step, total))
+        sums.append(float(total.sum(dtype=np.float64)))
+    half, top = min(fields.half_width, 32), float(np.abs(total).max()) * _SATURATION
+    frames = {}
+    for k, (alpha, step, so_far) in enumerate(maps):
+        figure, axes = plt.subplots(1, 4, figsize=(PAGE_WIDTH_IN, 1.9), width_ratios=(1, 1, 1, 1.35))
+        window, (r, c) = window_about(alpha * image, (row, column), half)
+        show_image(axes[0], window, fields.pixel_size_nm, title="image on the path", grey_range=(-1.0, 1.0))
+        axes[0].plot(c, r, marker="+", color=CLASS_COLOURS["correct_membrane"], markersize=8)
+        for ax, one_map, scale, title in ((axes[1], step, n, "this step"), (axes[2], so_far, 1, "sum so far")):
+            show_field(ax, one_map, fields.pixel_size_nm, (row, column), half, title, top=top / scale)
+        axes[3].plot(ends, scores - scores[0], color=COLOURS["grey"], label="score")
+        axes[3].plot(ends[: k + 1], sums[: k + 1], "o", color=COLOURS["blue"], markersize=3.5, label="sum of the map")
+        axes[3].set(xlabel="α", xlim=(-0.03, 1.03), title="rise of the score")
+        axes[3].legend(loc="best", fontsize=7)
+        frames[f"α = {alpha:.2f}" if k else "baseline, α = 0"] = figure
+    return frames
+
+
+def pixel_frames(fields: ConditionFields, *, number: int = 0, n_most: int = 6) -> dict[str, Figure]:
+    """Return a figure of the image and one pixel's field for up to `n_most` pixels of an image, by class and place."""
     one = fields.images[number]
     queues = [list(np.flatnonzero(one.sample.classes == kind)) for kind in range(len(PIXEL_CLASSES))]
     turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
     if not turns:
         raise UsageError(f"image {number} has no attributed pixels. Choose another.")
-    height, width = one.image.shape
-    buttons, panels, rules, lines = "", "", "", []
-    for place, index in enumerate(turns[:n_most]):
-        row, column = (int(value) for value in one.sample.targets[index])
-        kind, key = PIXEL_CLASSES[int(one.sample.classes[index])], f"{name}-{place}"
-        words, colour = html.escape(f"{kind.replace('_', ' ')} at row {row}, column {column}"), CLASS_COLOURS[kind]
-        lines.append(f"{words}: {_sizes(one.attribution, int(index), fields.pixel_size_nm)}")
-        where = f"left:{100 * column / width:.2f}%;top:{100 * row / height:.2f}%"
-        look = f"{where};accent-color:{colour};outline:2px solid {colour}"
-        checked = "" if place else " checked"
-        buttons += f'<input type="radio" name="{name}" id="{key}" aria-label="{words}"{checked} style="{look}">'
-        figure, ax = plt.subplots(figsize=(2.4, 2.4), dpi=100)
-        show_field(ax, one.attribution.maps[index], fields.pixel_size_nm, (row, column), fields.half_width)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100)
-        plt.close(figure)
-        alt = f"Attribution field of the {words}: blue pixels support membrane, red ones speak against it."
-        panels += f'<div class="panel panel-{place}">{_png(buffer.getvalue(), alt)}<p>{as_html(lines[-1])}</p></div>'
-        rules += f"#{name}:has(#{key}:checked) .panel-{place}{{display:block}}"
-    alt = f"Micrograph, {html.escape(fields.condition.label)}, with a button on each pixel whose field can be shown."
-    markup = (
-        f"<style>#{name}{{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start}}"
-        f"#{name} .picture{{position:relative;width:330px;max-width:100%}}#{name} .picture img{{width:100%;"
-        f"display:block}}#{name} input{{position:absolute;transform:translate(-50%,-50%);margin:0;border-radius:50%;"
-        f"cursor:pointer}}#{name} .panel{{display:none;margin:0;width:330px;max-width:100%}}#{name} .panel img"
-        f'{{width:100%}}{rules}</style><div id="{name}" role="group" aria-label="Pixels and their attribution fields">'
-        f'<div class="picture">{_png(cv2.imencode(".png", one.image)[1].tobytes(), alt)}{buttons}</div>{panels}</div>'
-    )
-    return {"text/html": markup, "text/plain": "\n".join(lines)}
-
-
-def _png(content: bytes, alt: str) -> str:
-    return f'<img src="data:image/png;base64,{base64.b64encode(content).decode()}" alt="{alt}">'
+    frames = {}
+    for index in turns[:n_most]:
+        (row, column), kind = one.sample.targets[index].tolist(), PIXEL_CLASSES[int(one.sample.classes[index])]
+        figure, (left, right) = plt.subplots(1, 2, figsize=(5.2, 2.75))
+        show_image(left, one.image, fields.pixel_size_nm, title=kind.replace("_", " "), grey_range=(0, 255))
+        left.add_patch(Circle((column, row), one.image.shape[1] / 40, fill=False, ec=CLASS_COLOURS[kind], lw=2))
+        show_field(right, one.attribution.maps[index], fields.pixel_size_nm, (row, column), fields.half_width)
+        right.set_title(_sizes(one.attribution, int(index), fields.pixel_size_nm), fontsize=8)
+        frames[f"{kind.replace('_', ' ')} at row {row}, column {column}"] = figure
+    return frames
 
 
 def _sizes(found: Attribution, index: int, pixel_size_nm: float) -> str:
     maps, targets = found.maps[index : index + 1], found.targets[index : index + 1]
     area = float(field_area(maps, PAPER_THRESHOLD, pixel_size_nm)[0])
-    half, most = (float(radius_holding(maps, targets, share, pixel_size_nm)[0]) for share in (0.5, 0.9))
-    area_text, half_text, most_text = (format_number(value, 3) for value in (area, half, most))
-    within = f"half of the attribution within {half_text} nm, 90 % within {most_text} nm"
-    return f"S = {area_text} nm² at k = {PAPER_THRESHOLD:g}; {within}"
-
-
-def explore_live(
-    fields: ConditionFields, integral: Integral, *, number: int = 0, show: Callable[[Any], None] | None = None
-) -> Any:
-    """Return sliders for row and column that attribute any pixel at once; they need a running kernel."""
-    import ipywidgets  # type: ignore[import-untyped,unused-ignore]
-
-    one = fields.images[number]
-    height, width = one.image.shape
-
-    def draw(row: int, column: int) -> None:
-        found = integral.attribute(fields.network, one.scaled, np.array([[row, column]]))
-        figure, axes = plt.subplots(1, 2, figsize=(7, 3.4))
-        axes[0].imshow(one.image, cmap="gray", vmin=0, vmax=255)
-        axes[0].plot(column, row, marker="+", color="red")
-        axes[0].set_axis_off()
-        show_field(axes[1], found.maps[0], fields.pixel_size_nm, (row, column), fields.half_width)
-        figure.suptitle(_sizes(found, 0, fields.pixel_size_nm))
-        (show or (lambda _: plt.show()))(figure)
-
-    row_slider = ipywidgets.IntSlider(height // 2, 0, height - 1, description="row", continuous_update=False)
-    column_slider = ipywidgets.IntSlider(width // 2, 0, width - 1, description="column", continuous_update=False)
-    return ipywidgets.interactive(draw, row=row_slider, column=column_slider)
+    half = float(radius_holding(maps, targets, 0.5, pixel_size_nm)[0])
+    return f"S = {format_number(area, 3)} nm², half of |w| within {format_number(half, 2)} nm"

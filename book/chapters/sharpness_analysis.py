@@ -1,4 +1,4 @@
-"""Experiments, metrics and the table of the chapter on sharpness: indices under blur, noise, contrast and downsampling.
+"""Experiments and metrics of the chapter on sharpness: indices under blur, noise, contrast and downsampling.
 
     response     indices after a Gaussian blur of the specimen's image and shot noise of a given dose, in that order
     resampling   indices after downsampling by each kernel, over those before, and a crop of as few pixels as a control
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from emseg.checks import require_one_of
 from emseg.errors import UsageError
-from emseg.reported import DisplayTable, text_table
 from emseg.runs.session import Run
 from emseg.sharpness import INDEX_LABELS as ALL_LABELS
 from emseg.sharpness import KERNEL_LABELS, RESAMPLING_KERNELS, downsample, reduced_shape, sharpness
@@ -134,6 +133,11 @@ def central_crop(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return image[top : top + height, left : left + width]
 
 
+def enlarged(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return an image at a larger `shape` (rows, columns), each pixel as a square, to compare it at one scale."""
+    return np.asarray(cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST))
+
+
 def blur(image: NDArray[Any], sigma_nm: float, pixel_size_nm: float) -> NDArray[np.float32]:
     """Return the image as float32 after a Gaussian blur of standard deviation `sigma_nm`, mirrored at its borders."""
     values = np.ascontiguousarray(image, dtype=np.float32)
@@ -237,9 +241,9 @@ def report_response(run: Run, response: Response, smoothed: NDArray[np.float64],
         per_pixel = response.per_pixel[i]
         rising = rising_share(per_pixel[:, 0]), rising_share(np.moveaxis(per_pixel, 1, -1))
         for metric, value, n, unit, text in (
-            ("blur_violations", rising[0], n_steps[0], "1", "share of blur steps at which it rises, no noise"),
-            ("noise_violations", rising[1], n_steps[1], "1", "share of noise steps at which it rises"),
-            ("misled_share", misled[i], n_images, "1", "share of pairs in which the worse image scores higher"),
+            ("blur_violations", rising[0], n_steps[0], "1", "fraction of blur steps at which it rises, no noise"),
+            ("noise_violations", rising[1], n_steps[1], "1", "fraction of noise steps at which it rises"),
+            ("misled_share", misled[i], n_images, "1", "fraction of pairs in which the worse image scores higher"),
             ("equivalent_blur", equivalent[i], n_images, "nm", as_contrast),
         ):
             if np.isfinite(value):
@@ -271,14 +275,14 @@ def report_resampling(run: Run, resampling: Resampling, kernel: str) -> None:
         ):
             _mean(run, f"{name}_{metric}", values, f"{label}, {text}")
         if np.isfinite(share[i]):
-            text = f"{label}: share of the sum's logarithmic drop that is pixel count"
+            text = f"{label}: fraction of the sum's logarithmic drop that is pixel count"
             run.metric(f"{name}_pixel_count_share", share[i], n=len(resampling.count), label=text)
         falling = (per_pixel[i, :-1].mean(axis=1) < 1).sum()
         text = f"{label}: kernels of six by which it falls per pixel"
         run.metric(f"{name}_falling_kernels", falling, n=len(RESAMPLING_KERNELS), label=text)
     defined = [value for name in PAPER_INDICES if np.isfinite(value := share[INDEX_NAMES.index(name)])]
     for name, value in (("smallest", min(defined)), ("largest", max(defined))):
-        text = f"Share of the drop that is pixel count, {name} of the paper's indices"
+        text = f"Fraction of the drop that is pixel count, {name} of the paper's indices"
         run.metric(f"pixel_count_share_{name}", value, n=len(defined), label=text)
     written, centred = INDEX_NAMES.index("vollath"), INDEX_NAMES.index("vollath_centred")
     for when, values in (("before", resampling.before), ("after", resampling.after[:, chosen])):
@@ -289,22 +293,6 @@ def report_resampling(run: Run, resampling: Resampling, kernel: str) -> None:
 def _mean(run: Run, name: str, values: NDArray[np.float64], label: str) -> None:
     spread = None if len(values) == 1 else float(values.std(ddof=1))
     run.metric(name, values.mean(), n=len(values), label=label, spread=spread)
-
-
-def resampling_table(resampling: Resampling) -> DisplayTable:
-    """Return the ratios, after over before, as a table: a method a row, per pixel, then the share of pixel count."""
-    rows = {}
-    for m, method in enumerate(resampling.methods):
-        cells = rows[f"kernel-{method.replace('_', '-')}"] = [METHOD_LABELS[method]]
-        for values, share in zip(resampling.per_pixel[:, m], resampling.pixel_count_share[:, m], strict=True):
-            spread = "" if len(values) == 1 else f" ± {values.std(ddof=1):.2f}"
-            cells.append(f"{values.mean():.2f}{spread}; {f'{share:.0%}' if np.isfinite(share) else 'undefined'}")
-    return text_table(
-        "Each index per pixel, after over before downsampling (mean ± standard deviation over images). Then "
-        "the part of the raw sum's logarithmic drop that is only pixel count. Above 100 %: per pixel the index rises.",
-        ("Kernel", *INDEX_LABELS.values()),
-        rows,
-    )
 
 
 def relative_axis(ax: Axes, which: str) -> None:

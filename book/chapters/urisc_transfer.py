@@ -21,7 +21,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from chapters.drawing.diagrams import SMALL, arrow, block, canvas, note, stack
 from chapters.urisc_baselines import train_and_score, with_label_fraction
 from emseg.errors import UsageError
 from emseg.figures import COLOURS, PAGE_WIDTH_IN
@@ -32,7 +34,7 @@ from emseg.membrane.networks import NetworkDesign
 from emseg.membrane.pretraining import PretrainedEncoder, PretrainingPlan, pretrain_on_set, start_from_file
 from emseg.membrane.pretraining.pretrain_encoder import MOCO, NONE
 from emseg.membrane.training import TrainingPlan
-from emseg.reported import DisplayTable, Reported, load_reported, select_reported, text_table
+from emseg.reported import DisplayTable, text_table
 from emseg.runs.gathering import report_gathered
 from emseg.runs.session import Run
 from emseg.wording import typeset
@@ -215,38 +217,24 @@ def report_pretraining(run: Run, transfer: Transfer) -> None:
         run.metric(name, value, unit=unit, n=n_values, label=label)
 
 
-def paper_f1(entrant: str) -> Reported:
-    """Return the F1 on U-RISC that the paper's Introduction gives for a network."""
-    rows = select_reported(load_reported("urisc"), "f1", dataset="U-RISC", entrant=entrant)
-    (row,) = (one for one in rows if one.place == "Introduction" and one.value is not None)
-    return row
-
-
 def transfer_table(transfer: Transfer) -> DisplayTable:
-    """Return a row for each fraction of labels with the gain and its interval, and the paper's numbers below."""
+    """Return a row for each fraction of labels with the gain and its interval."""
     rows: dict[str, tuple[str, ...]] = {}
     for name in [one for one in transfer.pretrainings if one != NONE] or [MOCO]:
         label = _NAMES.get(name, name)
         for fraction in transfer.fractions:
             images = transfer.n_labelled(fraction)
             rows[f"transfer-{name}-{round(1000 * fraction)}"] = (
-                f"This book: {images} labelled image{'s' if images != 1 else ''}, {label}",
+                f"{images} labelled image{'s' if images != 1 else ''}, {label}",
                 *(_mean_text(transfer.scores(one, fraction)) for one in (NONE, name)),
                 *(gain_text(transfer.gain(name, fraction, metric)) for metric in ("membrane_f1", "v_rand")),
                 str(len(transfer.pairs(name, fraction))),
             )
         if not transfer.fractions:
-            rows["transfer-none-yet"] = (f"This book: {label}", *(NOT_RUN for _ in range(5)))
-    pretrained = paper_f1("U-Net-transfer")
-    for entrant, label in (("U-Net", "the same network, random weights"), ("SCP173", "the competition's first")):
-        other = paper_f1(entrant)
-        gap = float(pretrained.value or 0) - float(other.value or 0)
-        relative = typeset(f"{gap:+.3f} ({100 * gap / float(other.value or 1):+.0f} %)")
-        cells = (f"The paper, U-RISC, CEM500K: against {label}", f"{other.value}", f"{pretrained.value}", relative)
-        rows[f"transfer-paper-{entrant.lower()}"] = (*cells, "not stated", "1")
+            rows["transfer-none-yet"] = (label, *(NOT_RUN for _ in range(5)))
     caption = (
         "Membrane F1 on test images with and without pretraining, mean ± standard deviation over seeds. "
-        "Differences are paired by seed, with their 95 % interval (Student's t); the paper's are of single runs."
+        "Differences are paired by seed, with their 95 % interval (Student's t)."
     )
     header = ("Comparison", "F1, random", "F1, pretrained", "Difference of F1", "Difference of V-Rand", "Seeds")
     return text_table(caption, header, rows)
@@ -268,7 +256,7 @@ def _mean_text(scores: Mapping[int, float]) -> str:
 
 
 def plot_transfer(transfer: Transfer, metric: str = "membrane_f1") -> Figure:
-    """Draw the score by the number of labelled images, every seed and the means; beside it the paired differences."""
+    """Draw the score by the number of labelled images, every seed and the means, and the paired differences."""
     label = METRICS[metric][1]
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 3.2))
     left.set_ylabel(f"{label}, test images")
@@ -298,6 +286,57 @@ def plot_transfer(transfer: Transfer, metric: str = "membrane_f1") -> Figure:
     if places:
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+def plot_pretraining(transfer: Transfer, plan: PretrainingPlan) -> Figure:
+    """Draw loss, fraction of own keys found and spread of the embeddings by step, one line per seed."""
+    made, tenth, grey = transfer.pretrained, max(1, plan.n_steps // 10), COLOURS["grey"]
+    full = min(plan.queue // plan.batch_size, plan.n_steps - 2)  # before, keys are easily distinguished
+    panels = {
+        "loss": ("contrastive loss", math.log(1 + plan.queue), "collapsed", 2),
+        "accuracy": ("fraction of own keys found", 1 / (1 + plan.queue), "guessing", -9),
+        "spread": ("spread of embeddings", 0.0, "collapsed", 2),
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(PAGE_WIDTH_IN, 2.6))
+    for axis, (name, (title, level, text, shift)) in zip(axes, panels.items(), strict=True):
+        axis.set(title=title if made else f"{title}: not run here", xlabel="step")
+        for colour, (number, one) in zip([*COLOURS.values()] * len(made), made.items(), strict=False):
+            curve = pd.Series(one.curves[name][full:]).rolling(tenth, min_periods=1).mean()
+            axis.plot(one.curves["step"][full:], curve, color=colour, lw=1.2, label=f"seed {number}")
+        axis.axhline(level, color=grey, lw=1, ls="--")
+        look: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "va": "bottom"}
+        axis.annotate(text, (1, level), (0, shift), ("axes fraction", "data"), fontsize=7, color=grey, **look)
+        low, high = min(axis.get_ylim()[0], level), max(axis.get_ylim()[1], level)
+        axis.set_ylim(low - 0.02 * (high - low), high + 0.12 * (high - low))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return figure
+
+
+def plot_queue(pair: NDArray[Any], others: Sequence[NDArray[Any]]) -> Figure:
+    """Draw one step of momentum contrast: two views [2, row, column], their encoders, and a queue of older views."""
+    axis, high, low = canvas(PAGE_WIDTH_IN, 2.55), 2.02, 0.72
+    for y, view, name in ((high, pair[0], "one view"), (low, pair[1], "another view")):
+        note(axis, 0.55, stack(axis, 0.55, y, [view], side=0.75).bottom[1] - 0.04, name, size=SMALL, va="top")
+    encoder = block(axis, 2.0, high, "encoder", width=1.25, height=0.5)
+    follower = block(axis, 2.0, low, "momentum\nencoder", colour="grey", width=1.25, height=0.5)
+    query = block(axis, 3.5, high, "query q", width=0.75)
+    key = block(axis, 3.5, low, "key k", colour="green", width=0.75)
+    loss = block(axis, 5.2, high, "loss: q should match k,\nand no key in the queue", colour="orange")
+    for y, coder, code in ((high, encoder, query), (low, follower, key)):
+        arrow(axis, (0.95, y), coder.left)
+        arrow(axis, coder.right, code.left)
+    arrow(axis, encoder.bottom, follower.top, dashed=True)
+    note(axis, 2.08, (high + low) / 2, "moving average\nof the weights", size=SMALL, ha="left")
+    arrow(axis, query.right, loss.left)
+    arrow(axis, key.top, (key.x, 1.39), (4.6, 1.39), (4.6, loss.bottom[1]), colour=COLOURS["green"])
+    left = 4.55
+    for place, view in enumerate(others):
+        picture = stack(axis, left + 0.28 + 0.6 * place, low, [view], side=0.52, colours=["grey"])
+    arrow(axis, key.right, (left, low), text="enters")
+    arrow(axis, picture.right, (PAGE_WIDTH_IN - 0.02, low))
+    note(axis, left + 1.15, low - 0.32, "queue of keys, newest first; the oldest leaves", size=SMALL, va="top")
+    arrow(axis, (left + 1.15, low + 0.27), (left + 1.15, loss.bottom[1]))
+    return axis.figure
 
 
 def _gain(axis: Axes, place: float, shift: float, gain: SeedDifference | None) -> None:

@@ -362,3 +362,10 @@ def test_a_book_that_was_not_staged_fails_to_build(tmp_path: Path) -> None:
     built = build_html(folder)
     assert built.returncode != 0
     assert built.stderr.count("need a staged book") >= PROSE.count("{result}")
+
+
+def test_a_number_is_rounded_once():
+    """To the digits of its interval and of its format together; nothing negative rounds to a negative zero."""
+    assert number_html(-0.951, "1", "+.1f", 0.98) == "−1.0"
+    assert number_html(-0.004, "1", ".1f", 0.5) == "0.0"
+    assert number_html(0.2866, "1", ".1%", 0.2) == "29%"

@@ -10,21 +10,21 @@ import torch
 from torch import nn
 
 from chapters import attribution_fields as figures
-from chapters.attribution_factors import Comparing, factor_table, report_factors
+from chapters.attribution_factors import Comparing, report_factors
 from chapters.attribution_fields import (
-    PAPER_RATIO,
     Condition,
     ConditionFields,
     ImageFields,
     Integral,
-    explore_live,
-    field_page,
+    bootstrap_median,
+    fields_table,
     halfway,
     halve,
     open_study,
+    path_frames,
+    pixel_frames,
     report_comparisons,
     report_fields,
-    share_of_paper_ratio,
 )
 from emseg.attribution.inputs import sample_pixels
 from emseg.errors import InputError, UsageError
@@ -124,12 +124,6 @@ def test_counting_halved_pixels_with_the_native_area_gives_a_quarter(surveys):
     assert right.ratio.value == pytest.approx(native.ratio.value)
 
 
-def test_the_share_of_the_papers_ratio_is_logarithmic():
-    assert share_of_paper_ratio(PAPER_RATIO) == pytest.approx(1.0)
-    assert share_of_paper_ratio(1.0) == 0.0
-    assert share_of_paper_ratio(1 / PAPER_RATIO) == pytest.approx(-1.0)
-
-
 def test_the_ratio_of_the_data_sets_is_resolution_times_content(study):
     surveys = [_survey(condition) for condition in study.conditions]
     run = Run("urisc/attribution_fields", seed=0)
@@ -179,53 +173,73 @@ def test_figures_carry_units_and_both_conditions(surveys):
     plt.close("all")
 
 
-def test_factors_become_metrics_and_a_table(surveys):
+def test_factors_become_metrics(surveys):
     factors = Comparing(*surveys, OPTIONS, n_resamples=100, seed=0).definition_factors((0.01, 0.05))
     run = Run("urisc/attribution_fields", seed=0)
     report_factors(run, factors)
     assert run.metrics["effect_range"].value >= run.metrics["effect_absolute"].value
-    table = factor_table(factors, ("first", "second"))
-    assert len(table.rows) == len(factors)
-    assert table.rows[0][-1].text == "no"
-    mean, low, high = (float(area.replace(",", "")) for area in re.findall(r"[\d,]+", table.rows[0][2].text))
-    assert (mean, low, high) == (
-        round(factors[0].first.value),
-        round(factors[0].first.low),
-        round(factors[0].first.high),
-    )
 
 
-def test_the_page_picks_pixels_without_scripts(surveys):
-    page = field_page(surveys[0], name="pick", n_most=4)
-    inputs = re.findall(r'<input type="radio"[^>]*>', page["text/html"])
-    assert len(inputs) == 4
-    assert sum(" checked" in one for one in inputs) == 1
-    assert all("aria-label" in one for one in inputs)
-    assert len(set(re.findall(r'id="(pick-\d+)"', page["text/html"]))) == 4
-    assert page["text/html"].count('alt="') == 5
-    assert "<script" not in page["text/html"]
-    assert "http" not in page["text/html"]
-    assert "nm² at k = 0.01" in page["text/plain"]
+def test_the_median_and_its_interval_cover_images():
+    """Two images that disagree: resampling images reaches both, though most values are of one."""
+    found = bootstrap_median([np.zeros(9), np.ones(3)], n_resamples=200, generator=np.random.default_rng(0))
+    assert (found.value, found.low, found.high, found.n, found.n_images) == (0.0, 0.0, 1.0, 12, 2)
 
 
-def test_the_page_is_drawn_in_a_browser_of_rules_one_field_at_a_time(surveys):
-    """Each panel has exactly one rule that shows it, bound to its own button."""
-    page = field_page(surveys[0], name="pick", n_most=3)
-    rules = re.findall(r"#pick:has\(#(pick-\d+):checked\) \.panel-(\d+)", page["text/html"])
-    assert rules == [(f"pick-{n}", str(n)) for n in range(3)]
+def test_every_number_that_a_training_moves_has_an_interval_or_a_spread(surveys):
+    """`emseg records keep` compares a repeated run with them."""
+    run = Run("urisc/attribution_fields", seed=0)
+    report_fields(run, surveys, n_resamples=100, seed=0)
+    exact = re.compile(r"receptive_field_|n_targets_")
+    assert [
+        name
+        for name, one in run.metrics.items()
+        if not exact.match(name) and one.interval is None and one.spread is None
+    ] == []
+    low, high = run.metrics["completeness_gap_urisc"].interval
+    assert 0 <= low <= run.metrics["completeness_gap_urisc"].value <= high
 
 
-def test_the_live_view_attributes_the_pixel_that_is_chosen(surveys):
-    """Moving a slider draws the field of another pixel."""
-    drawn = []
-    view = explore_live(surveys[0], OPTIONS, show=drawn.append)
-    row, column = view.children[:2]
-    view.update()
-    row.value, column.value = 3, 4
-    view.update()
-    assert len(drawn) >= 2
-    marks = [figure.axes[0].lines[0].get_xydata()[0].tolist() for figure in (drawn[0], drawn[-1])]
-    assert marks[-1] == [4, 3] != marks[0]
+def test_the_table_gives_how_good_a_network_is_and_the_bound_of_its_field(surveys):
+    run = Run("urisc/attribution_fields", seed=0)
+    report_fields(run, surveys, n_resamples=100, seed=0)
+    rows = fields_table(run, surveys).rows
+    assert [row[0].text for row in rows] == [fields.condition.label for fields in surveys]
+    for row, fields in zip(rows, surveys, strict=True):
+        assert float(row[1].text) == pytest.approx(np.mean([one.f1 for one in fields.images]), abs=0.005)
+        low, high = (float(end.replace(",", "")) for end in row[2].text.split(" to "))
+        assert low <= high <= float(row[-1].text.replace(",", "")), "no area exceeds the receptive field"
+
+
+def test_the_path_ends_with_the_score_of_the_image(surveys):
+    """The network is linear, so that every step adds the same map and the sum meets the score."""
+    fields = surveys[0]
+    one, target = fields.images[0], fields.images[0].sample.targets[0]
+    frames = path_frames(fields, one, target, 4)
+    assert list(frames) == ["baseline, α = 0", "α = 0.12", "α = 0.38", "α = 0.62", "α = 0.88"]
+    curve, dots = list(frames.values())[-1].axes[3].lines
+    np.testing.assert_allclose(dots.get_ydata(), curve.get_ydata(), atol=1e-5)
+    assert len(list(frames.values())[1].axes[3].lines[1].get_ydata()) == 2
+    plt.close("all")
+
+
+def test_each_pixel_has_a_frame_with_its_class_and_place(surveys):
+    fields = surveys[0]
+    frames = pixel_frames(fields, n_most=3)
+    assert len(frames) == 3
+    for label, figure in frames.items():
+        kind, row, column = re.fullmatch(r"(.+) at row (\d+), column (\d+)", label).groups()
+        assert figure.axes[0].get_title() == kind
+        assert figure.axes[0].patches[-1].center == (int(column), int(row))
+        assert "nm²" in figure.axes[1].get_title()
+    plt.close("all")
+
+
+def test_an_image_without_pixels_is_refused(surveys):
+    none = SimpleNamespace(classes=np.zeros(0))
+    bare = SimpleNamespace(images=[SimpleNamespace(sample=none)])
+    with pytest.raises(UsageError, match="no attributed pixels"):
+        pixel_frames(bare)
 
 
 def test_a_study_without_images_or_of_unknown_data_is_refused():

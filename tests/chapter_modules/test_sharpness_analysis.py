@@ -12,13 +12,13 @@ from chapters.sharpness_analysis import (
     Response,
     blur,
     central_crop,
+    enlarged,
     equivalent_blur_nm,
     load_images,
     misled_share,
     report_resampling,
     report_response,
     resample,
-    resampling_table,
     respond,
     rising_share,
     shot_noise,
@@ -153,11 +153,10 @@ def test_the_report_holds_every_metric_that_a_claim_of_the_chapter_asks_for(imag
     assert run.metrics["variance_clean_over_noisy"].value < 1
 
 
-def test_the_table_has_a_row_for_each_kernel_and_the_crop(resampling):
-    table = resampling_table(resampling)
-    assert [row[0].text for row in table.rows][-1] == "crop, not resampled"
-    assert len(table.rows) == 7
-    assert table.rows[0][1].text.startswith(f"{resampling.per_pixel[0, 0].mean():.2f} ± ")
+def test_enlarging_keeps_each_pixel_as_a_square():
+    """A downsampled image at its original's scale has its own grey values and no new ones."""
+    small = np.array([[10, 20], [30, 40]], np.uint8)
+    assert enlarged(small, (4, 6)).tolist() == [[10] * 3 + [20] * 3] * 2 + [[30] * 3 + [40] * 3] * 2
 
 
 def test_one_image_has_no_spread(images):

@@ -165,8 +165,7 @@ def strip_svg(row: Judged) -> str:
         mark = f'<path d="M{tip:.1f} {middle} l{back} -5 v10 z"/>'
     else:
         mark = f'<circle cx="{_x(value):.1f}" cy="{middle}" r="4"/>'
-    where = "outside the tolerances" if row.outcome == "differs" else "see the verdict"
-    label = f"{row.outcome}; estimate {estimate_words(row)}, claimed {expected_text(claim)}; {where}"
+    label = f"{row.outcome}; estimate {estimate_words(row)}, claimed {expected_text(claim)}"
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">{"".join(bands)}'
         f'<line class="claimed" x1="{_x(0):.1f}" x2="{_x(0):.1f}" y1="0" y2="{HEIGHT}"/>'

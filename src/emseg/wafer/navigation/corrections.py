@@ -58,13 +58,17 @@ class Edited:
 
 @dataclass(frozen=True, eq=False)
 class Edits:
-    """The content of an edited file; landmarks and orders (in numbers of the file) are None where it has no place."""
+    """The content of an edited file; landmarks and orders (in numbers of the file) are None where it has no place.
+
+    `is_whole`: of a file that has the sections of all classes, whichever the others were written with.
+    """
 
     sections: tuple[Edited, ...]
     landmarks: Points | None = None
     orders: Mapping[str, tuple[int, ...]] | None = None
     dropped: frozenset[int] = frozenset()  # places of candidates that are decided on
     n_rejected: int = 0
+    is_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,7 @@ def read_edits(path: Path, found: FoundWafer, image_name: str) -> Edits:
             whole = max(parts, key=lambda part: float(shapely.Polygon(part).area))
             sections.append(Edited(whole, one.label if is_sorted else None, one.number))
     check.finish(path)
-    return Edits(tuple(sections))
+    return Edits(tuple(sections), is_whole=kind == "coco")
 
 
 def corrected(found: FoundWafer, edits: Edits, exported: Sequence[str] | None = None) -> tuple[FoundWafer, Changes]:
@@ -204,7 +208,8 @@ def corrected(found: FoundWafer, edits: Edits, exported: Sequence[str] | None = 
     Sections of classes that are not among the `exported` were not in the file, so their absence says nothing. Raises
     `InputError` if the file has sections and none of them is one of the result's.
     """
-    here = [number for number, one in enumerate(found.sections) if exported is None or one.label in exported]
+    every = exported is None or edits.is_whole
+    here = [number for number, one in enumerate(found.sections) if every or one.label in (exported or ())]
     pairs = _matched(found, here, edits.sections)
     if edits.sections and here and not pairs:
         raise InputError(
@@ -424,4 +429,4 @@ def _decided(path: Path, document: Any, found: FoundWafer) -> Edits:
             sections[one.section] = edited
     check.finish(path)
     dropped = frozenset(one.candidate for one in file.decisions if one.candidate is not None)
-    return Edits((*sections.values(), *more), dropped=dropped, n_rejected=n_rejected)
+    return Edits((*sections.values(), *more), dropped=dropped, n_rejected=n_rejected, is_whole=True)
