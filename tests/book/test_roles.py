@@ -141,7 +141,7 @@ def test_a_key_finds_the_present_run_or_the_newest_of_a_profile(
         (f"{CHAPTER}#ration", "Did you mean 'ratio'"),
         (f"{CHAPTER}#ratio@labs", "Did you mean 'lab'"),
         (f"{CHAPTER}#ratio@paper", "Profiles with records: lab, laptop, smoke"),
-        (f"{CHAPTER}#ratio|.3q", "'.3q' is no format"),
+        (f"{CHAPTER}#ratio|.3q", "'.3q' is not a format"),
         (f"{CHAPTER}.ratio", "a result reads chapter#metric"),
         (f"{CHAPTER}#", "a result reads chapter#metric"),
     ],

@@ -1,10 +1,10 @@
-"""The directives `{claims-ledger}` and `{verdicts}`: the papers' claims with what the committed records say of them.
+"""The directives `{claims-ledger}` and `{verdicts}`: the papers' claims with what the committed records show for them.
 
     {claims-ledger}       directive: all claims, by paper, with the tally of verdicts
     {verdicts} CHAPTER    directive: those that a chapter tests
 
 The claim of a paper is a sentence; our readings of it are rows below. Verdicts come from committed records alone; the
-number of the present build's own run stands next to them and says whether it agrees. A stand-in has no verdict: its row
+number of the present build's own run is shown next to them, with whether it agrees. A stand-in has no verdict: its row
 shows what we saw instead, and what a verdict would take.
 """
 
@@ -76,7 +76,7 @@ class Verdicts(SphinxDirective):
         except (InputError, UsageError) as error:
             logger.warning("{verdicts} %s: %s", chapter, error, location=self.get_location(), type="emseg")
             return []
-        return [nodes.raw("", Table(self, evidence).html("What the committed records say", rows), format="html")]
+        return [nodes.raw("", Table(self, evidence).html("What the committed records show", rows), format="html")]
 
 
 class Table:

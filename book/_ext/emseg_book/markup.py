@@ -18,7 +18,7 @@ def number_html(value: float, unit: str = "1", spec: str | None = None, half_wid
     """Return a number with its unit as HTML: `spec` is a Python format specification (three digits without it).
 
     With the `half_width` of its interval, no finer than two digits of that, whatever the specification asks for. Raises
-    `ValueError` when `spec` is no format specification.
+    `ValueError` when `spec` is not a format specification.
     """
     number, decimals = float(value), decimals_of(half_width)
     if spec is None:

@@ -66,9 +66,9 @@ def run_find(arguments: argparse.Namespace) -> int:
         raise InputError(f"{arguments.image} does not exist. Check the name and the folder.")
     out: Path = arguments.out
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "tiles" / "settings.json").is_file())):
-        raise UsageError(f"--out must be new, empty, or a folder of the same call; {out} holds something else.")
+        raise UsageError(f"--out must be new, empty, or a folder of the same call; {out} contains something else.")
     if (out / "earlier").exists():
-        raise UsageError(f"{out} holds a result that a person corrected; finding again would replace it. Name another.")
+        raise UsageError(f"{out} contains a result that a person corrected, which would be replaced. Name another.")
     from dataclasses import replace
 
     from tqdm import tqdm
@@ -224,8 +224,8 @@ def _add_import(commands: "_Commands") -> None:
         allow_abbrev=False,
         help="apply a person's corrections to the sections that were found",
         description="Read decisions of the review sheet, or a file of FOLDER that was edited in Fiji, QuPath, napari, "
-        "labelme, MagFinder or SBEMimage, say what a person changed, and write all files again. What they replace is "
-        "copied to FOLDER/earlier.",
+        "labelme, MagFinder or SBEMimage, report what a person changed, and write all files again. What they replace "
+        "is copied to FOLDER/earlier.",
         epilog="example: emseg wafer import found found/wafer.decisions.json; then train on the corrected wafer with "
         "emseg wafer train wafer.tif found/wafer.coco.json",
     )

@@ -1,4 +1,4 @@
-"""The result of a wafer as files: one that holds everything, and those that other programs read.
+"""The result of a wafer as files: one that contains everything, and those that other programs read.
 
     NAME.found.json       everything (`read_found`); places are (row, column), as in `FoundWafer`
     NAME.csv              a line for each section, with its orders and, where the pixel size is known, micrometres
@@ -7,11 +7,11 @@
     NAME.geojson          QuPath, napari               NAME.rois.zip         ImageJ, Fiji
     NAME.labelme.json     labelme
 
-MagFinder opens the first `.magc` of a folder, so give its file, with the image, a folder of its own. A section has the
+MagFinder opens the first `.magc` of a folder, so give its file, with the image, a separate folder. A section has the
 same number in all files: its place in the result, from 0. Files of selected classes leave numbers out;
-`NAME.found.json` and `NAME.coco.json`, from which a finder learns, always hold all sections. A section whose direction
-is unknown has that of its first side in the two `.magc` files and in `.mass.json`, which have no place for an unknown
-angle.
+`NAME.found.json` and `NAME.coco.json`, from which a finder learns, always contain all sections. A section whose
+direction is unknown has that of its first side in the two `.magc` files and in `.mass.json`, which have no place for
+an unknown angle.
 """
 
 import dataclasses
@@ -120,7 +120,7 @@ def write_wafer(
     """Write a result in all formats to `folder` and return the files, that with everything first.
 
     `image` is the file of the wafer image; by default the one that a result written here before names. With `classes`
-    the files for other programs, but for COCO, hold only sections of these. Each file is written in one step. Raises
+    the files for other programs, but for COCO, contain only sections of these. Each file is written in one step. Raises
     `UsageError` for a class that the wafer has not, or a name that cannot be part of a file's name; `InputError` if
     writing fails.
     """
@@ -194,7 +194,7 @@ def found_document(found: FoundWafer) -> dict[str, Any]:
 
 
 def magc_of(found: FoundWafer, numbers: Sequence[int], dialect: Dialect) -> MagcWafer:
-    """Return the sections with these numbers as a `.magc` file holds them; classes have no place there."""
+    """Return the sections with these numbers as a `.magc` file contains them; classes have no place there."""
     items: dict[str, list[MagcItem]] = {group: [] for group in GROUPS}
     for number in numbers:
         one = found.sections[number]
@@ -214,7 +214,7 @@ def magc_of(found: FoundWafer, numbers: Sequence[int], dialect: Dialect) -> Magc
 
 
 def mass_of(found: FoundWafer, numbers: Sequence[int]) -> MassWafer:
-    """Return the sections with these numbers as a `.mass.json` file holds them; classes have no place there."""
+    """Return the sections with these numbers as a `.mass.json` file contains them; classes have no place there."""
     sections = {}
     for number in numbers:
         one = found.sections[number]
@@ -245,7 +245,7 @@ def _regions(one: FoundSection) -> tuple[list[Points], list[Place]]:
 
 
 def _orders(found: FoundWafer, numbers: Sequence[int]) -> dict[str, Any]:
-    """The orders that hold all these sections: MagFinder shows no others than those of its serial order."""
+    """The orders that contain all these sections: MagFinder shows no others than those of its serial order."""
     orders = {"serial_order": found.serial_order, "stage_order": found.stage_order}
     chosen = {key: tuple(one for one in order or () if one in set(numbers)) for key, order in orders.items()}
     return {key: order if len(order) == len(numbers) > 0 else UNKNOWN_ORDER for key, order in chosen.items()}

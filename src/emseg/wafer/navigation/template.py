@@ -41,7 +41,7 @@ _SQUARE = 1.25  # ratio of sides up to which quarter turns are tried
 
 @dataclass(frozen=True, eq=False)
 class SectionTemplate:
-    """A usual section, in pixels of its own (row, column).
+    """A usual section, in its own pixel grid (row, column).
 
     image       locally normalized, with a margin of ground
     corners     of the section within `image`
