@@ -113,7 +113,7 @@ class Table:
         claim = found[0].claim
         note = f" {_note(claim.note)}" if claim.note else ""
         own = own_text(claim, self.evidence)
-        saw = f"{_note('What we saw instead:')} " if found[0].outcome == "no verdict" else ""
+        saw = f"{_note('What we saw instead:')} " if found[0].outcome == "no verdict" and not found[0].decides else ""
         takes = "" if found[0].decides else f"<br>{_note(f'A verdict would take: {claim.takes}')}"
         cells = (
             verdict_markup(found[0].outcome),
@@ -157,7 +157,10 @@ def tally_html(judged: Sequence[Judged]) -> str:
         css_class="emseg-counts",
     )
     bearing = _counted(sum(counts[one] for one in decided), "a test that bears")
-    rest = f"{_counted(counts['no verdict'], 'only stand-ins')}, and {_counted(counts['not run'], 'no run yet')}"
+    rest = (
+        f"{_counted(counts['no verdict'], 'only stand-ins or depend on a vague word')}, "
+        f"and {_counted(counts['not run'], 'no run yet')}"
+    )
     return (
         f"<p>The table has {len(claims)} readings of {len(outcomes)} sentences. {_declared(claims)} "
         f"Of the sentences, {bearing} (exact, or on the same data), {rest}.</p>{table}"
