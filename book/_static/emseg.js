@@ -114,3 +114,14 @@ for (const [shown, hidden] of [["mouseover", "mouseout"], ["focusin", "focusout"
   });
 }
 document.addEventListener("keydown", event => { if (event.key === "Escape") hideTip(); });
+
+// A formula that scrolls, on a phone, is reached by keyboard as well.
+async function makeFormulasReachable() {
+  await window.MathJax?.startup?.promise;
+  for (const formula of document.querySelectorAll('article :is(div.math, mjx-container[display="true"])')) {
+    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
+    else formula.removeAttribute("tabindex");
+  }
+}
+window.addEventListener("load", makeFormulasReachable);
+window.addEventListener("resize", makeFormulasReachable);

@@ -374,16 +374,16 @@ def report_fields(run: Run, surveys: Sequence[ConditionFields], *, n_resamples: 
             np.array([halfway(alphas, fields.path_scores(one, target, alphas)) for target in targets])
             for one, targets in zip(fields.images, followed, strict=True)
         ]
-        for key, values, text in (
+        for key, found, text in (
             ("completeness_gap", [one.relative_gap for one in maps], "|Completeness gap| over |f(x) - f(baseline)|"),
             ("completeness_gap_logits", gaps, "|Completeness gap| in logits"),
             ("completeness_gap_share", shares, "|Completeness gap| over sum of |w|"),
             ("path_halfway", places, path),
         ):
-            by_image = [one[np.isfinite(one)] for one in values if np.isfinite(one).any()]
+            by_image = [one[np.isfinite(one)] for one in found if np.isfinite(one).any()]
             if by_image:
-                found = bootstrap_median(by_image, n_resamples=n_resamples, generator=rng)
-                report_estimate(run, f"{key}_{name}", found, "1", f"{text}, median, {label}")
+                median = bootstrap_median(by_image, n_resamples=n_resamples, generator=rng)
+                report_estimate(run, f"{key}_{name}", median, "1", f"{text}, median, {label}")
         f1, n = [one.f1 for one in fields.images], len(fields.images)
         sd = float(np.std(f1, ddof=1)) if n > 1 else None
         run.metric(f"f1_{name}", float(np.mean(f1)), n=n, spread=sd, label=f"F1 of membrane at 0.5, {label}")
@@ -577,7 +577,7 @@ def path_frames(fields: ConditionFields, one: ImageFields, target: NDArray[np.in
     return frames
 
 
-def pixel_frames(fields: ConditionFields, *, number: int = 0, n_most: int = 8) -> dict[str, Figure]:
+def pixel_frames(fields: ConditionFields, *, number: int = 0, n_most: int = 6) -> dict[str, Figure]:
     """Return a figure of the image and one pixel's field for up to `n_most` pixels of an image, by class and place."""
     one = fields.images[number]
     queues = [list(np.flatnonzero(one.sample.classes == kind)) for kind in range(len(PIXEL_CLASSES))]

@@ -231,7 +231,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if (0, 0) not in self.frequencies:
-            raise UsageError("the frequencies must hold (0, 0), the mean, with which all others are compared.")
+            raise UsageError("the frequencies must contain (0, 0), the mean, with which all others are compared.")
         if min(self.n_seeds, self.n_comparison_seeds) < 2:
             raise UsageError(
                 "at least 2 seeds are needed, or chance cannot be distinguished from an effect; "

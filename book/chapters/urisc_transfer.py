@@ -336,7 +336,7 @@ def plot_queue(pair: NDArray[Any], others: Sequence[NDArray[Any]]) -> Figure:
     arrow(axis, picture.right, (PAGE_WIDTH_IN - 0.02, low))
     note(axis, left + 1.15, low - 0.32, "queue of keys, newest first; the oldest leaves", size=SMALL, va="top")
     arrow(axis, (left + 1.15, low + 0.27), (left + 1.15, loss.bottom[1]))
-    return axis.figure
+    return plt.gcf()
 
 
 def _gain(axis: Axes, place: float, shift: float, gain: SeedDifference | None) -> None:

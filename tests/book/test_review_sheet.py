@@ -88,6 +88,30 @@ def test_decisions_outlive_the_page(sheet: Page) -> None:
     assert "2 of 13 reviewed" in sheet.locator("#counts").inner_text()
 
 
+def test_an_exported_file_is_loaded_in_another_browser(
+    sheet: Page, folder: Path, browser: Browser, tmp_path: Path
+) -> None:
+    """With verdicts, classes and an added section; loading twice adds nothing, one of another result is refused."""
+    found = read_found(folder)
+    for key in ("j", "a", "r", "2", "0", "n"):
+        sheet.keyboard.press(key)
+    side = found.height
+    for point in ([side - 60, side - 60], [side - 30, side - 60], [side - 30, side - 20], [side - 60, side - 20]):
+        sheet.mouse.click(*place(sheet, point))
+    path = exported(sheet, tmp_path)
+    with serve(folder) as address, opened(browser, address + "made.review.html", "light") as (page, seen):
+        page.wait_for_selector("html[data-ready]")
+        for _ in range(2):
+            page.locator("#file").set_input_files(path)
+            page.wait_for_function("document.getElementById('counts').textContent.includes('4 of 14 reviewed')")
+        (again := tmp_path / "again").mkdir()
+        assert exported(page, again).read_bytes() == path.read_bytes()
+        path.write_text(path.read_text().replace('"digest": "', '"digest": "0'))
+        page.locator("#file").set_input_files(path)
+        page.wait_for_function("document.getElementById('what').textContent.includes('nothing was loaded')")
+        assert seen.errors == []
+
+
 def place(page: Page, point: list[float]) -> tuple[float, float]:
     """Where on the page a place (x, y) of the wafer is."""
     script = """([x, y]) => { const box = canvas.getBoundingClientRect();

@@ -141,7 +141,7 @@ def test_a_key_finds_the_present_run_or_the_newest_of_a_profile(
         (f"{CHAPTER}#ration", "Did you mean 'ratio'"),
         (f"{CHAPTER}#ratio@labs", "Did you mean 'lab'"),
         (f"{CHAPTER}#ratio@paper", "Profiles with records: lab, laptop, smoke"),
-        (f"{CHAPTER}#ratio|.3q", "'.3q' is no format"),
+        (f"{CHAPTER}#ratio|.3q", "'.3q' is not a format"),
         (f"{CHAPTER}.ratio", "a result reads chapter#metric"),
         (f"{CHAPTER}#", "a result reads chapter#metric"),
     ],
@@ -362,3 +362,10 @@ def test_a_book_that_was_not_staged_fails_to_build(tmp_path: Path) -> None:
     built = build_html(folder)
     assert built.returncode != 0
     assert built.stderr.count("need a staged book") >= PROSE.count("{result}")
+
+
+def test_a_number_is_rounded_once():
+    """To the digits of its interval and of its format together; nothing negative rounds to a negative zero."""
+    assert number_html(-0.951, "1", "+.1f", 0.98) == "−1.0"
+    assert number_html(-0.004, "1", ".1f", 0.5) == "0.0"
+    assert number_html(0.2866, "1", ".1%", 0.2) == "29%"

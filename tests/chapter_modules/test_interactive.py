@@ -30,13 +30,22 @@ def images(html):
     return [Image.open(io.BytesIO(base64.b64decode(one))) for one in re.findall(r'base64,([^"]+)"', html)]
 
 
-def test_pictures_are_embedded_with_few_colours_and_their_own_text():
+def test_pictures_are_embedded_in_order_with_their_own_text():
     """Nothing is fetched: each picture stands in the output, in the order given."""
     found = grey_slider()._repr_mimebundle_()
-    assert [image.convert("L").getpixel((5, 5)) for image in images(found["text/html"])] == [0, 60, 120, 180, 240]
+    greys = [image.convert("L").getpixel((5, 5)) for image in images(found["text/html"])]
+    assert greys == pytest.approx([0, 60, 120, 180, 240], abs=3)
     assert re.findall(r'alt="([^"]+)"', found["text/html"]) == [f"A plain picture, {label}" for label in LABELS]
     assert not re.search(r"https?:|<script", found["text/html"])
     assert found["text/plain"] == "brightness: grey 0, grey 60, grey 120, grey 180, grey 240"
+
+
+def test_a_small_patch_of_colour_on_grey_keeps_its_colour():
+    """A palette made for the many greys would lose the few red pixels of an attribution map."""
+    picture = np.random.default_rng(0).integers(0, 256, (200, 200, 1), np.uint8).repeat(3, axis=2)
+    picture[90:102, 90:102] = (213, 94, 0)
+    (found,) = images(swipe(picture, picture, labels=("a", "b"), alts=("c", "d")).html)[:1]
+    assert found.getpixel((96, 96)) == pytest.approx((213, 94, 0), abs=25)
 
 
 def test_a_figure_is_drawn_sharply_and_closed():

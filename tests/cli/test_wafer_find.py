@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from emseg.cli import main
 from emseg.files import read_json
 from emseg.wafer.annotated_wafer import read_annotated_wafer
 from emseg.wafer.navigation import detect
-from emseg.wafer.navigation.exports import read_found
+from emseg.wafer.navigation.exports import read_found, write_wafer
 from emseg.wafer.navigation.finder import save_finder
 
 QUADS, SIZE = ribbons(2, 8, KNOWN_PX)
@@ -62,11 +63,19 @@ def test_only_a_class_goes_to_other_programs(tmp_path, inputs, network):
     assert len(read_found(tmp_path / "out").sections) == len(QUADS)
 
 
-def test_a_template_of_one_section_is_read_from_annotations(tmp_path, inputs, network):
+@pytest.mark.parametrize("name", ["drawn.magc", "drawn.mass.json", "drawn.coco.json"])
+def test_a_template_of_one_section_is_read_from_annotations(tmp_path, inputs, network, name):
+    """With the wafer's landmarks, where the format has them."""
     assert find(inputs, tmp_path / "first") == 0
-    template = tmp_path / "first" / "drawn.magc"
-    assert find(inputs, tmp_path / "second", "--template", str(template)) == 0
-    assert len(read_found(tmp_path / "second").sections) == len(QUADS)
+    marks = np.array([(10.0, 12.5), (60.0, 400.0), (80.0, 20.0)])
+    write_wafer(replace(read_found(tmp_path / "first"), landmarks=marks), tmp_path / "first")
+    assert find(inputs, tmp_path / "second", "--template", str(tmp_path / "first" / name)) == 0
+    found = read_found(tmp_path / "second")
+    assert len(found.sections) == len(QUADS)
+    if name == "drawn.coco.json":
+        assert found.landmarks is None
+    else:
+        np.testing.assert_allclose(found.landmarks, marks)
 
 
 def test_the_same_call_again_needs_no_network(tmp_path, inputs, network):

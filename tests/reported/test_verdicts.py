@@ -308,6 +308,43 @@ def test_readings_of_one_sentence_agree_or_leave_it_undecided():
     assert count_outcomes(["match", "match"]) == {outcome: 2 * (outcome == "match") for outcome in OUTCOMES}
 
 
+@pytest.mark.parametrize(
+    ("value", "half", "outcome"),
+    [
+        (0.55, 0.0, "match"),
+        (0.3, 0.0, "close"),
+        (0.2, 0.0, "no verdict"),
+        (0.05, 0.0, "differs"),
+        (0.12, 0.05, "no verdict"),
+        (0.24, 0.05, "undecided"),
+    ],
+)
+def test_a_vague_word_gives_a_verdict_only_where_all_its_readings_do(value, half, outcome):
+    """Between a tenth and a half, minus the tolerance of the half, "much" is anyone's reading."""
+    much = claim("at_least", 0.5, match=0.05, close=0.25, loosest=0.1)
+    assert [row.outcome for row in judge_records([much], [record(value, half)])] == [outcome]
+
+
+def test_a_sentence_with_a_reading_that_depends_on_a_word_has_no_verdict():
+    much = claim("at_least", 0.5, match=0.05, close=0.25, loosest=0.1)
+    judged = judge_records([claim(value=0.2), much], [record(0.2)])
+    assert [row.outcome for row in judged] == ["match", "no verdict"]
+    assert all(row.decides for row in judged)
+    assert list(sentence_outcomes(judged).values()) == ["no verdict"]
+
+
+@given(low=st.floats(0, 1), width=st.floats(0, 1), loosest=st.floats(0, 0.49), extra=st.floats(0, 0.009))
+def test_a_looser_reading_never_adds_a_verdict(low, width, loosest, extra):
+    """A looser word can take a verdict away, and never turns one into another."""
+    record_ = record(low + width / 2, width / 2)
+    (plain,) = judge_records([claim("at_least", 0.5, match=0.05, close=0.25)], [record_])
+    looser = [claim("at_least", 0.5, match=0.05, close=0.25, loosest=value) for value in (loosest + extra, loosest)]
+    near, far = judge_records(looser, [record_])
+    assert near.outcome in (plain.outcome, "no verdict")
+    if near.outcome == "no verdict" and plain.outcome == "differs":
+        assert far.outcome == "no verdict"
+
+
 def test_a_readers_number_agrees_with_the_committed_interval_or_does_not():
     committed = [record(1.0, 0.05)]
     assert compare(claim(), record(1.04, None), committed) == "agrees"
@@ -378,6 +415,11 @@ def by_hand(row: dict[str, str], records: list[dict]) -> str:
         )
 
     worst, best = max(distance(low), distance(high)), min(distance(low), distance(high))
+    if row["loosest"]:
+        assert row["relation"] == "at_least", "give this loop the other relations of a vague word"
+        strict = best <= float(row["close_tolerance"])
+        if strict != (high >= float(row["loosest"])):
+            return "no verdict"
     if worst <= float(row["match_tolerance"]):
         return "match"
     if worst <= float(row["close_tolerance"]):

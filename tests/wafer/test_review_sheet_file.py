@@ -28,12 +28,13 @@ def black(found: FoundWafer) -> np.ndarray:
 
 def test_the_least_certain_come_first_and_likely_misses_before_them_where_some_are_missing(tmp_path: Path) -> None:
     found = found_wafer()
-    found = replace(found, candidates=(replace(found.sections[0], confidence=0.4),))
+    found = replace(found, candidates=tuple(replace(found.sections[0], confidence=one) for one in (0.4, 0.2, 0.3)))
     for expected, first in ((None, False), (12, False), (13, True)):
         items = content(write_review(found, tmp_path, black(found), expected=expected))["items"]
         assert (items[0]["key"] == "c0") == first
         sure = [item["confidence"] for item in items if item["key"][0] == "s"]
         assert sure == sorted(sure)
+        assert [item["confidence"] for item in items if item["key"][0] == "c"] == [0.4, 0.3, 0.2]
 
 
 def test_a_wafer_without_sections_has_a_sheet(tmp_path: Path) -> None:

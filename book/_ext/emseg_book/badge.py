@@ -1,7 +1,7 @@
 """The badge below a page's title: which run made the page, on what data and device, when, and at what cost.
 
-A page without computation says so, and names the build of the book. A chapter without a run in the present build is a
-warning, which fails the build where warnings are errors: a page must never show numbers of unknown origin.
+A page without computation states this and gives the build of the book. A chapter without a run in the present build is
+a warning, which fails the build where warnings are errors: a page must never show numbers of unknown origin.
 """
 
 from html import escape

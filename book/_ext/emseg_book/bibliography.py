@@ -1,7 +1,8 @@
 """The bibliography: entries labelled by author and year as the text cites them, and roles that screen readers know.
 
 Docutils marks a bibliography as a list whose entries have the role `doc-biblioentry`. ARIA has deprecated that role and
-no longer counts it as an entry of a list, so the list is announced as empty. `listitem` says the same and is valid.
+no longer counts it as an entry of a list, so the list is announced as empty. `listitem` gives the same result and is
+valid.
 """
 
 import re

@@ -1,10 +1,10 @@
-"""The directives `{claims-ledger}` and `{verdicts}`: the papers' claims with what the committed records say of them.
+"""The directives `{claims-ledger}` and `{verdicts}`: the papers' claims with what the committed records show for them.
 
     {claims-ledger}       directive: all claims, by paper, with the tally of verdicts
     {verdicts} CHAPTER    directive: those that a chapter tests
 
 The claim of a paper is a sentence; our readings of it are rows below. Verdicts come from committed records alone; the
-number of the present build's own run stands next to them and says whether it agrees. A stand-in has no verdict: its row
+number of the present build's own run is shown next to them, with whether it agrees. A stand-in has no verdict: its row
 shows what we saw instead, and what a verdict would take.
 """
 
@@ -76,7 +76,7 @@ class Verdicts(SphinxDirective):
         except (InputError, UsageError) as error:
             logger.warning("{verdicts} %s: %s", chapter, error, location=self.get_location(), type="emseg")
             return []
-        return [nodes.raw("", Table(self, evidence).html("What the committed records say", rows), format="html")]
+        return [nodes.raw("", Table(self, evidence).html("What the committed records show", rows), format="html")]
 
 
 class Table:
@@ -113,7 +113,7 @@ class Table:
         claim = found[0].claim
         note = f" {_note(claim.note)}" if claim.note else ""
         own = own_text(claim, self.evidence)
-        saw = f"{_note('What we saw instead:')} " if found[0].outcome == "no verdict" else ""
+        saw = f"{_note('What we saw instead:')} " if found[0].outcome == "no verdict" and not found[0].decides else ""
         takes = "" if found[0].decides else f"<br>{_note(f'A verdict would take: {claim.takes}')}"
         cells = (
             verdict_markup(found[0].outcome),
@@ -157,7 +157,10 @@ def tally_html(judged: Sequence[Judged]) -> str:
         css_class="emseg-counts",
     )
     bearing = _counted(sum(counts[one] for one in decided), "a test that bears")
-    rest = f"{_counted(counts['no verdict'], 'only stand-ins')}, and {_counted(counts['not run'], 'no run yet')}"
+    rest = (
+        f"{_counted(counts['no verdict'], 'only stand-ins or depend on a vague word')}, "
+        f"and {_counted(counts['not run'], 'no run yet')}"
+    )
     return (
         f"<p>The table has {len(claims)} readings of {len(outcomes)} sentences. {_declared(claims)} "
         f"Of the sentences, {bearing} (exact, or on the same data), {rest}.</p>{table}"

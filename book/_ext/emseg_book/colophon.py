@@ -1,7 +1,7 @@
 """The end of each page: version, date and commit, how to cite it, and whether the repository is public.
 
 The citation comes from `CITATION.cff`, the date and commit from `build.json`, the address from `_config.yml`. While
-that address is the stand-in of an unpublished book (`emseg_repository_is_a_stand_in`), each page says so.
+that address is the stand-in of an unpublished book (`emseg_repository_is_a_stand_in`), each page states it.
 """
 
 import json

@@ -1,13 +1,13 @@
 """The evidence a staged book carries: which build it is, and every run record.
 
-The build writes beside `_config.yml`
+The build writes next to `_config.yml`
 
     build.json       profile, commit, tree_clean, built, current_runs {chapter: run id}, committed [run id],
                      library_digests {chapter: hex}
     records/*.json   run records: those of this build, and the committed ones
     records/cells/*  run records of matrices: shown in the ledger, gathered by chapters of results, never quoted alone
 
-`Evidence.find` answers the one question that a page asks: which record holds this number?
+`Evidence.find` answers the one question that a page asks: which record contains this number?
 """
 
 import hashlib
@@ -57,7 +57,7 @@ class Evidence:
         return next((record for record in self.records if record["run_id"] == run_id), None)
 
     def find(self, key: Key) -> Record:
-        """Return the record that holds the number; raises `UsageError` naming the nearest known key otherwise."""
+        """Return the record that contains the number; raises `UsageError` naming the nearest known key otherwise."""
         if key.chapter not in self.chapters:
             raise UsageError(
                 f"no run record of a chapter {key.chapter!r}.{suggest(key.chapter, self.chapters)} "

@@ -37,7 +37,7 @@ _SAMPLED = ("images", "seeds", "runs")
 
 
 class FindingRole(SphinxRole):
-    """Looks the text of a role up in the evidence; a subclass says what it shows."""
+    """Looks the text of a role up in the evidence; a subclass defines what it shows."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Return the node, or nothing but a warning when the text names no claim or is malformed."""
@@ -122,7 +122,7 @@ class TallyRole(FindingRole):
 
 
 def readings(name: str, evidence: Evidence) -> tuple[Judged, ...]:
-    """Return what the committed records say of a claim; raises `UsageError` for an unknown one."""
+    """Return what the committed records show for a claim; raises `UsageError` for an unknown one."""
     claims = load_claims()
     chosen = [claim for claim in claims if claim.id == name]
     if not chosen:

@@ -1,6 +1,6 @@
 """The glossary in the text: the first use of a technical term on a page is linked, and its definition shown on hover.
 
-Linked are terms with a form of their own, such as V-Rand, stand-in or receptive field; words of everyday language only
+Linked are terms with a distinctive form, such as V-Rand, stand-in or receptive field; words of everyday language only
 where a page links them itself (`{term}`). The definition is part of the link, so that it needs no other page.
 """
 

@@ -128,7 +128,7 @@ def details_of_run(record: Record) -> str:
 
 
 def write_records(app: Sphinx, exception: Exception | None) -> None:
-    """Write the details and the record of each run beside the pages; connected to Sphinx's `build-finished`."""
+    """Write the details and the record of each run next to the pages; connected to Sphinx's `build-finished`."""
     if exception is not None or app.builder.format != "html":
         return
     try:

@@ -18,7 +18,7 @@ def number_html(value: float, unit: str = "1", spec: str | None = None, half_wid
     """Return a number with its unit as HTML: `spec` is a Python format specification (three digits without it).
 
     With the `half_width` of its interval, no finer than two digits of that, whatever the specification asks for. Raises
-    `ValueError` when `spec` is no format specification.
+    `ValueError` when `spec` is not a format specification.
     """
     number, decimals = float(value), decimals_of(half_width)
     if spec is None:
@@ -31,10 +31,13 @@ def number_html(value: float, unit: str = "1", spec: str | None = None, half_wid
         )
     else:
         if decimals is not None:
-            number = round(number, decimals) + 0.0
-            if fixed := _FIXED.fullmatch(spec):
-                most = max(0, decimals - 2 * (fixed[3] == "%"))
-                spec = f"{fixed[1]}{min(int(fixed[2]), most)}{fixed[3]}"
+            if fixed := _FIXED.fullmatch(spec):  # rounded once: -0.951 is -1.0, not -0.95 and then -0.9
+                percent = 2 * (fixed[3] == "%")
+                digits = min(int(fixed[2]), max(0, decimals - percent))
+                spec = f"{fixed[1]}{digits}{fixed[3]}"
+                number = round(number, min(decimals, digits + percent) if decimals < 0 else digits + percent) + 0.0
+            else:
+                number = round(number, decimals) + 0.0
         text = typeset(format(number if half_width else value, spec))
     return as_html(text) + unit_html(unit)
 

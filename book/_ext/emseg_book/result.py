@@ -7,7 +7,7 @@ r"""The role `{result}`: a number of a run record, its kind of data in words, bo
 The kind of data is marked once a page, in its badge, and afterwards at numbers of another kind only: the page's kind is
 that of most of its numbers. Where the text after a number repeats its unit in words, the number is written without it.
 
-A key that no record holds is a warning that names the nearest one; with warnings as errors it fails the build.
+A key that no record contains is a warning that names the nearest one; with warnings as errors it fails the build.
 """
 
 import re
@@ -62,7 +62,7 @@ class ResultRole(SphinxRole):
 
 
 def parse_key(text: str) -> tuple[Key, str | None]:
-    """Return the key and the format specification in the text of a role; raises `UsageError` when it is no key."""
+    """Return the key and the format specification in the text of a role; raises `UsageError` when it is not a key."""
     match = _KEY.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"a result reads chapter#metric, chapter#metric@profile or either with |format; got {text!r}.")
@@ -77,7 +77,7 @@ def look_up(text: str, evidence: Evidence) -> result_node:
     try:
         number = number_html(metric["value"], metric["unit"], spec, half_width_of(metric))
     except ValueError as error:
-        raise UsageError(f"{spec!r} is no format of a number ({error}). Use one such as .3g or .1%.") from None
+        raise UsageError(f"{spec!r} is not a format of a number ({error}). Use one such as .3g or .1%.") from None
     plain = re.sub(r"<sup>(.*?)</sup>", r"^\1", number)
     return result_node(
         "",
@@ -111,7 +111,7 @@ def page_chip(document: nodes.document) -> str:
 
 
 def without_repeated_unit(number: str, unit: str, following: str) -> str:
-    """Return the number without its unit where the text after it says the unit again: "242 s" before " seconds"."""
+    """Return the number without its unit where the following text repeats the unit: "242 s" before " seconds"."""
     words = _UNIT_WORDS.get(unit, re.escape(unit))
     return number.removesuffix(unit_html(unit)) if re.match(rf"[\s-]+(?:{words})", following) else number
 

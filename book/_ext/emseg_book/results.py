@@ -50,7 +50,7 @@ for (const form of document.querySelectorAll("form.emseg-filter")) {
 
 
 class ResultsDirective(SphinxDirective):
-    """Reads the judged claims; a subclass says how they are shown."""
+    """Reads the judged claims; a subclass defines how they are shown."""
 
     def run(self) -> list[nodes.Node]:
         """Return the table, or nothing but a warning when the book was not staged."""

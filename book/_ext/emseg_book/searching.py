@@ -1,4 +1,4 @@
-"""English search that keeps hyphenated words, such as V-Rand and U-RISC, beside their parts.
+"""English search that keeps hyphenated words, such as V-Rand and U-RISC, in addition to their parts.
 
 A query for such a word finds the pages that write it so; where none does, its parts are searched for.
 """

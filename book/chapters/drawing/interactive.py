@@ -125,7 +125,7 @@ def swipe(
 
 
 def _image(picture: Picture, alt: str) -> tuple[str, int, int]:
-    """Return a picture as an HTML image of at most 64 colours, with its width and height on the page in px."""
+    """Return a picture as an HTML image (WebP), with its width and height on the page in px."""
     buffer = io.BytesIO()
     if isinstance(picture, Figure):
         picture.savefig(buffer, format="png", dpi=SHARP_DPI)
@@ -136,6 +136,6 @@ def _image(picture: Picture, alt: str) -> tuple[str, int, int]:
         image = Image.fromarray(np.asarray(picture, dtype=np.uint8)).convert("RGB")
         width, height = image.size
     small = io.BytesIO()
-    image.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    image.save(small, "webp", quality=80, method=6)
     content = base64.b64encode(small.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{content}" alt="{escape(alt)}">', width, height
+    return f'<img src="data:image/webp;base64,{content}" alt="{escape(alt)}">', width, height

@@ -43,9 +43,9 @@ def _add_find(commands: "_Commands") -> None:
     weights = "a finder that `emseg wafer train` wrote (default: the one that ships with emseg)"
     parser.add_argument("--weights", type=Path, metavar="FILE", help=weights)
     parser.add_argument("--expected", type=int, metavar="N", help="how many sections there should be")
-    template = "annotations of this image, of one section or more: corner order, angle, magnet, regions"
+    template = "annotations of this image, of one section or more: corner order, angle, magnet, regions, landmarks"
     parser.add_argument("--template", type=Path, metavar="ANNOTATIONS", help=template)
-    only = "write only sections of this class for other programs; repeatable (default: all)"
+    only = "write only sections of this class for other programs, COCO apart; repeatable (default: all)"
     parser.add_argument("--class", dest="classes", action="append", metavar="NAME", help=only)
     scale = parser.add_argument_group("scale and greys")
     side = "side of a square of a section's area, in pixels (default: from the pixel size, or estimated)"
@@ -66,9 +66,11 @@ def run_find(arguments: argparse.Namespace) -> int:
         raise InputError(f"{arguments.image} does not exist. Check the name and the folder.")
     out: Path = arguments.out
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "tiles" / "settings.json").is_file())):
-        raise UsageError(f"--out must be new, empty, or a folder of the same call; {out} holds something else.")
+        raise UsageError(f"--out must be new, empty, or a folder of the same call; {out} contains something else.")
     if (out / "earlier").exists():
-        raise UsageError(f"{out} holds a result that a person corrected; finding again would replace it. Name another.")
+        raise UsageError(f"{out} contains a result that a person corrected, which would be replaced. Name another.")
+    from dataclasses import replace
+
     from tqdm import tqdm
 
     from emseg.wafer.annotated_wafer import wafer_name
@@ -83,7 +85,8 @@ def run_find(arguments: argparse.Namespace) -> int:
         if name not in finder.class_names:
             raise UsageError(f"--class must be one of {', '.join(finder.class_names)}; got {name!r}.")
     wafer = open_wafer_image(arguments.image, grey_range=arguments.grey_range and tuple(arguments.grey_range))
-    template = None if arguments.template is None else _template(arguments.image, arguments.template, wafer)
+    given = None if arguments.template is None else _template(arguments.image, arguments.template, wafer)
+    template, landmarks = given or (None, None)
     with tqdm(unit="tile", file=sys.stderr, disable=None, leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -103,22 +106,26 @@ def run_find(arguments: argparse.Namespace) -> int:
             progress=progress,
             name=wafer_name(arguments.image),
         )
+    found = replace(found, landmarks=landmarks)
     files = list(write_wafer(found, out, image=arguments.image, classes=arguments.classes))
     files.append(write_review(found, out, wafer, expected=arguments.expected))
     print_summary(found, out, files)
     return 0
 
 
-def _template(image: Path, annotations: Path, wafer: Any) -> Any:
-    """Return the template section of an image's annotations, with magnet and regions where they have them."""
+def _template(image: Path, annotations: Path, wafer: Any) -> tuple[Any, Any]:
+    """Return the template section of an image's annotations and its landmarks, with what a file has of them."""
     from emseg.wafer.annotated_wafer import read_wafer_annotations
     from emseg.wafer.formats.magc import read_magc
+    from emseg.wafer.formats.mass_json import magc_of_mass, read_mass_json
     from emseg.wafer.formats.outlines import kind_of
     from emseg.wafer.navigation.template import parts_of_magc, template_from_annotations
 
+    readers = {"magc": read_magc, "mass": lambda path: magc_of_mass(read_mass_json(path))}
     sections = read_wafer_annotations(annotations, image, *wafer.shape)
-    magnets, regions = parts_of_magc(read_magc(annotations)) if kind_of(annotations) == "magc" else (None, None)
-    return template_from_annotations(wafer, sections, magnets=magnets, regions=regions)
+    read = readers.get(kind_of(annotations))
+    magnets, regions, landmarks = (None, None, None) if read is None else parts_of_magc(read(annotations))
+    return template_from_annotations(wafer, sections, magnets=magnets, regions=regions), landmarks
 
 
 def print_summary(found: "FoundWafer", out: Path, files: Any) -> None:
@@ -161,7 +168,7 @@ def _add_stage(commands: "_Commands") -> None:
     parser.add_argument("--kind", default="auto", help=kind)
     side = "side of a section (0 to 3) on which the next cut lies; orders the sections anew"
     parser.add_argument("--next-side", type=int, metavar="SIDE", help=side)
-    only = "write only sections of this class; repeatable (default: as `find` was told)"
+    only = "write only sections of this class, COCO apart; repeatable (default: as in the call of `find`)"
     parser.add_argument("--class", dest="classes", action="append", metavar="NAME", help=only)
 
 
@@ -217,8 +224,8 @@ def _add_import(commands: "_Commands") -> None:
         allow_abbrev=False,
         help="apply a person's corrections to the sections that were found",
         description="Read decisions of the review sheet, or a file of FOLDER that was edited in Fiji, QuPath, napari, "
-        "labelme, MagFinder or SBEMimage, say what a person changed, and write all files again. What they replace is "
-        "copied to FOLDER/earlier.",
+        "labelme, MagFinder or SBEMimage, report what a person changed, and write all files again. What they replace "
+        "is copied to FOLDER/earlier.",
         epilog="example: emseg wafer import found found/wafer.decisions.json; then train on the corrected wafer with "
         "emseg wafer train wafer.tif found/wafer.coco.json",
     )

@@ -292,9 +292,9 @@ def run_train(arguments: argparse.Namespace) -> int:
     )
     scores, finder = trained.scores, trained.finder
     print(
-        f"In {scores['n_tiles']} validation tiles, {scores['found']} of {scores['n_sections']} sections or parts of "
-        f"sections were found, {scores['missed']} missed, and {scores['false']} found where none is "
-        f"(score 0.5, IoU 0.5); mask AP {scores['ap']:.1f} %, AP50 {scores['ap50']:.1f} %."
+        f"In the validation {'columns' if wafers else 'tiles'}, {scores['found']} of {scores['n_sections']} sections "
+        f"were found, {scores['missed']} missed, and {scores['false']} found where none is (score 0.5, IoU 0.5); "
+        f"mask AP of {scores['n_tiles']} tiles {scores['ap']:.1f} %, AP50 {scores['ap50']:.1f} %."
     )
     print(f"Classes: {', '.join(finder.class_names)}. Sections have {finder.section_size_px:.0f} px in the network.")
     for note in trained.notes:

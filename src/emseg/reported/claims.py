@@ -13,6 +13,8 @@ and so committed, before any run; `declared` says `after` where a result had bee
     replicates  what the number varies over, so that an interval must cover it: `nothing` (computed, not sampled),
                 `images` or `seeds` (inside one record), `runs` (several records, each of its own seed)
     takes       what a verdict would take where the book has only a stand-in: data, network, cost
+    loosest     the weakest reading of a vague word such as "much"; `value` is the strongest. Where the two would give
+                different verdicts there is none
 
 With measured number m, declared value v (to u for `between`) and a tolerance t, the claim holds within t when
 
@@ -45,6 +47,7 @@ Verdict = Literal["match", "close", "differs", "undecided"]
 
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+_ONE_SIDED = ("at_most", "at_least")
 QUOTATION_WORDS = 25  # a short quotation; more is the paper's text, not a reference to it
 _LOOKS = {
     "id": (r"[a-z0-9]+(-[a-z0-9]+)*", "eq3-lowest-frequency-is-gap"),
@@ -76,6 +79,7 @@ class Claim:
     declared: Literal["before", "after"] = "before"
     note: str = ""
     takes: str = ""
+    loosest: Finite | None = None
 
     def __post_init__(self) -> None:
         for column, (pattern, example) in _LOOKS.items():
@@ -90,6 +94,11 @@ class Claim:
             )
         if self.upper is not None and self.upper < self.value:
             raise UsageError(f"`upper` must not be below `value`; got {self.value:g} to {self.upper:g}. Swap them.")
+        if self.loosest is not None and (self.relation not in _ONE_SIDED or _holds(self, self.loosest, 0)):
+            raise UsageError(
+                f"`loosest` must ask for less than `value`, with at_most or at_least; got {self.relation} "
+                f"{self.value:g} and {self.loosest:g}. Swap them or leave it empty."
+            )
         if self.match_tolerance > self.close_tolerance:
             raise UsageError(
                 "`close_tolerance` must not be below `match_tolerance`; "
@@ -138,7 +147,7 @@ def read_claims(table: Table) -> tuple[Claim, ...]:
     declared, a quotation of more than `QUOTATION_WORDS` words, two claims with one id or with one test of one metric.
     """
     columns = [field.name for field in fields(Claim)]
-    numbers = ("value", "upper", "match_tolerance", "close_tolerance")
+    numbers = ("value", "upper", "match_tolerance", "close_tolerance", "loosest")
     return read_rows(
         table,
         columns,

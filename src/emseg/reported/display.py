@@ -20,7 +20,8 @@ from emseg.wording import as_html, format_measured, format_number
 _RELATION_WORDS = {"equals": "", "at_most": "at most ", "at_least": "at least ", "below": "below ", "above": "above "}
 _LEGEND = (
     "Match: the whole 95 % interval lies within the first tolerance; close: within the second; differs: outside both; "
-    "undecided: it spans a border, or there is none. A stand-in gives no verdict."
+    "undecided: it spans a border, or there is none. A stand-in gives no verdict. "
+    "Nor does a vague word, where its plausible readings disagree."
 )
 
 
@@ -159,7 +160,8 @@ def expected_text(claim: Claim) -> str:
     """Return what the claim expects in words, such as "at most 0.7" or "1.3 % to 1.7 %"."""
     if claim.upper is not None:
         return f"{_with_unit(claim.value, claim.unit)} to {_with_unit(claim.upper, claim.unit)}"
-    return _RELATION_WORDS[claim.relation] + _with_unit(claim.value, claim.unit)
+    text = _RELATION_WORDS[claim.relation] + _with_unit(claim.value, claim.unit)
+    return text if claim.loosest is None else f"{text} (a vague word: perhaps {_with_unit(claim.loosest, claim.unit)})"
 
 
 def tolerance_text(claim: Claim) -> str:

@@ -14,7 +14,7 @@ the committed ones (`compare`) and never replaces them.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any, Literal
 
@@ -81,7 +81,7 @@ def judge_records(claims: Iterable[Claim], records: Iterable[Record]) -> tuple[J
         bearing = {one: _bearing(claim, one) for one in found}
         if deciding := [one for one in found if bearing[one] != "stand-in"]:
             best = max(deciding, key=lambda one: _weight(one.profile))
-            outcome: Outcome = "undecided" if best.interval is None else judge(claim, best.interval)
+            outcome: Outcome = "undecided" if best.interval is None else _read(claim, best.interval)
             judged.append(Judged(claim, best, bearing[best], outcome))
         elif found:
             judged += [Judged(claim, one, "stand-in", "no verdict") for one in found]
@@ -93,7 +93,8 @@ def judge_records(claims: Iterable[Claim], records: Iterable[Record]) -> tuple[J
 def sentence_outcomes(judged: Iterable[Judged]) -> dict[tuple[str, str], Outcome]:
     """Return the outcome of each sentence of the papers: that of its readings which bear, if they agree.
 
-    Readings that disagree leave the sentence `undecided`; a sentence with stand-ins alone has `no verdict`.
+    Readings that disagree leave the sentence `undecided`; one with stand-ins alone, or with a vague word on which its
+    verdict would depend, has `no verdict`.
     """
     rows: dict[tuple[str, str], list[Judged]] = {}
     for row in judged:
@@ -101,7 +102,9 @@ def sentence_outcomes(judged: Iterable[Judged]) -> dict[tuple[str, str], Outcome
     outcomes: dict[tuple[str, str], Outcome] = {}
     for sentence, readings in rows.items():
         decided = {row.outcome for row in readings if row.decides}
-        if decided:
+        if "no verdict" in decided:
+            outcomes[sentence] = "no verdict"
+        elif decided:
             outcomes[sentence] = decided.pop() if len(decided) == 1 else "undecided"
         else:
             outcomes[sentence] = "no verdict" if any(row.estimate for row in readings) else "not run"
@@ -149,6 +152,15 @@ def refusals(claims: Iterable[Claim], record: Record) -> list[str]:
                 f"`{claim.metric}` rests on several kinds of data; `run.metric(..., data=[...])` gives its own"
             )
     return found
+
+
+def _read(claim: Claim, interval: Interval) -> Outcome:
+    """Return the verdict on a claim; none where it would depend on how a vague word is read."""
+    strict = judge(claim, interval)
+    if claim.loosest is None or strict == "undecided":
+        return strict
+    loose = judge(replace(claim, value=claim.loosest, match_tolerance=0.0, close_tolerance=0.0, loosest=None), interval)
+    return strict if loose == ("differs" if strict == "differs" else "match") else "no verdict"
 
 
 def _estimates(claim: Claim, records: Iterable[Record], newest: bool = True) -> list[Estimate]:

@@ -48,7 +48,9 @@ def write_review(found: FoundWafer, folder: str | Path, image: Any, *, expected:
     is_short = expected is not None and len(found.sections) < expected
     numbered = [("s", number, one) for number, one in enumerate(found.sections)]
     numbered += [("c", number, one) for number, one in enumerate(found.candidates)]
-    numbered.sort(key=lambda entry: ((entry[0] == "s") == is_short, entry[2].confidence, entry[2].score))
+    # the least certain section and the likeliest miss need a look first
+    rank = {"s": 1, "c": -1}
+    numbered.sort(key=lambda e: ((e[0] == "s") == is_short, rank[e[0]] * e[2].confidence, rank[e[0]] * e[2].score))
     boxes = [_crop_box(one.corners, *image.shape) for _, _, one in numbered]
     crops = _fitting(lambda side: [_crop(image, box, side) for box in boxes], _CROP_SIDES, _CROP_BYTES)
     (wafer,) = _fitting(lambda side: [_jpeg(image, side)], _WAFER_SIDES, _WAFER_BYTES)

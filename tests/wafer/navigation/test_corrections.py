@@ -181,6 +181,22 @@ def test_sections_that_were_not_in_the_file_are_not_removed(tmp_path: Path) -> N
     assert len(after.sections) == len(found.sections)
 
 
+@pytest.mark.parametrize("name", ["made.coco.json", "made.decisions.json"])
+def test_files_with_all_classes_change_all_sections_whichever_were_exported(tmp_path: Path, name: str) -> None:
+    """A decision about a folded section is applied, and no section is there twice, after `--class good`."""
+    found = found_wafer()
+    write_wafer(found, tmp_path, classes=("good",))
+    other = next(k for k, one in enumerate(found.sections) if one.label != "good")
+    if name == "made.decisions.json":
+        document = decisions_of(found, decision(found, other, verdict="reject"), decision(found, other + 1))
+        (tmp_path / name).write_text(json.dumps(document))
+    else:
+        edit_json(tmp_path / name, lambda document: document["annotations"].pop(other))
+    after, changes, _ = import_corrections(tmp_path, tmp_path / name)
+    assert (changes.added, changes.removed, changes.moved) == ((), (other,), ())
+    assert len(after.sections) == len(found.sections) - 1
+
+
 def test_a_section_moved_beyond_itself_keeps_its_number(tmp_path: Path) -> None:
     """Where the program keeps it, as labelme does in the description."""
     found = found_wafer()

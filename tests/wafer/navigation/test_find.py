@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from wafer.navigation.drawn_sections import draw_wafer, tissue
 from wafer.navigation.drawn_wafers import KNOWN_PX, DrawnNetwork, draw, drawn_finder, matched, ribbons
 
 from emseg.errors import UsageError
-from emseg.wafer.navigation import detect
-from emseg.wafer.navigation.detect import estimate_section_size
-from emseg.wafer.navigation.find import find_sections
-from emseg.wafer.navigation.finder import Calibration
-from emseg.wafer.navigation.template import UNORIENTED, SectionTemplate
+from emseg.synthetic.wafer import WaferDesign, synthesize_wafer
+from emseg.wafer.navigation import detect, find
+from emseg.wafer.navigation.detect import WaferDetections, estimate_section_size
+from emseg.wafer.navigation.find import MIRRORED, find_sections
+from emseg.wafer.navigation.finder import Calibration, load_finder
+from emseg.wafer.navigation.template import UNORIENTED, SectionTemplate, template_from_annotations
 from emseg.wafer.wafer_source import open_wafer_image
 
 QUADS, SIZE = ribbons(2, 8, KNOWN_PX)
@@ -79,6 +81,28 @@ def test_a_template_of_other_sections_in_the_weights_gives_way_to_the_wafers_own
     assert not any("own median" in note for note in insisted.notes)
 
 
+def test_a_mirrored_template_is_noticed_and_not_used(monkeypatch):
+    """That of a wafer photographed through its back; one of the same wafer, and one of symmetric tissue, are not."""
+    wafer = draw_wafer(12)
+    detected = WaferDetections(tuple(wafer.detected()), 64.0, ())
+    monkeypatch.setattr(find, "detect_sections", lambda *_, **__: detected)
+    template = template_from_annotations(wafer.image, wafer.truth)
+    upright = find_sections(wafer.image, drawn_finder(template=template))
+    assert MIRRORED not in upright.notes
+    assert UNORIENTED not in upright.notes
+    flipped = find_sections(wafer.image, drawn_finder(template=template.mirrored()))
+    assert MIRRORED in flipped.notes
+    assert {"This wafer's own median was used.", UNORIENTED} <= {*flipped.notes}
+    assert all(one.residual < 0.3 for one in flipped.sections)
+    insisted = find_sections(wafer.image, drawn_finder(), template=template.mirrored())
+    assert MIRRORED in insisted.notes
+    assert UNORIENTED not in insisted.notes
+    symmetric = draw_wafer(12, look=np.maximum(tissue(), tissue()[:, ::-1]))
+    detected = WaferDetections(tuple(symmetric.detected()), 64.0, ())
+    same = template_from_annotations(symmetric.image, symmetric.truth)
+    assert MIRRORED not in find_sections(symmetric.image, drawn_finder(template=same)).notes
+
+
 def test_more_sections_than_expected_are_said(network):
     found = find_sections(IMAGE, drawn_finder(), expected=10, **SIZED)
     assert "16 sections were found, 10 expected: look at the least certain ones first." in found.notes
@@ -108,3 +132,12 @@ def test_wrong_options_are_refused_before_any_work(network, option, message):
 def test_estimation_without_sections_says_nothing(network):
 
     assert estimate_section_size(drawn_finder(), open_wafer_image(draw([], SIZE))) is None
+
+
+def test_the_section_size_of_a_whole_synthetic_wafer_is_estimated():
+    """By the network that ships, of sections twice as large as it knows, within 15 %."""
+    made = synthesize_wafer(WaferDesign(1000, 1000, 150.0), seed=3)
+    size = float(np.sqrt(np.median([one.area_px for one in made.truth.sections if one.label == "good"])))
+    assert estimate_section_size(load_finder(device="cpu"), open_wafer_image(made.image)) == pytest.approx(
+        size, rel=0.15
+    )

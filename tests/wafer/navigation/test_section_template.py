@@ -56,9 +56,11 @@ def test_parts_of_a_magc_file_are_places_of_row_and_column():
         magnets=(MagcItem(4, location=(10, 20)), MagcItem(9, location=(0, 0))),
         rois=(MagcItem(7, polygon=polygon),),
         focus=(MagcItem(7, polygon=polygon[:1]),),
+        landmarks=(MagcItem(0, location=(5, 6)),),
     )
-    magnets, regions = parts_of_magc(magc)
+    magnets, regions, landmarks = parts_of_magc(magc)
     assert magnets == {1: (20.0, 10.0)}
+    assert landmarks.tolist() == [[6, 5]]
     assert list(regions) == [0]
     assert [one.kind for one in regions[0]] == ["roi", "focus"]
     assert regions[0][0].points.tolist() == [[2, 1], [4, 3], [6, 5]]

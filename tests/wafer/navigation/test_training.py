@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 from wafer.detector.toy_sections import TINY, TINY_PLAN, toy_folder
+from wafer.navigation.drawn_wafers import KNOWN_PX, DrawnNetwork, draw, drawn_finder, ribbons
 
 from emseg.errors import InputError, UsageError
 from emseg.sections import Section, WaferSections
 from emseg.wafer.detector import DetectorDesign, build_design
-from emseg.wafer.navigation import find
+from emseg.wafer.navigation import detect, find
 from emseg.wafer.navigation.finder import load_finder
-from emseg.wafer.navigation.training import SECTION_SIZE_PX, fit_calibration, to_network_scale, train_finder
+from emseg.wafer.navigation.training import SECTION_SIZE_PX, to_network_scale, train_finder
+from emseg.wafer.navigation.validation import fit_calibration, validate_on_wafers
 
 DESIGN = DetectorDesign(depth=18, size="small", num_classes=1, changes={**TINY, "max_per_image": 1000})
 # torch 2.14 crashes in the backward pass of 8 channels stored channels last, at tiles of 256 px
@@ -54,10 +56,10 @@ def test_a_finder_knows_what_it_was_trained_on(trained):
     assert back.template.side_px == pytest.approx(64, abs=2)
 
 
-def test_the_scores_are_those_of_all_validation_tiles(trained):
-    """Of 300 columns of 300 rows, with tiles of 256 px: four tiles, each with the one section of this part."""
+def test_the_scores_are_those_of_the_validation_columns(trained):
+    """300 columns of 300 rows, four tiles of 256 px: the one section there counts once."""
     scores = trained.scores
-    assert (scores["n_tiles"], scores["n_sections"]) == (4, 4)
+    assert (scores["n_tiles"], scores["n_sections"]) == (4, 1)
     assert scores["found"] + scores["missed"] == scores["n_sections"]
 
 
@@ -95,7 +97,7 @@ def test_nothing_outside_the_given_columns_is_looked_at(tmp_path):
     for number, one in enumerate([(image, truth), (other, fewer)]):
         made = train([one], tmp_path / str(number), columns=(0.0, 0.6))
         weights.append(made.finder.model.state_dict()["backbone.conv1.weight"])
-        assert made.scores["n_sections"] == 4
+        assert made.scores["n_sections"] == 1
     assert torch.equal(*weights)
 
 
@@ -122,6 +124,22 @@ def test_a_training_starts_from_a_finder_of_other_classes(trained, tmp_path):
     assert torch.equal(start["backbone.conv1.weight"], old["backbone.conv1.weight"])
     anew = build_design(made.finder.design, seed=PLAN.seed).state_dict()["roi_head.bbox_head.fc_cls.weight"]
     assert torch.equal(start["roi_head.bbox_head.fc_cls.weight"], anew)
+
+
+def test_validation_counts_merged_detections_of_whole_columns(monkeypatch):
+    """A section on several tiles counts once, and one on the border counts where its centre is."""
+    monkeypatch.setattr(detect, "predict_soft", DrawnNetwork())
+    quads, size = ribbons(2, 12, KNOWN_PX)
+    sections = tuple(Section(one, "good") for one in quads)
+    wafer = (draw(quads, size), WaferSections("drawn", *size, sections, ("good",)))
+    n = int((np.array([one.mean(0)[1] for one in quads]) >= size[1] / 2).sum())
+    counts, (scores, is_true) = validate_on_wafers(drawn_finder(), [wafer], 0.5, 1.0)
+    assert counts == {"n_sections": n, "found": n, "missed": 0, "false": 0}
+    assert scores.shape == is_true.shape == (n,)
+    assert is_true.all()
+    blank = (wafer[0], dataclasses.replace(wafer[1], sections=()))
+    counts, (_, is_true) = validate_on_wafers(drawn_finder(), [wafer, blank], 0.5, 1.0)
+    assert (counts["found"], counts["false"], int((~is_true).sum())) == (n, n, n)
 
 
 def test_the_calibration_recovers_the_curve_that_scores_follow():

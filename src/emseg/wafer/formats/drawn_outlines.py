@@ -196,7 +196,8 @@ def geojson_document(outlines: Sequence[Outline], colours: Mapping[str, str]) ->
         named = {"name": one.label, "color": list(bytes.fromhex(colours[one.label].removeprefix("#")))}
         properties: dict[str, Any] = {"objectType": "annotation", "name": one.what, "classification": named}
         if one.score is not None:
-            properties["measurements"] = {"confidence": one.score}
+            # as QuPath wrote it before 0.4: every QuPath reads it, and napari-geojson no other form
+            properties["measurements"] = [{"name": "confidence", "value": one.score}]
         features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     return {"type": "FeatureCollection", "features": features}
 

@@ -6,7 +6,7 @@ Every section of the file is matched to one of the result, best pair first, by
 
 so that a program may number sections anew, and a section that was moved far keeps its identity where it can. What a
 person did not touch stays as it was to the last bit. A section that was moved keeps the order of its corners, its angle
-follows its first side, and its magnet and regions move along, unless the file itself holds them (.magc, .mass.json).
+follows its first side, and its magnet and regions move along, unless the file itself contains them (.magc, .mass.json).
 
 Everything a person decided has confidence 1 and no reasons for a look any more.
 """
@@ -45,7 +45,7 @@ _LEAST_OVERLAP = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Edited:
-    """A section as the edited file has it; None for what the file does not say. `known` was found, below the score."""
+    """A section as the edited file has it; None for what the file leaves out. `known` was found, below the score."""
 
     outline: Points
     label: str | None = None
@@ -58,13 +58,17 @@ class Edited:
 
 @dataclass(frozen=True, eq=False)
 class Edits:
-    """The content of an edited file; landmarks and orders (in numbers of the file) are None where it has no place."""
+    """The content of an edited file; landmarks and orders (in numbers of the file) are None where it has no place.
+
+    `is_whole`: of a file that has the sections of all classes, whichever the others were written with.
+    """
 
     sections: tuple[Edited, ...]
     landmarks: Points | None = None
     orders: Mapping[str, tuple[int, ...]] | None = None
     dropped: frozenset[int] = frozenset()  # places of candidates that are decided on
     n_rejected: int = 0
+    is_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def import_corrections(
 
 
 def read_edits(path: Path, found: FoundWafer, image_name: str) -> Edits:
-    """Return the sections of an edited file of any kind that is written, with what else it holds of the result."""
+    """Return the sections of an edited file of any kind that is written, with what else it contains of the result."""
     document = read_json(path) if path.suffix == ".json" else None
     if isinstance(document, dict) and "emseg_decisions" in document:
         return _decided(path, document, found)
@@ -195,16 +199,17 @@ def read_edits(path: Path, found: FoundWafer, image_name: str) -> Edits:
             whole = max(parts, key=lambda part: float(shapely.Polygon(part).area))
             sections.append(Edited(whole, one.label if is_sorted else None, one.number))
     check.finish(path)
-    return Edits(tuple(sections))
+    return Edits(tuple(sections), is_whole=kind == "coco")
 
 
 def corrected(found: FoundWafer, edits: Edits, exported: Sequence[str] | None = None) -> tuple[FoundWafer, Changes]:
     """Return the result with the edits applied, and what changed.
 
-    Sections of classes that are not among the `exported` were not in the file, so their absence says nothing. Raises
-    `InputError` if the file has sections and none of them is one of the result's.
+    Sections of classes that are not among the `exported` were not in the file, so their absence is not a decision.
+    Raises `InputError` if the file has sections and none of them is one of the result's.
     """
-    here = [number for number, one in enumerate(found.sections) if exported is None or one.label in exported]
+    every = exported is None or edits.is_whole
+    here = [number for number, one in enumerate(found.sections) if every or one.label in (exported or ())]
     pairs = _matched(found, here, edits.sections)
     if edits.sections and here and not pairs:
         raise InputError(
@@ -330,7 +335,7 @@ def _quad(outline: Points) -> Points:
 
 
 def _aligned(corners: Points, like: Points) -> Points:
-    """The corners in the order that is nearest to that of `like`, wherever both lie."""
+    """The corners in the order that is nearest to that of `like`, whichever way both lie."""
     wanted = like - like.mean(0)
     ways = [np.roll(way, turn, axis=0) for way, turn in product((corners, corners[::-1]), range(4))]
     return min(ways, key=lambda way: float(np.square(way - way.mean(0) - wanted).sum()))
@@ -424,4 +429,4 @@ def _decided(path: Path, document: Any, found: FoundWafer) -> Edits:
             sections[one.section] = edited
     check.finish(path)
     dropped = frozenset(one.candidate for one in file.decisions if one.candidate is not None)
-    return Edits((*sections.values(), *more), dropped=dropped, n_rejected=n_rejected)
+    return Edits((*sections.values(), *more), dropped=dropped, n_rejected=n_rejected, is_whole=True)

@@ -212,7 +212,7 @@ def _tile_sides(grid: TileGrid, scale: tuple[float, float]) -> Float64[np.ndarra
 def _section_size(
     finder: SectionFinder, wafer: WaferImage, given: float | None, pixel_size_um: float | None, clock: "_Clock"
 ) -> tuple[float, tuple[str, ...]]:
-    """Return the section size in pixels of the image, and what to say about it."""
+    """Return the section size in pixels of the image, and a note about it."""
     if given is not None:
         size = float(given)
     elif pixel_size_um is not None and finder.section_size_um is not None:
@@ -333,7 +333,7 @@ class _Rows:
         if path.is_file():
             if changes := changes_between(read_json(path), now):
                 raise InputError(
-                    f"{folder} holds another search: {'; '.join(changes)}. Choose another folder, or remove this one."
+                    f"{folder} contains another search: {'; '.join(changes)}. Choose another, or remove this one."
                 )
         else:
             write_json(path, now, repair=_REPAIR)

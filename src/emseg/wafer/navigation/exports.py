@@ -1,4 +1,4 @@
-"""The result of a wafer as files: one that holds everything, and those that other programs read.
+"""The result of a wafer as files: one that contains everything, and those that other programs read.
 
     NAME.found.json       everything (`read_found`); places are (row, column), as in `FoundWafer`
     NAME.csv              a line for each section, with its orders and, where the pixel size is known, micrometres
@@ -7,14 +7,16 @@
     NAME.geojson          QuPath, napari               NAME.rois.zip         ImageJ, Fiji
     NAME.labelme.json     labelme
 
-MagFinder opens the first `.magc` of a folder, so give its file, with the image, a folder of its own. A section has the
-same number in all files: its place in the result, from 0. Files of selected classes leave numbers
-out; `NAME.found.json` always holds all sections. A section whose direction is unknown has that of its first side in
-the two `.magc` files and in `.mass.json`, which have no place for an unknown angle.
+MagFinder opens the first `.magc` of a folder, so give its file, with the image, a separate folder. A section has the
+same number in all files: its place in the result, from 0. Files of selected classes leave numbers out;
+`NAME.found.json` and `NAME.coco.json`, from which a finder learns, always contain all sections. A section whose
+direction is unknown has that of its first side in the two `.magc` files and in `.mass.json`, which have no place for
+an unknown angle.
 """
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -118,8 +120,9 @@ def write_wafer(
     """Write a result in all formats to `folder` and return the files, that with everything first.
 
     `image` is the file of the wafer image; by default the one that a result written here before names. With `classes`
-    the files for other programs hold only sections of these. Each file is written in one step. Raises `UsageError` for
-    a class that the wafer has not, or a name that cannot be part of a file's name; `InputError` if writing fails.
+    the files for other programs, but for COCO, contain only sections of these. Each file is written in one step. Raises
+    `UsageError` for a class that the wafer has not, or a name that cannot be part of a file's name; `InputError` if
+    writing fails.
     """
     folder, name = Path(folder), require_wafer_name(found.name)
     for one in classes or ():
@@ -130,6 +133,7 @@ def write_wafer(
     image = None if image is None else Path(image).resolve()
     numbers = [number for number, one in enumerate(found.sections) if classes is None or one.label in classes]
     image_name, size = image.name if image else f"{name}.png", (found.height, found.width)
+    from_folder = Path(os.path.relpath(image, folder)).as_posix() if image else image_name  # labelme opens the image so
     chosen = {number: found.sections[number] for number in numbers}
     colours = class_colours(found.class_names)
     document = {"image": None if image is None else str(image), "exported_classes": classes and list(classes)}
@@ -139,10 +143,10 @@ def write_wafer(
         ".magc": lambda path: write_magc(magc_of(found, numbers, "SBEMimage"), path),
         ".magfinder.magc": lambda path: write_magc(magc_of(found, numbers, "MagFinder"), path),
         ".mass.json": lambda path: write_mass_json(mass_of(found, numbers), path),
-        ".coco.json": _text(json.dumps(_coco_document(found, chosen, image_name))),
+        ".coco.json": _text(json.dumps(_coco_document(found, image_name))),
         ".geojson": _text(json.dumps(geojson_document(_outlines(chosen), colours), indent=1)),
         ".rois.zip": lambda path: write_imagej(_outlines(chosen), colours, path),
-        ".labelme.json": _text(json.dumps(labelme_document(_outlines(chosen), image_name, *size), indent=1)),
+        ".labelme.json": _text(json.dumps(labelme_document(_outlines(chosen), from_folder, *size), indent=1)),
     }
     paths = tuple(folder / f"{name}{suffix}" for suffix in writers)
     for path, write in zip(paths, writers.values(), strict=True):
@@ -190,7 +194,7 @@ def found_document(found: FoundWafer) -> dict[str, Any]:
 
 
 def magc_of(found: FoundWafer, numbers: Sequence[int], dialect: Dialect) -> MagcWafer:
-    """Return the sections with these numbers as a `.magc` file holds them; classes have no place there."""
+    """Return the sections with these numbers as a `.magc` file contains them; classes have no place there."""
     items: dict[str, list[MagcItem]] = {group: [] for group in GROUPS}
     for number in numbers:
         one = found.sections[number]
@@ -210,7 +214,7 @@ def magc_of(found: FoundWafer, numbers: Sequence[int], dialect: Dialect) -> Magc
 
 
 def mass_of(found: FoundWafer, numbers: Sequence[int]) -> MassWafer:
-    """Return the sections with these numbers as a `.mass.json` file holds them; classes have no place there."""
+    """Return the sections with these numbers as a `.mass.json` file contains them; classes have no place there."""
     sections = {}
     for number in numbers:
         one = found.sections[number]
@@ -241,7 +245,7 @@ def _regions(one: FoundSection) -> tuple[list[Points], list[Place]]:
 
 
 def _orders(found: FoundWafer, numbers: Sequence[int]) -> dict[str, Any]:
-    """The orders that hold all these sections: MagFinder shows no others than those of its serial order."""
+    """The orders that contain all these sections: MagFinder shows no others than those of its serial order."""
     orders = {"serial_order": found.serial_order, "stage_order": found.stage_order}
     chosen = {key: tuple(one for one in order or () if one in set(numbers)) for key, order in orders.items()}
     return {key: order if len(order) == len(numbers) > 0 else UNKNOWN_ORDER for key, order in chosen.items()}
@@ -260,16 +264,16 @@ def _outlines(chosen: Mapping[int, FoundSection]) -> list[Outline]:
     ]
 
 
-def _coco_document(found: FoundWafer, chosen: Mapping[int, FoundSection], image_name: str) -> dict[str, Any]:
+def _coco_document(found: FoundWafer, image_name: str) -> dict[str, Any]:
     shown = tuple(
         TileSection(number, one.label, (one.corners,), float(shapely.Polygon(one.corners).area), 1.0, False)
-        for number, one in chosen.items()
+        for number, one in enumerate(found.sections)
     )
     whole = Tile(found.name, 0, 0, found.height, found.width, shown)
     document = coco_document([whole], found.class_names, f"sections of {found.name}, found by emseg")
     document["images"][0]["file_name"] = image_name
     for entry in document["annotations"]:
-        entry["score"] = round(chosen[entry["section"]].confidence, 6)
+        entry["score"] = round(found.sections[entry["section"]].confidence, 6)
     return document
 
 

@@ -11,15 +11,21 @@ from emseg.wafer.annotated_wafer import wafer_name
 from emseg.wafer.navigation.detect import LEAST_SCORE, detect_sections
 from emseg.wafer.navigation.finder import SectionFinder, load_finder
 from emseg.wafer.navigation.fit import fit_sections
-from emseg.wafer.navigation.found import FoundSection, FoundWafer
+from emseg.wafer.navigation.found import Detected, FoundSection, FoundWafer
 from emseg.wafer.navigation.order import order_sections
 from emseg.wafer.navigation.quads import outline_quad
 from emseg.wafer.navigation.template import UNORIENTED, SectionTemplate
-from emseg.wafer.wafer_source import open_wafer_image
+from emseg.wafer.wafer_source import WaferImage, open_wafer_image
 
 THRESHOLD = 0.5
+MIRRORED = (
+    "The template fits better mirrored: this image, or the one that the template is from, is flipped, so corners and "
+    "angles of the two do not agree."
+)
 _FEWEST_CANDIDATES = 20
 _MISFIT = 0.6  # median residual from which on a template is one of other sections
+_MIRRORED = 0.1  # by which the residual of a mirrored template must be smaller
+_SAMPLED = 12  # sections to which the mirrored template is fitted
 
 
 def find_sections(
@@ -82,10 +88,19 @@ def find_sections(
     known = finder.template if template is None else template
     sections = fit_sections(wafer, sure, known, calibrate=confidence) if sure else []  # type: ignore[arg-type]
     misfits = [one.residual for one in sections if one.residual is not None]
-    if template is None and known is not None and sections and not (misfits and np.median(misfits) < _MISFIT):
+    flipped = known is not None and _is_mirrored(wafer, sure, sections, known)
+    if flipped:
+        notes.append(MIRRORED)
+    if (
+        template is None
+        and known is not None
+        and sections
+        and (flipped or not misfits or np.median(misfits) >= _MISFIT)
+    ):
         known = None
         sections = fit_sections(wafer, sure, calibrate=confidence)  # type: ignore[arg-type]
-        notes.append("The template in the weights is of other sections; this wafer's own median was used.")
+        what = "" if flipped else "The template in the weights is of other sections; "
+        notes.append(f"{what}{'T' if flipped else 't'}his wafer's own median was used.")
     found = FoundWafer(
         name or (wafer_name(image) if isinstance(image, str | Path) else "wafer"),
         *wafer.shape,
@@ -96,6 +111,17 @@ def find_sections(
         candidates=candidates,
     )
     return order_sections(found)
+
+
+def _is_mirrored(
+    wafer: WaferImage, sure: Sequence[Detected], sections: Sequence[FoundSection], template: SectionTemplate
+) -> bool:
+    """Return whether the mirrored template fits a sample of the sections clearly better."""
+    sample = range(0, len(sure), max(len(sure) // _SAMPLED, 1))
+    others = fit_sections(wafer, [sure[k] for k in sample], template.mirrored()) if sure else []  # type: ignore[arg-type]
+    pairs = [(sections[k].residual, other.residual) for k, other in zip(sample, others, strict=True)]
+    gains = [(1.0 if one is None else one) - other for one, other in pairs if other is not None]
+    return bool(gains) and float(np.median(gains)) > _MIRRORED
 
 
 def _counted(n_found: int, n_candidates: int, expected: int | None) -> list[str]:

@@ -44,7 +44,7 @@ SHIPPED_FINDER = Path(__file__).with_name(SHIPPED)
 
 @dataclass(frozen=True)
 class Calibration:
-    """Logistic calibration of scores from `n` detections, `n_true` of which were sections; a single kind is no fit."""
+    """Logistic calibration of scores from `n` detections, `n_true` of which are sections; one kind alone has no fit."""
 
     slope: float
     intercept: float
@@ -62,7 +62,7 @@ class SectionFinder:
 
     section_size_px   side of a square of a usual section's area, in pixels of the network's input
     section_size_um   the same on the wafer, where the pixel size of the training images was known
-    template          of the wafer that it was trained on, where that tells the tissue's corners apart
+    template          of the wafer that it was trained on, where that distinguishes the tissue's corners
     calibration       None where the validation tiles could not give one
     record            how it was trained and scored, as JSON
     """
@@ -123,7 +123,7 @@ def save_finder(finder: SectionFinder, path: str | Path) -> Path:
 def load_finder(path: str | Path | None = None, *, device: str = "auto") -> SectionFinder:
     """Return the finder in a file, in evaluation mode on `device`; None gives the one that ships with the library.
 
-    The file is read without executing anything. Raises `InputError` for a file that is no finder, such as the bare
+    The file is read without executing anything. Raises `InputError` for a file that is not a finder, such as the bare
     weights of a detector.
     """
     import safetensors

@@ -6,7 +6,7 @@
     size       one scale for the whole wafer: what its clearest sections are stretched by, as their median
 
 A fit that is poor, or far from the outline, invents nothing: the section keeps its outline's rectangle, in the corner
-order of the fit, and says so in `reasons`. Incomplete and folded sections often do.
+order of the fit, and reports it in `reasons`. Incomplete and folded sections often do.
 """
 
 import math

@@ -66,7 +66,7 @@ class FoundSection:
 class FoundWafer:
     """All sections of the wafer image `name`; orders are places in `sections`, None where unknown.
 
-    `serial_order` may hold only some of the sections: those whose place in the order of cutting could be seen.
+    `serial_order` may contain only some of the sections: those whose place in the order of cutting could be seen.
     `candidates` are detections below the score that makes a section, best first: the likeliest misses, for review only.
     `landmarks` are (row, column) in pixels, in their order; `notes` is what a user should know, in sentences.
     """

@@ -9,7 +9,7 @@ touching oblique sections overlap by a third.
     fused   much larger than usual, and filled by two or more other detections that leave each other alone
 
 All three are dropped; a cut one that no whole one covers stays at half its score, which makes it a candidate for
-review. The score of a section is the mean, over all tiles that hold it whole, of its probability there: the sum over
+review. The score of a section is the mean, over all tiles that contain it whole, of its probability there: the sum over
 the classes of the best score for each, for a section whose class is in doubt is a section all the same. It is 0 where
 the network saw nothing: one tile's error is outvoted. So are classes: votes are the sums of the scores for each.
 """
@@ -47,7 +47,7 @@ def merge_detections(seen: Sequence[Seen], tiles: Float64[np.ndarray, "tile 4"],
     """Return the sections behind the detections of all tiles, best first.
 
     `tiles` are (top, left, bottom, right) in pixels of the wafer image, infinite at the image's own borders; a tile
-    holds a section whole that stays `margin` pixels away from its sides.
+    contains a section whole that stays `margin` pixels away from its sides.
     """
     if not seen:
         return []

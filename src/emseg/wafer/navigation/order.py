@@ -72,8 +72,9 @@ def order_sections(found: FoundWafer, *, next_side: int | None = None, seconds: 
 
     A known serial order is kept. `next_side` (0 to 3) is the side of a section on which the next cut lies; None takes
     side 1 or 2, whichever direction the ribbons have, and a note states that it is assumed. `seconds` limits the search
-    for a short path (default: 1 for 1,000 sections, at most 5). The serial order holds only the sections in ribbons; it
-    is left open where the confidence in a step is below 0.5. Raises `UsageError` for an impossible `next_side`.
+    for a short path (default: 1 for 1,000 sections, at most 5). The serial order contains only the sections in
+    ribbons; it is left open where the confidence in a step is below 0.5. Raises `UsageError` for an impossible
+    `next_side`.
     """
     centers = centers_of(found.sections)
     stage = shortest_path(centers, seconds=seconds)

@@ -4,7 +4,8 @@
     corner k:  where the sides k - 1 and k meet
 
 Corners run in the image as the hands of a clock do, from any of the four: which one is the tissue's first corner, an
-outline cannot tell (see `emseg.wafer.navigation.fit`). Points are (row, column), continuous, as in `emseg.sections`.
+outline cannot distinguish (see `emseg.wafer.navigation.fit`). Points are (row, column), continuous, as in
+`emseg.sections`.
 """
 
 import math

@@ -232,7 +232,7 @@ def _applied(matrix: Float64[np.ndarray, "2 3"], points: Points) -> Points:
 def read_regions(path: str | Path, section: int | None = None) -> tuple[Region, ...]:
     """Return the regions drawn on one section, (row, column) in pixels of the wafer image.
 
-    `.magc` and `.mass.json` hold them by section; `section` is its number there, needed if several have regions. In
+    `.magc` and `.mass.json` contain them by section; `section` is its number there, needed if several have regions. In
     GeoJSON and labelme all shapes belong to one section: points, and shapes named focus, are focus points.
     """
     path = Path(path)

@@ -41,7 +41,7 @@ _SQUARE = 1.25  # ratio of sides up to which quarter turns are tried
 
 @dataclass(frozen=True, eq=False)
 class SectionTemplate:
-    """A usual section, in pixels of its own (row, column).
+    """A usual section, in its own pixel grid (row, column).
 
     image       locally normalized, with a margin of ground
     corners     of the section within `image`
@@ -62,6 +62,12 @@ class SectionTemplate:
     def side_px(self) -> float:
         """Root of the section's area."""
         return _side_px(self.corners)
+
+    def mirrored(self) -> "SectionTemplate":
+        """Return the template as a flipped image shows it, without magnet and regions."""
+        corners = self.corners * (1, -1) + (0, self.image.shape[1])
+        image = np.ascontiguousarray(self.image[:, ::-1])
+        return replace(self, image=image, corners=corners, magnet=None, regions=())
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the template as named arrays, for a file of such; `from_arrays` reads them back."""
@@ -142,8 +148,10 @@ def median_template(image: NDArray[Any], quads: Float64[np.ndarray, "section 4 2
     return _median(image, turned, oriented=False)[0]
 
 
-def parts_of_magc(magc: MagcWafer) -> tuple[dict[int, tuple[float, float]], dict[int, list[Region]]]:
-    """Return the magnets and the regions in a `.magc` file by the place of their section in it, (row, column)."""
+def parts_of_magc(
+    magc: MagcWafer,
+) -> tuple[dict[int, tuple[float, float]], dict[int, list[Region]], Float64[np.ndarray, "landmark 2"] | None]:
+    """Return a `.magc` file's magnets and regions by the place of their section, and its landmarks; (row, column)."""
     places = {item.number: place for place, item in enumerate(magc.sections)}
     magnets = {
         places[one.number]: (float(one.location[1]), float(one.location[0]))
@@ -157,7 +165,8 @@ def parts_of_magc(magc: MagcWafer) -> tuple[dict[int, tuple[float, float]], dict
             if one.polygon and one.number in places:
                 points = np.array([point[1::-1] for point in one.polygon], dtype=np.float64)
                 regions.setdefault(places[one.number], []).append(Region(kind, points))
-    return magnets, regions
+    landmarks = [one.location[1::-1] for one in magc.landmarks if one.location]
+    return magnets, regions, np.array(landmarks, dtype=np.float64) if landmarks else None
 
 
 def _annotated_quad(section: Section) -> Quad:

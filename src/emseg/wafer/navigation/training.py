@@ -5,14 +5,7 @@
     OUT/work                   the training; an interrupted one resumes, a finished one is not repeated
 
 Each wafer is scaled so that its sections have `SECTION_SIZE_PX`, unless they nearly do. The left part of its columns is
-trained on, the right part is the validation set: it calibrates the score, and all its tiles are scored, by pairs of
-detections (score 0.5 or more) and sections at IoU 0.5, whatever their classes.
-
-    found, missed   sections with and without a detection; a section on two tiles counts twice
-    false           detections without a section
-
-Source of the calibration: Platt (1999), with his targets (N + 1) / (N + 2) and 1 / (N + 2), so that a validation set
-without errors does not give certainty.
+trained on, the right part is the validation set (`emseg.wafer.navigation.validation`).
 """
 
 import dataclasses
@@ -23,8 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float64, UInt8
-from scipy import optimize
+from jaxtyping import UInt8
 
 from emseg import __version__
 from emseg.checks import require_number
@@ -35,10 +27,9 @@ from emseg.wafer.annotated_wafer import Wafer
 from emseg.wafer.detector import DetectorDesign, DetectorPlan, build_design, predict_folder, train_detector
 from emseg.wafer.detector.detector_plan import SMALL
 from emseg.wafer.formats.benchmark_folder import Benchmark, open_benchmark
-from emseg.wafer.navigation.finder import SHIPPED, Calibration, SectionFinder, load_finder, logit, save_finder
+from emseg.wafer.navigation.finder import SHIPPED, SectionFinder, load_finder, save_finder
 from emseg.wafer.navigation.template import SectionTemplate, template_from_annotations
-from emseg.wafer.scores import pair_up, read_detections, read_truth, score_detections
-from emseg.wafer.scores.coco_masks import without_classes
+from emseg.wafer.navigation.validation import fit_calibration, validate_on_tiles, validate_on_wafers
 from emseg.wafer.splits import TRAIN, VALIDATION
 from emseg.wafer.tiles import Tiling
 from emseg.wafer.wafer_benchmark import benchmark_from_wafers
@@ -47,15 +38,13 @@ SECTION_SIZE_PX = 64.0
 NEARLY = 1.2  # sections up to this factor larger or smaller are not scaled
 TILING = Tiling(256, 0.5)
 PLAN = SMALL.changed(steps=3000, warm_up_steps=100, grey_jitter=0.25)
-SCORE = IOU = 0.5
-FOUND, MISSED, FALSE = "found", "missed", "false"
 _SPLITS = ("wafer", "region", "given", "crops")  # of a folder with several, the one that leaks least
 _OF_CLASSES = ("fc_cls", "fc_reg", "conv_logits")  # layers with outputs for each class
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedFinder:
-    """A finder with its file; `scores` are those of all validation tiles, `notes` what its user should know."""
+    """A finder with its file; `scores` are those of the validation set, `notes` what its user should know."""
 
     finder: SectionFinder
     path: Path
@@ -65,7 +54,10 @@ class TrainedFinder:
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """A benchmark with the split to use; `scale` is the side to which the network scales its images, or None."""
+    """A benchmark with the split to use; `scale` is the side to which the network scales its images, or None.
+
+    `wafers` at its scale validate between `columns`, as whole images.
+    """
 
     benchmark: Benchmark
     split: str
@@ -73,6 +65,8 @@ class _Data:
     section_size_um: float | None = None
     scale: int | None = None
     template: SectionTemplate | None = None
+    wafers: tuple[Wafer, ...] = ()
+    columns: tuple[float, float] = (0.0, 1.0)
 
 
 def train_finder(
@@ -117,9 +111,15 @@ def train_finder(
     folder, work = data.benchmark.folder, out / "work"
     trained = train_detector(design, plan, folder, data.split, work, start_from=weights, progress=progress)
     detections = predict_folder(trained.model, folder, data.split, scale=plan.scale)
-    scores, calibration = _validate(data, detections)
+    size = (data.section_size_px, data.section_size_um)
+    finder = SectionFinder(trained.model.eval(), design, names, *size, data.template)
+    scores, scored = validate_on_tiles(data.benchmark.split(data.split).validation, detections)
+    if data.wafers:
+        counts, scored = validate_on_wafers(finder, data.wafers, *data.columns)
+        scores |= counts
+    calibration = fit_calibration(*scored)
     if calibration is None:
-        notes.append("the validation tiles lack true or false detections, so the score is not calibrated")
+        notes.append("the validation set lacks true or false detections, so the score is not calibrated")
     record = {
         "emseg": __version__,
         "data": {"kind": data.benchmark.kind, "fingerprint": data.benchmark.fingerprint, "split": data.split},
@@ -133,27 +133,8 @@ def train_finder(
         "start_from": None if start is None else start.digest(),
         "validation": scores,
     }
-    size = (data.section_size_px, data.section_size_um)
-    finder = SectionFinder(trained.model, design, names, *size, data.template, calibration, record)
+    finder = dataclasses.replace(finder, calibration=calibration, record=record)
     return TrainedFinder(finder, save_finder(finder, out / SHIPPED), scores, tuple(notes))
-
-
-def fit_calibration(
-    scores: Float64[np.ndarray, "detection"], is_true: Bool[np.ndarray, "detection"]
-) -> Calibration | None:
-    """Return the logistic calibration of detections' scores; None without true or false ones, or where it falls."""
-    n, n_true = len(scores), int(is_true.sum())
-    if n_true in (0, n):
-        return None
-    wanted = np.where(is_true, (n_true + 1) / (n_true + 2), 1 / (n - n_true + 2))
-    x = logit(scores)
-
-    def loss(line: Float64[np.ndarray, "2"]) -> float:
-        z = line[0] * x + line[1]
-        return float(np.mean(np.logaddexp(0, z) - wanted * z))
-
-    slope, intercept = optimize.minimize(loss, (1.0, 0.0), method="Nelder-Mead").x
-    return Calibration(float(slope), float(intercept), n, n_true) if slope > 0 else None
 
 
 def to_network_scale(
@@ -207,7 +188,7 @@ def _wafer_data(
     # a section that was drawn without an angle and not by its corners does not say where it begins
     has_corners = all(one.angle_deg is not None or len(one.polygon) == 4 for one in seen[0].sections)
     template = template_from_annotations(wafers[0][0], seen[0]) if has_corners else None
-    return _Data(tiles, "region", known, size_um, template=template)
+    return _Data(tiles, "region", known, size_um, None, template, tuple(scaled), (border, end))
 
 
 def _folder_data(folder: str | Path) -> _Data:
@@ -257,25 +238,3 @@ def _start_weights(start: SectionFinder, design: DetectorDesign, names: Sequence
     }
     write_atomically(file, save({name: value.contiguous() for name, value in (weights | kept).items()}))
     return file
-
-
-def _validate(data: _Data, detections: list[dict[str, Any]]) -> tuple[dict[str, Any], Calibration | None]:
-    """Return the scores of all validation tiles, and the calibration of the detections' scores."""
-    path = data.benchmark.split(data.split).validation
-    known = read_truth(path)
-    truth, found = without_classes(known, read_detections(detections, known))
-    n_images = len(truth.image_ids)
-    pairs = pair_up(truth.regions, found, n_images, iou=IOU, score=SCORE)
-    n_found = sum(pair.detection is not None and pair.region is not None for pair in pairs)
-    ap = score_detections(path, detections, n_resamples=0, class_agnostic=True).overall
-    scores = {
-        "n_tiles": n_images,
-        "n_sections": sum(not region.is_crowd for region in truth.regions),
-        FOUND: n_found,
-        MISSED: sum(pair.detection is None for pair in pairs),
-        FALSE: sum(pair.region is None for pair in pairs),
-        **{name: ap[name].value for name in ("ap", "ap50", "ap75")},
-    }
-    everything = [pair for pair in pair_up(truth.regions, found, n_images, iou=IOU, score=0.0) if pair.detection]
-    values = np.array([pair.detection.score for pair in everything if pair.detection], dtype=np.float64)
-    return scores, fit_calibration(values, np.array([pair.region is not None for pair in everything], dtype=bool))
