@@ -278,11 +278,12 @@ class GapSeries:
 def open_gaps(truth: Mask, pixel_size_nm: float, widths_px: Sequence[int] = GAPS_PX) -> GapSeries:
     """Return `truth` with gaps in the middle of the membrane between two large cells, and its scores."""
     cells = scoring.label_thinned_cells(truth)
-    between = np.zeros((*truth.shape, 2), np.int64)  # on a line, the cells on both sides of it
-    between[1:-1, 1:-1] = np.stack([cells[1:-1, :-2], cells[1:-1, 2:]], axis=2)
-    between.sort(axis=2)
-    first, second = between[..., 0], between[..., 1]
-    on_line = (cells == 0) & (first > 0) & (first < second)
+    around = np.zeros((*truth.shape, 4), np.int64)  # the cells above, below, left and right of a pixel
+    sides = [cells[:-2, 1:-1], cells[2:, 1:-1], cells[1:-1, :-2], cells[1:-1, 2:]]
+    around[1:-1, 1:-1] = np.stack(sides, axis=2)
+    largest = around.max(axis=2)
+    between = np.stack([np.where(around, around, cells.max() + 1).min(axis=2), largest], axis=2)
+    on_line = (cells == 0) & (between[..., 0] < largest)  # a line of one pixel between two cells
     if not on_line.any():
         raise InputError("a gap needs a membrane between two cells; the label has none. Use a larger label.")
     pairs = np.unique(between[on_line], axis=0)
