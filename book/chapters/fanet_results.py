@@ -315,8 +315,8 @@ def plot_gains(trained: pd.DataFrame, metric: str = "ap") -> Figure:
         ax.set_axisbelow(True)
     plt.setp(axes[1], xlabel=f"mask {METRIC_LABELS[metric]} minus none (points)")
     ours = Line2D([], [], marker="D", color=COLOURS["grey"], label="ours: mean over seeds, 95 % interval")
-    paper = Line2D([], [], marker="v", ls="", mew=0, color=PAPER_COLOUR, label="the paper: two single runs")
-    figure.legend(handles=[ours, paper], loc="outside lower center", ncols=2)
+    published = Line2D([], [], marker="v", ls="", mew=0, color=PAPER_COLOUR, label="the paper: two single runs")
+    figure.legend(handles=[ours, published], loc="outside lower center", ncols=2)
     return figure
 
 

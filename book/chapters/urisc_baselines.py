@@ -558,7 +558,8 @@ def plot_training(scored: ScoredNetwork, *, n_means: int = 40) -> Figure:
 def map_shapes(network: MembraneNetwork, side: int) -> tuple[list[Shape], list[Shape]]:
     """Return the shapes of an encoder's maps, fine to coarse, and of a decoder's, for an image of `side` px."""
     decoded: list[Shape] = []
-    parts = network.decoder.sides if network.design.architecture == "casenet" else network.decoder.blocks
+    decoder: Any = network.decoder
+    parts = decoder.sides if network.design.architecture == "casenet" else decoder.blocks
     for part in parts:
         part.register_forward_hook(lambda _, __, found: decoded.append(tuple(found.shape[1:])))
     image = torch.zeros(1, 1, side, side)
@@ -585,8 +586,8 @@ def plot_networks(design: NetworkDesign, side: int) -> Figure:
             drawn = {}
             for channels, rows, _ in shapes:
                 level = round(math.log2(side / rows))
-                size = {"width": 0.05 * math.log2(channels) + 0.05, "height": 0.42 * 0.8**level}
-                drawn[level] = diagrams.slab(axis, left + x, top - step * level, depth=0.2, colour=colour, **size)
+                width, height, y = 0.05 * math.log2(channels) + 0.05, 0.42 * 0.8**level, top - step * level
+                drawn[level] = diagrams.slab(axis, left + x, y, width=width, height=height, depth=0.2, colour=colour)
                 x_text, ha = (drawn[level].left[0] - 0.04, "right") if x < 1 else (drawn[level].right[0] + 0.04, "left")
                 text = f"{channels} × {rows}²"
                 diagrams.note(axis, x_text, drawn[level].y, text, size=diagrams.SMALL, ha=ha)

@@ -9,6 +9,7 @@ import argparse
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,10 @@ def _template(image: Path, annotations: Path, wafer: Any) -> tuple[Any, Any]:
     from emseg.wafer.formats.outlines import kind_of
     from emseg.wafer.navigation.template import parts_of_magc, template_from_annotations
 
-    readers = {"magc": read_magc, "mass": lambda path: magc_of_mass(read_mass_json(path))}
+    readers: dict[str, Callable[[Path], Any]] = {
+        "magc": read_magc,
+        "mass": lambda path: magc_of_mass(read_mass_json(path)),
+    }
     sections = read_wafer_annotations(annotations, image, *wafer.shape)
     read = readers.get(kind_of(annotations))
     magnets, regions, landmarks = (None, None, None) if read is None else parts_of_magc(read(annotations))
