@@ -42,7 +42,7 @@ from emseg.membrane.scoring import ImageScores, ScoreSettings, class_scores, sco
 from emseg.membrane.scoring.pixels import FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, PALETTE, TRUE_POSITIVE
 from emseg.reported import DisplayTable, load_reported, select_reported, text_table
 from emseg.runs.session import Run
-from emseg.wording import format_measured, format_number
+from emseg.wording import format_number
 
 BAND_ROWS = 2048
 _THIN_PX = 6.0
@@ -427,7 +427,7 @@ def rounds_table(rounds: Sequence[ScoredRound]) -> DisplayTable:
 
 
 def _mean_sd(mean: float, sd: float) -> str:
-    return f"{mean:.3f}" if math.isnan(sd) else f"{format_measured(mean, sd)} ± {format_number(sd, 2)}"
+    return f"{mean:.3f}" + ("" if math.isnan(sd) else f" ± {sd:.3f}")
 
 
 def round_title(one: ScoredRound) -> str:

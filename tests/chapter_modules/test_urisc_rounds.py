@@ -28,7 +28,6 @@ from emseg.errors import InputError, UsageError
 from emseg.membrane.dataset import ArrayImage, open_membrane_set
 from emseg.membrane.scoring import ScoreSettings
 from emseg.runs.session import Run
-from emseg.wording import format_measured
 
 SET = open_membrane_set("synthetic", track="isbi_like", n_train=1, n_validation=1, n_test=2, size_px=256)
 TRACINGS = trace_images(SET.test, 4.0, seed=0)
@@ -185,7 +184,7 @@ def test_table_and_metrics_carry_the_scores():
     assert run.metrics["round1_membrane_f1"].value == pytest.approx(first.f1)
     assert run.metrics["round1_assd_nm"].unit == "nm"
     text = repr(rounds_table([first]))
-    assert f"F1: {format_measured(first.f1, run.metrics['round1_membrane_f1'].spread)} ± " in text
+    assert f"F1: {first.f1:.3f} ± {run.metrics['round1_membrane_f1'].spread:.3f}" in text
     v_rand = np.mean([scores.cells.v_rand for scores in first.scores])
     assert round_title(first) == f"1st round (model)\nF1 {first.f1:.2f}, V-Rand {v_rand:.2f}"
 

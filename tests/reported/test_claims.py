@@ -59,11 +59,13 @@ def test_each_chapter_named_by_a_claim_exists():
 
 
 def test_each_chapter_measures_what_its_claims_ask_for():
-    """A metric that a chapter never names would leave its claim "not run" for ever, and nobody would notice."""
-    for claim in load_claims():
-        cells = json.loads((BOOK / f"{claim.chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
-        source = "\n".join("".join(cell["source"]) for cell in cells)
-        assert re.search(rf"\b{claim.metric}\b", source), f"{claim.chapter} never names {claim.metric}"
+    """A metric that no run measures leaves its claim "not run" for ever; only U-RISC's own labels may be missing."""
+    measured: dict[str, set[str]] = {}
+    for path in (BOOK / "results").glob("*/*/*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        measured.setdefault(record["chapter"], set()).update(record["metrics"])
+    missing = {claim.id for claim in load_claims() if claim.metric not in measured[claim.chapter]}
+    assert missing == {"urisc-membrane-fraction"}
 
 
 def test_a_metric_decides_its_claims_in_one_unit():

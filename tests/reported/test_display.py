@@ -170,6 +170,7 @@ def test_an_estimate_of_unknown_spread_has_two_digits_and_says_why():
     assert estimate_text(estimate(0.123456, None, "no interval over seeds recorded")) == (
         "0.12, n = 8; no interval over seeds recorded"
     )
+    assert estimate_text(estimate(27960.0, None, "none", unit="nm^2")) == "28,000 nm², n = 8; none"
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,8 @@ def bearing_text(row: Judged) -> str:
 def estimate_text(estimate: Estimate) -> str:
     """Return the estimate with its unit and interval, or why it has none: "0.28 (0.21 to 0.36), n = 30"."""
     if estimate.interval is None:  # of an unknown spread two digits are enough
-        return f"{format_number(estimate.value, 2)}{unit_text(estimate.unit)}, n = {estimate.n:,}; {estimate.gap}"
+        value = format_number(float(f"{estimate.value:.2g}"))
+        return f"{value}{unit_text(estimate.unit)}, n = {estimate.n:,}; {estimate.gap}"
     low, high = estimate.interval
     text = format_measured(estimate.value, (high - low) / 2) + unit_text(estimate.unit)
     if high > low:
