@@ -134,8 +134,9 @@ def test_estimation_without_sections_says_nothing(network):
     assert estimate_section_size(drawn_finder(), open_wafer_image(draw([], SIZE))) is None
 
 
-def test_the_section_size_of_a_whole_synthetic_wafer_is_estimated():
+def test_the_section_size_of_a_whole_synthetic_wafer_is_estimated(monkeypatch):
     """By the network that ships, of sections twice as large as it knows, within 15 %."""
+    monkeypatch.setattr(detect, "_SMALLEST_PX", 27.0)  # smaller ones cost most of the time
     made = synthesize_wafer(WaferDesign(1000, 1000, 150.0), seed=3)
     size = float(np.sqrt(np.median([one.area_px for one in made.truth.sections if one.label == "good"])))
     assert estimate_section_size(load_finder(device="cpu"), open_wafer_image(made.image)) == pytest.approx(

@@ -88,7 +88,7 @@ def find_sections(
     known = finder.template if template is None else template
     sections = fit_sections(wafer, sure, known, calibrate=confidence) if sure else []  # type: ignore[arg-type]
     misfits = [one.residual for one in sections if one.residual is not None]
-    flipped = known is not None and _is_mirrored(wafer, sure, sections, known)
+    flipped = known is not None and bool(sections) and _is_mirrored(wafer, sure, sections, known)
     if flipped:
         notes.append(MIRRORED)
     if (
@@ -118,7 +118,7 @@ def _is_mirrored(
 ) -> bool:
     """Return whether the mirrored template fits a sample of the sections clearly better."""
     sample = range(0, len(sure), max(len(sure) // _SAMPLED, 1))
-    others = fit_sections(wafer, [sure[k] for k in sample], template.mirrored()) if sure else []  # type: ignore[arg-type]
+    others = fit_sections(wafer, [sure[k] for k in sample], template.mirrored())  # type: ignore[arg-type]
     pairs = [(sections[k].residual, other.residual) for k, other in zip(sample, others, strict=True)]
     gains = [(1.0 if one is None else one) - other for one, other in pairs if other is not None]
     return bool(gains) and float(np.median(gains)) > _MIRRORED
