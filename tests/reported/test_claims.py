@@ -128,7 +128,7 @@ def test_a_good_row_is_read_as_it_stands(tmp_path):
         ("chapter", "sharpness", "must look like fanet/dct_derivation; got 'sharpness'"),
         ("metric", "brenner ratio", "must look like round_trip_error; got 'brenner ratio'"),
         ("quotation", "", "must not be empty"),
-        ("quotation", "word " * QUOTATION_WORDS + "word", "must hold at most 25 words; got 26"),
+        ("quotation", "word " * QUOTATION_WORDS + "word", "must contain at most 25 words; got 26"),
         ("statement", "", "must not be empty"),
         ("relation", "bellow", "must be one of .*got 'bellow'. Did you mean 'below'"),
         ("value", "", "must be a number; got None"),
@@ -148,7 +148,7 @@ def test_a_good_row_is_read_as_it_stands(tmp_path):
         ("bearing", "same", "must be one of 'exact', 'same data', 'stand-in'; got 'same'"),
         ("replicates", "image", "must be one of 'nothing', 'images', 'seeds', 'runs'; got 'image'"),
         ("bearing", "exact", "must not be exact where the claim is about licensed images"),
-        ("takes", "", "must say what a verdict would take"),
+        ("takes", "", "must state what a verdict would take"),
     ],
 )
 def test_a_broken_cell_is_refused_with_file_line_and_column(tmp_path, column, text, message):
@@ -180,7 +180,7 @@ def test_two_rows_may_share_neither_an_id_nor_one_test_of_one_metric(tmp_path):
 
 
 def test_an_empty_table_of_claims_is_refused(tmp_path):
-    with pytest.raises(InputError, match="line 2: the table must hold at least one row"):
+    with pytest.raises(InputError, match="line 2: the table must contain at least one row"):
         read_claims(table(tmp_path))
 
 

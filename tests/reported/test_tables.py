@@ -162,16 +162,16 @@ BAD = [
     ),
     ("no remark", [HEADER, GOOD.replace("printed,", "inconsistent,")], r"line 2, column `note` must not be"),
     ("same thing twice", [HEADER, GOOD, GOOD], r"line 3, column `quantity`: line 2 has the same"),
-    ("cell missing", [HEADER, GOOD.removesuffix(",")], r"line 2, column `note`: a line must hold 10 cells; got 9"),
-    ("cell too many", [HEADER, GOOD + ",", GOOD], r"line 2, column `note`: a line must hold 10 cells; got 11"),
-    ("empty line", [HEADER, "", GOOD], r"line 2, column `paper`: a line must hold 10 cells; got 0"),
+    ("cell missing", [HEADER, GOOD.removesuffix(",")], r"line 2, column `note`: a line must contain 10 cells; got 9"),
+    ("cell too many", [HEADER, GOOD + ",", GOOD], r"line 2, column `note`: a line must contain 10 cells; got 11"),
+    ("empty line", [HEADER, "", GOOD], r"line 2, column `paper`: a line must contain 10 cells; got 0"),
     (
         "blank at the end",
         [HEADER, GOOD.replace("SCP173", "SCP173 ")],
         r"line 2, column `entrant`: text must not begin or",
     ),
     ("open quote", [HEADER, GOOD.replace("SCP173", '"SCP173')], r"line 2: a quoted cell must end on its own line"),
-    ("no rows", [HEADER], r"line 2: the table must hold at least one row"),
+    ("no rows", [HEADER], r"line 2: the table must contain at least one row"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What the two papers report and claim, as data, and what the book's committed records say about it."""
+"""What the two papers report and claim, as data, and what the book's committed records show."""
 
 from emseg.reported.claims import Claim, judge, load_claims, read_claims
 from emseg.reported.display import DisplayTable, claims_table, text_table, verdict_markup, verdict_table

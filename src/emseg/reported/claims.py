@@ -2,7 +2,7 @@
 
 The quotation is the paper's; the statement is our reading of it as a measurement; `metric` is the number of the
 chapter's run records that decides. Rows with the same quotation are readings of one claim. The tolerances are declared,
-and so committed, before any run; `declared` says `after` where a result had been seen by then.
+and so committed, before any run; `declared` states `after` where a result had been seen by then.
 
     relation    equals, at_most, at_least, below, above a `value`, or between `value` and `upper`
     tolerances  absolute and in `unit`: how much the measured number may deviate and still match, or still be close
@@ -11,20 +11,20 @@ and so committed, before any run; `declared` says `after` where a result had bee
                 (images of the kind that the claim is about), `stand-in` (other images, or networks far below the
                 paper's size)
     replicates  what the number varies over, so that an interval must cover it: `nothing` (computed, not sampled),
-                `images` or `seeds` (inside one record), `runs` (several records, each of its own seed)
+                `images` or `seeds` (inside one record), `runs` (several records, each with its own seed)
     takes       what a verdict would take where the book has only a stand-in: data, network, cost
     loosest     the weakest reading of a vague word such as "much"; `value` is the strongest. Where the two would give
                 different verdicts there is none
 
-With measured number m, declared value v (to u for `between`) and a tolerance t, the claim holds within t when
+With measured number m, declared value v (to u for `between`) and a tolerance t, the claim is met within t when
 
     equals     v - t <= m <= v + t        between    v - t <= m <= u + t
     at_most    m <= v + t                 below      m < v + t
     at_least   m >= v - t                 above      m > v - t
 
-A verdict is on an interval, not on a number: `match` if all of it holds within `match_tolerance`, `close` within
+A verdict is on an interval, not on a number: `match` if all of it is within `match_tolerance`, `close` within
 `close_tolerance`, `differs` if none of it does, else `undecided`. The comparison is in decimal on the numbers as
-written, so that 38.2 is exactly 0.1 from 38.1. What the records say of a claim is in `emseg.reported.verdicts`.
+written, so that 38.2 is exactly 0.1 from 38.1. What the records show for a claim is in `emseg.reported.verdicts`.
 """
 
 import math
@@ -87,7 +87,7 @@ class Claim:
                 raise UsageError(f"`{column}` must look like {example}; got {getattr(self, column)!r}. Rename it.")
         require_words(self, "paper", "place", "quotation", "statement", "unit")
         if (n_words := len(self.quotation.split())) > QUOTATION_WORDS:
-            raise UsageError(f"`quotation` must hold at most {QUOTATION_WORDS} words; got {n_words}. Quote less.")
+            raise UsageError(f"`quotation` must contain at most {QUOTATION_WORDS} words; got {n_words}. Quote less.")
         if (self.upper is not None) != (self.relation == "between"):
             raise UsageError(
                 f"`upper` belongs to the relation `between` alone; got {self.relation} with {self.upper}. Change one."
@@ -111,7 +111,7 @@ class Claim:
             )
         if self.bearing != "exact" and (self.data == "any" or not self.takes):
             raise UsageError(
-                f"`takes` must say what a verdict would take, and `data` which images, where the bearing is "
+                f"`takes` must state what a verdict would take, and `data` which images, where the bearing is "
                 f"{self.bearing}; got {self.takes!r} and {self.data}. Fill both in."
             )
 

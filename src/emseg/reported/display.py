@@ -93,7 +93,7 @@ def claims_table(chapter: str) -> DisplayTable:
     when = "before any run" if not after else f"before any run, except for {after}, declared after a first result"
     return DisplayTable(
         caption=f"The {len(claims)} statements that this chapter tests. Their tolerances were declared {when}.",
-        header=("Claim", "The paper says", "Checked as", "Expected", "Tolerance: match, close", "Bearing"),
+        header=("Claim", "Quotation", "Checked as", "Expected", "Tolerance: match, close", "Bearing"),
         rows=tuple(
             (
                 Shown(claim.id),
@@ -152,7 +152,7 @@ def committed_records(chapter: str) -> list[dict[str, Any]]:
 
 
 def verdict_markup(verdict: str) -> str:
-    """Return a verdict as HTML: the word, in a class of its own."""
+    """Return a verdict as HTML: the word, in its own class."""
     return f'<span class="emseg-verdict emseg-{verdict.replace(" ", "-")}">{html.escape(verdict)}</span>'
 
 
@@ -167,7 +167,7 @@ def expected_text(claim: Claim) -> str:
 def tolerance_text(claim: Claim) -> str:
     """Return the two declared tolerances, such as "±0.01, ±0.05", or one where both are the same.
 
-    Tolerances that were declared after a result had been seen say so.
+    Tolerances that were declared after a result had been seen are marked.
     """
     tolerances = dict.fromkeys((claim.match_tolerance, claim.close_tolerance))
     text = ", ".join("none" if tolerance == 0 else f"±{_with_unit(tolerance, claim.unit)}" for tolerance in tolerances)

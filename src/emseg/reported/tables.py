@@ -1,7 +1,7 @@
 """What the two papers report, number by number, and what could not be found; and how our tables are read: strictly.
 
 One row is one number (or one setting in words): where it is, what it is, what it is about, as printed and as read.
-`fanet.csv` and `urisc.csv` share one schema; only the columns that say what a row is about differ (`SUBJECTS`).
+`fanet.csv` and `urisc.csv` share one schema; only the columns that report what a row is about differ (`SUBJECTS`).
 
     paper      key in the book's bibliography: whose number it is
     place      table, figure, equation or section
@@ -11,8 +11,8 @@ One row is one number (or one setting in words): where it is, what it is, what i
     status     printed       in a table, figure, equation or list
                prose         in the running text alone
                not_found     the paper shows it, the copy we could read does not
-               not_stated    the paper does not say it
-               inconsistent  it contradicts another place of the same paper; the note says which
+               not_stated    the paper does not state it
+               inconsistent  it contradicts another place of the same paper; the note states which
     note       what a reader must know to use it
 
 A number whose status is `inconsistent` is kept as printed: the book corrects nothing silently. The tables are typed by
@@ -51,7 +51,7 @@ _COMMON = ("paper", "place", "quantity", "printed", "value", "sd", "unit", "stat
 
 @validated
 class Reported:
-    """One reported number, or one setting in words; `value` is None when it is no number or was not found."""
+    """One reported number, or one setting in words; `value` is None when it is not a number or was not found."""
 
     paper: str
     place: str
@@ -80,7 +80,7 @@ class Reported:
             require_words(self, "unit")
 
     def about(self, column: str) -> str:
-        """Return what this row says it is about in `column`, or an empty string."""
+        """Return what this row states it is about in `column`, or an empty string."""
         return dict(self.subject).get(column, "")
 
 
@@ -134,7 +134,7 @@ def read_rows(
     make: Callable[[dict[str, str]], T],
     different: Mapping[str, Callable[[T], Any]],
 ) -> tuple[T, ...]:
-    """Return what `make` makes of each line's texts by column; the header must hold exactly `columns`, in any order.
+    """Return what `make` makes of each line's texts by column; the header must contain exactly `columns`, in any order.
 
     `different` gives by column what no two rows may share. Raises `InputError` with file, line and column for what
     `make` refuses with a UsageError, and for anything that is not such a table.
@@ -153,7 +153,7 @@ def read_rows(
                 raise InputError(f"{where}, column `{column}`: line {first_line[key]} has the same. Remove one.")
         rows.append(row)
     if not rows:
-        raise InputError(f"{table.name}, line 2: the table must hold at least one row. Add it.")
+        raise InputError(f"{table.name}, line 2: the table must contain at least one row. Add it.")
     return tuple(rows)
 
 
@@ -184,7 +184,7 @@ def _lines(table: Table, columns: Collection[str]) -> Iterator[tuple[int, dict[s
             fault = "is there more than once" if column in columns and column in header else "no such column"
             raise InputError(
                 f"{table.name}, line 1, column `{column}`: {fault if column in header else 'is missing'}. "
-                f"The header must hold {','.join(columns)}.{suggest(column, columns)}"
+                f"The header must contain {','.join(columns)}.{suggest(column, columns)}"
             )
     for number, line in enumerate(lines[1:], start=2):
         try:
@@ -196,8 +196,8 @@ def _lines(table: Table, columns: Collection[str]) -> Iterator[tuple[int, dict[s
         if len(texts) != len(header):
             near = header[min(len(texts), len(header) - 1)]
             raise InputError(
-                f"{table.name}, line {number}, column `{near}`: a line must hold {len(header)} cells; "
-                f"got {len(texts)}. Add the missing comma, or quote the text that holds one."
+                f"{table.name}, line {number}, column `{near}`: a line must contain {len(header)} cells; "
+                f"got {len(texts)}. Add the missing comma, or quote the text that contains one."
             )
         for column, text in zip(header, texts, strict=True):
             if text != text.strip():

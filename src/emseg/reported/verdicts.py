@@ -1,11 +1,11 @@
-"""What the committed run records say of each claim: an estimate, its 95 % interval, and a verdict where the test bears.
+"""What the committed run records show for each claim: an estimate, a 95 % interval, a verdict where the test bears.
 
 Records of one experiment (one chapter, profile, kind of data, and parameters but for the seed) are combined; records of
-different kinds of data or units never are. With k records of their own seeds, values v and half-widths h inside them,
+different kinds of data or units never are. With k records of different seeds, values v and half-widths h inside them,
 
     estimate  mean(v)        half-width  sqrt( (t(0.975, k - 1) sd(v))^2 / k  +  mean(h)^2 ),        k >= 3,
 
-so that the interval covers seeds and images; fewer records give the hull of their own intervals. A number that is
+so that the interval covers seeds and images; fewer records give the hull of their intervals. A number that is
 computed, not sampled (`replicates` is `nothing`), is its own interval. A number without an interval decides nothing.
 
 Of several experiments the one at the largest profile decides, then the newest. A reader's own number is compared with
@@ -34,7 +34,7 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the records of one experiment say of a number; `gap` says why there is no interval."""
+    """What the records of one experiment report of a number; `gap` states why no interval is given."""
 
     value: float
     unit: str
@@ -69,7 +69,7 @@ def kinds_of(record: Record, metric: str) -> tuple[str, ...]:
 
 
 def judge_records(claims: Iterable[Claim], records: Iterable[Record]) -> tuple[Judged, ...]:
-    """Return what the committed `records` say of each claim.
+    """Return what the committed `records` show for each claim.
 
     The rows of a claim: one that decides, where its test bears; else one for each kind of stand-in, or one "not run".
     Raises `InputError` for a metric in another unit than its claim's.
@@ -224,7 +224,7 @@ def _kinds(claim: Claim, record: Record) -> tuple[str, ...]:
 
 
 def _bearing(claim: Claim, estimate: Estimate) -> Bearing:
-    """Return what an estimate rests on; a network of the paper's size on the paper's kind of data stands in no more."""
+    """Return what an estimate rests on; a network of the paper's size on the paper's kind of data is not a stand-in."""
     if claim.bearing == "exact":
         return "exact"
     own_data = estimate.data_kinds == (claim.data,)

@@ -1,6 +1,6 @@
-"""What U-RISC's text says of its competition beyond scores: the methods of the teams (Figure 5), its road map (Fig. 1).
+"""U-RISC's text on its competition beyond scores: the methods of the teams (Figure 5), its road map (Fig. 1).
 
-`survey.csv` has the schema of `urisc.csv`. It lies in a folder of its own because a result depends on the tables beside
+`survey.csv` has the schema of `urisc.csv`. It lies in a separate folder because a result depends on the tables next to
 the modules that its chapter imports, and only the chapter on the competition shows these rows.
 """
 
