@@ -1,12 +1,20 @@
 """Costs: who is compared computes the same thing, every ratio names its baseline, and what was not run says so."""
 
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from _attention_costs import (
+
+# Not by the path: modules of benchmarks/ have the names of packages of the tests.
+_SPEC = importlib.util.spec_from_file_location(
+    "_attention_costs", Path(__file__).parents[1] / "benchmarks" / "_attention_costs.py"
+)
+sys.modules["_attention_costs"] = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(sys.modules["_attention_costs"])
+from _attention_costs import (  # noqa: E402
     BASELINES,
     CLASSIFIER,
     DETECTOR,
@@ -28,9 +36,9 @@ from _attention_costs import (
     training_step,
 )
 
-from emseg.errors import UsageError
-from emseg.frequency import ATTENTIONS, dct_pool
-from emseg.frequency.attention import FanetAttention
+from emseg.errors import UsageError  # noqa: E402
+from emseg.frequency import ATTENTIONS, dct_pool  # noqa: E402
+from emseg.frequency.attention import FanetAttention  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = CostPlan(image_size=224, batch=1, rounds=1, training_size=224, detector=False, n_threads=1)

@@ -28,6 +28,7 @@ OURS = {
     "chapters",
     "emseg_book",
     "reference",
+    "_attention_costs",
     "_results",
     "_works",
 }  # the oracles in tests/; what the benchmarks share

@@ -8,7 +8,7 @@ import pytest
 from book.staged import CHAPTER, COMMIT, OTHER, build_html, metric, record, stage, write_evidence
 from emseg_book.badge import run_badge_html
 from emseg_book.evidence import Key, read_evidence
-from emseg_book.ledger import run_html
+from emseg_book.ledger import details_of_run, run_html
 from emseg_book.markup import chip_html, number_html
 from emseg_book.reported import reported_html
 from emseg_book.result import look_up, parse_key, without_repeated_unit
@@ -235,7 +235,7 @@ def test_what_a_record_holds_is_escaped(staged: Path) -> None:
     """Labels and parameters come from notebooks that anyone may edit."""
     hostile = record(CHAPTER, "lab", ["real"], 20, ratio=metric(1.0, label="<script>alert(1)</script>"))
     hostile["parameters"] = {"name": "<img src=x>"}
-    html = run_html(read_evidence(staged), hostile, "")
+    html = run_html(read_evidence(staged), hostile, "") + details_of_run(hostile)
     assert "<script>" not in html
     assert "<img" not in html
     assert "&lt;script&gt;" in html

@@ -204,7 +204,7 @@ def test_training_prints_scores_and_what_was_noted(
     options = ["--steps", "40", "--columns", "0", "0.6", "--start-from", "shipped", "--seed", "3"]
     assert main(["wafer", "train", *pair, "--out", str(tmp_path), *options]) == 0
     printed = capsys.readouterr().out
-    assert "9 validation tiles, 38 of 40 sections" in printed
+    assert "In the validation columns, 38 of 40 sections were found" in printed
     assert "2 missed, and 1 found where none is" in printed
     assert "Note: as it is." in printed
     (asked,) = trainings

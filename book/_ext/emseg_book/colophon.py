@@ -54,7 +54,7 @@ def bibtex(citation: dict[str, Any], build: dict[str, Any], page: str, title: st
     )
     fields = {
         "author": authors,
-        "title": re.sub(r"<[^>]+>|^[\d.\s]+", "", title).strip(),
+        "title": re.sub(r"^[\d.\s]+", "", re.sub(r"<[^>]+>", "", title)).strip(),
         "booktitle": citation["title"],
         "year": build["built"][:4],
         "note": f"Version {citation['version']}, commit {(build.get('commit') or 'unknown')[:SHORT_HASH]}",
