@@ -36,12 +36,15 @@ lint: setup  ## ruff and mypy
 matrix: setup  ## run the MATRIX of PROFILE with SEEDS seeds; an interrupted one resumes
 	@$(SNAKEMAKE) --config profile=$(PROFILE) $(if $(SEEDS),seeds=$(SEEDS)) -- $(MATRIX)
 
+# Tests of the built book, which come after the build.
+BUILT := $(addprefix tests/book/,test_pages.py test_downloads.py test_results_filter.py)
+
 test: lint tests  ## lint, tests, every chapter at profile smoke, strict book, every page in a browser
 	@$(MAKE) --no-print-directory book PROFILE=smoke
-	@EMSEG_HTML=_build/html/smoke $(PYTEST) -n $(WORKERS) --dist loadgroup tests/book/test_pages.py tests/book/test_downloads.py
+	@EMSEG_HTML=_build/html/smoke $(PYTEST) -n $(WORKERS) --dist loadgroup $(BUILT)
 
 tests: setup  ## the tests alone, in WORKERS processes of THREADS threads
-	@$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore tests/book/test_pages.py --ignore tests/book/test_downloads.py
+	@$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests $(BUILT:%=--ignore %)
 
 lab: setup  ## open the book in JupyterLab
 	@$(VENV_PYTHON) -m jupyter lab --notebook-dir=. book

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import array_checks
 import jaxtyping
@@ -26,6 +27,18 @@ def real_data() -> Path:
             "the real images are not here: set EMSEG_DATA to the folder that contains isbi2012/ and magc_wafer/"
         )
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chrome or Chromium, one for all tests of a process; installed from Debian where that is allowed."""
+    from book.browser import find_browser, install_browser, launch, may_install
+
+    executable = find_browser() or (install_browser() if may_install() else None)
+    if executable is None:
+        pytest.skip("NO BROWSER: install Chrome or Chromium, or name it in CHROME; the pages were not looked at")
+    with launch(executable) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

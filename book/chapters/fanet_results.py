@@ -188,7 +188,8 @@ def table2(trained: pd.DataFrame) -> DisplayTable:
             paper = _paper_difference((detector, depth), attention, "none", "ap")
             gains = (difference_text(mean_difference(gain)), "not in it" if paper is None else signed(paper))
         n_seeds = int(scores["ap"]["count"].get(key, 0))
-        row = (DETECTORS[detector], f"R{depth}", ATTENTIONS[attention], f"{n_seeds}{mark}", *texts, *gains)
+        name = DETECTORS[detector].replace("Mask Scoring", "MS").translate({ord(" "): "\u00a0", ord("-"): "\u2011"})
+        row = (name, f"R{depth}", ATTENTIONS[attention], f"{n_seeds}{mark}", *texts, *gains)
         rows[f"table2-{detector}-{depth}-{attention}"] = row
     return text_table(
         f"Mask AP in %, mean ± standard deviation over seeds: {experiment_title(trained)}. “Minus none”: points over "

@@ -38,9 +38,9 @@ from emseg.wafer import load_magc_wafer
 from emseg.wafer.formats.magc import read_magc, side_angle_deg
 from emseg.wafer.navigation.finder import SectionFinder, load_finder
 from emseg.wafer.navigation.found import FoundSection, FoundWafer, Region
-from emseg.wafer.navigation.quads import outline_quad
 from emseg.wafer.navigation.stage import Landmarks, StageTransform, propagate
 from emseg.wafer.navigation.training import PLAN, train_finder
+from emseg.wafer.quads import outline_quad
 from emseg.wafer.scores import NavigationScores, score_navigation
 from emseg.wafer.section_figures import class_colours, draw_outlines
 

@@ -172,7 +172,7 @@ def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def require_gray(image: Any, name: str = "image", *, check_finite: bool = True) -> NDArray[Any]:
-    """Return the image as an array if it is a grey image, and raise an InputError that states what it is if it is not.
+    """Return the image as an array if it is a grey image, and raise an InputError that describes it if it is not.
 
     `check_finite=False` leaves out the search for NaN and infinity, which reads every pixel of a floating-point image.
     """
@@ -259,7 +259,7 @@ def _kind(path: Path) -> str:
 
 
 def _require_plausible(path: Path, height: int, width: int, bits: int, *, bounded: bool, mapped: bool = False) -> None:
-    """Refuse what the file or this machine's memory cannot fit before it is allocated; `bits`: those of a pixel."""
+    """Refuse what exceeds the file or this machine's memory before it is allocated; `bits`: those of a pixel."""
     size, n_bytes = path.stat().st_size, height * width * bits / 8
     if n_bytes > (_BYTES_PER_BYTE if bounded else _UNBOUNDED) * size and path.is_file():  # a folder has none
         raise InputError(

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from book.browser import Seen, find_browser, find_html, inspect_page, install_browser, launch, may_install, serve
+from book.browser import Seen, find_html, inspect_page, serve
 from book.staged import ROOT
 from playwright.sync_api import Browser
 
@@ -20,16 +20,6 @@ def html() -> Path:
     if folder is None or not (folder / "index.html").exists():
         pytest.skip("NO BUILT BOOK: run `make book`, or name the folder of its HTML in EMSEG_HTML")
     return folder
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chrome or Chromium, installed from Debian where that is allowed."""
-    executable = find_browser() or (install_browser() if may_install() else None)
-    if executable is None:
-        pytest.skip("NO BROWSER: install Chrome or Chromium, or name it in CHROME; the pages were not looked at")
-    with launch(executable) as started:
-        yield started
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from book.browser import find_browser, launch
 from PIL import Image
 
 from chapters.drawing.interactive import slider, swipe
@@ -78,15 +77,6 @@ def test_markup_in_words_is_escaped():
 def test_what_cannot_be_shown_is_refused(make, message):
     with pytest.raises(UsageError, match=message):
         make()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = find_browser()
-    if executable is None:
-        pytest.skip("no Chrome or Chromium on this machine")
-    with launch(executable) as found:
-        yield found
 
 
 @pytest.fixture

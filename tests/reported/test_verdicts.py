@@ -416,9 +416,9 @@ def by_hand(row: dict[str, str], records: list[dict]) -> str:
 
     worst, best = max(distance(low), distance(high)), min(distance(low), distance(high))
     if row["loosest"]:
-        assert row["relation"] == "at_least", "give this loop the other relations of a vague word"
-        strict = best <= float(row["close_tolerance"])
-        if strict != (high >= float(row["loosest"])):
+        loosest = float(row["loosest"])
+        loose = {"at_least": high >= loosest, "at_most": low <= loosest}[row["relation"]]
+        if (best <= float(row["close_tolerance"])) != loose:
             return "no verdict"
     if worst <= float(row["match_tolerance"]):
         return "match"

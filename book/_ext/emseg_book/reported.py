@@ -4,7 +4,7 @@
 
 The columns after the first semicolon must single out one row of `emseg.reported`, with the place (`place=Introduction`)
 where the paper gives a number twice; anything else is a warning, and fails the build where warnings are errors. The
-chip states "paper", so that no reported number can be taken for one of ours.
+chip reads "paper", so that no reported number can be taken for one of ours.
 """
 
 from html import escape

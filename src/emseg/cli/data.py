@@ -83,7 +83,7 @@ def check_dataset(arguments: argparse.Namespace) -> int:
 
 
 def _row(entry: "Dataset") -> dict[str, Any]:
-    """Return what `list --json` states of one data set; `folder` is None unless the set is here and whole."""
+    """Return the entry of one data set in `list --json`; `folder` is None unless the set is here and whole."""
     from emseg.data import check, fingerprint, folder_of
 
     folder, problem = None, None

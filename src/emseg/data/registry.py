@@ -51,7 +51,7 @@ class DataFile:
 
 @validated
 class Dataset:
-    """What the registry states of one data set; nothing about this machine.
+    """The registry's entry of one data set; nothing about this machine.
 
     `pixel_size_nm` and `section_nm` (section thickness) are None where the source does not state them; `citation` is a
     key of the book's bibliography; `stand_in` is the dotted name of a generator of synthetic images, or None.

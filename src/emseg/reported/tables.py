@@ -80,7 +80,7 @@ class Reported:
             require_words(self, "unit")
 
     def about(self, column: str) -> str:
-        """Return what this row states it is about in `column`, or an empty string."""
+        """Return the subject of this row in `column`, or an empty string."""
         return dict(self.subject).get(column, "")
 
 

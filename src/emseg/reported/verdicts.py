@@ -34,7 +34,7 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the records of one experiment report of a number; `gap` states why no interval is given."""
+    """The estimate of a number from the records of one experiment; `gap` explains why there is no interval."""
 
     value: float
     unit: str

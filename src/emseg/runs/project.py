@@ -16,7 +16,7 @@ its parameters and expected cost. A matrix runs one chapter for all combinations
           - {detector: [mask_rcnn, ms_rcnn], depth: [34, 50], attention: [none, se, eca, fca, fanet]}
           - {detector: [mask_rcnn], depth: [34], attention: [fanet], fanet_indexing: [scaled]}
 
-A block is all combinations of its lists; the matrix's `parameters` contain for every run and override those that the
+A block is all combinations of its lists; the matrix's `parameters` apply to every run and override those that the
 profile gives the chapter. A run is named by its values: "mask_rcnn-34-fanet-seed0".
 """
 
@@ -88,7 +88,7 @@ def find_chapter(root: Path, name: str) -> Chapter:
 
 @validated
 class ChapterProfile:
-    """What one profile states of one chapter; `expected_minutes` is on two cores, or one GPU for gpu and paper."""
+    """What a profile sets for a chapter; `expected_minutes` is on two cores, or one GPU for gpu and paper."""
 
     parameters: dict[str, Any] = field(default_factory=dict)
     expected_minutes: float | None = None
@@ -150,7 +150,7 @@ class Profile:
     matrices: dict[str, Matrix] = field(default_factory=dict)
 
     def of(self, chapter: str) -> ChapterProfile:
-        """Return what the profile states of `chapter`, empty if nothing."""
+        """Return what the profile sets for `chapter`, empty if nothing."""
         return self.chapters.get(chapter, ChapterProfile())
 
     def resolve(self, chapter: Chapter) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def stage_book(root: Path, target: Path, profile: str, runs: Mapping[str, RunFil
     """
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=_NOT_STAGED)
-    for path in _beside_the_book(root):
+    for path in _companions(root):
         shutil.copy2(path, target / path.name)
     for name, files in runs.items():
         if not files.notebook.exists():
@@ -71,15 +71,13 @@ def stage_book(root: Path, target: Path, profile: str, runs: Mapping[str, RunFil
 
 
 def merge_outputs(source: Any, executed: Any) -> Any:
-    """Return `source` with the outputs of `executed`, matched by cell id, and the cell of injected parameters.
+    """Return `source` with the outputs of `executed`, matched by cell id, and injected parameters below the declared.
 
     Code that differs between the two raises `InputError`: its outputs would belong to something else.
     """
     by_id = {cell.get("id"): cell for cell in executed.cells}
     injected = [cell for cell in executed.cells if _INJECTED_TAG in cell.metadata.get("tags", [])]
-    cells = []
     for cell in source.cells:
-        cells.append(cell)
         if cell.cell_type != "code":
             continue
         ran = by_id.get(cell.get("id"))
@@ -87,10 +85,12 @@ def merge_outputs(source: Any, executed: Any) -> Any:
             raise InputError(f"cell {cell.get('id')} has changed since it was executed; run the chapter again.")
         cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
         if PARAMETERS_TAG in cell.metadata.get("tags", []):
-            cells += injected
-            for folded in (cell, *injected):
-                folded.metadata["tags"] = sorted({*folded.metadata["tags"], _FOLDED})
-    source.cells = cells
+            cell.source = "\n\n".join(one.source for one in (cell, *injected))
+            cell.metadata["tags"] = sorted({*cell.metadata["tags"], _FOLDED})
+            cell.metadata["mystnb"] = {
+                "code_prompt_show": "Show the parameters",
+                "code_prompt_hide": "Hide the parameters",
+            }
     return source
 
 
@@ -98,10 +98,10 @@ def book_sources(root: Path) -> list[Path]:
     """Return the files that the pages are made of, besides the runs: a change in one of them makes a new build."""
     book = [path for path in (root / "book").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     library = [path for package in (".", "reported", "runs") for path in (root / "src" / "emseg" / package).glob("*.*")]
-    return sorted([*_beside_the_book(root), *book, *library])
+    return sorted([*_companions(root), *book, *library])
 
 
-def _beside_the_book(root: Path) -> list[Path]:
+def _companions(root: Path) -> list[Path]:
     names = ("_config.yml", "_toc.yml", "CITATION.cff", "CHANGELOG.md")
     return [root / name for name in names if (root / name).exists()]
 

@@ -7,7 +7,7 @@
 
 Colour becomes luminance, 0.299 R + 0.587 G + 0.114 B. Images of more than 8 bits are mapped to 0 to 255, clipped, from
 `grey_range` = (black, white), or from the 0.5th to the 99.5th percentile of sampled rows without their darkest value,
-which fills the border of a mosaic. NaN is black. `notes` states what was done.
+which fills the border of a mosaic. NaN is black. `notes` lists what was done.
 
 Source of the luminance: ITU-R BT.601.
 """

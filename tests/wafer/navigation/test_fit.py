@@ -14,8 +14,8 @@ from emseg.synthetic.wafer.wafer_design import WaferDesign
 from emseg.wafer.annotated_wafer import load_magc_wafer
 from emseg.wafer.navigation.fit import fit_sections
 from emseg.wafer.navigation.found import Detected
-from emseg.wafer.navigation.quads import agreement
 from emseg.wafer.navigation.template import template_from_annotations
+from emseg.wafer.quads import agreement
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from emseg.wafer.formats.magc import MagcItem, MagcWafer
 from emseg.wafer.navigation import find
 from emseg.wafer.navigation.fit import fit_sections
 from emseg.wafer.navigation.found import Region
-from emseg.wafer.navigation.quads import agreement, is_clockwise, outline_quad, rectangle_along
 from emseg.wafer.navigation.template import UNORIENTED, SectionTemplate, parts_of_magc, template_from_annotations
+from emseg.wafer.quads import agreement, is_clockwise, outline_quad, rectangle_along
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ class CocoAnnotation:
 
 @dataclass(frozen=True, eq=False)
 class CocoSet:
-    """The checked content of one COCO file; `notes` states what was left out or mended."""
+    """The checked content of one COCO file; `notes` lists what was left out or mended."""
 
     path: Path
     images: tuple[CocoImage, ...]
@@ -109,7 +109,7 @@ def read_coco(
     """Return the content of a COCO file.
 
     With `image_folder` all its images must be there, by their names or, of names with folders, by the last part; with
-    `class_names` its categories must be among these. `faults` states what happens to outlines that cannot be used
+    `class_names` its categories must be among these. `faults` decides what happens to outlines that cannot be used
     (`emseg.wafer.formats.outlines`). Raises `InputError` that lists the images, annotations and categories at fault.
     """
     path = Path(path)

@@ -169,7 +169,7 @@ def sections_from_magc(
 
 
 def magc_from_sections(wafer: WaferSections) -> MagcWafer:
-    """Return the sections as a `.magc` file contains them; classes have no place there and are dropped.
+    """Return the sections in the form of a `.magc` file; classes have no place there and are dropped.
 
     Corners begin with the side whose direction is nearest to the section's angle.
     """

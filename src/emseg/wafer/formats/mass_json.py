@@ -128,7 +128,7 @@ def magc_of_mass(wafer: MassWafer) -> MagcWafer:
 
 
 def mass_from_sections(wafer: WaferSections) -> MassWafer:
-    """Return the sections as a `.mass.json` file contains them; classes have no place there and are dropped."""
+    """Return the sections in the form of a `.mass.json` file; classes have no place there and are dropped."""
     sections = {}
     for place, section in enumerate(wafer.sections):
         corners, center, angle = corners_of(section)

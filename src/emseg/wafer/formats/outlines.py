@@ -78,7 +78,7 @@ class Outline:
 
 
 class OutlineCheck:
-    """Checks the outlines of one file one after the other; `notes` states what was mended or left out."""
+    """Checks the outlines of one file one after the other; `notes` lists what was mended or left out."""
 
     def __init__(self, faults: Faults = "refuse") -> None:
         require_one_of("faults", faults, get_args(Faults))
@@ -206,7 +206,7 @@ def number_in(text: object) -> int | None:
 
 
 def kind_of(path: Path) -> Kind:
-    """Return the kind of an annotation file; raises `InputError` that states what else it is."""
+    """Return the kind of an annotation file; raises `InputError` that describes any other file."""
     with decoding(path, "annotation"), path.open("rb") as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
         is_archive = start.startswith(b"PK") and any(name.endswith(".roi") for name in zipfile.ZipFile(file).namelist())

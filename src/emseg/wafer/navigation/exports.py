@@ -120,7 +120,7 @@ def write_wafer(
     """Write a result in all formats to `folder` and return the files, that with everything first.
 
     `image` is the file of the wafer image; by default the one that a result written here before names. With `classes`
-    the files for other programs, but for COCO, contain only sections of these. Each file is written in one step. Raises
+    the files for other programs, except COCO, contain only sections of these. Each file is written in one step. Raises
     `UsageError` for a class that the wafer has not, or a name that cannot be part of a file's name; `InputError` if
     writing fails.
     """
@@ -194,7 +194,7 @@ def found_document(found: FoundWafer) -> dict[str, Any]:
 
 
 def magc_of(found: FoundWafer, numbers: Sequence[int], dialect: Dialect) -> MagcWafer:
-    """Return the sections with these numbers as a `.magc` file contains them; classes have no place there."""
+    """Return the sections with these numbers in the form of a `.magc` file; classes have no place there."""
     items: dict[str, list[MagcItem]] = {group: [] for group in GROUPS}
     for number in numbers:
         one = found.sections[number]
@@ -214,7 +214,7 @@ def magc_of(found: FoundWafer, numbers: Sequence[int], dialect: Dialect) -> Magc
 
 
 def mass_of(found: FoundWafer, numbers: Sequence[int]) -> MassWafer:
-    """Return the sections with these numbers as a `.mass.json` file contains them; classes have no place there."""
+    """Return the sections with these numbers in the form of a `.mass.json` file; classes have no place there."""
     sections = {}
     for number in numbers:
         one = found.sections[number]

@@ -13,8 +13,8 @@ from emseg.wafer.navigation.finder import SectionFinder, load_finder
 from emseg.wafer.navigation.fit import fit_sections
 from emseg.wafer.navigation.found import Detected, FoundSection, FoundWafer
 from emseg.wafer.navigation.order import order_sections
-from emseg.wafer.navigation.quads import outline_quad
 from emseg.wafer.navigation.template import UNORIENTED, SectionTemplate
+from emseg.wafer.quads import outline_quad
 from emseg.wafer.wafer_source import WaferImage, open_wafer_image
 
 THRESHOLD = 0.5

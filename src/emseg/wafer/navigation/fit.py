@@ -1,6 +1,6 @@
 """Fitted sections: quads that agree in corner order, with angles to 360 degrees, from detected outlines.
 
-    start      the quad of the outline's four sides (`emseg.wafer.navigation.quads`), in its four turns
+    start      the quad of the outline's four sides (`emseg.wafer.quads`), in its four turns
     turn       the one in which the wafer's template correlates best
     fit        rotation and shift, refined by ECC against the template (`emseg.wafer.navigation.alignment`)
     size       one scale for the whole wafer: what its clearest sections are stretched by, as their median
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from emseg.wafer.formats.magc import side_angle_deg
 from emseg.wafer.navigation.alignment import Frame, moved, refine, rigid, search
 from emseg.wafer.navigation.found import Detected, FoundSection, Region
-from emseg.wafer.navigation.quads import Quad, agreement, is_clockwise, outline_quad, outline_shape, rectangle_along
 from emseg.wafer.navigation.template import SectionTemplate, median_template
+from emseg.wafer.quads import Quad, agreement, is_clockwise, outline_quad, outline_shape, rectangle_along
 
 FEWEST = 6  # sections from which a wafer's own template is made
 LEAST_CORRELATION = 0.4

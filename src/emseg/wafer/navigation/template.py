@@ -25,7 +25,7 @@ from emseg.sections import Section, WaferSections
 from emseg.wafer.formats.magc import MagcItem, MagcWafer, side_angle_deg
 from emseg.wafer.navigation.alignment import BLUR, Frame, cut, moved, refine, rigid, search
 from emseg.wafer.navigation.found import Region
-from emseg.wafer.navigation.quads import Quad, outline_quad
+from emseg.wafer.quads import Quad, outline_quad
 
 SIDE_PX = 72.0  # of the template: root of the section's area; smaller sections keep their size
 UNORIENTED = (
